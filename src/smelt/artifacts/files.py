@@ -1,0 +1,132 @@
+"""Files that are whole or not there: atomic writes, hashes, the manifest and the commit of a stage's folder.
+
+A stage writes into an attempt folder. `commit` makes it an artefact: fsync every file, write the manifest
+(sizes and sha256), fsync, rename, fsync the parent. No manifest, not done. Nothing that a clock, a host or
+a path decides goes into a manifest, so equal work gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from smelt.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+SCRATCH = "scratch"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` in one step: a reader sees the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ArtifactError(f"cannot write {path} ({len(content)} bytes): {error.strerror}") from error
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON, keys sorted, in one step."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`; ArtifactError names the file if it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is not there") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path} is damaged: {error}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of the bytes of `path`."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """Hex sha256 of `text` in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def files_below(folder: Path) -> list[str]:
+    """Names of all regular files below `folder`, relative, sorted; the manifest and scratch left out."""
+    names = []
+    for root, folders, files in os.walk(folder):
+        here = Path(root).relative_to(folder)
+        if here == Path("."):
+            folders[:] = [name for name in folders if name != SCRATCH]
+        names += [str(here / name) for name in files if name != MANIFEST or here != Path(".")]
+    return sorted(names)
+
+
+def commit(attempt: Path, target: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the folder `attempt` into the artefact `target`; returns the manifest.
+
+    `identity` (stage, version, key, settings, inputs) goes into the manifest as it is. The sub-folder
+    `scratch` (checkpoints and the like) is deleted first.
+    """
+    shutil.rmtree(attempt / SCRATCH, ignore_errors=True)
+    files: dict[str, Any] = {}
+    for name in files_below(attempt):
+        path = attempt / name
+        if path.is_symlink():
+            raise ArtifactError(f"{path} is a link; an artefact holds plain files only")
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        files[name] = {"size": path.stat().st_size, "sha256": sha256_file(path)}
+    for folder in sorted({(attempt / name).parent for name in files}):
+        sync_folder(folder)
+    manifest = {**identity, "files": files}
+    write_json(attempt / MANIFEST, manifest)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(attempt, target)
+    sync_folder(target.parent)
+    sync_folder(attempt.parent)
+    return manifest
+
+
+def problems(folder: Path, *, deep: bool = False) -> list[str]:
+    """What is wrong with the committed artefact `folder`: an empty list when it can be used.
+
+    Sizes are compared always, sha256 of every file with `deep`.
+    """
+    if not (folder / MANIFEST).is_file():
+        return [f"{folder} was never committed (no {MANIFEST})"]
+    try:
+        files = read_json(folder / MANIFEST)["files"]
+    except (ArtifactError, KeyError, TypeError):
+        return [f"{folder / MANIFEST} is damaged"]
+    found = []
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{path} is missing")
+        elif path.stat().st_size != expected["size"]:
+            found.append(f"{path} has {path.stat().st_size} bytes, not {expected['size']}")
+        elif deep and sha256_file(path) != expected["sha256"]:
+            found.append(f"{path} has other content than was committed")
+    return found

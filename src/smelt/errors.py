@@ -1,0 +1,68 @@
+"""Every error that smelt raises on purpose.
+
+    SmeltError (ValueError)                exit 2   the user can mend it; the message says where and how
+    ├── RecipeError                                 a recipe or an override that cannot be right
+    ├── DataError                                   file lists, labels, images
+    │   └── BadImageError                           one image that cannot be used, with a short reason
+    ├── ArtifactError                               a committed file that is missing, damaged or not ours
+    ├── ResultError                                 score files that cannot be fused together
+    ├── TrainingError                               training that cannot go on (not finite, too many bad images)
+    ├── LockedError                        exit 3   another run holds the work folder
+    ├── StageFailedError                   exit 4   a stage of the flowchart failed
+    └── PreemptedError                     exit 75  asked to stop (SIGTERM): saved, run again to go on
+"""
+
+from __future__ import annotations
+
+
+class SmeltError(ValueError):
+    """Base of all errors a user can mend. `exit_code` is what the command line returns for it."""
+
+    exit_code = 2
+
+
+class RecipeError(SmeltError):
+    """A recipe, or an override of it, that cannot be right."""
+
+
+class DataError(SmeltError):
+    """File lists, labels or images that cannot be right."""
+
+
+class BadImageError(DataError):
+    """One image that cannot be used; `reason` is the word written to `bad_files.csv`."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class ArtifactError(SmeltError):
+    """A committed file that is missing, damaged or not one of ours."""
+
+
+class ResultError(SmeltError):
+    """Score files that cannot be fused together."""
+
+
+class TrainingError(SmeltError):
+    """Training that cannot go on."""
+
+
+class LockedError(SmeltError):
+    """Another run holds the work folder."""
+
+    exit_code = 3
+
+
+class StageFailedError(SmeltError):
+    """A stage of the flowchart failed."""
+
+    exit_code = 4
+
+
+class PreemptedError(SmeltError):
+    """Asked to stop: everything is saved, the same command goes on."""
+
+    exit_code = 75

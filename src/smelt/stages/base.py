@@ -1,0 +1,86 @@
+"""What a stage is: a settings class, a version and a function of committed inputs.
+
+Each stage is one module of this package, named as the verb. It defines
+
+    VERSION: int                     raised when the same settings and inputs would give other bytes
+    class StageSettings(Settings)    what goes into the key
+    def run(context: Context) -> None
+
+and imports torch, pyarrow and the like inside functions, so that planning stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from smelt.settings import Settings
+
+STAGES = (
+    "synthesise", "index", "check", "dedupe", "tune", "train", "rank", "select",
+    "predict", "fuse", "evaluate", "submit",
+)  # fmt: skip
+
+
+class Runtime(Settings):
+    """What may differ from machine to machine without changing a byte of the result; never in a key."""
+
+    root: str | None = None  # folder of the images, where the data set is not itself an artefact
+    workers: int = 2  # threads or processes that load images
+    device: str = "cpu"
+    log_every_seconds: float = 2.0
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a stage may see.
+
+    inputs: port name → committed artefact folders, in the order of the flowchart.
+    out: the folder to write to; kept over a kill, so look for your own half-done files and go on.
+    scratch: a sub-folder of `out` for checkpoints, deleted at the commit.
+    emit: progress to the user: `emit("progress", done=3, total=10, unit="images", text="…")`,
+    `emit("metric", …)`, `emit("warning", text="…")`. Free of consequence for the result.
+    """
+
+    settings: Settings
+    inputs: Mapping[str, list[Path]]
+    out: Path
+    scratch: Path
+    runtime: Runtime = field(default_factory=Runtime)
+    emit: Callable[..., None] = lambda event, **fields: None
+
+    def one(self, port: str) -> Path:
+        """The single artefact on `port`."""
+        (path,) = self.inputs[port]
+        return path
+
+    def maybe(self, port: str) -> Path | None:
+        """The single artefact on `port`, or None where the port is not connected."""
+        paths = self.inputs.get(port, [])
+        assert len(paths) <= 1, f"port {port} has {len(paths)} inputs"
+        return paths[0] if paths else None
+
+
+def module(stage: str) -> ModuleType:
+    """The module of the stage called `stage`."""
+    assert stage in STAGES, stage
+    return importlib.import_module(f"smelt.stages.{stage}")
+
+
+def settings_class(stage: str) -> type[Settings]:
+    """The settings class of the stage called `stage`."""
+    return cast(type[Settings], module(stage).StageSettings)
+
+
+def version(stage: str) -> int:
+    """The version of the stage called `stage`, part of every key."""
+    return cast(int, module(stage).VERSION)
+
+
+def run(stage: str, settings: Mapping[str, Any], **rest: Any) -> None:
+    """Run one stage in this process; `rest` are the other fields of Context."""
+    module(stage).run(Context(settings=settings_class(stage).model_validate(settings), **rest))
