@@ -6,7 +6,7 @@
     │   └── BadImageError                           one image that cannot be used, with a short reason
     ├── ArtifactError                               a committed file that is missing, damaged or not ours
     ├── ResultError                                 score files that cannot be fused together
-    ├── TrainingError                               training that cannot go on (not finite, too many bad images)
+    ├── TrainingError                               training that cannot go on
     ├── LockedError                        exit 3   another run holds the work folder
     ├── StageFailedError                   exit 4   a stage of the flowchart failed
     └── PreemptedError                     exit 75  asked to stop (SIGTERM): saved, run again to go on
