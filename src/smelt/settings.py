@@ -6,9 +6,11 @@ Nothing here, nor in any module that defines settings, imports torch: `smelt pla
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, cast, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, create_model
 
 
 class Settings(BaseModel):
@@ -22,3 +24,52 @@ def canonical(value: Any) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+@cache
+def partial_of(cls: type[Settings]) -> type[Settings]:
+    """A settings class with the fields of `cls`, none of them required: what a recipe may override.
+
+    Fields that are settings themselves become partial too. `changes` gives what was set.
+    """
+    fields: dict[str, Any] = {}
+    for name, info in cls.model_fields.items():
+        annotation = _partial_annotation(info.annotation)
+        fields[name] = (annotation, None) if not info.metadata else (_with(annotation, info.metadata), None)
+    made = create_model(f"Partial{cls.__name__}", __base__=Settings, __module__=cls.__module__, **fields)
+    return cast(type[Settings], made)
+
+
+def _partial_annotation(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return partial_of(annotation)
+    parts = get_args(annotation)
+    if type(None) in parts and len(parts) == 2:
+        inner = next(part for part in parts if part is not type(None))
+        if isinstance(inner, type) and issubclass(inner, Settings):
+            return partial_of(inner) | None
+    return annotation
+
+
+def _with(annotation: Any, metadata: list[Any]) -> Any:
+    from typing import Annotated
+
+    return Annotated[(annotation, *metadata)]
+
+
+def changes(partial: Settings | None) -> dict[str, Any]:
+    """What was set in a partial settings object, as a nested dict."""
+    return {} if partial is None else partial.model_dump(mode="json", exclude_unset=True)
+
+
+def merged(base: Mapping[str, Any], *over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with each of `over` laid on it in turn; nested dicts are merged, all else is replaced."""
+    result = dict(base)
+    for layer in over:
+        for key, value in layer.items():
+            below = result.get(key)
+            if isinstance(below, Mapping) and isinstance(value, Mapping):
+                result[key] = merged(below, value)
+            else:
+                result[key] = value
+    return result
