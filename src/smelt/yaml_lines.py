@@ -1,0 +1,136 @@
+"""YAML with the line of every key and item, and nothing that a settings file has no use for.
+
+Numbers and booleans follow YAML 1.2 (`1e-3` is a number, `no` and `2020-01-01` are words). Refused: tags,
+duplicate keys, aliases that blow a small file up.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from smelt.errors import RecipeError
+
+MAX_VALUES = 50_000
+MAX_DEPTH = 40
+
+Steps = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value was written: `demo.yaml:12`, or the override itself."""
+
+    file: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+
+Places = dict[Steps, Place]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's idea of plain scalars: no sexagesimal numbers, no `yes`/`no`, no dates, `1e-3` a float."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"^(?:~|null|Null|NULL|)$", [*"~nN", ""]),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", [*"tTfF"]),
+    ("int", r"^(?:[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F]+)$", [*"-+0123456789"]),
+    ("float", r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?"
+              r"|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", [*"-+.0123456789"]),
+    ("merge", r"^<<$", ["<"]),
+):  # fmt: skip
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+_CORE = "tag:yaml.org,2002:"
+_SCALARS = {_CORE + kind for kind in ("null", "bool", "int", "float", "str")}
+_CONSTRUCT = yaml.constructor.SafeConstructor()
+
+
+class _Reader:
+    """Turns YAML nodes into plain values, noting the place of each, within a budget of values."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.places: Places = {}
+        self.values = 0
+
+    def fail(self, node: yaml.Node, message: str) -> RecipeError:
+        return RecipeError(f"{self.file}:{node.start_mark.line + 1}: {message}")
+
+    def value(self, node: yaml.Node, path: Steps) -> Any:
+        self.values += 1
+        if self.values > MAX_VALUES or len(path) > MAX_DEPTH:
+            raise self.fail(
+                node, f"more than {MAX_VALUES} values or {MAX_DEPTH} levels (aliases count each time)"
+            )
+        self.places.setdefault(path, Place(self.file, node.start_mark.line + 1))
+        tag = node.tag
+        if isinstance(node, yaml.MappingNode) and tag == _CORE + "map":
+            return self.mapping(node, path)
+        if isinstance(node, yaml.SequenceNode) and tag == _CORE + "seq":
+            return [self.value(item, (*path, i)) for i, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode) and tag in {
+            _CORE + t for t in ("null", "bool", "int", "float", "str")
+        }:
+            return self.scalar(node)
+        raise self.fail(node, f"the tag {tag!r} is not allowed in a recipe")
+
+    def scalar(self, node: yaml.ScalarNode) -> Any:
+        kind = node.tag.removeprefix(_CORE)
+        if kind == "str":
+            return node.value
+        try:
+            return getattr(_CONSTRUCT, f"construct_yaml_{kind}")(node)
+        except (ValueError, KeyError) as error:
+            raise self.fail(node, f"{node.value!r} is not a YAML {kind}") from error
+
+    def mapping(self, node: yaml.MappingNode, path: Steps) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self.fail(key_node, "a key must be a plain word")
+            if key_node.tag == _CORE + "merge":
+                merged.update(self.merge(value_node, path))
+                continue
+            key = key_node.value
+            if key in found:
+                raise self.fail(key_node, f"{dotted((*path, key))} is given twice")
+            self.places[(*path, key)] = Place(self.file, key_node.start_mark.line + 1)
+            found[key] = self.value(value_node, (*path, key))
+        return {**merged, **found}
+
+    def merge(self, node: yaml.Node, path: Steps) -> dict[str, Any]:
+        value = self.value(node, path)
+        if not isinstance(value, dict):
+            raise self.fail(node, "`<<` takes a mapping")
+        return value
+
+
+def read_yaml(text: str, file: str) -> tuple[Any, Places]:
+    """The value of one YAML document and the place of every key and item in it."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise RecipeError(f"{file}{line}: not valid YAML: {error.problem or error.context}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise RecipeError(f"{file}: not valid YAML: {error}") from error
+    if node is None:
+        return None, {}
+    reader = _Reader(file)
+    return reader.value(node, ()), reader.places
+
+
+def dotted(path: Steps) -> str:
+    """`path` as people write it: `models.0.epochs`."""
+    return ".".join(str(step) for step in path) or "the recipe"
