@@ -1,0 +1,124 @@
+"""From the bytes of an image file to pixels: the one place that decoders are called from.
+
+Whatever the bytes are, the outcome is uint8 RGB pixels (H, W, 3) or BadImageError with one of the reasons
+
+    empty               no bytes
+    not_an_image        HTML, text, noise
+    unsupported_format  an image that is not read: HEIC, SVG, TIFF, PSD, EPS, PDF, FITS, ICO, JPEG 2000/XL
+    too_large           more pixels than headers.MAX_PIXELS; told from the header, nothing is decoded
+    truncated           ends too early
+    corrupt             the decoder found damage
+
+| file                              | outcome                                                            |
+|-----------------------------------|--------------------------------------------------------------------|
+| JPEG, PNG, GIF, BMP, WebP, AVIF   | read by content, whatever the name says                            |
+| grey, palette, 1 bit              | RGB                                                                |
+| CMYK, YCCK JPEG                   | RGB by Pillow's conversion, without colour profiles                |
+| alpha, palette with transparency  | laid on white, as a web page shows it                              |
+| 16 bit                            | the upper 8 bits                                                   |
+| animated                          | the first frame                                                    |
+| 1×1, 10000×1                      | read as they are                                                   |
+| Exif orientation 1–8              | applied to JPEG, where cameras write it; not in other formats      |
+| flipped bytes in a JPEG           | `corrupt` where the decoder notices; what it cannot notice is read |
+| junk between the pixels and EOI   | read: every row was decoded before it                              |
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import simplejpeg
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from smelt.data.headers import Header, probe
+from smelt.errors import BadImageError
+
+Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+__all__ = ["Box", "Pixels", "crop_resize", "decode", "load_crop", "probe"]
+
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF")
+_resize: Callable[..., torch.Tensor] = (
+    torch._C._nn._upsample_bilinear2d_aa
+)  # F.interpolate without its checks
+
+
+def load_crop(
+    data: bytes, box: Box | None, size: tuple[int, int], flip: bool, header: Header | None = None
+) -> Pixels:
+    """The seam: the part `box` of the image file `data`, resized to `size`, mirrored if `flip`.
+
+    box: (left, top, right, bottom) in pixels of the decoded image, rounded to whole ones; None: all of it.
+    size: (height, width). header: what `probe(data)` gave, where the caller has it. Returns uint8
+    (height, width, 3). Raises BadImageError only.
+    """
+    return crop_resize(decode(data, header), box, size, flip)
+
+
+def crop_resize(pixels_HW3: Pixels, box: Box | None, size: tuple[int, int], flip: bool) -> Pixels:
+    """Cut `box`, resize with an antialiased triangle filter (as Pillow's BILINEAR) and mirror."""
+    height, width = pixels_HW3.shape[:2]
+    if box is not None:
+        left, top = min(max(round(box[0]), 0), width - 1), min(max(round(box[1]), 0), height - 1)
+        right, bottom = max(min(round(box[2]), width), left + 1), max(min(round(box[3]), height), top + 1)
+        pixels_HW3 = pixels_HW3[top:bottom, left:right]
+        height, width = bottom - top, right - left
+    if (height, width) != size:
+        # The batch axis comes first and the channels stay innermost: only then does torch take its quick
+        # path for interleaved uint8, and only a copy of the crop has the strides that it looks for.
+        image = torch.from_numpy(np.ascontiguousarray(pixels_HW3[None])).permute(0, 3, 1, 2)
+        pixels_HW3 = _resize(image, list(size), False).permute(0, 2, 3, 1).numpy()[0]
+    return pixels_HW3[:, ::-1] if flip else pixels_HW3
+
+
+def decode(data: bytes, header: Header | None = None) -> Pixels:
+    """All pixels of an image file, uint8 (H, W, 3); raises BadImageError only."""
+    header = header or probe(data)
+    try:
+        if header.format == "JPEG" and header.components in (1, 3):
+            return _upright(_decode_jpeg(data), header.orientation)
+        return _upright(_decode_any(data), header.orientation)
+    except BadImageError:
+        raise
+    except MemoryError as error:
+        raise BadImageError("too_large", "no memory for its pixels") from error
+    except Exception as error:  # decoders raise nearly anything on damaged input: OSError, SyntaxError, …
+        text = str(error)
+        ended = any(word in text.lower() for word in ("truncated", "premature end of jpeg", "unexpected end"))
+        raise BadImageError("truncated" if ended else "corrupt", text) from error
+
+
+def _decode_jpeg(data: bytes) -> Pixels:
+    pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    return pixels
+
+
+def _decode_any(data: bytes) -> Pixels:
+    """By Pillow, restricted to the formats that `probe` knows; the first frame of an animation."""
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
+        file.load()
+        image: Image.Image = file
+        if image.mode.startswith("I"):  # 16 bits of grey
+            grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+            return np.repeat(grey[:, :, None], 3, axis=2)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+            image = Image.alpha_composite(white, image)
+        return np.asarray(image.convert("RGB"))
+
+
+def _upright(pixels_HW3: Pixels, orientation: int) -> Pixels:
+    """Turn and mirror as Exif orientation 1–8 asks."""
+    if orientation >= 5:
+        pixels_HW3 = pixels_HW3.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels_HW3 = pixels_HW3[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels_HW3 = pixels_HW3[:, ::-1]
+    return pixels_HW3

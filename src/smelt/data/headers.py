@@ -1,0 +1,183 @@
+"""What the first bytes of an image file say: format, size, kind of pixels, orientation; nothing is decoded.
+
+Parsed by our own code, so that a small file that would unpack to gigabytes is refused in microseconds and
+before a decoder sees it. Sources: ITU-T T.81 (JPEG), Exif 2.32 §4.6, PNG 3rd edition §11.2, GIF89a,
+RFC 9649 (WebP), the BMP headers of Windows, ISO/IEC 23008-12 (AVIF's `ispe` boxes).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from smelt.errors import BadImageError
+
+MAX_PIXELS = 89_478_485  # 256 MiB as RGB, the size from which Pillow warns of a bomb
+
+_UNSUPPORTED = (
+    (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"%PDF", "PDF"), (b"%!PS", "PostScript"),
+    (b"\xc5\xd0\xd3\xc6", "EPS"), (b"8BPS", "PSD"), (b"SIMPLE  =", "FITS"), (b"\0\0\1\0", "ICO"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"), (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"\xff\x0a", "JPEG XL"), (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"gimp xcf", "XCF"), (b"\x1f\x8b", "gzip (SVGZ?)"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """width, height: pixels as they are shown, after `orientation` (1–8, Exif) is applied.
+
+    format: JPEG, PNG, GIF, BMP, WEBP or AVIF. components: of a JPEG (1 grey, 3 colour, 4 CMYK), else 0.
+    single_scan: a JPEG whose rows are coded from top to bottom once (neither progressive nor split by
+    component), so that it can be decoded in part; `height_at` is where its height stands in the file.
+    """
+
+    format: str
+    width: int
+    height: int
+    components: int = 0
+    orientation: int = 1
+    single_scan: bool = False
+    height_at: int = 0
+
+
+def probe(data: bytes) -> Header:
+    """The header of an image file.
+
+    BadImageError: `empty`, `not_an_image`, `unsupported_format` (an image, but of a kind that is not
+    read), `truncated` or `corrupt` (the header itself), `too_large` (more than MAX_PIXELS).
+    """
+    if not data:
+        raise BadImageError("empty")
+    try:
+        header = _parse(data)
+    except (IndexError, struct.error) as error:
+        raise BadImageError("truncated", "the file ends within its header") from error
+    if header.width < 1 or header.height < 1:
+        raise BadImageError("corrupt", f"{header.width}×{header.height} pixels")
+    if header.width * header.height > MAX_PIXELS:
+        raise BadImageError("too_large", f"{header.width}×{header.height} pixels, at most {MAX_PIXELS}")
+    return header
+
+
+def _parse(data: bytes) -> Header:
+    if data[:3] == b"\xff\xd8\xff":
+        return _jpeg(data)
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        if data[12:16] != b"IHDR":
+            raise BadImageError("truncated" if len(data) < 16 else "corrupt", "no IHDR")
+        return Header("PNG", *struct.unpack_from(">II", data, 16))
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        return Header("GIF", *struct.unpack_from("<HH", data, 6))
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp(data)
+    if data[4:8] == b"ftyp":
+        return _avif(data)
+    if data[:2] == b"BM":
+        return _bmp(data)
+    raise _foreign(data)
+
+
+def _foreign(data: bytes) -> BadImageError:
+    """The reason for a file of none of the formats that are read."""
+    for magic, name in _UNSUPPORTED:
+        if data.startswith(magic):
+            return BadImageError("unsupported_format", name)
+    text = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if b"<svg" in text and not text.startswith((b"<!doctype html", b"<html")):
+        return BadImageError("unsupported_format", "SVG")
+    if data in (b"\xff\xd8"[: len(data)], b"\x89PNG\r\n\x1a\n"[: len(data)]):
+        return BadImageError("truncated", f"{len(data)} bytes")
+    return BadImageError("not_an_image", "HTML" if b"<html" in text or b"<!doctype" in text else "")
+
+
+def _jpeg(data: bytes) -> Header:
+    """Walk the marker segments up to the frame header (and the scan header behind it)."""
+    at, orientation = 2, 1
+    frame: tuple[int, int, int, int, int] | None = None
+    while True:
+        if data[at] != 0xFF:
+            raise BadImageError("corrupt", f"no marker at byte {at}")
+        while data[at] == 0xFF:
+            at += 1
+        marker = data[at]
+        at += 1
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            continue
+        if marker == 0xD9:
+            raise BadImageError("truncated", "the file ends before any pixel")
+        length = data[at] << 8 | data[at + 1]
+        if marker == 0xE1 and orientation == 1 and data[at + 2 : at + 8] == b"Exif\0\0":
+            orientation = _orientation(data[at + 8 : at + length])
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width, components = struct.unpack_from(">HHB", data, at + 3)
+            frame = marker, at + 3, height, width, components
+        elif marker == 0xDA:
+            if frame is None:
+                raise BadImageError("corrupt", "a scan before the frame header")
+            break
+        at += length
+    kind, height_at, height, width, components = frame
+    if orientation >= 5:
+        width, height = height, width
+    single = kind in (0xC0, 0xC1) and data[at + 2] == components
+    return Header("JPEG", width, height, components, orientation, single, height_at)
+
+
+def _orientation(tiff: bytes) -> int:
+    """The orientation tag (0x0112) in the first directory of an Exif block; 1 where it is not to be had."""
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    try:
+        if order is None:
+            return 1
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (entries,) = struct.unpack_from(order + "H", tiff, start)
+        for entry in range(min(entries, 64)):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, start + 2 + 12 * entry)
+            if tag == 0x0112:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
+
+
+def _webp(data: bytes) -> Header:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+        if len(data) < 30:
+            raise IndexError
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    else:
+        raise BadImageError("truncated" if len(data) < 16 else "corrupt", "a WebP without an image")
+    return Header("WEBP", width, height)
+
+
+def _bmp(data: bytes) -> Header:
+    (size,) = struct.unpack_from("<I", data, 14)
+    if size == 12:
+        width, height = struct.unpack_from("<HH", data, 18)
+    elif 16 <= size <= 256:
+        width, height = struct.unpack_from("<ii", data, 18)
+    else:
+        raise BadImageError("not_an_image", "starts as a BMP, but has no BMP header")
+    return Header("BMP", width, abs(height))
+
+
+def _avif(data: bytes) -> Header:
+    """The largest `ispe` (image spatial extents) of an AVIF; HEIC and videos are named and refused."""
+    brands = data[8 : min(struct.unpack_from(">I", data, 0)[0], 256)]
+    if b"avif" not in brands and b"avis" not in brands:
+        kind = "HEIC" if any(name in brands for name in (b"heic", b"heix", b"hevc", b"mif1")) else "video"
+        raise BadImageError("unsupported_format", f"{kind} needs a decoder that smelt does not bring")
+    sizes, at = [], data.find(b"ispe", 0, 1 << 16)
+    while at >= 0:
+        sizes.append(struct.unpack_from(">II", data, at + 8))
+        at = data.find(b"ispe", at + 4, 1 << 16)
+    if not sizes:
+        raise BadImageError("truncated" if len(data) < 1 << 10 else "corrupt", "an AVIF without a size")
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    return Header("AVIF", width, height)

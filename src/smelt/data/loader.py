@@ -1,0 +1,346 @@
+"""From rows of a catalogue to batches of uint8 pixels: threads, in order, the same for any number of them.
+
+Decoders and resizing let go of the interpreter's lock, so threads use all cores and share one memory; a
+batch is written in place by whoever has time. Pixels stay uint8: normalising is the device's work.
+
+What an image looks like depends on (seed, epoch, row, how often the row came before in the epoch) alone:
+not on workers, batches or where an epoch was taken up again. A bad image gives zeros and valid = False,
+never another image: its margins would be booked on the wrong row.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from smelt.data import augment as aug
+from smelt.data.config import AugmentSettings, ViewSettings
+from smelt.data.decode import Pixels, crop_resize, decode, load_crop, probe
+from smelt.data.randaugment import randaugment
+from smelt.errors import BadImageError, DataError, TrainingError
+
+if TYPE_CHECKING:
+    from smelt.artifacts.catalogue import Catalogue
+
+CHUNK = 16  # images per task of a worker
+AHEAD = 3  # batches under way before the one that is asked for
+LONGEST = 8  # a view's image is at most so many times as long as its short side; beyond, it is squeezed
+FEW = 20  # an epoch of fewer images is never stopped for bad ones
+
+
+class ImageStore:
+    """The bytes (or raw pixels) of any row: files below a root, or members of shards read by offset."""
+
+    def __init__(self, catalogue: Catalogue, root: Path | None) -> None:
+        self.catalogue = catalogue
+        self.root = None if root is None else Path(os.path.realpath(root))
+        self._files: dict[Path, int] = {}
+        self._folders: dict[str, bool] = {}
+
+    def read(self, row: int) -> bytes | Pixels:
+        """The file of `row` as bytes, or uint8 pixels (H, W, 3) where the data set stores them raw.
+
+        Raises BadImageError(`missing`) if there is no such file, (`outside_root`) if it leads elsewhere.
+        """
+        place = self.catalogue.location(row)
+        if place.shard is None:
+            return self._read_file(place.path)
+        folder = self.catalogue.folder if place.inside else self._root()
+        data = self._read_part(folder / place.shard, place.offset, place.size)
+        if place.raw_shape is None:
+            return data
+        return np.frombuffer(data, np.uint8).reshape(place.raw_shape)
+
+    def name(self, row: int) -> str:
+        """What to call the image of `row` in messages and lists."""
+        name: str = self.catalogue.path(row)
+        return name
+
+    def _root(self) -> Path:
+        if self.root is None:
+            raise DataError("the catalogue's images lie below a root folder, but none was given (root:)")
+        return self.root
+
+    def _read_file(self, name: str) -> bytes:
+        path = os.path.join(self._root(), name)
+        if not self._is_inside(os.path.dirname(path)):
+            raise BadImageError("outside_root", name)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            descriptor = self._open_link(path)
+        with open(descriptor, "rb", buffering=0) as file:
+            try:
+                return file.read()
+            except OSError as error:
+                raise BadImageError("missing", f"{name}: {error.strerror}") from error
+
+    def _open_link(self, path: str) -> int:
+        """Open what is not a plain file: a link that stays below the root is followed."""
+        real = os.path.realpath(path)
+        if not self._is_inside(os.path.dirname(real)):
+            raise BadImageError("outside_root", path)
+        try:
+            return os.open(real, os.O_RDONLY | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:
+            raise BadImageError("missing", str(error)) from error
+
+    def _is_inside(self, folder: str) -> bool:
+        """Whether `folder`, its links followed, lies below the root (remembered: there are few folders)."""
+        known = self._folders.get(folder)
+        if known is None:
+            root = str(self._root())
+            known = os.path.commonpath([root, os.path.realpath(folder)]) == root
+            self._folders[folder] = known
+        return known
+
+    def _read_part(self, path: Path, offset: int, size: int) -> bytes:
+        descriptor = self._files.get(path)
+        if descriptor is None:
+            try:
+                descriptor = os.open(path, os.O_RDONLY)
+            except OSError as error:
+                raise DataError(
+                    f"{path}: {error.strerror}; the catalogue says that images are in it"
+                ) from error
+            descriptor = self._files.setdefault(path, descriptor)
+        data = os.pread(descriptor, size, offset)
+        if len(data) != size:
+            raise BadImageError("truncated", f"{path} ends within it")
+        return data
+
+    def __del__(self) -> None:
+        for descriptor in self._files.values():
+            os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """rows_B int64; images uint8 (B, 3, S, S), or (B, V, 3, S, S) for views, channels innermost in memory;
+    valid_B bool: False marks a bad image, whose pixels are zeros and which must not contribute."""
+
+    rows_B: Tensor
+    images: Tensor
+    valid_B: Tensor
+
+
+Job = Callable[[int, NDArray[np.uint8]], None]  # (position in the batch, its slot of the batch) → filled
+
+
+class Loader:
+    """Batches of images by exact rows.
+
+    workers: threads; 0 loads in the caller's thread. cache_mib: decoded pixels kept in memory, first come.
+    max_bad: an epoch is stopped when more than this part of its images is bad.
+    """
+
+    def __init__(
+        self, store: ImageStore, *, workers: int, seed: int, cache_mib: int = 0, max_bad: float = 0.01
+    ) -> None:
+        self.store, self.seed, self.max_bad = store, seed, max_bad
+        self.bad: dict[int, str] = {}  # row → reason, of all images met so far
+        self._pool = ThreadPoolExecutor(workers, "loader") if workers else None
+        self._workers = workers
+        self._cache: dict[int, Pixels] = {}
+        self._cache_left = cache_mib << 20
+
+    def training(
+        self,
+        batches: Sequence[NDArray[np.int64]],
+        augment: AugmentSettings,
+        epoch: int,
+        start: int = 0,
+    ) -> Iterator[Batch]:
+        """Augmented batches `start`, `start` + 1, … of an epoch; `batches` are this rank's rows of each.
+
+        TrainingError when the bad images met are more than `max_bad` of all images of the epoch.
+        """
+        total = sum(len(rows_B) for rows_B in batches)
+        seen = _Occurrences(self.store.catalogue.num_rows)
+        for rows_B in batches[:start]:
+            seen.skip(rows_B)
+        works = (
+            self._training_work(np.asarray(batches[b], np.int64), augment, epoch, b, seen)
+            for b in range(start, len(batches))
+        )
+        bad: list[int] = []
+        for batch in self._ordered(works):
+            bad += batch.rows_B[~batch.valid_B].tolist()
+            if total >= FEW and len(bad) > self.max_bad * total:
+                raise TrainingError(self._too_many(bad, total))
+            yield batch
+
+    def views(self, rows: NDArray[np.int64], view: ViewSettings, batch_size: int) -> Iterator[Batch]:
+        """Batches of views in the order of `rows`; the last may be smaller."""
+        parts = (rows[at : at + batch_size] for at in range(0, len(rows), batch_size))
+        return self._ordered(self._view_work(np.asarray(part, np.int64), view) for part in parts)
+
+    def close(self) -> None:
+        """Let the threads go; the loader cannot be used afterwards."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def pixels(self, row: int) -> Pixels:
+        """All pixels of `row`, from memory if they are there; BadImageError if they cannot be had."""
+        known = self._cache.get(row)
+        if known is not None:
+            return known
+        data = self.store.read(row)
+        pixels = decode(data) if isinstance(data, bytes) else data
+        if self._cache_left >= pixels.nbytes and row not in self._cache:
+            self._cache_left -= pixels.nbytes
+            self._cache[row] = pixels = np.ascontiguousarray(pixels)
+        return pixels
+
+    def _training_work(
+        self, rows_B: NDArray[np.int64], augment: AugmentSettings, epoch: int, batch: int, seen: _Occurrences
+    ) -> _Work:
+        size = aug.batch_size_in_pixels(augment, self.seed, epoch, batch)
+        keys_B = aug.keys(self.seed, epoch, rows_B, seen.take(rows_B))
+        numbers_BD = aug.uniform(keys_B, aug.draws_per_image(augment))
+
+        def fill(at: int, slot: NDArray[np.uint8]) -> None:
+            slot[0] = self._augmented(int(rows_B[at]), size, augment, numbers_BD[at])
+
+        return _Work(rows_B, np.empty((len(rows_B), 1, size, size, 3), np.uint8), fill, squeeze=True)
+
+    def _augmented(
+        self, row: int, size: int, augment: AugmentSettings, numbers: NDArray[np.float64]
+    ) -> Pixels:
+        flip = bool(numbers[aug.FLIP_DRAW] < augment.flip)
+        if augment.pad_crop is not None:
+            whole = crop_resize(self.pixels(row), None, (size, size), flip)
+            pixels = aug.pad_crop(whole, augment.pad_crop, numbers)
+        elif self._cache_left or row in self._cache:
+            whole = self.pixels(row)
+            box = aug.random_box(whole.shape[1], whole.shape[0], augment, numbers)
+            pixels = crop_resize(whole, box, (size, size), flip)
+        else:
+            pixels = self._crop(row, size, augment, flip, numbers)
+        if augment.randaugment is None:
+            return pixels
+        return randaugment(pixels, augment.randaugment, numbers[aug.OPS_DRAW :])
+
+    def _crop(
+        self, row: int, size: int, augment: AugmentSettings, flip: bool, numbers: NDArray[np.float64]
+    ) -> Pixels:
+        """The random resized crop straight from the file, through the seam."""
+        data = self.store.read(row)
+        if not isinstance(data, bytes):
+            box = aug.random_box(data.shape[1], data.shape[0], augment, numbers)
+            return crop_resize(data, box, (size, size), flip)
+        header = probe(data)
+        box = aug.random_box(header.width, header.height, augment, numbers)
+        return load_crop(data, box, (size, size), flip, header)
+
+    def _view_work(self, rows_B: NDArray[np.int64], view: ViewSettings) -> _Work:
+        def fill(at: int, slot: NDArray[np.uint8]) -> None:
+            pixels = self.pixels(int(rows_B[at]))
+            height, width = scaled_size(pixels.shape[0], pixels.shape[1], round(view.size * view.resize))
+            whole = crop_resize(pixels, None, (height, width), flip=False)
+            for v, (box, mirrored) in enumerate(aug.view_boxes(width, height, view.size, view.crops)):
+                slot[v] = crop_resize(whole, box, (view.size, view.size), mirrored)
+
+        return _Work(rows_B, np.empty((len(rows_B), view.crops, view.size, view.size, 3), np.uint8), fill)
+
+    def _ordered(self, works: Iterator[_Work]) -> Iterator[Batch]:
+        """The batches of `works` in order, at most AHEAD of them under way."""
+        if self._pool is None:
+            for work in works:
+                work.bad += self._run(work, 0, len(work.rows_B))
+                yield self._finish(work, [])
+            return
+        waiting: deque[tuple[_Work, list[Future[list[tuple[int, str]]]]]] = deque()
+        try:
+            for work in works:
+                waiting.append((work, self._submit(self._pool, work)))
+                if len(waiting) > AHEAD:
+                    yield self._finish(*waiting.popleft())
+            while waiting:
+                yield self._finish(*waiting.popleft())
+        finally:
+            for _, futures in waiting:
+                for future in futures:
+                    future.cancel()
+
+    def _submit(self, pool: ThreadPoolExecutor, work: _Work) -> list[Future[list[tuple[int, str]]]]:
+        """Split a batch so that every worker gets a share of it, in tasks of at most CHUNK images."""
+        count = len(work.rows_B)
+        step = max(min(CHUNK, -(-count // self._workers)), 1)
+        return [pool.submit(self._run, work, at, min(at + step, count)) for at in range(0, count, step)]
+
+    def _run(self, work: _Work, first: int, last: int) -> list[tuple[int, str]]:
+        """Fill slots first..last of a batch; returns (position, reason) of the bad images."""
+        bad = []
+        for at in range(first, last):
+            try:
+                work.fill(at, work.pixels[at])
+            except BadImageError as error:
+                work.pixels[at] = 0
+                bad.append((at, error.reason))
+        return bad
+
+    def _finish(self, work: _Work, futures: list[Future[list[tuple[int, str]]]]) -> Batch:
+        bad = work.bad + [item for future in futures for item in future.result()]
+        valid_B = np.ones(len(work.rows_B), dtype=bool)
+        for at, reason in bad:
+            valid_B[at] = False
+            self.bad[int(work.rows_B[at])] = reason
+        images = torch.from_numpy(work.pixels).permute(0, 1, 4, 2, 3)
+        images = images[:, 0] if work.squeeze else images
+        return Batch(torch.from_numpy(work.rows_B), images, torch.from_numpy(valid_B))
+
+    def _too_many(self, bad: list[int], total: int) -> str:
+        lines = [f"  {self.store.name(row)}: {self.bad[row]}" for row in sorted(set(bad))]
+        return (
+            f"{len(bad)} of the epoch's {total} images cannot be read, more than {self.max_bad:.1%}:\n"
+            + "\n".join(lines)
+            + "\nRun the `check` stage and select without them, or raise max_bad."
+        )
+
+
+class _Work:
+    """A batch under way: `fill(position, slot)` puts the pixels of one image into its slot (V, S, S, 3)."""
+
+    def __init__(
+        self, rows_B: NDArray[np.int64], pixels: NDArray[np.uint8], fill: Job, squeeze: bool = False
+    ) -> None:
+        self.rows_B, self.pixels, self.fill, self.squeeze = rows_B, pixels, fill, squeeze
+        self.bad: list[tuple[int, str]] = []
+
+
+class _Occurrences:
+    """How often each row has been shown in the epoch so far; 2 bytes a row, touched pages only."""
+
+    def __init__(self, num_rows: int) -> None:
+        self._counts_N = np.zeros(num_rows, np.uint16)
+
+    def skip(self, rows_B: NDArray[np.int64]) -> None:
+        np.add.at(self._counts_N, rows_B, np.uint16(1))
+
+    def take(self, rows_B: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The occurrence number of each row of a batch, and count them."""
+        order = np.argsort(rows_B, kind="stable")
+        ordered = rows_B[order]
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        within = np.empty(len(rows_B), np.int64)
+        within[order] = np.arange(len(rows_B)) - np.repeat(starts, np.diff(np.r_[starts, len(rows_B)]))
+        occurrence_B = within + self._counts_N[rows_B]
+        self.skip(rows_B)
+        return occurrence_B
+
+
+def scaled_size(height: int, width: int, short: int) -> tuple[int, int]:
+    """(height, width) with the short side `short`, aspect kept; the long side at most LONGEST times it."""
+    long = min(round(short * max(height, width) / min(height, width)), LONGEST * short)
+    return (short, long) if height <= width else (long, short)
