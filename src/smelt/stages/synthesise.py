@@ -1,0 +1,28 @@
+"""Stage `synthesise`: writes the embedded data set, in the layout of WebVision 2.0, with its truth known."""
+
+from __future__ import annotations
+
+import shutil
+
+from smelt.data.synthetic.config import SyntheticSettings
+from smelt.stages.base import Context
+
+VERSION = 1
+
+
+class StageSettings(SyntheticSettings):
+    """What the data set looks like."""
+
+
+def run(context: Context) -> None:
+    """Draw everything; what a killed attempt left is deleted first, for a file of it may be half written."""
+    from smelt.data.synthetic.generate import FOLDERS, generate
+
+    assert isinstance(context.settings, StageSettings)
+    for name in FOLDERS:
+        shutil.rmtree(context.out / name, ignore_errors=True)
+
+    def progress(done: int, total: int) -> None:
+        context.emit("progress", done=done, total=total, unit="images")
+
+    generate(context.out, context.settings, workers=context.runtime.workers, progress=progress)
