@@ -108,8 +108,8 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, A
 
 def _apply(data: dict[str, Any], places: Places, override: str) -> None:
     shown = f"-o {override}"
-    dotted, equals, text = override.partition("=")
-    keys = dotted.strip().split(".")
+    left, equals, text = override.partition("=")
+    keys = left.strip().split(".")
     if not equals or not all(keys):
         raise RecipeError(f"{shown}: an override is key=value, as in -o train.epochs=3")
     value, _ = read_yaml(text, shown)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from smelt.artifacts.failpoints import reach
 from smelt.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -102,6 +103,7 @@ def commit(attempt: Path, target: Path, identity: Mapping[str, Any]) -> dict[str
         sync_folder(folder)
     manifest = {**identity, "files": files}
     write_json(attempt / MANIFEST, manifest)
+    reach("commit:inside", str(identity.get("stage", "")))
     target.parent.mkdir(parents=True, exist_ok=True)
     os.rename(attempt, target)
     sync_folder(target.parent)

@@ -1,0 +1,314 @@
+"""The run: starts every stage that is not done, as soon as its inputs are, until all are done or cannot be.
+
+A stage that fails stops only what depends on it. Being asked to stop (SIGTERM, Ctrl-C, a closed terminal)
+lets the stages save; a second Ctrl-C does not wait.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smelt.artifacts.files import problems
+from smelt.errors import PreemptedError, RecipeError, StageFailedError
+from smelt.flowchart.graph import Graph, Node
+from smelt.flowchart.journal import History, Journal
+from smelt.flowchart.local import LOST, Executor, Handle, Task
+from smelt.flowchart.lock import Lock
+from smelt.flowchart.memory import MemoryWatch
+from smelt.flowchart.state import Work
+
+GRACE_SECONDS = 25.0  # between SIGTERM and SIGKILL; Slurm gives 30 by default
+LOG_LINES = 15
+OnEvent = Callable[[Mapping[str, Any]], None]
+
+
+def run(
+    graph: Graph,
+    work: Work,
+    executor: Executor,
+    *,
+    jobs: int = 1,
+    devices: Sequence[str] = (),
+    runtime: Mapping[str, Any] | None = None,
+    recipe: str | None = None,
+    on_event: OnEvent = lambda event: None,
+    grace_seconds: float = GRACE_SECONDS,
+) -> None:
+    """Run what is not done. `recipe` is the text kept beside the results.
+
+    Raises LockedError (another run is here), StageFailedError (after all that could go on has),
+    PreemptedError (asked to stop), RecipeError (a stage needs more devices than there are).
+    """
+    for node in graph:
+        if devices and node.devices > len(devices):
+            raise RecipeError(f"{node.id} needs {node.devices} devices, and {len(devices)} are given")
+    work.create()
+    with Lock(work.lock):
+        journal = Journal(work.events)
+        try:
+            work.save(graph, runtime or {}, recipe)
+            _Run(graph, work, executor, journal, jobs, devices, on_event, grace_seconds).run()
+        finally:
+            executor.close()
+            journal.close()
+
+
+@dataclass
+class _Running:
+    """A stage under way. `buffer` holds the part of a line that has come through its pipe."""
+
+    node: Node
+    key: str
+    handle: Handle
+    devices: list[str]
+    began: float
+    resumed: bool
+    buffer: bytes = b""
+    ended: bool = False
+    error: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Signals:
+    """Counts SIGTERM, SIGINT and SIGHUP while it is entered (in the main thread; elsewhere it does nothing)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.name = ""
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.name = signal.Signals(number).name
+        self.count += 1
+
+
+class _Run:
+    def __init__(
+        self,
+        graph: Graph,
+        work: Work,
+        executor: Executor,
+        journal: Journal,
+        jobs: int,
+        devices: Sequence[str],
+        on_event: OnEvent,
+        grace_seconds: float,
+    ) -> None:
+        self.graph = graph
+        self.work = work
+        self.executor = executor
+        self.journal = journal
+        self.jobs = max(1, jobs)
+        self.has_devices = bool(devices)
+        self.free = list(devices)
+        self.on_event = on_event
+        self.grace_seconds = grace_seconds
+        self.nodes = graph.by_key()
+        self.parents = {
+            key: {graph.key(parent) for parent in node.parents()} for key, node in self.nodes.items()
+        }
+        self.done: set[str] = set()
+        self.failures: dict[str, str] = {}
+        self.running: dict[str, _Running] = {}
+        self.selector = selectors.DefaultSelector()
+        self.memory = MemoryWatch()
+        self.preempted = ""
+        self.kill_at = float("inf")
+
+    def run(self) -> None:
+        self._look_for_done()
+        self.waiting = self._by_urgency()
+        self.tell("run_started", stages=len(self.nodes), done=len(self.done), jobs=self.jobs)
+        with _Signals() as signals:
+            try:
+                while self._step(signals):
+                    pass
+            finally:
+                for running in self.running.values():
+                    running.handle.stop(signal.SIGKILL)
+        blocked = [self.nodes[key].id for key in self.waiting]
+        self.tell("run_done", done=len(self.done), failed=len(self.failures), waiting=len(blocked))
+        if self.preempted:
+            raise PreemptedError(f"stopped ({self.preempted}): all is saved, the same command goes on")
+        if self.failures:
+            waiting = f"\n{len(blocked)} stages that depend on it have not run" if blocked else ""
+            raise StageFailedError("\n\n".join(self.failures.values()) + waiting)
+
+    def tell(self, event: str, **fields: Any) -> None:
+        """Into the journal (progress apart, of which there is too much) and to whoever watches."""
+        if event != "progress":
+            self.journal.write(event, **fields)
+        self.on_event({"event": event, **fields})
+
+    def _look_for_done(self) -> None:
+        for key, node in self.nodes.items():
+            wrong = problems(self.work.artifact(node.stage, key))
+            if not wrong:
+                self.done.add(key)
+            elif self.work.artifact(node.stage, key).exists():
+                moved = self.work.set_aside(node.stage, key)
+                self.tell(
+                    "damaged", id=node.id, stage=node.stage, key=key, text=f"{wrong[0]}; moved to {moved}"
+                )
+
+    def _by_urgency(self) -> list[str]:
+        """Keys to run: those with the longest way still to go behind them first (critical path)."""
+        history = History(self.work.events)
+        path: dict[str, float] = {}
+        for key in reversed(self.nodes):
+            node = self.nodes[key]
+            behind = max((path[child] for child in path if key in self.parents[child]), default=0.0)
+            path[key] = behind + (history.seconds(node.id, node.stage) or 1.0)
+        return sorted((key for key in self.nodes if key not in self.done), key=lambda key: -path[key])
+
+    def _step(self, signals: _Signals) -> bool:
+        """One turn of the loop; False when nothing runs and nothing can be started."""
+        self._obey(signals)
+        if not self.preempted:
+            for key in list(self.waiting):
+                if len(self.running) < self.jobs and self.parents[key] <= self.done:
+                    self._start(key)
+        if not self.running:
+            return False
+        soon = any(running.ended for running in self.running.values())
+        for ready, _ in self.selector.select(0.005 if soon else 0.2):
+            self._read(ready.data)
+        self.memory.look()
+        for running in list(self.running.values()):
+            code = running.handle.poll()
+            if code is not None:
+                self._read(running)
+                self._finish(running, code)
+        return True
+
+    def _obey(self, signals: _Signals) -> None:
+        if signals.count and not self.preempted:
+            self._stop(signals.name)
+        if self.preempted and (signals.count > 1 or time.monotonic() > self.kill_at):
+            for running in self.running.values():
+                running.handle.stop(signal.SIGKILL)
+
+    def _stop(self, why: str) -> None:
+        self.preempted = why
+        self.kill_at = time.monotonic() + self.grace_seconds
+        self.tell("stopping", text=f"{why}: letting {len(self.running)} stages save")
+        for running in self.running.values():
+            running.handle.stop(signal.SIGTERM)
+
+    def _start(self, key: str) -> None:
+        node = self.nodes[key]
+        needed = node.devices if self.has_devices else 0
+        if needed > len(self.free):
+            return
+        leased, self.free = self.free[:needed], self.free[needed:]
+        log = self.work.log(node.id)
+        visible = tuple(leased) if self.has_devices else None
+        resumed = self.work.attempt(node.stage, key).is_dir()
+        handle = self.executor.start(Task(node.id, node.stage, key, node.threads, visible, log))
+        running = _Running(node, key, handle, leased, time.monotonic(), resumed)
+        self.waiting.remove(key)
+        self.running[key] = running
+        self.selector.register(handle.events, selectors.EVENT_READ, running)
+        self.tell("started", id=node.id, stage=node.stage, key=key, resumed=resumed, devices=leased)
+
+    def _read(self, running: _Running) -> None:
+        """Pass on the lines that the stage has sent."""
+        while not running.ended:
+            try:
+                content = os.read(running.handle.events, 1 << 16)
+            except BlockingIOError:
+                return
+            if not content:
+                running.ended = True
+                self.selector.unregister(running.handle.events)
+            *lines, running.buffer = (running.buffer + content).split(b"\n")
+            for line in lines:
+                self._pass_on(running, line)
+
+    def _pass_on(self, running: _Running, line: bytes) -> None:
+        try:
+            event = json.loads(line)
+            name = str(event.pop("event"))
+        except (ValueError, KeyError, AttributeError):
+            return
+        if name == "error":
+            running.error = event
+            return
+        node = running.node
+        self.tell(name, **{**event, "id": node.id, "stage": node.stage, "key": running.key})
+
+    def _finish(self, running: _Running, code: int) -> None:
+        if not running.ended:
+            self.selector.unregister(running.handle.events)
+        running.handle.close()
+        del self.running[running.key]
+        self.free += running.devices
+        node, key = running.node, running.key
+        about = {"id": node.id, "stage": node.stage, "key": key}
+        seconds = round(time.monotonic() - running.began, 3)
+        if self.work.committed(node.stage, key):
+            self.done.add(key)
+            self.tell("done", **about, seconds=seconds, resumed=running.resumed)
+        elif code == LOST and not self.preempted:
+            self.waiting.insert(0, key)  # the executor starts it afresh
+            self.tell("warning", **about, text="the process that starts stages was lost; starting afresh")
+        elif code == PreemptedError.exit_code or self.preempted:
+            self.tell("preempted", **about, seconds=seconds)
+            if not self.preempted:
+                self._stop(f"{node.id} was asked to stop")
+        else:
+            text = self._describe(running, code)
+            self.failures[key] = text
+            self.tell("failed", **about, seconds=seconds, code=code, text=text)
+
+    def _describe(self, running: _Running, code: int) -> str:
+        """Why a stage failed, where its log is, and the end of the log where the reason is not known."""
+        log = self.work.log(running.node.id)
+        lines = [f"the stage {running.node.id} failed"]
+        if code < 0:
+            lines[0] += f": killed by {_signal_name(-code)}"
+            if -code == signal.SIGKILL:
+                lines.append(self.memory.verdict())
+        elif running.error:
+            lines[0] += f": {running.error.get('text', '')}"
+        else:
+            lines[0] += f" with exit code {code}"
+        lines.append(f"log: {log}")
+        if code == 1 or not running.error:
+            lines += [f"  | {line}" for line in _tail(log)]
+        return "\n".join(lines)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _tail(log: Path) -> list[str]:
+    """The last lines of a log."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 20_000))
+            return file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+    except OSError:
+        return []

@@ -1,0 +1,66 @@
+"""Processes that die with their parent, whatever kills it, and take their own children along.
+
+Three nets. The kernel kills the child when its parent dies (prctl, Linux). Each stage leads a process group
+of its own and forks a watcher that sleeps on a pipe whose other end only the run holds: when the run is
+gone the watcher kills the group, grandchildren (data workers, ranks) included. And a stage whose process has
+ended has its group killed by whoever reaps it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent (pid `parent`) dies; die now if that has happened."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(137)
+
+
+def watch(life: int) -> None:
+    """Fork the watcher of this process group: it kills the group when the pipe `life` closes.
+
+    Call it before any thread is started. The process must lead a group of its own.
+    """
+    assert os.getpgid(0) == os.getpid(), "a guarded process leads its own group"
+    leader = os.getpid()
+    if os.fork() != 0:
+        os.close(life)
+        return
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        if life != 3:
+            os.dup2(life, 3)
+        os.closerange(0, 3)
+        os.closerange(4, 65536)
+        while os.read(3, 4096):
+            pass
+        os.killpg(leader, signal.SIGKILL)
+    finally:
+        os._exit(0)
+
+
+def reap(pid: int) -> int | None:
+    """None while the child `pid` runs; then its return code (negative: a signal), its group killed first.
+
+    The group is killed before the pid is given back to the system, so that no stranger is hit.
+    """
+    if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        return None
+    kill_group(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def kill_group(leader: int, number: int) -> None:
+    """Send a signal to the group of `leader`, if it is still there."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)

@@ -1,0 +1,105 @@
+"""The work folder: where artefacts, attempts, logs and the flowchart lie.
+
+    WORK/recipe.yaml                    the recipe as it was run, overrides applied
+    WORK/flowchart.json                 nodes with keys, runtime and drawing of the last run
+    WORK/events.jsonl                   what happened (journal.py)
+    WORK/lock                           held by the run (lock.py)
+    WORK/artifacts/<stage>-<key>/       committed, never changed
+    WORK/attempts/<stage>-<key>/        being written; kept over a kill, so that the stage goes on
+    WORK/damaged/                       artefacts found damaged, moved out of the way
+    WORK/logs/<id>.log                  what the stage printed
+
+Everything is found by name below WORK, so the folder can be moved or copied.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from smelt.artifacts.files import MANIFEST, problems, read_json, write_bytes, write_json
+from smelt.errors import ArtifactError, SmeltError
+from smelt.flowchart.draw import draw
+from smelt.flowchart.graph import Graph, Node
+
+
+class Work:
+    """The work folder at `folder`; nothing is created before `create`."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.artifacts = self.folder / "artifacts"
+        self.attempts = self.folder / "attempts"
+        self.damaged = self.folder / "damaged"
+        self.logs = self.folder / "logs"
+        self.flowchart = self.folder / "flowchart.json"
+        self.recipe = self.folder / "recipe.yaml"
+        self.events = self.folder / "events.jsonl"
+        self.lock = self.folder / "lock"
+
+    def create(self) -> None:
+        """Make the folders; SmeltError if that cannot be done."""
+        try:
+            for folder in (self.artifacts, self.attempts, self.logs):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SmeltError(f"cannot make the work folder {self.folder}: {error.strerror}") from error
+
+    def artifact(self, stage: str, key: str) -> Path:
+        """Where the artefact of that key lies once it is committed."""
+        return self.artifacts / f"{stage}-{key}"
+
+    def attempt(self, stage: str, key: str) -> Path:
+        """Where the artefact of that key is written."""
+        return self.attempts / f"{stage}-{key}"
+
+    def log(self, node_id: str) -> Path:
+        """Where the output of that node's process goes."""
+        name = re.sub(r"[^\w.-]+", "_", node_id.replace("/", "."))[:200]
+        return self.logs / f"{name}.log"
+
+    def committed(self, stage: str, key: str) -> bool:
+        """Whether the artefact is there and whole as far as the sizes of its files say."""
+        return not problems(self.artifact(stage, key))
+
+    def identity(self, stage: str, key: str) -> dict[str, Any] | None:
+        """What the manifest of a committed artefact says of settings, inputs and version; None if missing."""
+        try:
+            manifest = read_json(self.artifact(stage, key) / MANIFEST)
+        except ArtifactError:
+            return None
+        return manifest if isinstance(manifest, dict) else None
+
+    def set_aside(self, stage: str, key: str) -> Path:
+        """Move a damaged artefact out of the way; its new place."""
+        self.damaged.mkdir(parents=True, exist_ok=True)
+        number = 0
+        while (target := self.damaged / f"{stage}-{key}.{number}").exists():
+            number += 1
+        os.rename(self.artifact(stage, key), target)
+        return target
+
+    def save(self, graph: Graph, runtime: Mapping[str, Any], recipe: str | None = None) -> None:
+        """Write flowchart.json (and recipe.yaml): what `smelt stage run` and the report read."""
+        chart = {"nodes": graph.to_json(), "runtime": dict(runtime), "drawing": draw(graph)}
+        write_json(self.flowchart, chart)
+        if recipe is not None:
+            write_bytes(self.recipe, recipe.encode())
+
+    def load(self) -> tuple[Graph, dict[str, Any]]:
+        """The graph and the runtime of the last run; ArtifactError if there was none or it is damaged."""
+        chart = read_json(self.flowchart)
+        try:
+            return Graph.from_json(chart["nodes"]), dict(chart["runtime"])
+        except (KeyError, TypeError, SmeltError) as error:
+            raise ArtifactError(f"{self.flowchart} is damaged: {error}; run the recipe again") from error
+
+    def previous(self) -> dict[str, Node]:
+        """The nodes of the last run by id; empty where there was none."""
+        try:
+            return self.load()[0].nodes if self.flowchart.exists() else {}
+        except ArtifactError:
+            return {}

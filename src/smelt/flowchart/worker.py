@@ -1,0 +1,199 @@
+"""Runs one stage in this process: find it by its key, let it write, commit. The same for every executor.
+
+Started by a run, it reports through a pipe and dies with the run; started by hand, it prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from smelt.artifacts import files
+from smelt.artifacts.failpoints import reach
+from smelt.errors import ArtifactError, PreemptedError, SmeltError
+from smelt.flowchart import guard, journal
+from smelt.flowchart.graph import Graph, Node
+from smelt.flowchart.lock import Lock
+from smelt.flowchart.state import Work
+
+# How a run tells its workers where to report and whom to die with
+EVENTS, LIFE, PARENT = "SMELT_EVENTS_FD", "SMELT_LIFE_FD", "SMELT_PARENT_PID"
+PROGRESS_EVERY_SECONDS = 0.1
+
+Runner = Callable[..., None]
+
+
+def load_runner(name: str) -> Runner:
+    """The function `module:function` that runs a stage."""
+    module, _, function = name.partition(":")
+    found: Runner = getattr(importlib.import_module(module), function)
+    return found
+
+
+class Reporter:
+    """`emit` of one stage: lines of JSON into the run's pipe, or text on stderr where there is none."""
+
+    def __init__(self, pipe: int | None) -> None:
+        self.pipe = pipe
+        self._lock = threading.Lock()
+        self._next_progress = 0.0
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        with self._lock:
+            if event == "progress":
+                final = fields.get("done") is not None and fields.get("done") == fields.get("total")
+                if time.monotonic() < self._next_progress and not final:
+                    return
+                self._next_progress = time.monotonic() + PROGRESS_EVERY_SECONDS
+            if self.pipe is None:
+                shown = " ".join(f"{name}={value}" for name, value in fields.items())
+                print(f"{event}: {shown}", file=sys.stderr)
+                return
+            line = journal.encode({"event": event, **fields})
+            try:
+                while line:
+                    line = line[os.write(self.pipe, line) :]
+            except BrokenPipeError:  # the run is gone
+                guard.kill_group(0, signal.SIGKILL)
+
+
+def attach() -> Reporter:
+    """Join the run that started this process, as its environment says; call it first of all."""
+    parent, life, events = (os.environ.pop(name, None) for name in (PARENT, LIFE, EVENTS))
+    if parent:
+        guard.die_with_parent(int(parent))
+    if life:
+        guard.watch(int(life))
+    return Reporter(int(events) if events else None)
+
+
+def run_stage(
+    work_folder: Path | str,
+    key: str,
+    runner: Runner,
+    runtime: Mapping[str, Any] | None = None,
+    emit: Reporter | None = None,
+) -> int:
+    """Run and commit the stage `key` of the last planned flowchart; the process's exit code.
+
+    `runner(stage, settings, inputs=…, out=…, scratch=…, runtime=…, emit=…)` does the work. Errors for users
+    are printed in a line, others with their traceback. SIGTERM ends the stage with 75; one that saves on
+    SIGTERM sets a handler of its own.
+    """
+    emit = emit or attach()
+    try:
+        with _stop_on_sigterm():
+            _run(Work(work_folder), key, runner, runtime, emit)
+        return 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except SmeltError as error:
+        emit("error", text=str(error), kind=type(error).__name__)
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BaseException as error:
+        traceback.print_exc()
+        emit("error", text=f"{type(error).__name__}: {error}", kind=type(error).__name__)
+        return 1
+
+
+@contextlib.contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """SIGTERM leaves as SystemExit(75), which no `except Exception` on the way swallows."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(PreemptedError.exit_code)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(work: Work, key: str, runner: Runner, runtime: Mapping[str, Any] | None, emit: Reporter) -> None:
+    graph, saved_runtime = work.load()
+    node = graph.by_key().get(key)
+    if node is None:
+        raise ArtifactError(f"{work.flowchart} has no stage with the key {key!r}")
+    if work.committed(node.stage, key):
+        return
+    inputs = _inputs(work, graph, node)
+    attempt = work.attempt(node.stage, key)
+    with Lock(attempt.with_name(f"{attempt.name}.lock"), wait=10.0):
+        scratch = attempt / files.SCRATCH
+        scratch.mkdir(parents=True, exist_ok=True)
+        for leftover in attempt.rglob(".*.tmp"):  # of an atomic write that a kill cut short
+            leftover.unlink()
+        reach("stage", node.stage)
+        runner(
+            node.stage,
+            dict(node.settings),
+            inputs=inputs,
+            out=attempt,
+            scratch=scratch,
+            runtime=dict(saved_runtime if runtime is None else runtime),
+            emit=emit,
+        )
+        _commit(work, graph, node)
+
+
+def _inputs(work: Work, graph: Graph, node: Node) -> dict[str, list[Path]]:
+    """Folders of the inputs by port, all whole; ArtifactError names one that is not."""
+    found: dict[str, list[Path]] = {}
+    for port, ids in node.inputs.items():
+        for parent in ids:
+            folder = work.artifact(graph[parent].stage, graph.key(parent))
+            wrong = files.problems(folder)
+            if wrong:
+                raise ArtifactError(f"{node.id} reads from {parent}, which cannot be used: {wrong[0]}")
+            found.setdefault(port, []).append(folder)
+    return found
+
+
+def _commit(work: Work, graph: Graph, node: Node) -> None:
+    key = graph.key(node)
+    target = work.artifact(node.stage, key)
+    reach("commit:before", node.stage)
+    if target.exists():  # damaged, and not yet moved by a run
+        work.set_aside(node.stage, key)
+    try:
+        files.commit(work.attempt(node.stage, key), target, graph.identity(node))
+    except OSError as error:
+        raise ArtifactError(f"cannot commit {node.id} to {target}: {error.strerror}") from error
+    reach("commit:after", node.stage)
+
+
+def set_threads(threads: int) -> None:
+    """Threads of what has been imported already (torch, numpy's BLAS); the environment is for the rest."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
+    for library, symbol in _blas():
+        with contextlib.suppress(OSError, AttributeError):
+            getattr(ctypes.CDLL(library), symbol)(ctypes.c_int(threads))
+
+
+def _blas() -> Iterator[tuple[str, str]]:
+    """OpenBLAS libraries loaded in this process, with their setters as numpy's and scipy's wheels name them."""
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    for path in sorted({line.split()[-1] for line in maps.splitlines() if "openblas" in line}):
+        for suffix in ("64_", ""):
+            for prefix in ("scipy_", ""):
+                yield path, f"{prefix}openblas_set_num_threads{suffix}"

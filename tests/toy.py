@@ -1,0 +1,121 @@
+"""Toy stages for the tests of the flowchart, and the two commands that run them (a stage, a whole run).
+
+`python toy.py KEY --work DIR` is the stage command; `python toy.py run DIR SPEC.json` the whole run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from smelt.artifacts import files
+from smelt.errors import DataError, SmeltError
+from smelt.flowchart import worker
+from smelt.flowchart.executor import run as run_graph
+from smelt.flowchart.graph import Graph, Node
+from smelt.flowchart.local import LocalExecutor
+from smelt.flowchart.state import Work
+
+
+def run(
+    stage: str,
+    settings: dict[str, Any],
+    *,
+    inputs: dict[str, list[Path]],
+    out: Path,
+    scratch: Path,
+    runtime: dict[str, Any],
+    emit: Any,
+) -> None:
+    """The runner: the stage's name says what it does; all write `value.txt` from settings and inputs."""
+    digest = hashlib.sha256(json.dumps([stage, settings], sort_keys=True).encode())
+    for port in sorted(inputs):
+        for folder in inputs[port]:
+            digest.update((port + (folder / "value.txt").read_text()).encode())
+    behave(stage, settings, out, scratch, runtime, emit)
+    (out / "value.txt").write_text(digest.hexdigest())
+
+
+def behave(
+    stage: str, settings: dict[str, Any], out: Path, scratch: Path, runtime: dict[str, Any], emit: Any
+) -> None:
+    if stage == "slow":
+        write_slowly(settings, out, scratch, emit)
+    elif stage == "refuse":
+        raise DataError("lists/train.txt:3: the label 9 is out of range")
+    elif stage == "crash":
+        print("about to crash")
+        raise RuntimeError("a bug")
+    elif stage == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif stage == "family":  # a grandchild that would live for long
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        emit("metric", pid=os.getpid(), grandchild=child.pid)
+        time.sleep(600)
+    elif stage == "environment":
+        emit("metric", **{name: os.environ.get(name) for name in settings["names"]})
+    elif stage == "big":
+        files.write_bytes(out / "big.bin", bytes(settings["bytes"]))
+
+
+def write_slowly(settings: dict[str, Any], out: Path, scratch: Path, emit: Any) -> None:
+    """Several files, a chained hash over all steps, and a checkpoint in scratch after every step."""
+    steps = settings["steps"]
+    checkpoint = scratch / "checkpoint.json"
+    state = files.read_json(checkpoint) if checkpoint.exists() else {"step": 0, "hash": ""}
+    for step in range(state["step"], steps):
+        time.sleep(settings.get("seconds", 0.01))
+        state = {"step": step + 1, "hash": hashlib.sha256(f"{state['hash']}{step}".encode()).hexdigest()}
+        files.write_bytes(out / f"part{step}.txt", state["hash"].encode() * 50)
+        files.write_json(checkpoint, state)
+        emit("progress", done=step + 1, total=steps, unit="steps")
+
+
+def node(id: str, stage: str = "plain", settings: dict[str, Any] | None = None, **ports: Any) -> Node:
+    inputs = {port: (ids,) if isinstance(ids, str) else tuple(ids) for port, ids in ports.items()}
+    return Node(id, stage, settings=settings or {}, inputs=inputs)
+
+
+def chart(seconds: float = 0.01, steps: int = 4) -> Graph:
+    """A small copy of the real flowchart's form."""
+    slow = {"steps": steps, "seconds": seconds}
+    return Graph(
+        [
+            node("index", "slow", {**slow, "name": "index"}),
+            node("select", "plain", {"fraction": 0.2}, catalogue="index"),
+            node("train/0", "slow", {**slow, "seed": 0}, selection="select"),
+            node("train/1", "slow", {**slow, "seed": 1}, selection="select"),
+            node("rank", "plain", {}, train=["train/0", "train/1"]),
+            node("fuse", "slow", {**slow, "name": "fuse"}, ranking="rank", catalogue="index"),
+        ]
+    )
+
+
+def execute(graph: Graph, folder: Path, *, zygote: bool = False, **options: Any) -> None:
+    work = Work(folder)
+    command = (sys.executable, __file__)
+    run_graph(graph, work, LocalExecutor(work, "toy:run", command=command, zygote=zygote), **options)
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[0] == "run":
+        options = json.loads(arguments[2])
+        graph = chart(options.pop("seconds", 0.01), options.pop("steps", 4))
+        try:
+            execute(graph, Path(arguments[1]), **options)
+        except SmeltError as error:
+            print(error, file=sys.stderr)
+            return error.exit_code
+        return 0
+    return worker.run_stage(arguments[2], arguments[0], run)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
