@@ -1,0 +1,170 @@
+"""Backbones by name: the original line-up, small nets for small images, and everything that timm knows.
+
+What timm does not ship is put together from timm's own blocks. Nothing is downloaded unless `pretrained` is
+asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import timm
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import nn
+
+from smelt.errors import RecipeError
+
+SMALL_IMAGE = 64  # pixels: up to here "auto" gives a stem that does not shrink the image
+
+Maker = Callable[..., nn.Module]
+
+
+def _cifar_resnet(
+    layers: tuple[int, int, int], *, width: int = 16, block: type[nn.Module] = BasicBlock, **kwargs: Any
+) -> nn.Module:
+    """He et al. 2016, section 4.2: three stages of 16, 32 and 64 channels behind one 3×3 convolution."""
+    # timm's ResNet takes its first width from the deep stem only; the stem itself is replaced
+    net = ResNet(block, layers, channels=(width, 2 * width, 4 * width), stem_type="deep",
+                 stem_width=width // 2, **kwargs)  # fmt: skip
+    net.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+    net.maxpool = nn.Identity()
+    net.layer4 = nn.Identity()  # the forward of timm's ResNet asks for four stages
+    return net
+
+
+def _timm(name: str) -> Maker:
+    return partial(timm.create_model, name)
+
+
+_SE = {"attn_layer": "se"}
+
+# The original's names. Sizes at 1,000 classes and where they are published: tests/test_backbones.py.
+ORIGINAL: dict[str, Maker] = {
+    "resnet50": _timm("resnet50"),
+    "resnet101": _timm("resnet101"),
+    "resnet152": _timm("resnet152"),
+    "resnext152": partial(ResNet, Bottleneck, (3, 8, 36, 3), cardinality=32, base_width=4),
+    "resnest269": _timm("resnest269e"),
+    # 152 layers, the 7×7 convolution of the stem replaced by three 3×3: 154 in all
+    "se_resnet154": partial(
+        ResNet, Bottleneck, (3, 8, 36, 3), stem_type="deep", stem_width=32, block_args=_SE
+    ),
+    "senet154": _timm("legacy_senet154"),
+    "se_resnext152": partial(
+        ResNet, Bottleneck, (3, 8, 36, 3), cardinality=32, base_width=4, block_args=_SE
+    ),
+    "efficientnet_b0": _timm("efficientnet_b0"),
+    "efficientnet_b4": _timm("efficientnet_b4"),
+}
+
+# For 32 to 64 pixels and a CPU
+SMALL: dict[str, Maker] = {
+    "resnet8": partial(_cifar_resnet, (1, 1, 1)),
+    "resnet14": partial(_cifar_resnet, (2, 2, 2)),
+    "resnet20": partial(_cifar_resnet, (3, 3, 3)),
+    "se_resnet14": partial(_cifar_resnet, (2, 2, 2), block_args=_SE),
+    "resnext20": partial(_cifar_resnet, (2, 2, 2), block=Bottleneck, cardinality=4, base_width=16),
+}
+
+PRESETS = {**ORIGINAL, **SMALL}
+_COMPOSED = {"resnext152", "se_resnet154", "se_resnext152", *SMALL}
+
+
+def build(
+    name: str,
+    num_classes: int,
+    *,
+    small_stem: bool | Literal["auto"] = "auto",
+    image_size: int = 224,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    pretrained: bool = False,
+) -> nn.Module:
+    """The net called `name` with `num_classes` outputs: images (B, 3, S, S) to logits (B, C).
+
+    small_stem: a stem of stride 1 without pooling, for images up to 64 pixels ("auto": by `image_size`).
+    drop_rate, drop_path_rate: passed on where they are not 0. Raises RecipeError for an unknown name and
+    for what the net cannot do.
+    """
+    options: dict[str, Any] = {"num_classes": num_classes}
+    if drop_rate:
+        options["drop_rate"] = drop_rate
+    if drop_path_rate:
+        options["drop_path_rate"] = drop_path_rate
+    if pretrained:
+        if name in _COMPOSED:
+            raise RecipeError(f"backbone {name}: no pretrained weights exist; set pretrained: false")
+        options["pretrained"] = True
+    maker = PRESETS.get(name) or _by_timm_name(name, image_size, options)
+    try:
+        model = maker(**options)
+    except TypeError as error:
+        raise RecipeError(f"backbone {name} does not take one of {sorted(options)}: {error}") from error
+    assert isinstance(model, nn.Module)
+    wanted = image_size <= SMALL_IMAGE if small_stem == "auto" else small_stem
+    if wanted and name not in SMALL and not _shrink_stem(model) and small_stem is True:
+        raise RecipeError(f"backbone {name} has no stem that can be made small; set small_stem: false")
+    return model
+
+
+def _by_timm_name(name: str, image_size: int, options: dict[str, Any]) -> Maker:
+    if not timm.is_model(name):
+        known = [*PRESETS, *timm.list_models()]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise RecipeError(
+            f"no backbone is called {name!r}{hint} (presets: {', '.join(PRESETS)}; or any name of timm's)"
+        )
+    config = timm.models.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
+        options["img_size"] = image_size
+    return _timm(name)
+
+
+def _shrink_stem(model: nn.Module) -> bool:
+    """Make the first convolution 3×3 with stride 1 and leave the pooling out; False if it is of no such kind."""
+    pooling = getattr(model, "maxpool", None)
+    if isinstance(pooling, nn.Module) and hasattr(model, "conv1"):  # ResNet and its kin
+        _small_first_convolution(model, "conv1")
+        model.maxpool = nn.Identity()
+        return True
+    if isinstance(getattr(model, "conv_stem", None), nn.Conv2d):  # EfficientNet and its kin
+        model.conv_stem.stride = (1, 1)
+        return True
+    layer0 = getattr(model, "layer0", None)
+    if isinstance(layer0, nn.Sequential) and hasattr(layer0, "pool"):  # the first SENets
+        _small_first_convolution(layer0, "conv1")
+        layer0.pool = nn.Identity()
+        return True
+    return False
+
+
+def _small_first_convolution(parent: nn.Module, name: str) -> None:
+    first = getattr(parent, name)
+    if isinstance(first, nn.Sequential):  # a deep stem is 3×3 already
+        first[0].stride = (1, 1)
+        return
+    small = nn.Conv2d(first.in_channels, first.out_channels, 3, 1, 1, bias=first.bias is not None)
+    if first.kernel_size == (3, 3):
+        small.weight = first.weight
+    else:
+        nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+    setattr(parent, name, small)
+
+
+def num_parameters(model: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def head_names(model: nn.Module) -> set[str]:
+    """Names, in the state dict, of the tensors of the last layer, which has the classes as outputs."""
+    classifier = getattr(model, "get_classifier", None)
+    head = classifier() if callable(classifier) else getattr(model, "last_linear", None)
+    for name, module in model.named_modules():
+        if module is head:
+            return {f"{name}.{key}" for key in module.state_dict()}
+    return set()
