@@ -78,7 +78,7 @@ class _Running:
 
 
 class _Signals:
-    """Counts SIGTERM, SIGINT and SIGHUP while it is entered (in the main thread; elsewhere it does nothing)."""
+    """Counts SIGTERM, SIGINT and SIGHUP while it is entered; outside the main thread it does nothing."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -147,7 +147,7 @@ class _Zygote:
         self.codes: dict[int, int] = {}
         self._count = 0
         # one thread in every library while modules are loaded; each child sets its own number
-        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1") | _COMMON
+        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1") | _COMMON | _NO_THREADS
         arguments = [str(theirs.fileno()), str(os.getpid()), str(work.folder.resolve()), runner, *preload]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
@@ -205,16 +205,15 @@ class _Zygote:
                 self.codes[task] = LOST
 
     def close(self) -> None:
+        """End it; its children, if any, die with it."""
         self.socket.close()
-        try:
-            self.process.wait(5.0)
-        except subprocess.TimeoutExpired:  # still importing
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()
+        self.process.wait()
 
 
 LOST = -1000  # the zygote went away, before or after it had started the child
 _COMMON = {"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
+_NO_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}  # pyarrow starts one when it is loaded
 
 
 def _environment(task: Task) -> dict[str, str]:

@@ -39,7 +39,7 @@ class MemoryWatch:
             if share < LOW:
                 low = f"{free / 1024:.0f} of {total / 1024:.0f} MiB were free just before"
                 return f"Most likely for want of memory ({low}). {ADVICE}"
-        return "Something else killed it, or the kernel did for want of memory (see dmesg). The same command goes on."
+        return "Something else killed it, or the kernel did for want of memory (see dmesg)."
 
 
 def _memory() -> tuple[float, float]:

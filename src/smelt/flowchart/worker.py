@@ -188,7 +188,7 @@ def set_threads(threads: int) -> None:
 
 
 def _blas() -> Iterator[tuple[str, str]]:
-    """OpenBLAS libraries loaded in this process, with their setters as numpy's and scipy's wheels name them."""
+    """OpenBLAS libraries of this process and the names that wheels of numpy and scipy give its setter."""
     try:
         maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     except OSError:
