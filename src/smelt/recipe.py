@@ -15,11 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from smelt.errors import RecipeError
-from smelt.yaml_lines import Place, Places, Steps, dotted, read_yaml
+from smelt.yaml_lines import Place, Places, Steps, dotted, dump_yaml, read_yaml
 
 MAX_BYTES = 1 << 20
 Model = TypeVar("Model", bound=BaseModel)
@@ -29,6 +28,12 @@ def shipped() -> list[str]:
     """Names of the recipes that come with smelt."""
     folder = importlib.resources.files("smelt.recipes")
     return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def summary(name: str) -> str:
+    """The first line of a shipped recipe's header comment."""
+    first = _read_text(name, None)[0].partition("\n")[0]
+    return first.lstrip("# ").strip() if first.startswith("#") else ""
 
 
 def _read_text(recipe: str, beside: Path | None) -> tuple[str, str, Path | None]:
@@ -118,9 +123,7 @@ def _apply(data: dict[str, Any], places: Places, override: str) -> None:
         path: Steps = tuple(keys[:i])
         if isinstance(here, list):
             if not key.isdecimal() or int(key) >= len(here):
-                raise RecipeError(
-                    f"{shown}: {dotted(path)} is a list of {len(here)}: use 0 to {len(here) - 1}"
-                )
+                raise RecipeError(f"{shown}: {dotted(path)} is a list of {len(here)}, counted from 0")
             step: str | int = int(key)
         elif isinstance(here, dict):
             step = key
@@ -296,7 +299,7 @@ def _place(places: Places, path: Steps) -> Place:
 
 def dump(data: Mapping[str, Any]) -> str:
     """`data` as YAML that `load` reads back to the same values."""
-    return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=100)
+    return dump_yaml(dict(data))
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -38,7 +38,14 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2's idea of plain scalars: no sexagesimal numbers, no `yes`/`no`, no dates, `1e-3` a float."""
 
 
-_Loader.yaml_implicit_resolvers = {}
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would not read as text."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Loader.yaml_implicit_resolvers = _Dumper.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("null", r"^(?:~|null|Null|NULL|)$", [*"~nN", ""]),
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", [*"tTfF"]),
@@ -129,6 +136,11 @@ def read_yaml(text: str, file: str) -> tuple[Any, Places]:
         return None, {}
     reader = _Reader(file)
     return reader.value(node, ()), reader.places
+
+
+def dump_yaml(value: Any) -> str:
+    """`value` as YAML that `read_yaml` reads back to the same."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def dotted(path: Steps) -> str:
