@@ -139,7 +139,7 @@ class Recorder:
                 columns[name].zero_()
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The columns as numpy arrays (N,), for `save_dynamics`; over several ranks rank 0's, after `reduce`."""
+        """The columns as numpy arrays (N,), for `save_dynamics`; with several ranks: rank 0's, reduced."""
         return {name: column.cpu().numpy() for name, column in self.columns.items()}
 
 

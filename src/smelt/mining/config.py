@@ -1,0 +1,78 @@
+"""Settings of mining: what to record, how to rank, what to select."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from smelt.settings import Settings
+
+Score = Literal["aum", "log_margin", "probability", "accuracy", "forgetting", "variability"]
+Method = Literal[
+    "all", "lowest_fraction", "noise_rate", "threshold_runs", "threshold_samples", "worst_classes"
+]
+
+
+class RecordSettings(Settings):
+    """When training records dynamics."""
+
+    stop_after_epoch: int | None = Field(None, ge=0)  # last epoch recorded, from 0; the AUM paper: the last
+    # before the learning rate first drops. None: all, right for a cosine schedule (docs/log.md)
+
+
+class RankSettings(Settings):
+    """How dynamics become one cleanness per row."""
+
+    score: Score = "aum"
+    combine: Literal["standard", "rank", "mean"] = "standard"  # how each model's scores are brought to one
+    # scale before they are averaged: (x − mean)/deviation, x's rank in 0..1, or as they are
+    per_class: bool = (
+        False  # bring to one scale within each class, so that hard classes lose no more than others
+    )
+
+
+class DownWeightSettings(Settings):
+    """A band of ranks (0 the cleanest row, 1 the least clean) that is learnt from with less weight."""
+
+    start: float = Field(0.7, ge=0, le=1)
+    stop: float = Field(0.9, ge=0, le=1)
+    weight: float = Field(0.5, gt=0, le=1)
+
+
+class SelectSettings(Settings):
+    """What a round learns from.
+
+    Methods: `all`; `lowest_fraction` flags the least clean share; `noise_rate` flags as large a share as is
+    estimated to be wrong; `threshold_runs` gives `part` 0 or 1 of the rows an extra class (the two
+    trainings before `threshold_samples`); `threshold_samples` flags what scored below them;
+    `worst_classes` keeps only the classes with the lowest validation accuracy.
+    """
+
+    method: Method = "all"
+    fraction: float = Field(0.2, ge=0, lt=1)  # 2020 winners: 20 % of all rows
+    within: Literal["all", "class"] = "all"  # of which rows the fraction or rate is taken
+    flagged_weight: float = Field(0.0, ge=0, le=1)  # weight of flagged rows; 0 drops them
+    down_weight: DownWeightSettings | None = None
+    minimum_per_class: int = Field(0, ge=0)  # the cleanest flagged rows come back until a class has so many
+    maximum_rate: float = Field(0.6, gt=0, lt=1)  # noise_rate never flags more than this share
+    percentile: float = Field(99.0, gt=0, le=100)  # of the threshold samples' AUM (Pleiss et al. 2020)
+    agreement: Literal["first", "any", "all"] = "first"  # rows judged by both runs: by the first alone (the
+    # paper), flagged by any, flagged by both
+    part: Literal[0, 1] = 0
+    seed: int = 0  # of the threshold samples
+    worst_classes: int = Field(500, ge=1)  # 2020 winners' failed trial: 500
+    worst_topk: int = Field(1, ge=1)  # accuracy by which classes are compared
+    revive: bool = False  # judge rows again that an earlier round flagged, where they have a score
+    duplicates: Literal["drop", "keep"] = "drop"
+    leaks: Literal["drop", "keep"] = "drop"
+    cross_label: Literal["drop", "cleanest", "keep"] = (
+        "drop"  # one picture under several labels: drop all its
+    )
+    # rows, keep the one with the highest cleanness (without a ranking: drop all), keep all
+
+    @model_validator(mode="after")
+    def _bands(self) -> SelectSettings:
+        if self.down_weight and self.down_weight.start >= self.down_weight.stop:
+            raise ValueError("down_weight: start must be below stop")
+        return self

@@ -1,0 +1,260 @@
+"""select: which training rows a round learns from, at what weight, and why.
+
+Ports: catalogue; check, dedupe, selection (an earlier round's) and ranking, each optional; for
+`threshold_samples` train and threshold (the two trainings and, in the same order, the selections of
+`threshold_runs` that they were taught from); for `worst_classes` results (predict artefacts).
+Writes `selection.parquet` and `selection.json`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from smelt.errors import ArtifactError, RecipeError
+from smelt.mining.config import SelectSettings
+from smelt.stages.base import Context
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.tables import Ranking
+    from smelt.mining.selection import Draft
+
+VERSION = 1
+
+
+class StageSettings(SelectSettings):
+    """See SelectSettings."""
+
+
+def run(context: Context) -> None:
+    """Write the selection over the catalogue's training rows."""
+    import numpy as np
+
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.tables import read_selection, write_selection
+    from smelt.mining.selection import Draft, down_weight, follow
+
+    settings = cast(StageSettings, context.settings)
+    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    rows = catalogue.rows("train")
+    draft = Draft(rows, catalogue.labels_N[rows], len(catalogue.classes))
+    ranking = ranking_of(context, rows)
+    cleanness = ranking.cleanness if ranking else np.full(len(rows), np.nan)
+    drop_evidence(context, draft, cleanness, settings)
+    if earlier := context.maybe("selection"):
+        follow(draft, read_selection(earlier), ~np.isnan(cleanness), settings.revive)
+    summary = METHODS[settings.method](context, catalogue, draft, ranking)
+    if settings.down_weight:
+        down_weight(draft, need(ranking, "down_weight").cleanness, settings.down_weight)
+    write_selection(context.out, draft.selection(), {"method": settings.method, **summary})
+
+
+def need(ranking: Ranking | None, what: str) -> Ranking:
+    """The ranking, or RecipeError if the stage was not given one."""
+    if ranking is None:
+        raise RecipeError(f"select: {what} goes by a ranking, and none is connected")
+    return ranking
+
+
+def ranking_of(context: Context, rows: NDArray[np.int64]) -> Ranking | None:
+    """The ranking on the port, of exactly these rows; None where the port is not connected."""
+    import numpy as np
+
+    from smelt.artifacts.tables import read_ranking
+
+    path = context.maybe("ranking")
+    if path is None:
+        return None
+    ranking = read_ranking(path)
+    if not np.array_equal(ranking.rows, rows):
+        raise ArtifactError(f"{path} ranks other rows than the catalogue's training split")
+    return ranking
+
+
+# What is wrong whatever a model says
+
+
+def drop_evidence(
+    context: Context, draft: Draft, cleanness_N: NDArray[np.float64], settings: SelectSettings
+) -> None:
+    """Drop what check and dedupe found: bad files, leaks, one picture under several labels, duplicates."""
+    if path := context.maybe("check"):
+        bad = columns(path / "images.parquet", ["row", "reason"], [("ok", "==", False)])
+        for reason in sorted(set(bad["reason"])):
+            draft.drop(draft.mask_of(bad["row"][bad["reason"] == reason]), f"bad:{reason}")
+    path = context.maybe("dedupe")
+    if path is None:
+        return
+    table = columns(path / "duplicates.parquet", ["row", "group", "keep", "cross_label", "leak"])
+    if settings.leaks == "drop":
+        draft.drop(draft.mask_of(table["row"][table["leak"]]), "leak")
+    drop_cross_label(draft, table, cleanness_N, settings)
+    if settings.duplicates == "drop":
+        draft.drop(draft.mask_of(table["row"][~table["keep"] & ~table["cross_label"]]), "duplicate")
+
+
+def drop_cross_label(
+    draft: Draft, table: dict[str, Any], cleanness_N: NDArray[np.float64], settings: SelectSettings
+) -> None:
+    """Drop rows of groups that carry several labels: at most one of the labels is right."""
+    from smelt.mining.selection import cleanest_of_groups
+
+    if settings.cross_label == "keep":
+        return
+    rows, groups = table["row"][table["cross_label"]], table["group"][table["cross_label"]]
+    if settings.cross_label == "cleanest":
+        rows = rows[~cleanest_of_groups(draft, rows, groups, cleanness_N)]
+    draft.drop(draft.mask_of(rows), "cross_label")
+
+
+def columns(path: Path, names: list[str], filters: list[Any] | None = None) -> dict[str, Any]:
+    """These columns of a Parquet file as numpy arrays; ArtifactError if it has them not."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=names, filters=filters)
+        return {name: table[name].to_numpy() for name in names}
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
+
+
+# Methods: each marks the draft and returns what selection.json should say
+
+
+def keep_all(context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None) -> dict[str, Any]:
+    """Flag nothing."""
+    return {}
+
+
+def lowest_fraction(
+    context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None
+) -> dict[str, Any]:
+    """Flag the least clean share of the rows that are left."""
+    settings = cast(StageSettings, context.settings)
+    flag(draft, need(ranking, settings.method), settings.fraction, context)
+    return {"fraction": settings.fraction}
+
+
+def noise_rate(
+    context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None
+) -> dict[str, Any]:
+    """Flag as large a share as the scores say is wrong."""
+    from smelt.mining.noise_rate import mixture_rate
+
+    settings = cast(StageSettings, context.settings)
+    ranking = need(ranking, settings.method)
+    estimated = mixture_rate(ranking.cleanness[draft.kept])
+    rate = min(estimated, settings.maximum_rate) if estimated == estimated else 0.0
+    flag(draft, ranking, rate, context)
+    return {"estimated_rate": round(estimated, 6) if estimated == estimated else None, "rate": round(rate, 6)}
+
+
+def flag(draft: Draft, ranking: Ranking, fraction: float, context: Context) -> None:
+    """Mark the least clean `fraction` of the rows that are left, of all or within each class."""
+    from smelt.mining.selection import lowest
+
+    settings = cast(StageSettings, context.settings)
+    groups = draft.labels if settings.within == "class" else None
+    mark(draft, lowest(ranking.cleanness, draft.kept, fraction, groups), ranking.cleanness, context)
+
+
+def mark(
+    draft: Draft, flagged_N: NDArray[np.bool_], cleanness_N: NDArray[np.float64], context: Context
+) -> None:
+    """Drop or weigh down flagged rows, as many as the classes can spare."""
+    from smelt.artifacts.files import read_json
+    from smelt.mining.selection import spare
+
+    settings = cast(StageSettings, context.settings)
+    path = context.maybe("ranking")
+    score = read_json(path / "rank.json")["score"] if path else "aum"
+    flagged_N = spare(flagged_N, draft.kept, cleanness_N, draft.labels, settings.minimum_per_class)
+    draft.weigh(flagged_N, settings.flagged_weight, f"low_{score}")
+
+
+def threshold_runs(
+    context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None
+) -> dict[str, Any]:
+    """Give the rows of one of two disjoint random sets an extra class."""
+    from smelt.mining.selection import THRESHOLD_SAMPLE, threshold_rows
+
+    settings = cast(StageSettings, context.settings)
+    sets = threshold_rows(draft.rows[draft.kept], draft.num_classes, settings.seed)
+    draft.relabel(draft.mask_of(sets[settings.part]), draft.num_classes, THRESHOLD_SAMPLE)
+    return {"part": settings.part, "threshold_samples": len(sets[settings.part])}
+
+
+def threshold_samples(
+    context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None
+) -> dict[str, Any]:
+    """Flag the rows whose AUM is not above that of the threshold samples."""
+    import numpy as np
+
+    from smelt.mining.selection import below_threshold
+    from smelt.stages.rank import dynamics_of, taught_otherwise
+
+    settings = cast(StageSettings, context.settings)
+    trains, selections = context.inputs.get("train", []), context.inputs.get("threshold", [])
+    if not trains or len(trains) != len(selections):
+        raise RecipeError(
+            f"select: threshold_samples needs the trainings (train: {len(trains)}) and as many selections "
+            f"that they were taught from (threshold: {len(selections)})"
+        )
+    aum = [dynamics_of(path, catalogue).aum()[draft.rows] for path in trains]
+    samples = [draft.mask_of(taught_otherwise(path, catalogue)) for path in selections]
+    flagged, thresholds = below_threshold(aum, samples, settings.percentile, settings.agreement)
+    cleanness = ranking.cleanness if ranking else np.nanmean(np.array(aum), axis=0)
+    mark(draft, flagged & draft.kept, cleanness, context)
+    return {"thresholds": thresholds}
+
+
+def worst_classes(
+    context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None
+) -> dict[str, Any]:
+    """Keep only the classes in which the results on the port `results` do worst on validation."""
+    import numpy as np
+
+    from smelt.mining import selection
+
+    settings = cast(StageSettings, context.settings)
+    accuracy = validation_accuracy(context.inputs.get("results", []), catalogue, settings.worst_topk)
+    worst = selection.worst_classes(accuracy, settings.worst_classes)
+    draft.drop(~np.isin(draft.labels, worst), selection.OTHER_CLASS)
+    return {"worst_classes": worst.tolist()}
+
+
+def validation_accuracy(paths: list[Path], catalogue: Catalogue, topk: int) -> NDArray[np.float64]:
+    """Accuracy of each class (C,) on validation, averaged over all dense results in the predict artefacts."""
+    import numpy as np
+
+    from smelt.artifacts.results import open_dense
+    from smelt.metrics import hits_topk, per_class
+
+    labels = catalogue.labels_N[catalogue.rows("val")]
+    found = []
+    for path in sorted(file for folder in paths for file in (folder / "val").glob("*.npy")):
+        scores, _ = open_dense(path)
+        if len(scores) != len(labels):
+            raise ArtifactError(f"{path} has {len(scores)} rows, the validation split {len(labels)}")
+        blocks = range(0, len(labels), 4096)
+        hits = np.concatenate([hits_topk(scores[i : i + 4096], labels[i : i + 4096], topk) for i in blocks])
+        found.append(per_class(hits, labels, len(catalogue.classes)))
+    if not found:
+        raise RecipeError("select: worst_classes needs dense results of the validation split (port results)")
+    mean: NDArray[np.float64] = np.mean(found, axis=0)
+    return mean
+
+
+METHODS = {
+    "all": keep_all,
+    "lowest_fraction": lowest_fraction,
+    "noise_rate": noise_rate,
+    "threshold_runs": threshold_runs,
+    "threshold_samples": threshold_samples,
+    "worst_classes": worst_classes,
+}
