@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from smelt.data.config import AugmentSettings
 from smelt.data.decode import Box, Pixels
+from smelt.data.randaugment import shifted
 
 CROP_TRIES = 10
 CROP_DRAWS = 2 * CROP_TRIES + 2  # area and ratio of every try, then the position
@@ -95,11 +96,6 @@ def view_boxes(width: int, height: int, size: int, crops: int) -> list[tuple[Box
 
 def pad_crop(pixels_HW3: Pixels, pad: int, numbers: NDArray[np.float64]) -> Pixels:
     """Shift the image by up to ±`pad` pixels each way; what comes in is zero (He et al. 2016, §4.2)."""
-    height, width = pixels_HW3.shape[:2]
     down = int(numbers[2 * CROP_TRIES + 1] * (2 * pad + 1)) - pad
     right = int(numbers[2 * CROP_TRIES] * (2 * pad + 1)) - pad
-    shifted = np.zeros_like(pixels_HW3)
-    shifted[max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)] = pixels_HW3[
-        max(down, 0) : height - max(-down, 0), max(right, 0) : width - max(-right, 0)
-    ]
-    return shifted
+    return shifted(pixels_HW3, down, right)

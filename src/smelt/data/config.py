@@ -22,7 +22,7 @@ class AugmentSettings(Settings):
     sizes: input sizes in pixels; each batch takes one of them (multi-scale training).
     scale, ratio: area and aspect ratio of the random resized crop, relative to the image (Szegedy et al.
     2015). flip: probability of the horizontal flip. pad_crop: instead of the random resized crop, scale
-    the image to size × size, pad it by so many zero pixels at `sizes`' scale and take a random crop (the
+    the image to size × size, pad it by so many zero pixels and take a random crop of the same size (the
     usual training of small images). randaugment: none by default.
     """
 
@@ -37,6 +37,8 @@ class AugmentSettings(Settings):
     def _possible(self) -> AugmentSettings:
         if min(self.sizes) < 1:
             raise ValueError("sizes: an input size is at least 1 pixel")
+        if self.pad_crop is not None and self.pad_crop >= min(self.sizes):
+            raise ValueError("pad_crop: is as large as the image itself")
         if not 0.0 < self.scale[0] <= self.scale[1] <= 1.0:
             raise ValueError("scale: needs 0 < low <= high <= 1")
         if not 0.0 < self.ratio[0] <= self.ratio[1]:

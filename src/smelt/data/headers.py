@@ -17,7 +17,8 @@ MAX_PIXELS = 89_478_485  # 256 MiB as RGB, the size from which Pillow warns of a
 _UNSUPPORTED = (
     (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"%PDF", "PDF"), (b"%!PS", "PostScript"),
     (b"\xc5\xd0\xd3\xc6", "EPS"), (b"8BPS", "PSD"), (b"SIMPLE  =", "FITS"), (b"\0\0\1\0", "ICO"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"), (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"\xff\x0a", "JPEG XL"), (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"), (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
     (b"gimp xcf", "XCF"), (b"\x1f\x8b", "gzip (SVGZ?)"),
 )  # fmt: skip
 
@@ -27,8 +28,9 @@ class Header:
     """width, height: pixels as they are shown, after `orientation` (1–8, Exif) is applied.
 
     format: JPEG, PNG, GIF, BMP, WEBP or AVIF. components: of a JPEG (1 grey, 3 colour, 4 CMYK), else 0.
-    single_scan: a JPEG whose rows are coded from top to bottom once (neither progressive nor split by
-    component), so that it can be decoded in part; `height_at` is where its height stands in the file.
+    single_scan: a JPEG whose rows are coded from top to bottom once and in one piece (not progressive, not
+    split by component, no restart markers), so that it can be decoded in part; `height_at` is where its
+    height stands in the file.
     """
 
     format: str
@@ -92,7 +94,7 @@ def _foreign(data: bytes) -> BadImageError:
 
 def _jpeg(data: bytes) -> Header:
     """Walk the marker segments up to the frame header (and the scan header behind it)."""
-    at, orientation = 2, 1
+    at, orientation, restarts = 2, 1, False
     frame: tuple[int, int, int, int, int] | None = None
     while True:
         if data[at] != 0xFF:
@@ -111,6 +113,8 @@ def _jpeg(data: bytes) -> Header:
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width, components = struct.unpack_from(">HHB", data, at + 3)
             frame = marker, at + 3, height, width, components
+        elif marker == 0xDD:
+            restarts = data[at + 2 : at + 4] != b"\0\0"
         elif marker == 0xDA:
             if frame is None:
                 raise BadImageError("corrupt", "a scan before the frame header")
@@ -119,7 +123,7 @@ def _jpeg(data: bytes) -> Header:
     kind, height_at, height, width, components = frame
     if orientation >= 5:
         width, height = height, width
-    single = kind in (0xC0, 0xC1) and data[at + 2] == components
+    single = kind in (0xC0, 0xC1) and data[at + 2] == components and not restarts
     return Header("JPEG", width, height, components, orientation, single, height_at)
 
 

@@ -11,6 +11,7 @@ never another image: its margins would be booked on the wrong row.
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 CHUNK = 16  # images per task of a worker
 AHEAD = 3  # batches under way before the one that is asked for
 LONGEST = 8  # a view's image is at most so many times as long as its short side; beyond, it is squeezed
+MAX_BYTES = 1 << 28  # of a file; what is larger is no photograph
 FEW = 20  # an epoch of fewer images is never stopped for bad ones
 
 
@@ -76,24 +78,25 @@ class ImageStore:
         if not self._is_inside(os.path.dirname(path)):
             raise BadImageError("outside_root", name)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            descriptor = self._open_link(path)
-        with open(descriptor, "rb", buffering=0) as file:
-            try:
+            descriptor = self._open(path)
+            with open(descriptor, "rb", buffering=0) as file:
+                if os.fstat(descriptor).st_size > MAX_BYTES:
+                    raise BadImageError("too_large", f"{name}: a file of more than {MAX_BYTES} bytes")
                 return file.read()
-            except OSError as error:
-                raise BadImageError("missing", f"{name}: {error.strerror}") from error
+        except BadImageError:
+            raise
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise BadImageError("missing", f"{name}: {error}") from error
 
-    def _open_link(self, path: str) -> int:
-        """Open what is not a plain file: a link that stays below the root is followed."""
-        real = os.path.realpath(path)
-        if not self._is_inside(os.path.dirname(real)):
-            raise BadImageError("outside_root", path)
+    def _open(self, path: str) -> int:
+        """Open a file; a link is followed if it stays below the root; a named pipe does not block."""
         try:
-            return os.open(real, os.O_RDONLY | os.O_NONBLOCK)
-        except (OSError, ValueError) as error:
-            raise BadImageError("missing", str(error)) from error
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            path = os.path.realpath(path)
+            if not self._is_inside(os.path.dirname(path)):
+                raise BadImageError("outside_root", path) from None
+            return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
     def _is_inside(self, folder: str) -> bool:
         """Whether `folder`, its links followed, lies below the root (remembered: there are few folders)."""
@@ -140,7 +143,7 @@ Job = Callable[[int, NDArray[np.uint8]], None]  # (position in the batch, its sl
 class Loader:
     """Batches of images by exact rows.
 
-    workers: threads; 0 loads in the caller's thread. cache_mib: decoded pixels kept in memory, first come.
+    workers: threads, at least one. cache_mib: decoded pixels kept in memory, first come.
     max_bad: an epoch is stopped when more than this part of its images is bad.
     """
 
@@ -149,8 +152,8 @@ class Loader:
     ) -> None:
         self.store, self.seed, self.max_bad = store, seed, max_bad
         self.bad: dict[int, str] = {}  # row → reason, of all images met so far
-        self._pool = ThreadPoolExecutor(workers, "loader") if workers else None
-        self._workers = workers
+        self._workers = max(workers, 1)
+        self._pool = _pool(self._workers)
         self._cache: dict[int, Pixels] = {}
         self._cache_left = cache_mib << 20
 
@@ -187,8 +190,7 @@ class Loader:
 
     def close(self) -> None:
         """Let the threads go; the loader cannot be used afterwards."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
 
     def pixels(self, row: int) -> Pixels:
         """All pixels of `row`, from memory if they are there; BadImageError if they cannot be had."""
@@ -255,15 +257,10 @@ class Loader:
 
     def _ordered(self, works: Iterator[_Work]) -> Iterator[Batch]:
         """The batches of `works` in order, at most AHEAD of them under way."""
-        if self._pool is None:
-            for work in works:
-                work.bad += self._run(work, 0, len(work.rows_B))
-                yield self._finish(work, [])
-            return
         waiting: deque[tuple[_Work, list[Future[list[tuple[int, str]]]]]] = deque()
         try:
             for work in works:
-                waiting.append((work, self._submit(self._pool, work)))
+                waiting.append((work, self._submit(work)))
                 if len(waiting) > AHEAD:
                     yield self._finish(*waiting.popleft())
             while waiting:
@@ -273,11 +270,11 @@ class Loader:
                 for future in futures:
                     future.cancel()
 
-    def _submit(self, pool: ThreadPoolExecutor, work: _Work) -> list[Future[list[tuple[int, str]]]]:
+    def _submit(self, work: _Work) -> list[Future[list[tuple[int, str]]]]:
         """Split a batch so that every worker gets a share of it, in tasks of at most CHUNK images."""
         count = len(work.rows_B)
         step = max(min(CHUNK, -(-count // self._workers)), 1)
-        return [pool.submit(self._run, work, at, min(at + step, count)) for at in range(0, count, step)]
+        return [self._pool.submit(self._run, work, at, min(at + step, count)) for at in range(0, count, step)]
 
     def _run(self, work: _Work, first: int, last: int) -> list[tuple[int, str]]:
         """Fill slots first..last of a batch; returns (position, reason) of the bad images."""
@@ -291,7 +288,7 @@ class Loader:
         return bad
 
     def _finish(self, work: _Work, futures: list[Future[list[tuple[int, str]]]]) -> Batch:
-        bad = work.bad + [item for future in futures for item in future.result()]
+        bad = [item for future in futures for item in future.result()]
         valid_B = np.ones(len(work.rows_B), dtype=bool)
         for at, reason in bad:
             valid_B[at] = False
@@ -309,6 +306,26 @@ class Loader:
         )
 
 
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Threads that each compute on one core.
+
+    The number of threads that torch uses is kept per thread, but setting it also sets the default of all
+    later ones (and of MKL), so that the caller's own is put back when every worker has set its own.
+    """
+    before, started = torch.get_num_threads(), threading.Barrier(workers + 1)
+
+    def start() -> None:
+        torch.set_num_threads(1)
+        started.wait()
+
+    pool = ThreadPoolExecutor(workers, "loader")
+    for _ in range(workers):
+        pool.submit(start)
+    started.wait()
+    torch.set_num_threads(before)
+    return pool
+
+
 class _Work:
     """A batch under way: `fill(position, slot)` puts the pixels of one image into its slot (V, S, S, 3)."""
 
@@ -316,7 +333,6 @@ class _Work:
         self, rows_B: NDArray[np.int64], pixels: NDArray[np.uint8], fill: Job, squeeze: bool = False
     ) -> None:
         self.rows_B, self.pixels, self.fill, self.squeeze = rows_B, pixels, fill, squeeze
-        self.bad: list[tuple[int, str]] = []
 
 
 class _Occurrences:
