@@ -1,0 +1,102 @@
+"""Thumbnails of the images that hashes suggest are copies, kept in a file, and the check of a pair by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.data.alignment import compare
+from smelt.data.decode import decode
+from smelt.data.loader import ImageStore
+from smelt.data.perceptual import SIZE, content_box, luma, thumbnail
+from smelt.errors import ArtifactError, BadImageError
+
+PIXELS = SIZE * SIZE
+RECORD = PIXELS + 4  # luma, mean red, green, blue, and 1 where the image could be read
+CHUNK = 1024
+PAIRS = 4096
+BLANK_STEP = 2.0  # mean difference in grey levels up to which two pictures without structure are one
+
+
+class Thumbnails:
+    """Thumbnails by row, each image decoded once; a file rather than memory holds them (4 KiB each)."""
+
+    def __init__(self, store: ImageStore, path: Path, workers: int) -> None:
+        self._store, self._path, self._workers = store, path, max(workers, 1)
+        self._rows = np.zeros(0, np.int64)  # ascending
+        self._places = np.zeros(0, np.int64)  # record of each
+        self._path.unlink(missing_ok=True)
+
+    def add(self, rows: NDArray[np.int64], progress: Callable[[int, int], None]) -> None:
+        """Read the images of `rows` that are not there yet."""
+        rows = np.setdiff1d(rows, self._rows)
+        try:
+            with open(self._path, "ab") as file, ThreadPoolExecutor(self._workers) as pool:
+                for begin in range(0, len(rows), CHUNK):
+                    part = rows[begin : begin + CHUNK].tolist()
+                    file.write(b"".join(pool.map(self._record, part)))
+                    progress(begin + len(part), len(rows))
+        except OSError as error:
+            raise ArtifactError(
+                f"cannot write {self._path} ({len(rows) * RECORD} bytes): {error.strerror}"
+            ) from error
+        places = np.arange(len(rows)) + len(self._rows)
+        merged = np.r_[self._rows, rows]
+        order = np.argsort(merged, kind="stable")
+        self._rows, self._places = merged[order], np.r_[self._places, places][order]
+
+    def _record(self, row: int) -> bytes:
+        try:
+            data = self._store.read(row)
+            pixels = decode(data) if isinstance(data, bytes) else data
+        except BadImageError:
+            return bytes(RECORD)
+        grey = luma(pixels)
+        colour = pixels.reshape(-1, pixels.shape[-1]).mean(axis=0).round().astype(np.uint8)
+        return thumbnail(grey, content_box(grey)).tobytes() + colour.tobytes() + b"\x01"
+
+    def records(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(len(rows), RECORD): luma, mean colour, readable."""
+        if not len(rows):
+            return np.zeros((0, RECORD), np.uint8)
+        stored = np.memmap(self._path, np.uint8, "r").reshape(-1, RECORD)
+        return np.asarray(stored[self._places[np.searchsorted(self._rows, rows)]])
+
+    def colours(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The mean colour of each row in steps of 8 levels, as one number."""
+        parts = [self.records(part)[:, PIXELS : PIXELS + 3] // 8 for part in _parts(rows)]
+        return np.concatenate([np.zeros((0, 3), np.uint8), *parts]).astype(np.int64) @ [1 << 10, 1 << 5, 1]
+
+    def same(
+        self, pairs_R2: NDArray[np.int64], mirrored_R: NDArray[np.bool_], agreement: float, overlap: float
+    ) -> NDArray[np.bool_]:
+        """Whether each pair, whose rows were added, shows the same picture by the finer comparison."""
+        found = [np.zeros(0, bool)]
+        for pairs, flip in zip(_parts(pairs_R2), _parts(mirrored_R)):
+            left, right = self.records(pairs[:, 0]), self.records(pairs[:, 1])
+            first, second = (side[:, :PIXELS].reshape(-1, SIZE, SIZE) for side in (left, right))
+            second = np.where(flip[:, None, None], second[:, :, ::-1], second)
+            result = compare(first, second)
+            agrees = (result.correlation_P >= agreement) & (result.overlap_P >= overlap)
+            found.append(agrees & (left[:, -1] == 1) & (right[:, -1] == 1))
+        return np.concatenate(found)
+
+    def same_blank(self, pairs_R2: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each pair of pictures without structure is of one shade, place by place."""
+        found = [np.zeros(0, bool)]
+        for pairs in _parts(pairs_R2):
+            left, right = self.records(pairs[:, 0]), self.records(pairs[:, 1])
+            step = np.abs(left[:, :-1].astype(np.int16) - right[:, :-1])
+            shade, colour = step[:, :PIXELS].mean(axis=1), step[:, PIXELS:].max(axis=1)
+            readable = (left[:, -1] == 1) & (right[:, -1] == 1)
+            found.append((shade <= BLANK_STEP) & (colour <= 2 * BLANK_STEP) & readable)
+        return np.concatenate(found)
+
+
+def _parts(values: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
+    for begin in range(0, len(values), PAIRS):
+        yield values[begin : begin + PAIRS]
