@@ -81,6 +81,13 @@ def version(stage: str) -> int:
     return cast(int, module(stage).VERSION)
 
 
-def run(stage: str, settings: Mapping[str, Any], **rest: Any) -> None:
+def run(
+    stage: str, settings: Mapping[str, Any], *, runtime: Mapping[str, Any] | None = None, **rest: Any
+) -> None:
     """Run one stage in this process; `rest` are the other fields of Context."""
-    module(stage).run(Context(settings=settings_class(stage).model_validate(settings), **rest))
+    context = Context(
+        settings=settings_class(stage).model_validate(settings),
+        runtime=Runtime.model_validate(runtime or {}),
+        **rest,
+    )
+    module(stage).run(context)

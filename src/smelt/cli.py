@@ -1,0 +1,65 @@
+"""The command line: puts the verbs together and turns errors into messages and exit codes.
+
+Exit codes: 0 done; 1 a bug in smelt; 2 something the user can mend; 3 another run holds the work folder;
+4 a stage failed; 75 stopped by a signal with everything saved (run the same command to go on); 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from smelt import __version__
+from smelt.errors import SmeltError
+from smelt.verbs import flow, fuse, inspect
+
+app = typer.Typer(
+    name="smelt",
+    help="Learn, mine, fuse: from a large, noisy collection of web images to a strong classifier.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+flow.register(app)
+fuse.register(app)
+inspect.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"smelt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the `smelt` command."""
+    try:
+        app()
+    except SmeltError as error:
+        sys.stdout.flush()
+        print(f"smelt: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("smelt: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # `smelt … | head`: the reader is gone. Keep Python from complaining once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

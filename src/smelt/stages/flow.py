@@ -1,0 +1,302 @@
+"""The recipe as a whole, and how it unfolds into a flowchart.
+
+A recipe only combines the components' own settings. `unfold` names the nodes, joins their ports and decides
+what each key holds; nothing here computes anything.
+
+    synthesise ─▶ index ─▶ check ─▶ dedupe
+      round:  select ─▶ (tune) ─▶ train ×models ─▶ rank ─▶ the next round's select
+              predict (val, test) ×models            predict (train) where a later round has it as teacher
+    all results ─▶ fuse ─▶ submit;   everything ─▶ evaluate
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from smelt.data.config import ViewSettings
+from smelt.data.dedupe_config import DedupeSettings
+from smelt.data.formats.config import DataSettings, fingerprint
+from smelt.data.synthetic.config import SyntheticSettings
+from smelt.errors import RecipeError
+from smelt.flowchart.graph import Graph, Node
+from smelt.fusion.config import FuseSettings
+from smelt.learning.config import PredictSettings, TrainSettings
+from smelt.mining.config import RankSettings, SelectSettings
+from smelt.settings import Settings, changes, merged, partial_of
+from smelt.stages import base
+from smelt.stages.base import Runtime
+from smelt.stages.check import StageSettings as CheckSettings
+from smelt.stages.evaluate import RoundSettings
+from smelt.stages.submit import StageSettings as SubmitSettings
+
+if TYPE_CHECKING:
+    PartialTrain = Settings
+else:
+    PartialTrain = partial_of(TrainSettings)
+
+METHOD_PORTS: dict[str, tuple[str, ...]] = {
+    "all": (),
+    "lowest_fraction": ("ranking", "selection"),
+    "noise_rate": ("ranking", "selection"),
+    "threshold_runs": (),
+    "threshold_samples": ("train", "threshold"),
+    "worst_classes": ("results", "selection"),
+}
+
+Name = Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")
+
+
+class Model(Settings):
+    """One line-up entry of a round: training settings (over the round's and the recipe's) and its seeds."""
+
+    name: str = Name
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    train: PartialTrain = PartialTrain()
+
+
+class Teacher(Settings):
+    """Whose scores a round distils from. top_k: scores kept of each image (all of them if C is fewer)."""
+
+    round: str
+    view: ViewSettings | None = None  # None: the recipe's first view
+    top_k: int = Field(default=50, ge=1)
+
+
+class Round(Settings):
+    """One pass of learning.
+
+    select: what it learns from; left out, the selection of the round before (or everything usable).
+    ranking: the round that `select` goes by, the round before unless named; for threshold samples the two
+    rounds that had them. start: a round whose models (of the same name and seed) are fine-tuned.
+    fuse: whether its results join the fusion.
+    """
+
+    name: str = Name
+    title: str = ""
+    models: tuple[Model, ...] = Field(min_length=1)
+    train: PartialTrain = PartialTrain()
+    select: SelectSettings | None = None
+    ranking: str | tuple[str, ...] | None = None
+    rank: RankSettings = RankSettings()
+    teacher: Teacher | None = None
+    start: str | None = None
+    fuse: bool = True
+
+    @model_validator(mode="after")
+    def _names(self) -> Round:
+        names = [model.name for model in self.models]
+        if len(set(names)) < len(names):
+            raise ValueError(f"models: two have the same name ({', '.join(names)})")
+        return self
+
+
+class Recipe(Settings):
+    """Everything of one run. `seed` shifts every other seed: the data's, the models' and the search's."""
+
+    name: str = Name
+    seed: int = Field(default=0, ge=0, lt=1_000_000)
+    synthesise: SyntheticSettings | None = None
+    data: DataSettings = DataSettings()
+    check: CheckSettings = CheckSettings()
+    dedupe: DedupeSettings | None = DedupeSettings()
+    train: TrainSettings = TrainSettings()
+    rounds: tuple[Round, ...] = Field(min_length=1)
+    predict: PredictSettings = PredictSettings()
+    fuse: FuseSettings = FuseSettings()
+    submit: SubmitSettings | None = SubmitSettings()
+    runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _joined(self) -> Recipe:
+        seen: list[str] = []
+        for number, one in enumerate(self.rounds):
+            where = f"rounds.{number} ({one.name})"
+            if one.name in seen:
+                raise ValueError(f"{where}: an earlier round has the same name")
+            named = [("ranking", name) for name in _rankings(one)]
+            named += [("teacher", one.teacher.round)] if one.teacher else []
+            named += [("start", one.start)] if one.start else []
+            for field, name in named:
+                if name not in seen:
+                    known = ", ".join(seen) or "none"
+                    raise ValueError(
+                        f"{where}: {field} names {name!r}, not an earlier round (there: {known})"
+                    )
+            seen.append(one.name)
+        if not any(one.fuse for one in self.rounds):
+            raise ValueError("rounds: no round has `fuse: true`, so there is nothing to fuse")
+        return self
+
+
+def unfold(recipe: Recipe) -> Graph:
+    """The flowchart of `recipe`. Raises RecipeError or DataError for a data folder that is not there."""
+    return Graph(_Unfolding(recipe).nodes())
+
+
+class _Unfolding:
+    """Builds the nodes of one recipe; ports and ids are decided here and nowhere else."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.data: dict[str, tuple[str, ...]] = {"data": ("synthesise",)} if recipe.synthesise else {}
+        self.checked = {"check": ("check",)} | ({"dedupe": ("dedupe",)} if recipe.dedupe else {})
+        self.selected: dict[str, str] = {}  # round → id of the node whose selection it learns from
+        self.taught: set[str] = {one.teacher.round for one in recipe.rounds if one.teacher}
+        self.settings: dict[str, TrainSettings] = {}  # training node → its settings
+
+    def node(self, name: str, settings: Settings, inputs: Mapping[str, tuple[str, ...]], **rest: Any) -> Node:
+        stage = rest.pop("stage", name.split("/")[0])
+        return Node(
+            id=name,
+            stage=stage,
+            version=base.version(stage),
+            settings=settings.model_dump(mode="json"),
+            inputs={port: ids for port, ids in inputs.items() if ids},
+            **rest,
+        )
+
+    def nodes(self) -> Iterator[Node]:
+        recipe = self.recipe
+        yield from self.catalogue()
+        before: Round | None = None
+        for one in recipe.rounds:
+            yield from self.round(one, before)
+            before = one
+        fused = tuple(f"predict/{n}" for one in recipe.rounds if one.fuse for n in _models(one))
+        fuse = _shifted(recipe.fuse, recipe.seed)
+        catalogue = {"catalogue": ("index",)}
+        yield self.node("fuse", fuse, {**catalogue, "predict": fused}, threads=recipe.runtime.workers)
+        if recipe.submit is not None:
+            yield self.node("submit", recipe.submit, {**catalogue, "fuse": ("fuse",)})
+        yield self.evaluate()
+
+    def catalogue(self) -> Iterator[Node]:
+        recipe = self.recipe
+        workers = recipe.runtime.workers
+        external = {}
+        if recipe.synthesise:
+            yield self.node("synthesise", _shifted(recipe.synthesise, recipe.seed), {}, threads=workers)
+        elif recipe.data.root is None:
+            raise RecipeError("data.root is not set: -o data.root=FOLDER names the folder of the images")
+        else:
+            external = {"files": fingerprint(recipe.data.key_settings(), Path(recipe.data.root))}
+        yield self.node("index", recipe.data.key_settings(), self.data, external=external)
+        yield self.node("check", recipe.check, {**self.data, "catalogue": ("index",)}, threads=workers)
+        if recipe.dedupe:
+            ports = {**self.data, "catalogue": ("index",), "check": ("check",)}
+            yield self.node("dedupe", recipe.dedupe, ports, threads=workers)
+
+    def round(self, one: Round, before: Round | None) -> Iterator[Node]:
+        yield from self.select(one, before)
+        ports = {**self.data, "catalogue": ("index",), "selection": (self.selected[one.name],)}
+        for model in one.models:
+            for seed in model.seeds:
+                yield from self.model(one, model, seed, ports)
+        trained = tuple(f"train/{name}" for name in _models(one))
+        taught = (self.selected[one.name],) * len(trained)
+        ports = {"catalogue": ("index",), "train": trained, "selection": taught}
+        yield self.node(f"rank/{one.name}", one.rank, ports)
+
+    def select(self, one: Round, before: Round | None) -> Iterator[Node]:
+        if one.select is None and before is not None:
+            self.selected[one.name] = self.selected[before.name]
+            return
+        settings = one.select or SelectSettings()
+        ports: dict[str, tuple[str, ...]] = {"catalogue": ("index",), **self.checked}
+        ports |= self.select_ports(settings, one, before)
+        self.selected[one.name] = f"select/{one.name}"
+        yield self.node(self.selected[one.name], settings, ports)
+
+    def select_ports(
+        self, settings: SelectSettings, one: Round, before: Round | None
+    ) -> dict[str, tuple[str, ...]]:
+        """What the method of a selection reads beyond the catalogue and what is known of the files."""
+        wanted = METHOD_PORTS[settings.method] + (("ranking",) if settings.down_weight else ())
+        if not wanted:
+            return {}
+        sources = _rankings(one) or ((before.name,) if before else ())
+        if not sources:
+            raise RecipeError(f"round {one.name!r}: select.method {settings.method} needs an earlier round")
+        earlier = [r for r in self.recipe.rounds if r.name in sources]
+        known = {
+            "ranking": (f"rank/{sources[0]}",),
+            "selection": (self.selected[sources[0]],),
+            # one model of each round: the threshold of a training belongs to that training
+            "train": tuple(f"train/{_models(r)[0]}" for r in earlier),
+            "threshold": tuple(self.selected[r.name] for r in earlier),
+            "results": tuple(f"predict/{name}" for r in earlier for name in _models(r)),
+        }
+        return {port: known[port] for port in wanted}
+
+    def model(
+        self, one: Round, model: Model, seed: int, ports: Mapping[str, tuple[str, ...]]
+    ) -> Iterator[Node]:
+        recipe = self.recipe
+        name = f"{one.name}/{model.name}-{seed}"
+        layers = [changes(part) for part in (one.train, model.train)]
+        values = merged(recipe.train.model_dump(mode="json"), *layers)
+        settings = TrainSettings.model_validate({**values, "seed": recipe.seed * 1000 + seed})
+        inputs = dict(ports)
+        if settings.learning_rate == "tune":
+            # one test for all seeds of a model: its rate belongs to the model, not to the seed
+            tune = f"tune/{one.name}/{model.name}"
+            if seed == model.seeds[0]:
+                yield self.node(tune, settings, ports, threads=max(1, settings.threads), devices=self.devices)
+            inputs["tune"] = (tune,)
+        if one.teacher:
+            teachers = next(r for r in recipe.rounds if r.name == one.teacher.round)
+            inputs["teacher"] = tuple(f"teach/{n}" for n in _models(teachers))
+        if one.start:
+            inputs["start"] = (f"train/{one.start}/{model.name}-{seed}",)
+        run = {"threads": max(1, settings.threads), "devices": self.devices * settings.world_size}
+        yield self.node(f"train/{name}", settings, inputs, **run)
+        yield from self.predict(name, one, run)
+
+    def predict(self, name: str, one: Round, run: Mapping[str, int]) -> Iterator[Node]:
+        recipe = self.recipe
+        ports = {**self.data, "catalogue": ("index",), "train": (f"train/{name}",)}
+        yield self.node(f"predict/{name}", recipe.predict, ports, **run)
+        if one.name in self.taught:
+            teacher = next(r.teacher for r in recipe.rounds if r.teacher and r.teacher.round == one.name)
+            view = teacher.view or recipe.predict.views[0]
+            scores = recipe.predict.model_copy(
+                update={"views": (view,), "splits": ("train",), "topk": {"train": teacher.top_k}}
+            )
+            yield self.node(f"teach/{name}", scores, ports, stage="predict", **run)
+
+    @property
+    def devices(self) -> int:
+        return 0 if self.recipe.runtime.device == "cpu" else 1
+
+    def evaluate(self) -> Node:
+        rounds, ports = [], {"catalogue": ("index",), "fuse": ("fuse",), **self.checked}
+        for one in self.recipe.rounds:
+            names = _models(one)
+            ports[f"train/{one.name}"] = tuple(f"train/{name}" for name in names)
+            ports[f"predict/{one.name}"] = tuple(f"predict/{name}" for name in names)
+            ports[f"rank/{one.name}"] = (f"rank/{one.name}",)
+            ports[f"select/{one.name}"] = (self.selected[one.name],)
+            rounds.append(RoundSettings(name=one.name, title=one.title, models=names, fused=one.fuse))
+        settings = base.settings_class("evaluate").model_validate({"rounds": rounds})
+        return self.node("evaluate", settings, ports)
+
+
+def _rankings(one: Round) -> tuple[str, ...]:
+    """The rounds that `ranking` names."""
+    if one.ranking is None:
+        return ()
+    return (one.ranking,) if isinstance(one.ranking, str) else one.ranking
+
+
+def _models(one: Round) -> tuple[str, ...]:
+    """`round/model-seed` of every model of a round."""
+    return tuple(f"{one.name}/{model.name}-{seed}" for model in one.models for seed in model.seeds)
+
+
+def _shifted(settings: Any, seed: int) -> Any:
+    """`settings` with the recipe's seed added to their own."""
+    return settings.model_copy(update={"seed": settings.seed + seed * 1000})

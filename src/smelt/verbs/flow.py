@@ -1,0 +1,228 @@
+"""Commands that run a recipe, wholly or up to a stage: run, demo, plan, index … submit, and `stage run`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from smelt.errors import RecipeError, SmeltError
+
+if TYPE_CHECKING:
+    from smelt.flowchart.graph import Graph
+    from smelt.stages.flow import Recipe
+
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file (.yaml) or the name of one that is shipped.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--override", metavar="KEY=VALUE", help="Set one value of the recipe; repeatable."),
+]
+WorkOption = Annotated[Path | None, typer.Option("--work", help="Work folder (default: work/NAME).")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Stages at once (default: one a core or device).")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print results only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+# verb → (what it shows when done, what it is for)
+UNTIL = {
+    "index": "Read the file lists of a data set into a catalogue and count them.",
+    "check": "Decode every image once and list the bad ones.",
+    "dedupe": "Find copies within training, and of validation and test images.",
+    "train": "Train every model of every round.",
+    "rank": "Rank the training images by what training recorded of them.",
+    "select": "Choose what each round learns from.",
+    "predict": "Write every model's scores under every view.",
+    "evaluate": "Measure every step of the method.",
+    "submit": "Write the challenge's submission from the fused test scores.",
+}
+PRELOAD = ("torch", "timm", "torchvision", "pyarrow.parquet", "smelt.stages.base")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to `app`."""
+    app.command()(run)
+    app.command()(demo)
+    app.command()(plan)
+    for name, purpose in UNTIL.items():
+        app.command(name, help=f"{purpose}\n\nExample: smelt {name} demo --work work/demo")(_verb(name))
+    stage = typer.Typer(hidden=True, no_args_is_help=True)
+    stage.command("run")(stage_run)
+    stage.callback()(lambda: None)
+    app.add_typer(stage, name="stage", help="One stage by its key, as every executor runs it.")
+
+
+def run(
+    recipe: RecipeName,
+    override: Overrides = None,
+    work: WorkOption = None,
+    jobs: Jobs = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe to its report; what is done already is not done again.
+
+    Example: smelt run webvision2020 -o data.root=/data/webvision --work work/webvision --jobs 8
+    """
+    from smelt.verbs import ladder
+
+    folder = run_until(None, recipe, override=override, work=work, jobs=jobs, quiet=quiet)
+    ladder.show(ladder.ladder(folder))
+    typer.echo(f"report: {_report(folder)}")
+
+
+def demo(
+    short: Annotated[
+        bool, typer.Option("--short", help="A tenth of the images: only to see it run.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Another data set, other models.")] = 0,
+    override: Overrides = None,
+    work: WorkOption = None,
+    jobs: Jobs = None,
+    quiet: Quiet = False,
+) -> None:
+    """Learn, mine and fuse the embedded data set: the whole method in a few minutes, without a network.
+
+    Example: smelt demo --seed 1
+    """
+    name = "demo_short" if short else "demo"
+    work = work or Path("work") / (name if seed == 0 else f"{name}-{seed}")
+    run(name, [f"seed={seed}", *(override or ())], work, jobs, quiet)
+
+
+def plan(
+    recipe: RecipeName, override: Overrides = None, work: WorkOption = None, as_json: AsJson = False
+) -> None:
+    """Show every stage of a recipe: done or to do, why, and what it should take.
+
+    Example: smelt plan demo --json
+    """
+    from smelt.flowchart.explain import plan as explain
+    from smelt.flowchart.state import Work
+
+    settings, graph = load(recipe, override)
+    folder = work or Path("work") / settings.name
+    lines = explain(graph, Work(folder))
+    if as_json:
+        stages = [line.to_json() for line in lines]
+        typer.echo(json.dumps({"recipe": settings.name, "work": str(folder), "stages": stages}))
+        return
+    width = max(len(line.id) for line in lines)
+    for line in lines:
+        cost = "" if line.seconds is None else f"  (about {line.seconds:.0f} s)"
+        typer.echo(f"{line.state:4}  {line.id:{width}}  {line.why}{cost}".rstrip())
+    done = sum(line.state == "done" for line in lines)
+    known = sum(line.seconds or 0 for line in lines)
+    rest = f", the rest about {known:.0f} s of work" if known else ""
+    typer.echo(f"{done} of {len(lines)} stages done{rest}; work folder {folder}")
+
+
+def stage_run(key: str, work: Annotated[Path, typer.Option("--work", help="Work folder.")]) -> None:
+    """Run the stage with this key of the last flowchart planned in WORK, and commit it."""
+    from smelt.flowchart import worker
+    from smelt.stages import base
+
+    raise typer.Exit(worker.run_stage(work, key, base.run))
+
+
+def load(recipe: str, override: list[str] | None) -> tuple[Recipe, Graph]:
+    """The checked recipe and the flowchart it unfolds into."""
+    from smelt import recipe as recipes
+    from smelt.stages.flow import Recipe, unfold
+
+    data, places = recipes.load(recipe, override or ())
+    settings = recipes.validate(Recipe, data, places)
+    return settings, unfold(settings)
+
+
+def run_until(
+    stage: str | None,
+    recipe: str,
+    *,
+    override: list[str] | None = None,
+    work: Path | None = None,
+    jobs: int | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Run all stages of that name (None: all) and what they need; the work folder.
+
+    Raises the errors of the recipe, of the lock and of stages that failed.
+    """
+    from smelt import recipe as recipes
+    from smelt.flowchart.executor import run as run_graph
+    from smelt.flowchart.local import LocalExecutor
+    from smelt.flowchart.progress import Progress
+    from smelt.flowchart.state import Work
+
+    settings, graph = load(recipe, override)
+    if stage is not None:
+        graph = graph.until(stage)
+        if not len(graph):
+            raise RecipeError(f"the recipe {settings.name} has no stage {stage!r}")
+    folder = work or Path("work") / settings.name
+    devices = _devices(settings.runtime.device)
+    runtime = {**settings.runtime.model_dump(mode="json"), "root": _root(settings)}
+    place = Work(folder)
+    executor = LocalExecutor(place, "smelt.stages.base:run", preload=PRELOAD)
+    with Progress(quiet=quiet) as progress:
+        run_graph(
+            graph,
+            place,
+            executor,
+            jobs=jobs or max(1, len(devices) or _cores()),
+            devices=devices,
+            runtime=runtime,
+            recipe=recipes.dump(settings.model_dump(mode="json")),
+            on_event=progress,
+        )
+    return folder
+
+
+def _verb(stage: str) -> Callable[..., None]:
+    def command(
+        recipe: RecipeName,
+        override: Overrides = None,
+        work: WorkOption = None,
+        jobs: Jobs = None,
+        quiet: Quiet = False,
+    ) -> None:
+        from smelt.verbs import summaries
+
+        folder = run_until(stage, recipe, override=override, work=work, jobs=jobs, quiet=quiet)
+        summaries.show(folder, stage)
+
+    return command
+
+
+def _report(folder: Path) -> Path:
+    from smelt.report import page
+
+    path = folder / "report.html"
+    page.write(folder, path)
+    return path
+
+
+def _root(settings: Recipe) -> str | None:
+    return None if settings.data.root is None else str(Path(settings.data.root).resolve())
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _devices(device: str) -> list[str]:
+    """Accelerators to lease: none on a CPU, all visible ones for "cuda", those named for "cuda:0,2"."""
+    if device == "cpu":
+        return []
+    kind, _, wanted = device.partition(":")
+    if kind != "cuda":
+        raise SmeltError(f"runtime.device: {device!r} is neither cpu nor cuda nor cuda:0,1")
+    if wanted:
+        return wanted.split(",")
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]

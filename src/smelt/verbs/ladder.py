@@ -1,0 +1,85 @@
+"""The ladder of the method as a table: what each step gained on the user's own data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from smelt.artifacts.files import read_json
+from smelt.errors import ArtifactError
+
+
+def require_work(work: Path) -> None:
+    """Refuse a folder that no run has written to."""
+    if not work.is_dir():
+        raise ArtifactError(f"{work} is not a folder; `smelt run RECIPE --work {work}` would make it")
+    if not (work / "flowchart.json").is_file():
+        raise ArtifactError(f"{work} is not a work folder (no flowchart.json): give the folder of a run")
+
+
+def find(work: Path, stage: str) -> Path:
+    """The committed artefact of the only node of `stage` in the last flowchart of `work`."""
+    require_work(work)
+    nodes = [node for node in read_json(work / "flowchart.json")["nodes"] if node["stage"] == stage]
+    if not nodes:
+        raise ArtifactError(f"the flowchart of {work} has no stage {stage!r}")
+    folder = work / "artifacts" / f"{stage}-{nodes[-1]['key']}"
+    if not (folder / "manifest.json").is_file():
+        raise ArtifactError(f"{stage} is not done yet in {work}: `smelt plan` says what is missing")
+    return folder
+
+
+def ladder(work: Path) -> dict[str, Any]:
+    """What `evaluate` measured in the work folder `work`."""
+    value: dict[str, Any] = read_json(find(work, "evaluate") / "ladder.json")
+    return value
+
+
+def _percent(value: float | None, against: float | None = None) -> str:
+    if value is None:
+        return "–"
+    text = f"{100 * value:.2f}"
+    return text if against is None else f"{text} ({100 * (value - against):+.2f})"
+
+
+def show(measured: Mapping[str, Any]) -> None:
+    """Print the ladder, what was dropped against the known truth, and what was chosen."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title="The ladder, class-averaged accuracy in % (in brackets: gain over the step before)")
+    table.add_column("step")
+    for column in ("val top-1", "val top-5", "test top-1", "test top-5"):
+        table.add_column(column, justify="right")
+    before: dict[str, float | None] = {}
+    for rung in measured["rungs"]:
+        cells = []
+        for split in ("val", "test"):
+            for top in ("top1", "top5"):
+                value = rung[split].get(top)
+                cells.append(_percent(value, before.get(split + top)))
+                before[split + top] = value
+        table.add_row(rung["name"], *cells)
+    console.print(table)
+    for line in measured.get("notes", []):
+        console.print(f"[dim]{line}[/dim]", highlight=False)
+    dropped = [row for row in measured.get("selections", []) if row.get("precision") is not None]
+    if dropped:
+        console.print(_dropped_table(dropped))
+
+
+def _dropped_table(rows: list[Mapping[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="What was dropped, against the known truth")
+    for column in ("round", "rows", "dropped as noise", "precision", "recall", "AUROC", "precision@k"):
+        table.add_column(column, justify="left" if column == "round" else "right")
+    for row in rows:
+        figures = [row.get(name) for name in ("precision", "recall", "auroc", "precision_at_k")]
+        table.add_row(
+            row["round"], str(row["rows"]), str(row["dropped"]),
+            *("–" if figure is None else f"{figure:.3f}" for figure in figures),
+        )  # fmt: skip
+    return table
