@@ -26,8 +26,9 @@ class Candidates:
         """All parts together, sorted, repeats left out."""
         pairs = np.sort(np.concatenate([part.pairs_R2 for part in parts]), axis=1)
         flags = np.concatenate([part.mirrored_R for part in parts])
-        rows = np.unique(np.column_stack([pairs, flags]), axis=0)
-        return cls(rows[:, :2], rows[:, 2].astype(bool))
+        span = int(pairs.max(initial=0)) + 1
+        codes, flags = np.divmod(np.unique((pairs[:, 0] * span + pairs[:, 1]) * 2 + flags), 2)
+        return cls(np.stack(np.divmod(codes, span), axis=1), flags.astype(bool))
 
 
 def near_candidates(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from smelt.data.near import near_values
 from smelt.data.perceptual import BLANK, perceptual_hash
 
-__all__ = ["group_rows", "join_exact", "join_near", "perceptual_hash"]
+__all__ = ["Verdict", "decide", "followers", "group_rows", "join_exact", "join_near", "perceptual_hash"]
+
+ROUNDS = 8  # pictures told apart among those of one hash; what is left after so many stays unjoined
 
 
 def join_exact(hashes_N: NDArray[np.generic], valid_N: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
@@ -75,3 +80,94 @@ def group_rows(count: int, pairs_R2: NDArray[np.int64]) -> NDArray[np.int64]:
         np.minimum.at(label, np.maximum(a, b), np.minimum(a, b))
         while not np.array_equal(label, jumped := label[label]):
             label = jumped
+
+
+def followers(
+    rows_N: NDArray[np.int64],
+    classes_N: NDArray[np.generic],
+    same: Callable[[NDArray[np.int64]], NDArray[np.bool_]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split the rows of each class (one hash) into pictures: (pairs_R2 of leader and follower, leaders).
+
+    The lowest row leads, those for which `same(pairs_R2)` holds follow it; the lowest of the others leads
+    next. So a class of any size costs ROUNDS comparisons a row at most. Classes of one row lead untested.
+    """
+    order = np.lexsort((rows_N, classes_N))
+    rows, classes = rows_N[order], classes_N[order]
+    pairs, leaders = [np.zeros((0, 2), np.int64)], []
+    for _ in range(ROUNDS):
+        starts = np.flatnonzero(np.r_[True, classes[1:] != classes[:-1]][: len(rows)])
+        leaders.append(rows[starts])
+        leader = np.repeat(rows[starts], np.diff(np.r_[starts, len(rows)]))
+        others = np.flatnonzero(leader != rows)
+        if not len(others):
+            break
+        tried = np.stack([leader[others], rows[others]], axis=1)
+        agree = same(tried)
+        pairs.append(tried[agree])
+        rows, classes = rows[others[~agree]], classes[others[~agree]]
+    else:
+        leaders.append(rows)
+    return np.concatenate(pairs), np.sort(np.concatenate(leaders))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be done with the rows of groups of two and more (G rows), sorted by group, then row.
+
+    rows, group: (G,) group numbers ascend with their lowest row. original: the row each is judged a copy
+    of, itself where it is the original. keep, leak, cross_label: see `decide`.
+    """
+
+    rows: NDArray[np.int64]
+    group: NDArray[np.int32]
+    original: NDArray[np.int64]
+    keep: NDArray[np.bool_]
+    leak: NDArray[np.bool_]
+    cross_label: NDArray[np.bool_]
+
+
+def decide(
+    groups_N: NDArray[np.int64],
+    labels_N: NDArray[np.int32],
+    held_out_N: NDArray[np.bool_],
+    area_N: NDArray[np.int64],
+    size_N: NDArray[np.int64],
+    *,
+    within_training: bool = True,
+    against_held_out: bool = True,
+) -> Verdict:
+    """Which copy of each group is kept.
+
+    groups_N: as `group_rows` gives them. held_out: rows of validation and test, which are always kept.
+    The original of a group is its best copy: held out before training, then more pixels (area), then more
+    bytes (size), then the lower row. A training row is a leak where its group has a held-out row. Dropped
+    are leaks (`against_held_out`) and, of the training rows of a group, all but the best
+    (`within_training`). cross_label: the group's known labels (≥ 0) are not all one.
+    """
+    members = np.bincount(groups_N, minlength=len(groups_N))[groups_N] > 1
+    rows = np.flatnonzero(members)
+    _, group = np.unique(groups_N[rows], return_inverse=True)
+    count = int(group.max()) + 1 if len(rows) else 0
+    held_out, labels = held_out_N[rows], labels_N[rows]
+    best = np.lexsort((rows, -size_N[rows], -area_N[rows], ~held_out, group))
+    original = rows[best[np.searchsorted(group[best], np.arange(count))]]
+    trained = best[~held_out[best]]  # best first within each group
+    firsts = np.zeros(len(rows), bool)
+    firsts[trained[np.r_[True, group[trained][1:] != group[trained][:-1]][: len(trained)]]] = True
+    leak = (np.bincount(group, held_out, count) > 0)[group] & ~held_out
+    keep = held_out | firsts | (not within_training)
+    if against_held_out:
+        keep &= ~leak
+    low, high = np.full(count, np.iinfo(np.int32).max), np.full(count, -1)
+    np.minimum.at(low, group[labels >= 0], labels[labels >= 0])
+    np.maximum.at(high, group, labels)
+    order = np.lexsort((rows, group))
+    return Verdict(
+        rows=rows[order],
+        group=group[order].astype(np.int32),
+        original=original[group][order],
+        keep=keep[order],
+        leak=leak[order],
+        cross_label=(high > low)[group][order],
+    )

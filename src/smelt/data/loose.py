@@ -64,12 +64,11 @@ def _neighbours(
     count = len(first_N)
     words = np.concatenate([_words(first_N, mask, 0), _words(second_N, mask, 1)])
     words.sort()
-    row_mask, key_shift = np.uint64((1 << (ROW_BITS - 1)) - 1), np.uint64(ROW_BITS)
+    row_mask, one = np.uint64((1 << (ROW_BITS - 1)) - 1), np.uint64(1)
     for begin in range(0, len(words), CHUNK):
         part = words[begin : begin + CHUNK + NEIGHBOURS]
-        keys = part >> key_shift
-        rows = (part & row_mask).astype(np.int64)
-        side = (part >> np.uint64(ROW_BITS - 1)) & np.uint64(1) == 1
+        keys, side = part >> np.uint64(ROW_BITS), (part & one) == 1
+        rows = ((part >> one) & row_mask).astype(np.int64)
         hashes = np.where(side, second_N[rows], first_N[rows])
         active = np.arange(min(CHUNK, len(part)))
         for step in range(1, NEIGHBOURS + 1):
@@ -77,16 +76,19 @@ def _neighbours(
             active = active[keys[active] == keys[active + step]]
             if not len(active):
                 break
-            # within a key the first side sorts before the second, so a pair across is always (first, second)
             left = active[side[active] != side[active + step]]
+            left = left[np.bitwise_count(hashes[left] ^ hashes[left + step]) <= max_distance]
             right = left + step
-            near = np.bitwise_count(hashes[left] ^ hashes[right]) <= max_distance
-            i, j = rows[left[near]], rows[right[near]]
+            i = np.where(side[left], rows[right], rows[left])
+            j = np.where(side[left], rows[left], rows[right])
             yield (i * count + j)[i != j]
 
 
 def _words(hashes_N: NDArray[np.uint64], mask: np.uint64, side: int) -> NDArray[np.uint64]:
-    """Key, side and row of each hash that is not 0, in one sortable word."""
+    """Key, row and side of each hash that is not 0, in one sortable word.
+
+    The side comes last: within a key of many hashes both sides then mix, whatever part is compared.
+    """
     rows = np.flatnonzero(hashes_N).astype(np.uint64)
     key = ((hashes_N[rows] & mask) * _SPREAD) >> np.uint64(64 - KEY_BITS)
-    return (key << np.uint64(ROW_BITS)) | np.uint64(side << (ROW_BITS - 1)) | rows
+    return (key << np.uint64(ROW_BITS)) | (rows << np.uint64(1)) | np.uint64(side)

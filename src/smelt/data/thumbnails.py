@@ -1,10 +1,11 @@
-"""Thumbnails of the images that hashes suggest are copies, kept in a file, and the check of a pair by them."""
+"""Thumbnails of the images that hashes suggest are copies, and the check of a pair by them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,12 @@ from smelt.data.loader import ImageStore
 from smelt.data.perceptual import SIZE, content_box, luma, thumbnail
 from smelt.errors import ArtifactError, BadImageError
 
+Scalar = TypeVar("Scalar", bound=np.generic)
+
 PIXELS = SIZE * SIZE
-RECORD = PIXELS + 4  # luma, mean red, green, blue, and 1 where the image could be read
+COLOUR = slice(PIXELS, PIXELS + 3)  # mean red, green, blue
+BYTES = slice(PIXELS + 3, PIXELS + 11)  # size of the file, 0 where the image could not be read
+RECORD = PIXELS + 11
 CHUNK = 1024
 PAIRS = 4096
 BLANK_STEP = 2.0  # mean difference in grey levels up to which two pictures without structure are one
@@ -57,10 +62,11 @@ class Thumbnails:
             return bytes(RECORD)
         grey = luma(pixels)
         colour = pixels.reshape(-1, pixels.shape[-1]).mean(axis=0).round().astype(np.uint8)
-        return thumbnail(grey, content_box(grey)).tobytes() + colour.tobytes() + b"\x01"
+        size = np.uint64(len(data) if isinstance(data, bytes) else data.nbytes)
+        return b"".join([thumbnail(grey, content_box(grey)).tobytes(), colour.tobytes(), size.tobytes()])
 
     def records(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(len(rows), RECORD): luma, mean colour, readable."""
+        """(len(rows), RECORD): luma, mean colour, size."""
         if not len(rows):
             return np.zeros((0, RECORD), np.uint8)
         stored = np.memmap(self._path, np.uint8, "r").reshape(-1, RECORD)
@@ -68,8 +74,14 @@ class Thumbnails:
 
     def colours(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The mean colour of each row in steps of 8 levels, as one number."""
-        parts = [self.records(part)[:, PIXELS : PIXELS + 3] // 8 for part in _parts(rows)]
-        return np.concatenate([np.zeros((0, 3), np.uint8), *parts]).astype(np.int64) @ [1 << 10, 1 << 5, 1]
+        parts = [self.records(part)[:, COLOUR] // 8 for part in _parts(rows)]
+        steps = np.concatenate([np.zeros((0, 3), np.uint8), *parts]).astype(np.int64)
+        return steps[:, 0] * 1024 + steps[:, 1] * 32 + steps[:, 2]
+
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(rows, bytes of the file of each) of all rows that were added."""
+        parts = [_sizes(self.records(part)) for part in _parts(self._rows)]
+        return self._rows, np.concatenate([np.zeros(0, np.int64), *parts])
 
     def same(
         self, pairs_R2: NDArray[np.int64], mirrored_R: NDArray[np.bool_], agreement: float, overlap: float
@@ -82,7 +94,7 @@ class Thumbnails:
             second = np.where(flip[:, None, None], second[:, :, ::-1], second)
             result = compare(first, second)
             agrees = (result.correlation_P >= agreement) & (result.overlap_P >= overlap)
-            found.append(agrees & (left[:, -1] == 1) & (right[:, -1] == 1))
+            found.append(agrees & (_sizes(left) > 0) & (_sizes(right) > 0))
         return np.concatenate(found)
 
     def same_blank(self, pairs_R2: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -90,13 +102,17 @@ class Thumbnails:
         found = [np.zeros(0, bool)]
         for pairs in _parts(pairs_R2):
             left, right = self.records(pairs[:, 0]), self.records(pairs[:, 1])
-            step = np.abs(left[:, :-1].astype(np.int16) - right[:, :-1])
-            shade, colour = step[:, :PIXELS].mean(axis=1), step[:, PIXELS:].max(axis=1)
-            readable = (left[:, -1] == 1) & (right[:, -1] == 1)
+            step = np.abs(left.astype(np.int16) - right)
+            shade, colour = step[:, :PIXELS].mean(axis=1), step[:, COLOUR].max(axis=1)
+            readable = (_sizes(left) > 0) & (_sizes(right) > 0)
             found.append((shade <= BLANK_STEP) & (colour <= 2 * BLANK_STEP) & readable)
         return np.concatenate(found)
 
 
-def _parts(values: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
+def _sizes(records_RB: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return np.ascontiguousarray(records_RB[:, BYTES]).view(np.int64)[:, 0]
+
+
+def _parts(values: NDArray[Scalar]) -> Iterator[NDArray[Scalar]]:
     for begin in range(0, len(values), PAIRS):
         yield values[begin : begin + PAIRS]

@@ -1,0 +1,236 @@
+"""Stage `dedupe`: finds copies among all images, says which one of each group to keep, and what leaks.
+
+duplicates.parquet  row, group, kind ("exact", "near": to its original), keep, cross_label, leak, distance
+                    (bits between its hash and its original's, −1 where hashes say nothing), original: one
+                    row for each image that has a copy
+leaks.csv           file, split, original, distance, kind: each training file that shows the same picture as
+                    a file of validation or test (split, original)
+dedupe.json         counts
+
+Nothing is deleted: `select` drops what is not kept. Exact copies have equal bytes or pixels; near ones have
+near hashes and pass a comparison of their pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from smelt.settings import Settings
+from smelt.stages.base import Context
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.data.copies import Copies, Hashes
+    from smelt.data.duplicates import Verdict
+
+VERSION = 1
+
+
+class StageSettings(Settings):
+    """What counts as a copy, and which copies are dropped."""
+
+    max_distance: int = Field(
+        4, ge=0, le=8
+    )  # bits between two 64-bit hashes of whole pictures; all are found
+    mirrored: bool = True  # also copies shown left for right
+    crop_distance: int = Field(10, ge=0, le=16)  # bits to the hash of a part of a picture; most found; 0: off
+    crop_tables: int = Field(16, ge=1, le=64)  # more find more, at a cost in proportion
+    agreement: float = Field(0.75, gt=0, le=1)  # correlation of the detail of a pair, aligned
+    overlap: float = Field(0.5, gt=0, le=1)  # share of each picture that the other shows
+    within_training: bool = True  # of training images that are copies of one another keep the best
+    against_held_out: bool = True  # drop training images that are copies of validation or test images
+
+
+def run(context: Context) -> None:
+    """Find copies among the images that `check` could read."""
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.data.copies import Search, find_copies
+    from smelt.data.loader import ImageStore
+    from smelt.data.thumbnails import Thumbnails
+
+    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    hashes, area_N = _read_checks(context.one("check") / "images.parquet", catalogue.num_rows)
+    root = context.maybe("data") or (Path(context.runtime.root) if context.runtime.root else None)
+    context.scratch.mkdir(parents=True, exist_ok=True)
+    store = ImageStore(catalogue, root)
+    thumbnails = Thumbnails(store, context.scratch / "thumbnails", context.runtime.workers)
+    settings = context.settings
+    assert isinstance(settings, StageSettings)
+    search = Search(**settings.model_dump(exclude={"within_training", "against_held_out"}))
+
+    def progress(what: str, done: int, total: int) -> None:
+        context.emit("progress", done=done, total=total, unit="images", text=what)
+
+    copies = find_copies(hashes, thumbnails, search, progress)
+    verdict = _decide(catalogue, copies, thumbnails.sizes(), area_N, settings)
+    _write(context.out, catalogue, hashes, copies, verdict)
+
+
+def _read_checks(path: Path, count: int) -> tuple[Hashes, NDArray[np.int64]]:
+    """The hashes and the area in pixels of every row of the catalogue."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from smelt.data.copies import Hashes
+    from smelt.errors import ArtifactError
+
+    try:
+        table = pq.read_table(path)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
+    if not np.array_equal(table["row"].to_numpy(), np.arange(count)):
+        raise ArtifactError(f"{path} is not of this catalogue: it must have its {count} rows, in order")
+
+    def array(name: str) -> Any:
+        return table[name].combine_chunks()
+
+    def sixteen(name: str) -> NDArray[np.uint8]:
+        column = array(name)
+        data = np.frombuffer(column.buffers()[1], np.uint8) if count else np.zeros(0, np.uint8)
+        return data.reshape(-1, 16)[column.offset : column.offset + count]
+
+    perceptual = array("perceptual_hashes").flatten().to_numpy().reshape(count, -1)
+    ok_N = table["ok"].to_numpy().astype(bool)
+    area_N = table["width"].to_numpy().astype(np.int64) * table["height"].to_numpy()
+    return Hashes(ok_N, sixteen("content_hash"), sixteen("pixel_hash"), perceptual), area_N
+
+
+def _decide(
+    catalogue: Catalogue,
+    copies: Copies,
+    sizes: tuple[NDArray[np.int64], NDArray[np.int64]],
+    area_N: NDArray[np.int64],
+    settings: StageSettings,
+) -> Verdict:
+    """The verdict on every group; exact copies count with the file size of their first."""
+    import numpy as np
+
+    from smelt.data.duplicates import decide
+
+    held_out_N = np.zeros(catalogue.num_rows, bool)
+    for split in ("val", "test"):
+        held_out_N[catalogue.rows(split)] = True
+    size_N = np.zeros(catalogue.num_rows, np.int64)
+    size_N[sizes[0]] = sizes[1]
+    return decide(
+        copies.groups_N,
+        catalogue.labels_N,
+        held_out_N,
+        area_N,
+        size_N[copies.exact_N],
+        within_training=settings.within_training,
+        against_held_out=settings.against_held_out,
+    )
+
+
+def _distances(
+    hashes_NV: NDArray[np.uint64], rows: NDArray[np.int64], originals: NDArray[np.int64]
+) -> NDArray[np.int8]:
+    """Fewest bits between the whole-picture hashes of rows and originals, mirrored or not; −1 for blanks."""
+    import numpy as np
+
+    from smelt.data.copies import WHOLE
+    from smelt.data.perceptual import BLANK, mirrored
+
+    best = np.full(len(rows), 65, np.int8)
+    for own in hashes_NV[rows, :WHOLE].T:
+        for other in hashes_NV[originals, :WHOLE].T:
+            for way in (other, mirrored(other)):
+                best = np.minimum(best, np.bitwise_count(own ^ way).astype(np.int8))
+    blank = (hashes_NV[rows, 0] == BLANK) | (hashes_NV[originals, 0] == BLANK)
+    return np.where(blank & (rows != originals), -1, best).astype(np.int8)
+
+
+def _relation(
+    hashes: Hashes, copies: Copies, rows: NDArray[np.int64], originals: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
+    """(is exact, distance) of each row to the row it is judged a copy of."""
+    import numpy as np
+
+    exact = copies.exact_N[rows] == copies.exact_N[originals]
+    distance = _distances(hashes.perceptual_NV, rows, originals)
+    return exact, np.where(exact, 0, distance).astype(np.int8)
+
+
+def _write(out: Path, catalogue: Catalogue, hashes: Hashes, copies: Copies, verdict: Verdict) -> None:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from smelt.artifacts.files import write_bytes, write_json
+
+    rows, originals = verdict.rows, verdict.original
+    exact, distance = _relation(hashes, copies, rows, originals)
+    # an original is as exact as the nearest of its copies
+    alone = np.bincount(copies.exact_N[rows], minlength=catalogue.num_rows) == 1
+    exact &= (rows != originals) | ~alone[copies.exact_N[rows]]
+    kind = pa.DictionaryArray.from_arrays(pa.array(np.where(exact, 0, 1), pa.int8()), ["exact", "near"])
+    columns = {
+        "row": rows, "group": verdict.group, "kind": kind, "keep": verdict.keep,
+        "cross_label": verdict.cross_label, "leak": verdict.leak, "distance": distance, "original": originals,
+    }  # fmt: skip
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd")
+    write_bytes(out / "duplicates.parquet", buffer.getvalue())
+    leaks = _leaks(catalogue, hashes, copies, verdict)
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(leaks)
+    # names of files are bytes: those that are not UTF-8 are written as they are
+    write_bytes(out / "leaks.csv", text.getvalue().encode("utf-8", "surrogateescape"))
+    splits = [line[1] for line in leaks[1:]]
+    summary = _summary(catalogue, copies, verdict, exact)
+    summary["leaks"] = {split: splits.count(split) for split in ("val", "test")}
+    write_json(out / "dedupe.json", summary)
+
+
+def _leaks(catalogue: Catalogue, hashes: Hashes, copies: Copies, verdict: Verdict) -> list[list[Any]]:
+    """The lines of leaks.csv: each leaking training row with the lowest row of each split it leaks into."""
+    import numpy as np
+
+    lines: list[list[Any]] = [["file", "split", "original", "distance", "kind"]]
+    for split in ("val", "test"):
+        inside = np.isin(verdict.rows, catalogue.rows(split))
+        groups, first = np.unique(verdict.group[inside], return_index=True)
+        leaking = verdict.leak & np.isin(verdict.group, groups)
+        rows = verdict.rows[leaking]
+        originals = verdict.rows[inside][first[np.searchsorted(groups, verdict.group[leaking])]]
+        exact, distance = _relation(hashes, copies, rows, originals)
+        for row, original, same, bits in zip(rows.tolist(), originals.tolist(), exact, distance.tolist()):
+            kind = "exact" if same else "near"
+            lines.append([catalogue.path(row), split, catalogue.path(original), bits, kind])
+    return lines
+
+
+def _summary(
+    catalogue: Catalogue, copies: Copies, verdict: Verdict, exact: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Counts for people and the report."""
+    import numpy as np
+
+    dropped = ~verdict.keep
+    sources = catalogue.source_codes_N[verdict.rows[dropped]]
+    by_source = np.bincount(sources, minlength=len(catalogue.sources)).tolist()
+    copied = verdict.rows != verdict.original
+    return {
+        "images": catalogue.num_rows,
+        "groups": int(verdict.group.max()) + 1 if len(verdict.group) else 0,
+        "rows_in_groups": len(verdict.rows),
+        "exact_copies": int(np.count_nonzero(exact & copied)),
+        "near_copies": int(np.count_nonzero(~exact & copied)),
+        "dropped": int(np.count_nonzero(dropped)),
+        "dropped_by_source": dict(zip(catalogue.sources, by_source)),
+        "cross_label_groups": len(np.unique(verdict.group[verdict.cross_label])),
+        "leaking": int(np.count_nonzero(verdict.leak)),
+        "blank_images": copies.blank,
+        "pairs_compared": copies.tested,
+        "pairs_confirmed": len(copies.pairs_R2),
+    }
