@@ -59,6 +59,13 @@ def behave(
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         emit("metric", pid=os.getpid(), grandchild=child.pid)
         time.sleep(600)
+    elif stage == "sleeper":
+        emit("metric", pid=os.getpid())
+        time.sleep(600)
+    elif stage == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        emit("metric", pid=os.getpid())
+        time.sleep(600)
     elif stage == "environment":
         emit("metric", **{name: os.environ.get(name) for name in settings["names"]})
     elif stage == "big":
@@ -107,7 +114,11 @@ def execute(graph: Graph, folder: Path, *, zygote: bool = False, **options: Any)
 def main(arguments: list[str]) -> int:
     if arguments[0] == "run":
         options = json.loads(arguments[2])
+        name = options.pop("graph", "")
         graph = chart(options.pop("seconds", 0.01), options.pop("steps", 4))
+        if name:
+            settings = {"steps": 50, "seconds": 0.02}
+            graph = Graph([node("train", "slow", settings) if name == "long" else node(name, name)])
         try:
             execute(graph, Path(arguments[1]), **options)
         except SmeltError as error:

@@ -5,6 +5,7 @@ Only the run that holds the lock writes here. Clock times and seconds live here 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -41,17 +42,21 @@ def _finite(value: Any) -> Any:
 
 
 class Journal:
-    """The writer of one `events.jsonl`."""
+    """The writer of one `events.jsonl`. A full disk loses events, not the run."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         size = os.fstat(self._file).st_size
-        if size and os.pread(self._file, 1, size - 1) != b"\n":
-            os.write(self._file, b"\n")  # ends a line that a kill tore
+        self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event with the time of day (seconds since 1970)."""
-        os.write(self._file, encode({"time": round(time.time(), 3), "event": event, **fields}))
+        line = encode({"time": round(time.time(), 3), "event": event, **fields})
+        line = b"\n" + line if self._torn else line  # ends a line that a kill or a full disk tore
+        written = 0
+        with contextlib.suppress(OSError):
+            written = os.write(self._file, line)
+        self._torn = self._torn if not written else written < len(line)
 
     def close(self) -> None:
         """Close the file; what is written is written."""

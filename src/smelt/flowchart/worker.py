@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import importlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -97,14 +99,27 @@ def run_stage(
         return 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
-    except SmeltError as error:
-        emit("error", text=str(error), kind=type(error).__name__)
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
     except BaseException as error:
-        traceback.print_exc()
-        emit("error", text=f"{type(error).__name__}: {error}", kind=type(error).__name__)
-        return 1
+        told = error if isinstance(error, SmeltError) else _disk_full(error, Path(work_folder))
+        if told is None:
+            traceback.print_exc()
+            emit("error", text=f"{type(error).__name__}: {error}")
+            return 1
+        emit("error", text=str(told))
+        print(f"error: {told}", file=sys.stderr)
+        return told.exit_code
+
+
+def _disk_full(error: BaseException, folder: Path) -> SmeltError | None:
+    """The error in words if it is for want of space, which writers raise in their own ways."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if not full and os.strerror(errno.ENOSPC) not in str(error):
+        return None
+    free = shutil.disk_usage(folder).free
+    return ArtifactError(
+        f"no room to write in {folder} ({free:,} bytes are free there): {error}. "
+        f"Make room and give the same command again: it goes on"
+    )
 
 
 @contextlib.contextmanager
