@@ -13,6 +13,15 @@ Method = Literal[
     "all", "lowest_fraction", "noise_rate", "threshold_runs", "threshold_samples", "worst_classes"
 ]
 
+NEEDS: dict[Method, tuple[str, ...]] = {
+    "all": (),
+    "lowest_fraction": ("ranking", "selection"),
+    "noise_rate": ("ranking", "selection"),
+    "threshold_runs": (),
+    "threshold_samples": ("train", "threshold"),
+    "worst_classes": ("results", "selection"),
+}
+
 
 class RecordSettings(Settings):
     """When training records dynamics."""
@@ -70,6 +79,11 @@ class SelectSettings(Settings):
         "drop"  # one picture under several labels: drop all its
     )
     # rows, keep the one with the highest cleanness (without a ranking: drop all), keep all
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Ports beyond catalogue, check and dedupe that the stage `select` must have."""
+        return NEEDS[self.method]
 
     @model_validator(mode="after")
     def _bands(self) -> SelectSettings:

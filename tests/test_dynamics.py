@@ -1,0 +1,309 @@
+"""The recorder against a plain per-sample reference, its invariants, and dynamics on disk."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from smelt.artifacts.dynamics import BYTES_PER_ROW, Dynamics, open_dynamics, save_dynamics
+from smelt.errors import ArtifactError
+from smelt.mining.dynamics import Recorder, margins
+
+Step = tuple[Tensor, Tensor, Tensor]  # rows, logits, labels of a batch
+
+
+def steps(seed: int, rows: int, classes: int, batches: list[int], *, distinct: bool = True) -> list[Step]:
+    """Random batches of these sizes; each row keeps one label."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, classes, (rows,), generator=generator)
+    made = []
+    for size in batches:
+        if distinct:
+            chosen = torch.randperm(rows, generator=generator)[:size]
+        else:
+            chosen = torch.randint(0, rows, (size,), generator=generator)
+        logits = 3 * torch.randn(len(chosen), classes, generator=generator)
+        made.append((chosen, logits, labels[chosen]))
+    return made
+
+
+def recorded(made: list[Step], rows: int, **options: Any) -> Dynamics:
+    recorder = Recorder(rows, **options)
+    for step in made:
+        recorder.update(*step)
+    return Dynamics(**recorder.arrays())
+
+
+def reference(made: list[Step], rows: int) -> dict[str, list[Any]]:
+    """What a per-sample loop in plain Python keeps of batches without repeated rows."""
+    visits: list[list[tuple[float, float, bool, int]]] = [[] for _ in range(rows)]
+    for rows_B, logits_BC, labels_B in made:
+        for row, logits, label in zip(rows_B.tolist(), logits_BC.tolist(), labels_B.tolist()):
+            others = [(value, -c) for c, value in enumerate(logits) if c != label]
+            top, other = max(others)
+            probability = math.exp(logits[label]) / sum(math.exp(v) for v in logits)
+            visits[row].append((logits[label] - top, probability, logits[label] > top, -other))
+    falls = [sum(a[2] and not b[2] for a, b in pairwise(row)) for row in visits]
+    return {
+        "seen": [len(row) for row in visits],
+        "aum": [np.mean([v[0] for v in row]) if row else np.nan for row in visits],
+        "probability": [np.mean([v[1] for v in row]) if row else np.nan for row in visits],
+        "log_margin": [
+            np.mean([math.log(v[1]) - math.log1p(-v[1]) for v in row]) if row else np.nan for row in visits
+        ],
+        "variability": [np.std([v[1] for v in row]) if row else np.nan for row in visits],
+        "accuracy": [np.mean([v[2] for v in row]) if row else np.nan for row in visits],
+        "forgotten": falls,
+        "other": [row[-1][3] if row else -1 for row in visits],
+    }
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(1, 12),
+    classes=st.integers(2, 6),
+    batches=st.lists(st.integers(1, 12), max_size=12),
+)
+@settings(max_examples=60, deadline=None)
+def test_equals_a_per_sample_loop(seed: int, rows: int, classes: int, batches: list[int]) -> None:
+    made = steps(seed, rows, classes, batches)
+    dynamics, expected = recorded(made, rows), reference(made, rows)
+    np.testing.assert_array_equal(dynamics.seen, expected["seen"])
+    np.testing.assert_array_equal(dynamics.forgotten, expected["forgotten"])
+    np.testing.assert_array_equal(dynamics.other(), expected["other"])
+    np.testing.assert_allclose(dynamics.accuracy(), expected["accuracy"], rtol=1e-6)
+    np.testing.assert_allclose(dynamics.aum(), expected["aum"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dynamics.probability(), expected["probability"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(dynamics.log_margin(), expected["log_margin"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(dynamics.variability(), expected["variability"], atol=2e-4)
+
+
+def test_equals_the_package_of_the_papers_authors(tmp_path: Path) -> None:
+    aum = pytest.importorskip("aum")
+    made = steps(3, 40, 7, [16, 16, 8, 2, 31, 40])
+    theirs = aum.AUMCalculator(str(tmp_path), compressed=True)
+    for rows_B, logits_BC, labels_B in made:
+        theirs.update(logits_BC, labels_B, rows_B.tolist())
+    ours = recorded(made, 40).aum()
+    for row, total in theirs.sums.items():
+        assert ours[row] == pytest.approx(total / theirs.counts[row], rel=1e-5, abs=1e-6)
+    assert set(theirs.sums) == set(np.flatnonzero(~np.isnan(ours)))
+
+
+@given(seed=st.integers(0, 10_000), batches=st.lists(st.integers(1, 20), min_size=1, max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_rows_repeated_in_a_batch_count_each_time(seed: int, batches: list[int]) -> None:
+    made = steps(seed, 5, 4, batches, distinct=False)
+    singles = [(r[i : i + 1], z[i : i + 1], y[i : i + 1]) for r, z, y in made for i in range(len(r))]
+    together, one_by_one = recorded(made, 5), recorded(singles, 5)
+    np.testing.assert_array_equal(together.seen, one_by_one.seen)
+    np.testing.assert_array_equal(together.correct, one_by_one.correct)
+    np.testing.assert_allclose(together.margin_sum, one_by_one.margin_sum, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(together.variability(), one_by_one.variability(), atol=2e-4)
+
+
+def test_a_batch_is_one_visit_for_forgetting() -> None:
+    right, wrong = [[2.0, 0.0]], [[0.0, 2.0]]
+    recorder = Recorder(1)
+    for logits in (right, wrong + wrong, right + wrong, wrong):
+        recorder.update(
+            torch.zeros(len(logits)).long(), torch.tensor(logits), torch.zeros(len(logits)).long()
+        )
+    assert recorder.arrays()["forgotten"].tolist() == [2]  # right → wrong, (right, wrong) → wrong
+
+
+@given(seed=st.integers(0, 10_000), cut=st.integers(1, 15), order=st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_neither_order_nor_cutting_of_a_batch_matters(seed: int, cut: int, order: Any) -> None:
+    (rows, logits, labels), later = steps(seed, 16, 5, [16, 16])
+    places = list(range(16))
+    order.shuffle(places)
+    shuffled = [(rows[places], logits[places], labels[places]), later]
+    cuts = [(rows[:cut], logits[:cut], labels[:cut]), (rows[cut:], logits[cut:], labels[cut:]), later]
+    base = recorded([(rows, logits, labels), later], 16)
+    for other in (recorded(shuffled, 16), recorded(cuts, 16)):
+        for name in ("seen", "margin_sum", "log_margin_sum", "probability_m2", "correct", "forgotten"):
+            np.testing.assert_array_equal(getattr(base, name), getattr(other, name))
+        np.testing.assert_array_equal(base.other(), other.other())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_half_precision_logits_are_summed_in_float32(dtype: torch.dtype) -> None:
+    made = [(rows, logits.to(dtype), labels) for rows, logits, labels in steps(0, 30, 9, [30, 30, 1])]
+    exact = [(rows, logits.double(), labels) for rows, logits, labels in made]
+    np.testing.assert_array_equal(recorded(made, 30).margin_sum, recorded(exact, 30).margin_sum)
+
+
+def test_what_is_not_finite_or_not_valid_is_not_recorded() -> None:
+    logits = torch.randn(6, 3)
+    logits[0, 0], logits[1, 2], logits[2, 1], logits[3, 0] = math.nan, math.nan, math.inf, -math.inf
+    valid = torch.tensor([True, True, True, True, False, True])
+    recorder = Recorder(7)
+    recorder.update(torch.arange(6), logits, torch.zeros(6).long(), valid)
+    dynamics = Dynamics(**recorder.arrays())
+    assert dynamics.seen.tolist() == [0, 0, 0, 0, 0, 1, 0]
+    assert np.isnan(dynamics.aum()).tolist() == [True, True, True, True, True, False, True]
+    assert np.isfinite(dynamics.margin_sum).all() and np.isfinite(dynamics.probability_m2).all()
+    assert dynamics.other().tolist()[:5] == [-1] * 5
+
+
+def test_extreme_logits_stay_finite() -> None:
+    recorder = Recorder(2)
+    logits = torch.tensor([[6e4, -6e4, 0.0], [-6e4, 6e4, 0.0]], dtype=torch.float16)
+    recorder.update(torch.arange(2), logits, torch.zeros(2).long())
+    dynamics = Dynamics(**recorder.arrays())
+    assert dynamics.probability().tolist() == [1.0, 0.0]
+    assert dynamics.aum().tolist() == [60000, -120000]  # the float16 spacing there is 32: 60000 = 1875 · 32
+
+
+def test_empty_and_one_sample_batches_and_the_gradient_is_left_alone() -> None:
+    recorder = Recorder(3)
+    recorder.update(torch.zeros(0).long(), torch.zeros(0, 4), torch.zeros(0).long())
+    logits = torch.randn(1, 4, requires_grad=True)
+    before = logits.detach().clone()
+    recorder.update(torch.tensor([2]), logits, torch.tensor([1]))
+    assert torch.equal(logits, before) and logits.grad is None
+    assert recorder.arrays()["seen"].tolist() == [0, 0, 1]
+
+
+def test_rows_and_labels_out_of_range_are_refused() -> None:
+    recorder = Recorder(3)
+    with pytest.raises((IndexError, RuntimeError)):
+        recorder.update(torch.tensor([3]), torch.randn(1, 4), torch.tensor([1]))
+    with pytest.raises((IndexError, RuntimeError)):
+        recorder.update(torch.tensor([0]), torch.randn(1, 4), torch.tensor([-1]))
+
+
+def test_long_sums_keep_the_stated_accuracy() -> None:
+    visits = 2000
+    logits = torch.randn(visits, 50, 10, generator=torch.Generator().manual_seed(1)) + 5 * torch.eye(10)[0]
+    recorder, rows, labels = Recorder(50), torch.arange(50), torch.zeros(50).long()
+    for one in logits:
+        recorder.update(rows, one, labels)
+    exact = torch.stack([margins(one, labels)[0].double() for one in logits]).numpy()
+    error = np.abs(Dynamics(**recorder.arrays()).aum() - exact.mean(axis=0))
+    assert (error <= visits * 2.0**-24 * np.abs(exact).mean(axis=0)).all()
+    spread = torch.softmax(logits.double(), 2)[:, :, 0].std(dim=0, correction=0).numpy()
+    np.testing.assert_allclose(Dynamics(**recorder.arrays()).variability(), spread, rtol=1e-3)
+
+
+def test_recording_can_stop_after_an_epoch() -> None:
+    recorder = Recorder(4, stop_after_epoch=1)
+    for epoch in range(4):
+        recorder.begin_epoch(epoch)
+        recorder.update(torch.arange(4), torch.randn(4, 3), torch.zeros(4).long())
+    assert recorder.arrays()["seen"].tolist() == [2] * 4
+
+
+@given(seed=st.integers(0, 10_000), at=st.integers(0, 6))
+@settings(max_examples=25, deadline=None)
+def test_a_checkpoint_goes_on_to_the_same_bytes(seed: int, at: int) -> None:
+    made = steps(seed, 9, 4, [5, 9, 3, 7, 1, 9], distinct=False)
+    first = Recorder(9)
+    for step in made[:at]:
+        first.update(*step)
+    saved = {name: value.clone() for name, value in first.state_dict().items()}
+    second = Recorder(9)
+    second.load_state_dict(saved)
+    for step in made[at:]:
+        first.update(*step)
+        second.update(*step)
+    assert first.state_dict().keys() == second.state_dict().keys()
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
+def test_sixteen_million_rows_fit() -> None:
+    recorder = Recorder(10)
+    held = sum(column.element_size() for column in recorder.columns.values())
+    assert held == BYTES_PER_ROW <= 40
+    assert BYTES_PER_ROW * 16_076_665 <= 640 * 2**20
+
+
+# Several ranks
+
+
+def _rank_work(rank: int, world: int, folder: str, made: list[Step], epochs: int) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    torch.set_num_threads(1)
+    recorder = Recorder(20)
+    for epoch in range(epochs):
+        for rows, logits, labels in made[epoch::epochs]:
+            recorder.update(rows[rank::world], logits[rank::world], labels[rank::world])
+        recorder.reduce()
+        if rank == 0:
+            torch.save(recorder.state_dict(), f"{folder}/state.pt")
+        dist.barrier()
+        if epoch == 1:  # as after a kill: every rank starts anew from rank 0's file
+            recorder = Recorder(20)
+            recorder.load_state_dict(torch.load(f"{folder}/state.pt"))
+    if rank == 0:
+        save_dynamics(Path(folder), recorder.arrays(), {})
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_ranks_merge_to_what_one_process_records(tmp_path: Path) -> None:
+    # every row is visited once between two calls of reduce, so everything must agree
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.randint(0, 5, (20,), generator=generator)
+    made = []
+    for _ in range(4):
+        rows = torch.randperm(20, generator=generator)
+        made.append((rows, 3 * torch.randn(20, 5, generator=generator), labels[rows]))
+    mp.spawn(_rank_work, (2, str(tmp_path), made, len(made)), nprocs=2)  # type: ignore[no-untyped-call]
+    ours, alone = open_dynamics(tmp_path)[0], recorded(made, 20)
+    for name in ("seen", "correct", "forgotten"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(alone, name))
+    np.testing.assert_array_equal(ours.other(), alone.other())
+    for name in ("aum", "probability", "log_margin", "variability"):
+        np.testing.assert_allclose(getattr(ours, name)(), getattr(alone, name)(), rtol=1e-5, atol=2e-4)
+
+
+# On disk
+
+
+def test_files_come_back_as_they_were(tmp_path: Path) -> None:
+    before = recorded(steps(0, 8, 3, [4, 4]), 8)
+    save_dynamics(tmp_path / "d", vars(before), {"model": "m"})
+    after, summary = open_dynamics(tmp_path / "d")
+    for name, column in vars(before).items():
+        np.testing.assert_array_equal(column, getattr(after, name))
+    assert summary == {"model": "m", "rows": 8}
+    assert open_dynamics_of_nothing(tmp_path).num_rows == 0
+
+
+def open_dynamics_of_nothing(folder: Path) -> Dynamics:
+    save_dynamics(folder / "none", Recorder(0).arrays(), {})
+    return open_dynamics(folder / "none")[0]
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "rows", "dtype", "pickle", "empty"])
+def test_damaged_files_are_refused_by_name(tmp_path: Path, damage: str) -> None:
+    save_dynamics(tmp_path, vars(recorded(steps(0, 8, 3, [4]), 8)), {})
+    path = tmp_path / "margin_sum.npy"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-8])
+    elif damage == "rows":
+        np.save(path, np.zeros(7, np.float32))
+    elif damage == "dtype":
+        np.save(path, np.zeros(8, np.float64))
+    elif damage == "pickle":
+        np.save(path, np.array([{}] * 8, dtype=object), allow_pickle=True)
+    else:
+        path.write_bytes(b"")
+    with pytest.raises(ArtifactError, match=r"margin_sum\.npy"):
+        open_dynamics(tmp_path)
