@@ -67,7 +67,7 @@ def _cross(x: Plane, y: Plane, arm: float) -> Plane:
 
 
 def _ellipse(x: Plane, y: Plane, aspect: float) -> Plane:
-    return (np.hypot(x, y / aspect) - 0.98) * np.sqrt(aspect)
+    return (np.hypot(x, y / aspect) - 0.98) * np.float32(aspect**0.5)
 
 
 def _drop(x: Plane, y: Plane, point: float) -> Plane:
@@ -81,10 +81,9 @@ def _dumbbell(x: Plane, y: Plane, waist: float) -> Plane:
     return np.minimum(np.hypot(across - 0.55, y) - 0.43, np.maximum(across - 0.55, np.abs(y) - waist))
 
 
-def _arrow(x: Plane, y: Plane, head: float) -> Plane:
-    tip = np.maximum(
-        (np.abs(y) * head + (x - 0.95) * 0.8) / np.float32(np.hypot(head, 0.8)), 0.95 - 2 * head - x
-    )
+def _arrow(x: Plane, y: Plane, length: float) -> Plane:
+    side = (np.abs(y) * length + (x - 0.95) * 0.8) / np.float32(np.hypot(length, 0.8))
+    tip = np.maximum(side, 0.95 - length - x)
     shaft = np.maximum(np.abs(y) - 0.24, np.maximum(-0.95 - x, x - 0.5))
     return np.minimum(tip, shaft)
 
@@ -124,7 +123,7 @@ SHAPES: tuple[tuple[Callable[[Plane, Plane, float], Plane], tuple[tuple[str, flo
     (_ellipse, (("disc", 1.0), ("oval", 0.76), ("ellipse", 0.57), ("spindle", 0.4))),
     (_drop, (("egg", 0.2), ("drop", 0.55), ("teardrop", 1.0), ("flame", 1.7))),
     (_dumbbell, (("bow tie", 0.08), ("dumbbell", 0.18), ("bone", 0.28), ("capsule", 0.4))),
-    (_arrow, (("dart", 0.25), ("arrow", 0.4), ("broad arrow", 0.58), ("kite", 0.8))),
+    (_arrow, (("broad arrow", 0.5), ("arrow", 0.8), ("dart", 1.15), ("kite", 1.6))),
     (_letter, (("letter L", 0), ("letter T", 1), ("letter U", 2), ("letter Z", 3))),
 )
 
