@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from smelt.artifacts import files
 from smelt.errors import DataError, SmeltError
 from smelt.flowchart import worker
@@ -106,9 +108,12 @@ def chart(seconds: float = 0.01, steps: int = 4) -> Graph:
 
 
 def execute(graph: Graph, folder: Path, *, zygote: bool = False, **options: Any) -> None:
+    """The whole run in this process; the children find this module."""
     work = Work(folder)
     command = (sys.executable, __file__)
-    run_graph(graph, work, LocalExecutor(work, "toy:run", command=command, zygote=zygote), **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        run_graph(graph, work, LocalExecutor(work, "toy:run", command=command, zygote=zygote), **options)
 
 
 def main(arguments: list[str]) -> int:

@@ -23,6 +23,7 @@ class Progress:
         self._seconds: dict[str, float] = {}
         self._latest: dict[str, Mapping[str, Any]] = {}
         self._next = 0.0
+        self._closed = False
         self._bars = None if quiet or not _is_terminal(self.stream) else _Bars(self.stream)
 
     def __enter__(self) -> Progress:
@@ -37,11 +38,12 @@ class Progress:
             self._bars.bars.stop()
 
     def __call__(self, event: Mapping[str, Any]) -> None:
+        if self._closed:
+            return
         try:
             self._show(event)
         except (OSError, ValueError):  # closed terminal or pipe: the run goes on
-            self.quiet, self._bars = True, None
-            self.stream = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the run
+            self._closed, self._bars = True, None
 
     def _show(self, event: Mapping[str, Any]) -> None:
         name, node = event["event"], str(event.get("id", ""))
