@@ -93,8 +93,11 @@ def _frame(levels_LW: NDArray[np.uint8]) -> int:
         return 0
     off = np.abs(levels_LW[: most + 1].astype(np.int16) - colour)
     lines = int(np.argmin((off <= FLAT).mean(axis=1) >= FLAT_SHARE))
-    # argmin is 0 where every line is flat; the step is looked for within three lines, where coding blurs it
-    return lines if lines and off[lines : lines + 3].mean(axis=1).max() >= STEP else 0
+    if not lines:  # every line is flat
+        return 0
+    # coding blurs the step over a few lines
+    step = off[lines : lines + 3].mean(axis=1).max() - off[max(lines - 3, 0)].mean()
+    return lines if step >= STEP else 0
 
 
 def thumbnail(grey: Image.Image, box: Box | None = None) -> NDArray[np.uint8]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smelt.data.alignment import compare
 from smelt.data.decode import decode
-from smelt.data.loader import ImageStore
 from smelt.data.perceptual import SIZE, content_box, luma, thumbnail
 from smelt.errors import ArtifactError, BadImageError
 
@@ -27,10 +26,16 @@ PAIRS = 4096
 BLANK_STEP = 2.0  # mean difference in grey levels up to which two pictures without structure are one
 
 
+class Store(Protocol):
+    """Where images are read from; `loader.ImageStore` is one."""
+
+    def read(self, row: int) -> bytes | NDArray[np.uint8]: ...
+
+
 class Thumbnails:
     """Thumbnails by row, each image decoded once; a file rather than memory holds them (4 KiB each)."""
 
-    def __init__(self, store: ImageStore, path: Path, workers: int) -> None:
+    def __init__(self, store: Store, path: Path, workers: int) -> None:
         self._store, self._path, self._workers = store, path, max(workers, 1)
         self._rows = np.zeros(0, np.int64)  # ascending
         self._places = np.zeros(0, np.int64)  # record of each
