@@ -145,18 +145,19 @@ def _orientation(tiff: bytes) -> int:
 
 
 def _webp(data: bytes) -> Header:
+    if len(data) < 8 + struct.unpack_from("<I", data, 4)[0]:
+        raise BadImageError("truncated", "the file is shorter than it says")
     kind = data[12:16]
     if kind == b"VP8X":
-        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
-        if len(data) < 30:
-            raise IndexError
+        low_w, high_w, low_h, high_h = struct.unpack_from("<HBHB", data, 24)
+        width, height = (high_w << 16 | low_w) + 1, (high_h << 16 | low_h) + 1
     elif kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     elif kind == b"VP8 ":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     else:
-        raise BadImageError("truncated" if len(data) < 16 else "corrupt", "a WebP without an image")
+        raise BadImageError("corrupt", "a WebP without an image")
     return Header("WEBP", width, height)
 
 
@@ -181,7 +182,12 @@ def _avif(data: bytes) -> Header:
     while at >= 0:
         sizes.append(struct.unpack_from(">II", data, at + 8))
         at = data.find(b"ispe", at + 4, 1 << 16)
+    end, length = 0, len(data)
+    while end < length and (box := struct.unpack_from(">I", data, end)[0]) > 1:  # 0 and 1 are special sizes
+        end += box
+    if end > length:
+        raise BadImageError("truncated", "the file is shorter than it says")
     if not sizes:
-        raise BadImageError("truncated" if len(data) < 1 << 10 else "corrupt", "an AVIF without a size")
+        raise BadImageError("corrupt", "an AVIF without a size")
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     return Header("AVIF", width, height)

@@ -315,6 +315,7 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     before, started = torch.get_num_threads(), threading.Barrier(workers + 1)
 
     def start() -> None:
+        torch.get_num_threads()  # a thread takes the default over when it first asks: let that be done
         torch.set_num_threads(1)
         started.wait()
 

@@ -52,11 +52,11 @@ class SyntheticSettings(Settings):
     """
 
     seed: int = Field(default=0, ge=0)
-    classes: int = Field(default=22, ge=2, le=MAX_CLASSES)
-    abstract_classes: int = Field(default=2, ge=0)
+    classes: int = Field(default=25, ge=2, le=MAX_CLASSES)
+    abstract_classes: int = Field(default=1, ge=0)
     train_images: int = Field(default=5000, ge=1)
-    val_images: int = Field(default=1200, ge=0)
-    test_images: int = Field(default=2400, ge=0)
+    val_images: int = Field(default=1250, ge=0)
+    test_images: int = Field(default=2500, ge=0)
     min_side: int = Field(default=64, ge=16)
     max_side: int = Field(default=128, le=1024)
     imbalance: float = Field(default=6.0, ge=1.0)

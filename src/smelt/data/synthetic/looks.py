@@ -87,7 +87,8 @@ def class_table(settings: SyntheticSettings) -> ClassTable:
     looks = []
     for group, cell in enumerate(rng.permutation(families**3)[:groups]):
         s, t, c = np.unravel_index(int(cell), (families,) * 3)
-        fixed = rng.integers(0, VARIANTS, 3)
+        # a full shape where texture or colour must tell: a slender one shows too little of them
+        fixed = rng.integers((2, 0, 0), VARIANTS)
         for variant in range(GROUP_SIZE):
             v = fixed.copy()
             v[group % 3] = variant

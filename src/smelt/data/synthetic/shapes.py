@@ -100,7 +100,7 @@ def _letter(x: Plane, y: Plane, which: float) -> Plane:
     return np.minimum.reduce(boxes)
 
 
-# name of each variant, function, its parameter
+# function, name of each variant and its parameter; variants from slender to full
 SHAPES: tuple[tuple[Callable[[Plane, Plane, float], Plane], tuple[tuple[str, float], ...]], ...] = (
     (
         _star,
@@ -117,11 +117,11 @@ SHAPES: tuple[tuple[Callable[[Plane, Plane, float], Plane], tuple[tuple[str, flo
         _gear,
         (("six-toothed gear", 6), ("eight-toothed gear", 8), ("eleven-toothed gear", 11), ("fine gear", 15)),
     ),
-    (_ring, (("eyelet", 0.22), ("ring", 0.38), ("hoop", 0.55), ("slender hoop", 0.72))),
+    (_ring, (("slender hoop", 0.72), ("hoop", 0.55), ("ring", 0.38), ("eyelet", 0.22))),
     (_crescent, (("thin crescent", 0.28), ("crescent", 0.44), ("half moon", 0.62), ("gibbous moon", 0.82))),
     (_cross, (("fine cross", 0.16), ("cross", 0.28), ("stout cross", 0.41), ("block cross", 0.56))),
-    (_ellipse, (("disc", 1.0), ("oval", 0.76), ("ellipse", 0.57), ("spindle", 0.4))),
-    (_drop, (("egg", 0.2), ("drop", 0.55), ("teardrop", 1.0), ("flame", 1.7))),
+    (_ellipse, (("spindle", 0.4), ("ellipse", 0.57), ("oval", 0.76), ("disc", 1.0))),
+    (_drop, (("flame", 1.7), ("teardrop", 1.0), ("drop", 0.55), ("egg", 0.2))),
     (_dumbbell, (("bow tie", 0.08), ("dumbbell", 0.18), ("bone", 0.28), ("capsule", 0.4))),
     (_arrow, (("broad arrow", 0.5), ("arrow", 0.8), ("dart", 1.15), ("kite", 1.6))),
     (_letter, (("letter L", 0), ("letter T", 1), ("letter U", 2), ("letter Z", 3))),
