@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from smelt.artifacts import files
 from smelt.errors import ArtifactError, RecipeError
-from smelt.flowchart import journal
+from smelt.flowchart import journal, upkeep
 from smelt.flowchart.draw import draw
 from smelt.flowchart.explain import PlanLine, plan
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.state import Work
-from toy import chart, node
+from toy import chart, execute, node
 
 
 @st.composite
@@ -66,6 +66,26 @@ def test_refused_graphs() -> None:
 def test_two_nodes_of_one_key_are_one_artefact() -> None:
     graph = Graph([node("a"), node("b"), node("c", x=["a", "b"])])
     assert [item.id for item in graph.by_key().values()] == ["a", "c"]
+
+
+def test_the_part_until_a_stage() -> None:
+    graph = Graph(
+        [node("a"), node("b", "b", x="a"), node("c", "c", x="b"), node("d", "b", {"n": 1}, x="c"), node("e")]
+    )
+    part = graph.until("b")
+    assert list(part.nodes) == ["a", "b", "c", "d"]
+    assert all(part.key(name) == graph.key(name) for name in part.nodes)
+    assert part.whole is graph
+    assert part.until("c").whole is graph
+    assert len(graph.until("z")) == 0
+
+
+def test_a_part_is_run_but_the_whole_is_remembered(tmp_path: Path) -> None:
+    graph = Graph([node("a"), node("b", "b", x="a"), node("c", "c", x="b")])
+    execute(graph, tmp_path, zygote=True)
+    execute(graph.until("b"), tmp_path, zygote=True)
+    assert upkeep.clean(tmp_path) == []
+    assert all(line.state == "done" for line in plan(graph, Work(tmp_path)))
 
 
 # The plan

@@ -46,7 +46,8 @@ class Graph:
     Raises RecipeError for a cycle, an unknown input and an id used twice.
     """
 
-    def __init__(self, nodes: Iterable[Node]) -> None:
+    def __init__(self, nodes: Iterable[Node], whole: Graph | None = None) -> None:
+        self.whole = whole or self  # the flowchart that this is a part of
         given: dict[str, Node] = {}
         for node in nodes:
             if node.id in given:
@@ -90,6 +91,14 @@ class Graph:
             for parent in node.parents():
                 found[parent].append(node.id)
         return found
+
+    def until(self, stage: str) -> Graph:
+        """The part that is needed for all nodes of that stage; empty if there are none."""
+        wanted = {node.id for node in self if node.stage == stage}
+        for node in reversed(self.nodes.values()):
+            if node.id in wanted:
+                wanted.update(node.parents())
+        return Graph((node for node in self if node.id in wanted), self.whole)
 
     def identity(self, node: Node) -> dict[str, Any]:
         """All that is in the key of `node`, and the key: what its manifest begins with."""

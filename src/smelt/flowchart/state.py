@@ -83,7 +83,11 @@ class Work:
         return target
 
     def save(self, graph: Graph, runtime: Mapping[str, Any], recipe: str | None = None) -> None:
-        """Write flowchart.json (and recipe.yaml): what `smelt stage run` and the report read."""
+        """Write flowchart.json (and recipe.yaml): what `smelt stage run` and the report read.
+
+        Always the whole flowchart, even if only a part of it is run: it says what `clean` must keep.
+        """
+        graph = graph.whole
         chart = {"nodes": graph.to_json(), "runtime": dict(runtime), "drawing": draw(graph)}
         write_json(self.flowchart, chart)
         if recipe is not None:
