@@ -27,6 +27,7 @@ from smelt.artifacts.dynamics import COLUMNS, OTHER_BITS
 
 _SUMS = ("seen", "margin_sum", "log_margin_sum", "probability_sum", "correct", "forgotten")
 _CORRECT = 1 << OTHER_BITS
+_BLOCK = 64  # logits, about the square root of 5,000
 
 
 class Recorder:
@@ -42,6 +43,7 @@ class Recorder:
         self.stop_after_epoch = stop_after_epoch
         self.recording = True
         self.step = 0
+        self._scratch: Tensor | None = None
         self.columns = {
             name: torch.full((num_rows,), -1 if name == "last" else 0, dtype=_torch(dtype), device=device)
             for name, dtype in COLUMNS.items()
@@ -65,42 +67,53 @@ class Recorder:
         self.step += 1
         if not self.recording or len(rows_B) == 0:
             return
-        assert logits_BC.ndim == 2 and logits_BC.shape[1] >= 2, "AUM needs logits of two classes or more"
+        margin, log_margin, other = margins(logits_BC, labels_B, self._scratch_for(logits_BC))
         device = self.columns["seen"].device
-        margin, log_margin, other = margins(logits_BC, labels_B)
         rows, margin, log_margin, other = (t.to(device) for t in (rows_B, margin, log_margin, other))
-        ok = torch.isfinite(margin) & torch.isfinite(log_margin)
+        ok = torch.isfinite(margin)
         if valid_B is not None:
             ok &= valid_B.to(device)
-        self._add(rows, ok, margin.where(ok, 0), log_margin.where(ok, 0))
-        self._visit(rows, ok, (margin > 0) & ok, other)
+        correct = (margin > 0) & ok
+        self._add(rows, ok, margin.where(ok, 0), log_margin.where(ok, 0), correct)
+        self._visit(rows, ok, correct, other)
 
-    def _add(self, rows_B: Tensor, ok_B: Tensor, margin_B: Tensor, log_margin_B: Tensor) -> None:
+    def _scratch_for(self, logits_BC: Tensor) -> Tensor:
+        """Room for `margins`, kept from batch to batch: to get 5 MB from the system and give them back each
+        time takes longer than the work."""
+        shape = _scratch_shape(logits_BC)
+        if self._scratch is None or self._scratch.shape != shape or self._scratch.device != logits_BC.device:
+            self._scratch = torch.empty(shape, dtype=torch.float32, device=logits_BC.device)
+        return self._scratch
+
+    def _add(
+        self, rows_B: Tensor, ok_B: Tensor, margin_B: Tensor, log_margin_B: Tensor, correct_B: Tensor
+    ) -> None:
         columns = self.columns
         probability = torch.sigmoid(log_margin_B)
         before = self._mean(rows_B)
         columns["seen"].index_add_(0, rows_B, ok_B.int())
+        columns["correct"].index_add_(0, rows_B, correct_B.int())
         columns["margin_sum"].index_add_(0, rows_B, margin_B)
         columns["log_margin_sum"].index_add_(0, rows_B, log_margin_B)
         columns["probability_sum"].index_add_(0, rows_B, probability * ok_B)
         # Welford's update; summed over several visits of a batch it is Chan's formula for two groups.
         square = (probability - before) * (probability - self._mean(rows_B))
         columns["probability_m2"].index_add_(0, rows_B, square * ok_B)
-        columns["correct"].index_add_(0, rows_B, ((margin_B > 0) & ok_B).int())
 
     def _mean(self, rows_B: Tensor) -> Tensor:
-        return self.columns["probability_sum"][rows_B] / self.columns["seen"][rows_B].clamp(min=1)
+        seen = self.columns["seen"].index_select(0, rows_B)
+        return self.columns["probability_sum"].index_select(0, rows_B) / seen.clamp_(min=1)
 
     def _visit(self, rows_B: Tensor, ok_B: Tensor, correct_B: Tensor, other_B: Tensor) -> None:
         """Keep the newest visit and count a fall from correct to wrong (Toneva et al. 2019, section 3)."""
-        last = self.columns["last"]
-        before = last[rows_B]
+        last, forgotten = self.columns["last"], self.columns["forgotten"]
+        before = last.index_select(0, rows_B)
         visit = (self.step << (OTHER_BITS + 1)) + correct_B.long() * _CORRECT + other_B
         last.scatter_reduce_(0, rows_B, visit.where(ok_B, -1), "amax")
-        now = last[rows_B]
-        fell = (before >= 0) & (before & _CORRECT > 0) & (now & _CORRECT == 0)
+        now = last.index_select(0, rows_B)
+        fell = (before >= 0) & (before & _CORRECT > now & _CORRECT)
         # every copy of a row in this batch writes the same value
-        self.columns["forgotten"][rows_B] = self.columns["forgotten"][rows_B] + fell.int()
+        forgotten.index_copy_(0, rows_B, forgotten.index_select(0, rows_B) + fell.int())
 
     def state_dict(self) -> dict[str, Tensor]:
         """The columns and the step count, for a checkpoint. Over several ranks call `reduce` first and
@@ -143,19 +156,42 @@ class Recorder:
         return {name: column.cpu().numpy() for name, column in self.columns.items()}
 
 
-def margins(logits_BC: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(margin, log margin, other class), each (B,), of raw logits (B, C) in any float type.
+def margins(
+    logits_BC: Tensor, labels_B: Tensor, scratch: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(margin, log margin, other class), each (B,), of raw logits (B, C ≥ 2) in any float type.
 
     margin: logit of the label − largest other logit (Pleiss et al. 2020, equation 1). log margin:
     log p/(1 − p) = logit of the label − logsumexp of the others, p the label's softmax probability
-    (the margin score of Carlini et al. 2022, section IV). Both float32.
+    (the margin score of Carlini et al. 2022, section IV). Both float32, not finite where the label's or the
+    largest other logit is not. other class: the first of the largest.
     """
+    batch, classes = logits_BC.shape
+    assert classes >= 2, "a margin needs logits of two classes or more"
+    if scratch is None:
+        scratch = torch.empty(_scratch_shape(logits_BC), dtype=torch.float32, device=logits_BC.device)
+    others, soft = scratch
+    others[:, classes:] = float("-inf")
+    others[:, :classes] = logits_BC.detach()
     index = labels_B.to(logits_BC.device, torch.int64)[:, None]
-    others = logits_BC.detach().to(torch.float32, copy=True)
-    own = others.gather(1, index).squeeze(1)
+    own = others[:, :classes].gather(1, index).squeeze(1)
     others.scatter_(1, index, float("-inf"))
-    largest, other = others.max(dim=1)
-    return own - largest, own - torch.logsumexp(others, dim=1), other
+    # argmax over a long row is some 15 times slower than amax on a CPU: find the block first
+    width = min(classes, _BLOCK)
+    blocks = others.view(batch, -1, width)
+    largest, block = blocks.amax(dim=2).max(dim=1)
+    place = torch.arange(batch, device=block.device) * blocks.shape[1] + block
+    other = blocks.view(-1, width).index_select(0, place).argmax(dim=1) + block * width
+    # the largest softmax of the others is 1/Σ exp(other − largest), so this is their logsumexp
+    torch.softmax(others, dim=1, out=soft)
+    return own - largest, own - largest + soft.amax(dim=1).log(), other
+
+
+def _scratch_shape(logits_BC: Tensor) -> tuple[int, int, int]:
+    """Two copies of the logits, each row padded to whole blocks."""
+    batch, classes = logits_BC.shape
+    block = min(classes, _BLOCK)
+    return 2, batch, -(-classes // block) * block
 
 
 def _distributed() -> bool:
