@@ -38,15 +38,6 @@ if TYPE_CHECKING:
 else:
     PartialTrain = partial_of(TrainSettings)
 
-METHOD_PORTS: dict[str, tuple[str, ...]] = {
-    "all": (),
-    "lowest_fraction": ("ranking", "selection"),
-    "noise_rate": ("ranking", "selection"),
-    "threshold_runs": (),
-    "threshold_samples": ("train", "threshold"),
-    "worst_classes": ("results", "selection"),
-}
-
 Name = Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")
 
 
@@ -215,7 +206,7 @@ class _Unfolding:
         self, settings: SelectSettings, one: Round, before: Round | None
     ) -> dict[str, tuple[str, ...]]:
         """What the method of a selection reads beyond the catalogue and what is known of the files."""
-        wanted = METHOD_PORTS[settings.method] + (("ranking",) if settings.down_weight else ())
+        wanted = dict.fromkeys((*settings.needs, *(("ranking",) if settings.down_weight else ())))
         if not wanted:
             return {}
         sources = _rankings(one) or ((before.name,) if before else ())

@@ -1,0 +1,144 @@
+"""What a work folder holds, found by stage and by node, for the sections of the report. Reads files only."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.files import MANIFEST, read_json
+from smelt.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Item:
+    """One node of the last flowchart; `path` is its artefact if that is committed."""
+
+    id: str
+    stage: str
+    settings: dict[str, Any]
+    inputs: dict[str, list[str]]
+    path: Path | None
+
+    @property
+    def name(self) -> str:
+        """The id without the stage: `raw/resnet20-0`."""
+        return self.id.partition("/")[2] or self.id
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the artefact; empty where the node is not done or has no such file."""
+        if self.path is None or not (self.path / name).is_file():
+            return {}
+        value: dict[str, Any] = read_json(self.path / name)
+        return value
+
+
+class Run:
+    """The work folder of a run, finished or not. ArtifactError if it is none."""
+
+    def __init__(self, work: Path) -> None:
+        if not (work / "flowchart.json").is_file():
+            raise ArtifactError(f"{work} is not a work folder (no flowchart.json): give the folder of a run")
+        self.work = work
+        chart = read_json(work / "flowchart.json")
+        self.runtime: dict[str, Any] = chart["runtime"]
+        self.drawing: dict[str, Any] = chart["drawing"]
+        self.items: dict[str, Item] = {}
+        for node in chart["nodes"]:
+            path = work / "artifacts" / f"{node['stage']}-{node['key']}"
+            done = path if (path / MANIFEST).is_file() else None
+            self.items[node["id"]] = Item(node["id"], node["stage"], node["settings"], node["inputs"], done)
+
+    def of(self, stage: str) -> list[Item]:
+        """The nodes of a stage, in order."""
+        return [item for item in self.items.values() if item.stage == stage]
+
+    def one(self, stage: str) -> Item:
+        """The only node of a stage; one that is not done where the flowchart has none."""
+        return next(iter(self.of(stage)), Item(stage, stage, {}, {}, None))
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Node id → "done" or "open"."""
+        return {name: "done" if item.path else "open" for name, item in self.items.items()}
+
+    @cached_property
+    def catalogue(self) -> Catalogue | None:
+        """The catalogue, once it is there."""
+        path = self.one("index").path
+        return Catalogue.open(path / "catalogue") if path else None
+
+    @cached_property
+    def image_root(self) -> Path | None:
+        """Where the images are: the embedded data set, or the folder that the run was given."""
+        made = self.one("synthesise").path
+        root = self.runtime.get("root")
+        return made or (Path(root) if root else None)
+
+    def ladder(self) -> dict[str, Any]:
+        """What `evaluate` measured; empty before it has."""
+        return self.one("evaluate").json("ladder.json")
+
+    @property
+    def recipe(self) -> str:
+        """The text of the recipe as it ran."""
+        path = self.work / "recipe.yaml"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds that each node took when it was done, from the events."""
+        found: dict[str, float] = {}
+        for event in self._events():
+            if event.get("event") == "done" and "seconds" in event:
+                found[str(event.get("id"))] = float(event["seconds"])
+        return found
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        path = self.work / "events.jsonl"
+        if not path.is_file():
+            return
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # a line torn by a kill
+            if isinstance(event, dict):
+                yield event
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header, as text; empty where it is missing."""
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def columns(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
+    """Columns of a Parquet file as arrays."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=names)
+    return {name: table[name].to_numpy(zero_copy_only=False) for name in names}
+
+
+def number(text: str | None) -> float:
+    """A figure of a CSV file; NaN where there is none."""
+    try:
+        return float(text) if text else float("nan")
+    except ValueError:
+        return float("nan")
+
+
+def class_counts(catalogue: Catalogue, split: str) -> NDArray[np.int64]:
+    """Images of each class in a split, (C,)."""
+    labels = catalogue.labels_N[catalogue.rows(split)]
+    return np.bincount(labels[labels >= 0], minlength=len(catalogue.classes))

@@ -1,0 +1,124 @@
+"""Sections on the data set: what it holds, copies and leaks, the flowchart, the recipe."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from smelt.report import charts
+from smelt.report.blocks import Block, Section, chart, count, paragraph, percent, preformatted, section, table
+from smelt.report.collect import Run, class_counts, read_csv
+
+LISTED = 40  # rows of a list that the page shows; the file holds all
+
+
+def facts(run: Run) -> list[dict[str, str]]:
+    """The figures under the title."""
+    catalogue = run.catalogue
+    found: list[tuple[str, str]] = []
+    if catalogue:
+        found.append(("training images", count(len(catalogue.rows("train")))))
+        found.append(("classes", count(len(catalogue.classes))))
+    found.append(("models", count(len(run.of("train")))))
+    rungs = run.ladder().get("rungs", [])
+    if rungs:
+        first, last = rungs[0]["test"].get("top1"), rungs[-1]["test"].get("top1")
+        split = "test"
+        if first is None:
+            first, last, split = rungs[0]["val"].get("top1"), rungs[-1]["val"].get("top1"), "validation"
+        found.append((f"{split} top-1, first step", f"{percent(first, 1)} %"))
+        found.append((f"{split} top-1, last step", f"{percent(last, 1)} %"))
+    return [{"name": name, "value": value} for name, value in found]
+
+
+def data(run: Run) -> Section | None:
+    """Counts by split and source, class sizes, bad files."""
+    catalogue = run.catalogue
+    if catalogue is None:
+        return None
+    rows = []
+    for split in catalogue.splits:
+        codes = catalogue.source_codes_N[catalogue.rows(split)]
+        by_source = np.bincount(codes, minlength=len(catalogue.sources))
+        rows.append([split, *(count(n) for n in by_source), count(len(codes))])
+    blocks: list[Block] = [table(["split", *catalogue.sources, "all"], rows, "Images")]
+    sizes = np.sort(class_counts(catalogue, "train"))[::-1]
+    line = [(float(i + 1), float(n)) for i, n in enumerate(sizes)]
+    blocks.append(
+        chart(charts.lines({"images": line}, "classes, largest first", "training images"), "Class sizes")
+    )
+    return section("data", "The data", blocks + _bad(run))
+
+
+def _bad(run: Run) -> list[Block]:
+    path = run.one("check").path
+    if path is None:
+        return []
+    bad = read_csv(path / "bad_files.csv")
+    reasons = Counter(row["reason"] for row in bad)
+    if not reasons:
+        return [paragraph("Every image could be decoded.")]
+    rows = [[reason, count(n)] for reason, n in reasons.most_common()]
+    listed = [[row["file"], row["reason"]] for row in bad[:LISTED]]
+    note = f"The first {LISTED} of {len(bad)}; all are in bad_files.csv." if len(bad) > LISTED else ""
+    return [
+        table(["reason", "files"], rows, "Files that cannot be used"),
+        table(["file", "reason"], listed, note=note),
+    ]
+
+
+def copies(run: Run) -> Section | None:
+    """Duplicates and leaks."""
+    item = run.one("dedupe")
+    summary = item.json("dedupe.json")
+    if item.path is None or not summary:
+        return None
+    names = {
+        "groups": "groups of the same picture",
+        "exact_copies": "exact copies",
+        "near_copies": "near copies",
+        "cross_label_groups": "groups under more than one label",
+        "dropped": "training images to drop",
+    }
+    rows = [[words, count(summary[name])] for name, words in names.items() if name in summary]
+    rows += [[f"training images leaking into {split}", count(n)] for split, n in summary["leaks"].items()]
+    blocks = [table(["", "number"], rows)]
+    leaks = read_csv(item.path / "leaks.csv")
+    if leaks:
+        shown = [list(row.values()) for row in leaks[:LISTED]]
+        note = f"The first {LISTED} of {len(leaks)}; all are in leaks.csv." if len(leaks) > LISTED else ""
+        blocks.append(
+            table(list(leaks[0]), shown, "Training images that show a validation or test picture", note)
+        )
+    intro = (
+        "Copies inflate what a class seems to have; a copy of a validation or test image in training "
+        "inflates the accuracy; one picture under two labels is wrong under at least one of them."
+    )
+    return section("copies", "Duplicates and leaks", blocks, intro)
+
+
+def flowchart(run: Run) -> Section | None:
+    """The graph of stages, and where the time went."""
+    if not run.drawing.get("boxes"):
+        return None
+    blocks = [chart(charts.flow(run.drawing, run.states), note="Hover over a box for the stages it holds.")]
+    seconds = run.seconds()
+    by_stage: dict[str, float] = {}
+    for name, spent in seconds.items():
+        if name in run.items:
+            stage = run.items[name].stage
+            by_stage[stage] = by_stage.get(stage, 0.0) + spent
+    if by_stage:
+        rows = [
+            [stage, count(len(run.of(stage))), f"{spent:.1f}"]
+            for stage, spent in sorted(by_stage.items(), key=lambda pair: -pair[1])
+        ]
+        blocks.append(table(["stage", "nodes", "seconds"], rows, "Where the time went"))
+    return section("flowchart", "The flowchart", blocks)
+
+
+def recipe(run: Run) -> Section | None:
+    """The recipe as it ran."""
+    text = run.recipe
+    return section("recipe", "The recipe", [preformatted(text)] if text else [])

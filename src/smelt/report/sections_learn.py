@@ -1,0 +1,114 @@
+"""Sections on learning: the ladder, training curves, class difficulty."""
+
+from __future__ import annotations
+
+from smelt.report import charts
+from smelt.report.blocks import Block, Section, chart, percent, section, table
+from smelt.report.collect import Item, Run, class_counts, number, read_csv
+
+
+def lead(run: Run) -> str:
+    """One sentence under the title: what came out."""
+    ladder = run.ladder()
+    rungs = ladder.get("rungs", [])
+    if not rungs:
+        open_ = sum(state != "done" for state in run.states.values())
+        return f"Not finished: {open_} of {len(run.items)} stages are still to do."
+    split = "test" if rungs[0]["test"].get("top1") is not None else "val"
+    first, last = rungs[0][split]["top1"], rungs[-1][split]["top1"]
+    words = "test images that were never used to choose anything" if split == "test" else "validation images"
+    return (
+        f"From {percent(first, 1)} % ({rungs[0]['name']}) to {percent(last, 1)} % ({rungs[-1]['name']}) "
+        f"class-averaged top-1 on {words}."
+    )
+
+
+def ladder(run: Run) -> Section | None:
+    """Every step of the method, measured."""
+    measured = run.ladder()
+    rungs = measured.get("rungs", [])
+    if not rungs:
+        return None
+    blocks: list[Block] = []
+    split = "test" if rungs[0]["test"].get("top1") is not None else "val"
+    rows, bars = [], []
+    before: dict[str, float] = {}
+    for rung in rungs:
+        cells = [rung["name"]]
+        for part in ("val", "test"):
+            for top in ("top1", "top5"):
+                value = rung[part].get(top)
+                gain = (
+                    f" ({100 * (value - before[part + top]):+.2f})" if value and part + top in before else ""
+                )
+                cells.append(percent(value) + gain)
+                if value is not None:
+                    before[part + top] = value
+        rows.append(cells)
+        spread = rung.get("spread", {}).get(f"{split}_top1")
+        value = rung[split]["top1"]
+        bars.append((rung["name"], value, (value - spread, value + spread) if spread else None))
+    best = max(range(len(bars)), key=lambda i: bars[i][1])
+    note = "Lines: one standard deviation over the models of a round." if any(b[2] for b in bars) else ""
+    blocks.append(chart(charts.bars(bars, best=best), f"Class-averaged top-1 on {split}, %", note=note))
+    header = ["step", "val top-1", "val top-5", "test top-1", "test top-5"]
+    notes = " ".join(measured.get("notes", []))
+    blocks.append(table(header, rows, "In brackets: gain over the step before", notes))
+    intro = (
+        "Validation images are used to choose; test images are used for nothing but this table. Accuracy is "
+        "averaged within each class first, then over the classes."
+    )
+    return section("ladder", "The ladder", blocks, intro)
+
+
+def training(run: Run) -> Section | None:
+    """Learning curves and rates of every model."""
+    done = [item for item in run.of("train") if item.path]
+    if not done:
+        return None
+    blocks: list[Block] = []
+    rounds = list(dict.fromkeys(item.name.split("/")[0] for item in done))
+    groups = {item.name: rounds.index(item.name.split("/")[0]) for item in done}
+    for column, title, share in (("val_top1", "validation top-1, %", True), ("train_loss", "loss", False)):
+        curves = {item.name: _curve(item, column) for item in done}
+        curves = {name: points for name, points in curves.items() if points}
+        if curves:
+            picture = charts.lines(curves, "epoch", title, percent=share, groups=groups)
+            blocks.append(chart(picture, title.capitalize(), rounds))
+    for item in (i for i in run.of("tune") if i.path):
+        tuned = item.json("tune.json")
+        points = [(float(rate), float(loss)) for rate, loss in tuned["curve"]]
+        picture = charts.lines({"loss": points}, "learning rate", "smoothed loss", log_x=True)
+        blocks.append(
+            chart(picture, f"Learning-rate test of {item.name}: {tuned['learning_rate']:.3g} chosen")
+        )
+    return section("training", "Training", blocks)
+
+
+def _curve(item: Item, column: str) -> list[tuple[float, float]]:
+    assert item.path is not None
+    points = [(number(row["epoch"]), number(row.get(column))) for row in read_csv(item.path / "metrics.csv")]
+    return [(x, y) for x, y in points if y == y]
+
+
+def difficulty(run: Run) -> Section | None:
+    """Accuracy of each class against its size."""
+    per_class = run.one("evaluate").json("evaluate.json").get("per_class")
+    catalogue = run.catalogue
+    if not per_class or catalogue is None:
+        return None
+    sizes = class_counts(catalogue, "train")
+    points = [
+        (float(max(sizes[i], 1)), float(value), catalogue.classes[i])
+        for i, value in enumerate(per_class["top1"])
+        if value is not None
+    ]
+    hardest = sorted(points, key=lambda p: p[1])[:12]
+    wrong = per_class.get("confused_with", {})
+    rows = [[name, int(size), percent(value, 1), wrong.get(name, "–")] for size, value, name in hardest]
+    picture = charts.scatter(points, "training images", "top-1, %", log_x=True, percent=True)
+    blocks = [
+        chart(picture, f"Top-1 of the fused prediction on {per_class['split']}, by class"),
+        table(["class", "training images", "top-1", "most often taken for"], rows, "The hardest classes"),
+    ]
+    return section("difficulty", "Class difficulty", blocks)

@@ -1,0 +1,270 @@
+"""Sections on mining: margins by source, what was dropped, noise by class and source, suspicious images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.dynamics import open_dynamics
+from smelt.artifacts.tables import Ranking, Selection, read_ranking, read_selection
+from smelt.report import charts
+from smelt.report.blocks import Block, Section, chart, count, gallery, percent, section, table
+from smelt.report.collect import Item, Run
+from smelt.report.thumbnails import thumbnail
+
+BINS = 60
+GALLERY_CLASSES = 12
+GALLERY_IMAGES = 8
+HASTY_NOTE = "The dashed line is the highest score that was dropped."
+
+
+def first_ranking(run: Run) -> tuple[Item, Ranking] | None:
+    """The ranking of the first round: it saw the data as they came."""
+    done = [item for item in run.of("rank") if item.path]
+    return (done[0], read_ranking(done[0].path)) if done and done[0].path else None
+
+
+def following_selection(run: Run, ranking: Item) -> tuple[Item, Selection] | None:
+    """The first selection that was made by that ranking."""
+    for item in run.of("select"):
+        if item.path and ranking.id in item.inputs.get("ranking", []):
+            return item, read_selection(item.path)
+    return None
+
+
+def noise(run: Run) -> Section | None:
+    """Histograms of the score by source, reasons of what is left out, noise by class, detection quality."""
+    found = first_ranking(run)
+    catalogue = run.catalogue
+    if found is None or catalogue is None:
+        return None
+    item, ranking = found
+    followed = following_selection(run, item)
+    blocks = [_histogram(catalogue, item, ranking, followed[1] if followed else None)]
+    truth = catalogue.column("true_label")
+    if truth is not None:
+        blocks += _against_truth(catalogue, truth, ranking)
+    blocks += _reasons(run)
+    blocks += _quality(run)
+    diagnosis = run.one("evaluate").json("evaluate.json").get("diagnosis", {})
+    blocks += _diagnosis(diagnosis)
+    intro = (
+        "The margin of an image is the score of its label less the highest other score; AUM is its mean over "
+        "training. A wrong label is pulled down by the images of its true class, so its margin stays low."
+    )
+    return section("noise", "What is wrong with the data", blocks, intro)
+
+
+def _histogram(catalogue: Catalogue, item: Item, ranking: Ranking, selection: Selection | None) -> Block:
+    score = ranking.cleanness
+    known = np.isfinite(score)
+    edges = _edges(score[known])
+    sources = catalogue.source_codes_N[ranking.rows]
+    counts = {
+        name: np.histogram(score[known & (sources == code)], edges)[0].astype(float).tolist()
+        for code, name in enumerate(catalogue.sources)
+        if bool((known & (sources == code)).any())
+    }
+    marks = {}
+    if selection is not None:
+        low = np.array([word.startswith("low_") for word in selection.words])[selection.reasons]
+        if low.any():
+            marks["dropped below"] = float(np.nanmax(score[low]))
+    title = f"Cleanness ({item.settings.get('score', 'aum')}) of the training images, by source"
+    picture = charts.histogram(edges.tolist(), counts, "cleanness", "images", marks)
+    return chart(picture, title, list(counts), HASTY_NOTE if marks else "")
+
+
+def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Equal bins over all but the outermost thousandth on either side."""
+    low, high = np.quantile(values, [0.001, 0.999]) if len(values) else (0.0, 1.0)
+    return np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+
+
+def _against_truth(catalogue: Catalogue, truth: NDArray[Any], ranking: Ranking) -> list[Block]:
+    """The same histogram by what is really wrong, where the data set knows."""
+    rows, score = ranking.rows, ranking.cleanness
+    noise = np.array(catalogue.strings("noise", rows))
+    real = truth[rows]
+    wrong = (real != catalogue.labels_N[rows]) & (real != -2)
+    kinds = {
+        "right label": (real >= -1) & ~wrong,
+        "wrong label": wrong & (real >= 0),
+        "out of vocabulary": wrong & (real == -1),
+    }
+    edges = _edges(score[np.isfinite(score)])
+    counts = {
+        name: np.histogram(score[mask & np.isfinite(score)], edges)[0].astype(float).tolist()
+        for name, mask in kinds.items()
+        if mask.any()
+    }
+    blocks = [
+        chart(
+            charts.histogram(edges.tolist(), counts, "cleanness", "images"),
+            "The same, by the known truth",
+            list(counts),
+            "Known because the data set was made or checked by people; neither learning nor mining sees it.",
+        )
+    ]
+    table_rows = [
+        [name or "none planted", count(np.sum(noise == name)), percent(np.mean(wrong[noise == name]), 1)]
+        for name in sorted(set(noise.tolist()))
+    ]
+    if len(table_rows) > 1:
+        blocks.append(table(["noise", "training images", "wrong label, %"], table_rows, "Known noise"))
+    return blocks
+
+
+def _reasons(run: Run) -> list[Block]:
+    rows = []
+    for item in run.of("select"):
+        if item.path:
+            counts = item.json("selection.json")["counts"]
+            kept = counts.pop("kept", 0)
+            left_out = ", ".join(f"{reason} {count(n)}" for reason, n in sorted(counts.items()))
+            rows.append([item.name, count(kept), left_out or "–"])
+    header = ["selection", "kept", "left out or changed, by reason"]
+    return [table(header, rows, "What each selection keeps")] if rows else []
+
+
+def _quality(run: Run) -> list[Block]:
+    blocks = []
+    rows = [
+        [
+            row["round"],
+            count(row["dropped"]),
+            *(percent(row.get(name), 1) for name in ("precision", "recall", "noise_left")),
+        ]
+        for row in run.ladder().get("selections", [])
+        if row.get("precision") is not None
+    ]
+    if rows:
+        header = ["round", "dropped as noise", "precision, %", "recall, %", "noise left, %"]
+        blocks.append(table(header, rows, "What was dropped, against the known truth"))
+    scores = [
+        [row["round"], name, f"{figures['auroc']:.4f}", f"{figures['precision_at_k']:.4f}"]
+        for row in run.ladder().get("rankings", [])
+        for name, figures in row["scores"].items()
+    ]
+    if scores:
+        note = "precision@k: share of wrong labels among the k least clean, k being the true number."
+        header = ["round", "score", "AUROC", "precision@k"]
+        blocks.append(table(header, scores, "How well each score finds wrong labels", note))
+    return blocks
+
+
+def _diagnosis(diagnosis: dict[str, Any]) -> list[Block]:
+    """What mining says of sources, classes and pairs of classes."""
+    blocks = []
+    for name, title in (
+        ("sources", "Estimated noise by source"),
+        ("classes", "Classes with the most estimated noise"),
+        ("pairs", "What suspicious images look like instead"),
+        ("abstract", "Classes that were hardly learnt at all"),
+    ):
+        rows = diagnosis.get(name, [])
+        if rows:
+            header = list(rows[0])
+            shown = [[_cell(row.get(column)) for column in header] for row in rows[:15]]
+            blocks.append(table([column.replace("_", " ") for column in header], shown, title))
+    return blocks
+
+
+def _cell(value: Any) -> Any:
+    return f"{value:.3f}" if isinstance(value, float) else "–" if value is None else value
+
+
+def galleries(run: Run) -> Section | None:
+    """The most suspicious images of the classes with the most of them, with their crawled titles."""
+    found = first_ranking(run)
+    catalogue = run.catalogue
+    if found is None or catalogue is None:
+        return None
+    item, ranking = found
+    followed = following_selection(run, item)
+    suspicious = _suspicious(catalogue, ranking, followed[1] if followed else None)
+    other = _looks_like(run, item, catalogue)
+    blocks = []
+    for label, positions in suspicious:
+        rows = ranking.rows[positions]
+        cards = _cards(run, catalogue, ranking, positions, followed[1] if followed else None, other)
+        of_class = int(np.sum(catalogue.labels_N[ranking.rows] == label))
+        subtitle = f"{count(of_class)} training images; the {len(rows)} least clean"
+        blocks.append(gallery(catalogue.classes[label], subtitle, cards))
+    intro = (
+        "The least clean images of the classes that lost the largest share, with the titles they were "
+        "crawled with. A coloured border: not learnt from in the next round."
+    )
+    return section("suspicious", "The most suspicious images", blocks, intro)
+
+
+def _suspicious(
+    catalogue: Catalogue, ranking: Ranking, selection: Selection | None
+) -> list[tuple[int, NDArray[np.int64]]]:
+    """(label, positions in the ranking of its least clean images) of the classes that lost the most."""
+    labels = catalogue.labels_N[ranking.rows]
+    score = np.where(np.isfinite(ranking.cleanness), ranking.cleanness, np.inf)
+    seen = np.isfinite(score)
+    classes = len(catalogue.classes)
+    sizes = np.bincount(labels[seen], minlength=classes)
+    if selection is not None:
+        lost = np.bincount(labels[seen & ~selection.kept], minlength=classes) / np.maximum(sizes, 1)
+    else:
+        lost = -np.bincount(labels[seen], weights=score[seen], minlength=classes) / np.maximum(sizes, 1)
+    worst = [c for c in np.argsort(-lost, kind="stable")[:GALLERY_CLASSES] if sizes[c]]
+    found = []
+    for label in worst:
+        positions = np.flatnonzero((labels == label) & seen)
+        positions = positions[np.argsort(score[positions], kind="stable")][:GALLERY_IMAGES]
+        found.append((int(label), positions))
+    return found
+
+
+def _looks_like(run: Run, item: Item, catalogue: Catalogue) -> NDArray[np.int64] | None:
+    """Per catalogue row the class that the first model of the round took it for instead."""
+    for name in item.inputs.get("train", []):
+        path = run.items[name].path
+        if path and (path / "dynamics").is_dir():
+            return open_dynamics(path / "dynamics")[0].other()
+    return None
+
+
+def _cards(
+    run: Run,
+    catalogue: Catalogue,
+    ranking: Ranking,
+    positions: NDArray[np.int64],
+    selection: Selection | None,
+    other: NDArray[np.int64] | None,
+) -> list[dict[str, Any]]:
+    rows = ranking.rows[positions]
+    titles = catalogue.strings("title", rows)
+    noise = catalogue.strings("noise", rows)
+    truth = catalogue.column("true_label")
+    cards = []
+    for i, row in enumerate(rows.tolist()):
+        meta = f"{catalogue.sources[catalogue.source_codes_N[row]]}, {ranking.cleanness[positions[i]]:.2f}"
+        if other is not None and 0 <= other[row] < len(catalogue.classes):
+            meta += f"; more like {catalogue.classes[other[row]]}"
+        cards.append(
+            {
+                "image": thumbnail(catalogue, run.image_root, row),
+                "title": titles[i] or catalogue.path(row).rpartition("/")[2],
+                "meta": meta,
+                "truth": _truth(catalogue, truth, row, noise[i]),
+                "dropped": bool(selection is not None and not selection.kept[positions[i]]),
+            }
+        )
+    return cards
+
+
+def _truth(catalogue: Catalogue, truth: NDArray[Any] | None, row: int, noise: str) -> str:
+    if truth is None or truth[row] == -2:
+        return ""
+    if truth[row] == catalogue.labels_N[row]:
+        return "truth: right" + (f" ({noise})" if noise else "")
+    real = "none of the classes" if truth[row] < 0 else catalogue.classes[truth[row]]
+    return f"truth: {real}" + (f" ({noise})" if noise else "")

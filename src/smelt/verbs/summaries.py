@@ -1,0 +1,70 @@
+"""What a verb that stops at its stage prints of it: the numbers of its artefacts, and where the files are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from smelt.artifacts.files import read_json
+
+FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "check": ("check.json", ()),
+    "dedupe": ("dedupe.json", ()),
+    "train": ("train.json", ()),
+    "rank": ("rank.json", ("score", "models", "rows", "unseen")),
+    "select": ("selection.json", ("method", "counts", "num_classes")),
+}  # stage → (file, fields to print; none: all that are plain numbers, words or counts)
+MOST_CLASSES = 20
+
+
+def show(work: Path, stage: str) -> None:
+    """Print the artefacts of `stage` in the work folder."""
+    if stage == "evaluate":
+        from smelt.verbs import ladder
+
+        ladder.show(ladder.ladder(work))
+        return
+    for node in read_json(work / "flowchart.json")["nodes"]:
+        if node["stage"] == stage:
+            folder = work / "artifacts" / f"{stage}-{node['key']}"
+            print(f"{node['id']}: {folder}")
+            _show_one(folder, stage)
+
+
+def _show_one(folder: Path, stage: str) -> None:
+    if stage == "index":
+        _show_counts(read_json(folder / "index.json"))
+    elif stage in FIELDS:
+        name, wanted = FIELDS[stage]
+        values = read_json(folder / name)
+        for field in wanted or values:
+            value = values.get(field)
+            if isinstance(value, Mapping):
+                value = ", ".join(f"{key or '(none)'} {number}" for key, number in value.items())
+            if isinstance(value, (int, float, str)):
+                print(f"  {field}: {value:.4f}" if isinstance(value, float) else f"  {field}: {value}")
+    else:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name != "manifest.json":
+                print(f"  {path.relative_to(folder)} ({path.stat().st_size:,} bytes)")
+
+
+def _show_counts(index: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for title in ("split", "source", "class"):
+        counts = index.get("counts", {}).get(title, {})
+        table = Table(title=f"images by {title}")
+        table.add_column(title)
+        table.add_column("images", justify="right")
+        for i, (name, number) in enumerate(counts.items()):
+            if i == MOST_CLASSES:
+                table.add_row(f"… {len(counts) - i} more in index.json", "")
+                break
+            table.add_row(str(name), str(number))
+        console.print(table)
+    for warning in index.get("warnings", []):
+        console.print(f"[yellow]{warning}[/yellow]", highlight=False)
