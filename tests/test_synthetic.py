@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -246,9 +247,8 @@ def test_broken_files_do_not_decode_and_all_others_do(small: Path, truth: dict[s
 
 
 def big(**changes: Any) -> tuple[SyntheticSettings, Plan]:
-    settings = SyntheticSettings(
-        classes=62, train_images=120_000, val_images=6000, test_images=6000, **changes
-    )
+    sizes = {"train_images": 120_000, "val_images": 6000, "test_images": 6000}
+    settings = SyntheticSettings(classes=62, abstract_classes=2, **sizes, **changes)
     return settings, make_plan(settings)
 
 
@@ -373,7 +373,7 @@ def test_shapes_and_textures_are_sane(family: int) -> None:
     [
         ({"classes": 5001}, "less than or equal to 5000"),
         ({"min_side": 200}, "min_side 200 is above max_side 128"),
-        ({"abstract_classes": 21}, "abstract_classes 21 leaves fewer than 2"),
+        ({"abstract_classes": 24}, "abstract_classes 24 leaves fewer than 2"),
         ({"val_images": 3}, "val_images 3 is less than one image"),
         ({"google": {"flip": 0, "stray": 0, "oov": 0}}, "must be above 0"),
         ({"colour": 1}, "Extra inputs are not permitted"),
@@ -381,7 +381,7 @@ def test_shapes_and_textures_are_sane(family: int) -> None:
 )
 def test_settings_that_cannot_be_right(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        SyntheticSettings.model_validate({"classes": 22, **changes})
+        SyntheticSettings.model_validate({"classes": 25, **changes})
 
 
 def test_a_folder_in_use_is_refused(small: Path) -> None:
@@ -413,6 +413,43 @@ def test_stage_clears_what_a_killed_attempt_left(small: Path, tmp_path: Path) ->
     assert digests(tmp_path) == digests(small)
     assert events[-1] == {"event": "progress", "done": 495, "total": 495, "unit": "images"}
     assert synthesise.VERSION >= 1
+
+
+ENDLESS = """
+import pathlib, sys
+from smelt.data.synthetic.config import SyntheticSettings
+from smelt.data.synthetic.generate import generate
+if __name__ == "__main__":
+    settings = SyntheticSettings(train_images=20_000)
+    show = lambda *count: print(*count, flush=True)
+    generate(pathlib.Path(sys.argv[1]), settings, workers=2, progress=show)
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found through /proc")
+@pytest.mark.slow
+def test_workers_die_with_their_parent(tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    command = [sys.executable, str(tmp_path / "endless.py"), str(tmp_path / "set")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None and parent.stdout.readline().split()[0] == b"25"
+        children = [
+            int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        ]
+        assert len(children) >= 2 and all(map(alive, children))
+        parent.kill()
+    for _ in range(300):
+        if not any(map(alive, children)):
+            break
+        time.sleep(0.1)
+    assert not any(map(alive, children))
 
 
 def test_settings_and_stage_import_nothing_heavy() -> None:

@@ -58,6 +58,10 @@ HOSTILE = (
 )
 
 
+def _pick(options: tuple[str, ...], rng: Rng) -> str:
+    return options[rng.integers(len(options))]
+
+
 def query_text(plan: Plan, query: int) -> str:
     """The text that was typed for a query; the first of a class is the class's name."""
     before = int(np.searchsorted(plan.queries, plan.queries[query]))
@@ -73,19 +77,19 @@ def entry(plan: Plan, settings: SyntheticSettings, row: int, rank: int) -> dict[
     source = SOURCES[plan.source_N[row]]
     query = query_text(plan, int(plan.query_N[row]))
     shown = _shown(plan, row, rng)
-    title = str(rng.choice(_TITLES)).format(shown)
-    fields = {"place": rng.choice(_PLACES), "query": query, "shown": shown, "number": rng.integers(1, 40)}
-    description = str(rng.choice(_SENTENCES)).format(**fields)
+    title = _pick(_TITLES, rng).format(shown)
+    fields = {"place": _pick(_PLACES, rng), "query": query, "shown": shown, "number": rng.integers(1, 40)}
+    description = _pick(_SENTENCES, rng).format(**fields)
     if rng.random() < settings.hostile:
-        title = f"{title} {rng.choice(HOSTILE)}"
+        title = f"{title} {_pick(HOSTILE, rng)}"
     if rng.random() < settings.hostile:
-        description = f"{rng.choice(HOSTILE)} {description}"
+        description = f"{_pick(HOSTILE, rng)} {description}"
     name = str(plan.names_N[row])
     found: dict[str, Any] = {"id": name, "title": title, "description": description}
     if source == "google":
         found |= {"rank": str(rank), "url": f"http://www.example.com/{plan.query_N[row] + 1}/{name}.jpg"}
     else:
-        tags = [*rng.choice(_TAGS, rng.integers(0, 5), replace=False).tolist(), *shown.split()[-2:]]
+        tags = [*rng.permutation(_TAGS)[: rng.integers(0, 5)].tolist(), *shown.split()[-2:]]
         found["tags"] = tags if rng.random() < 0.5 else " ".join(tags)
     for key in ("title", "description", "tags", "url"):
         if key in found and rng.random() < 0.07:
@@ -98,4 +102,4 @@ def _shown(plan: Plan, row: int, rng: Rng) -> str:
     truth = int(plan.truth["train"][row])
     if truth == UNKNOWN or rng.random() < 0.25:
         truth = int(plan.labels["train"][row])
-    return str(rng.choice(_STRAYS)) if truth == OUT_OF_VOCABULARY else plan.table.names[truth]
+    return _pick(_STRAYS, rng) if truth == OUT_OF_VOCABULARY else plan.table.names[truth]
