@@ -40,8 +40,9 @@ class TrainSettings(Settings):
     learning_rate: "tune" takes the one that the `tune` stage found. schedule: "step" multiplies the rate by
     `step_factor` at each of `step_at` (fractions of all steps). images_per_class: per epoch, None: every
     image once. threads: of the processor's arithmetic, 0 leaves torch its choice; the number may change the
-    last bits of a result, so it is part of the key. max_bad_steps: steps in a row with a loss or gradient
-    that is not finite, before training goes back to the last checkpoint.
+    last bits of a result, so it is part of the key. record_epochs: dynamics are recorded in the first so many
+    epochs only (the AUM paper stops before the rate first drops), None: in all. max_bad_steps: steps in
+    a row with a loss or gradient that is not finite, before training goes back to the last checkpoint.
     """
 
     backbone: str = "resnet50"
@@ -78,6 +79,7 @@ class TrainSettings(Settings):
     threads: int = Field(default=0, ge=0)
     world_size: int = Field(default=1, ge=1)
 
+    record_epochs: int | None = Field(default=None, ge=1)
     validate_every_epochs: int = Field(default=1, ge=1)
     validation_view: ViewSettings | None = None
     checkpoint_every_steps: int | None = Field(default=None, ge=1)

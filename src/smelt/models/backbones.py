@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Literal
 
 import timm
-from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from timm.models import resnet
 from torch import nn
 
 from smelt.errors import RecipeError
@@ -20,14 +20,17 @@ from smelt.errors import RecipeError
 SMALL_IMAGE = 64  # pixels: up to here "auto" gives a stem that does not shrink the image
 
 Maker = Callable[..., nn.Module]
+ResNet: Any = resnet.ResNet
+BasicBlock: Any = resnet.BasicBlock
+Bottleneck: Any = resnet.Bottleneck
 
 
 def _cifar_resnet(
-    layers: tuple[int, int, int], *, width: int = 16, block: type[nn.Module] = BasicBlock, **kwargs: Any
+    layers: tuple[int, int, int], *, width: int = 16, block: Any = BasicBlock, **kwargs: Any
 ) -> nn.Module:
     """He et al. 2016, section 4.2: three stages of 16, 32 and 64 channels behind one 3×3 convolution."""
     # timm's ResNet takes its first width from the deep stem only; the stem itself is replaced
-    net = ResNet(block, layers, channels=(width, 2 * width, 4 * width), stem_type="deep",
+    net: nn.Module = ResNet(block, layers, channels=(width, 2 * width, 4 * width), stem_type="deep",
                  stem_width=width // 2, **kwargs)  # fmt: skip
     net.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
     net.maxpool = nn.Identity()
@@ -53,9 +56,7 @@ ORIGINAL: dict[str, Maker] = {
         ResNet, Bottleneck, (3, 8, 36, 3), stem_type="deep", stem_width=32, block_args=_SE
     ),
     "senet154": _timm("legacy_senet154"),
-    "se_resnext152": partial(
-        ResNet, Bottleneck, (3, 8, 36, 3), cardinality=32, base_width=4, block_args=_SE
-    ),
+    "se_resnext152": partial(ResNet, Bottleneck, (3, 8, 36, 3), cardinality=32, base_width=4, block_args=_SE),
     "efficientnet_b0": _timm("efficientnet_b0"),
     "efficientnet_b4": _timm("efficientnet_b4"),
 }
@@ -125,14 +126,15 @@ def _by_timm_name(name: str, image_size: int, options: dict[str, Any]) -> Maker:
 
 
 def _shrink_stem(model: nn.Module) -> bool:
-    """Make the first convolution 3×3 with stride 1 and leave the pooling out; False if it is of no such kind."""
+    """Make the first convolution 3×3 with stride 1 and leave the pooling out; False if there is none."""
     pooling = getattr(model, "maxpool", None)
     if isinstance(pooling, nn.Module) and hasattr(model, "conv1"):  # ResNet and its kin
         _small_first_convolution(model, "conv1")
-        model.maxpool = nn.Identity()
+        model.add_module("maxpool", nn.Identity())
         return True
-    if isinstance(getattr(model, "conv_stem", None), nn.Conv2d):  # EfficientNet and its kin
-        model.conv_stem.stride = (1, 1)
+    stem = getattr(model, "conv_stem", None)
+    if isinstance(stem, nn.Conv2d):  # EfficientNet and its kin
+        stem.stride = (1, 1)
         return True
     layer0 = getattr(model, "layer0", None)
     if isinstance(layer0, nn.Sequential) and hasattr(layer0, "pool"):  # the first SENets
@@ -143,7 +145,7 @@ def _shrink_stem(model: nn.Module) -> bool:
 
 
 def _small_first_convolution(parent: nn.Module, name: str) -> None:
-    first = getattr(parent, name)
+    first: Any = getattr(parent, name)
     if isinstance(first, nn.Sequential):  # a deep stem is 3×3 already
         first[0].stride = (1, 1)
         return
@@ -163,8 +165,8 @@ def num_parameters(model: nn.Module) -> int:
 def head_names(model: nn.Module) -> set[str]:
     """Names, in the state dict, of the tensors of the last layer, which has the classes as outputs."""
     classifier = getattr(model, "get_classifier", None)
-    head = classifier() if callable(classifier) else getattr(model, "last_linear", None)
+    head: Any = classifier() if callable(classifier) else getattr(model, "last_linear", None)
     for name, module in model.named_modules():
-        if module is head:
+        if module is head and isinstance(head, nn.Module):
             return {f"{name}.{key}" for key in module.state_dict()}
     return set()

@@ -1,0 +1,465 @@
+"""The training loop: plain PyTorch, and nothing in it that a kill, a bad image or a bad step can upset.
+
+All that the result depends on is in (seed, step): the order of rows, the augmentation, and the generator of
+drop-out, which is seeded anew at every step. So a run that goes on from a checkpoint computes the very
+numbers that an undisturbed one computes.
+
+Over several ranks the gradients are summed after the backward pass, not within it: the ranks first agree
+whether one of them ran out of memory or was asked to stop. The running statistics of norms are averaged at
+every step, so that after it all ranks are equal and one checkpoint serves all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from smelt.artifacts.checkpoint import Checkpoints
+from smelt.artifacts.failpoints import reach
+from smelt.data.loader import Batch, Loader
+from smelt.errors import PreemptedError, TrainingError
+from smelt.learning.config import TrainSettings
+from smelt.learning.distillation import Teacher, distillation_loss
+from smelt.learning.distributed import Group, Stop
+from smelt.learning.images import Normaliser, autocast
+from smelt.learning.optimisation import (
+    Average,
+    learning_rate_at,
+    load_optimiser,
+    load_weights,
+    make_optimiser,
+    optimiser_tensors,
+    set_learning_rate,
+)
+from smelt.learning.validation import accuracy
+
+
+class Observer(Protocol):
+    """Who watches training forwards. `smelt.mining.dynamics.Recorder` is one; the loop knows none."""
+
+    def begin_epoch(self, epoch: int) -> None: ...
+
+    def update(self, rows_B: Tensor, logits_BC: Tensor, labels_B: Tensor) -> None:
+        """Called once a step with the raw float32 logits of the step's own forward pass."""
+
+    def reduce(self) -> None:
+        """Called on all ranks before a checkpoint: moves what is recorded to rank 0."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+class Sampler(Protocol):
+    """Who decides the order of rows; `smelt.data.sampler.ClassBalancedSampler` is one."""
+
+    def epoch(self, epoch: int) -> NDArray[np.int64]:
+        """The rows of an epoch, of all ranks, in order; always as many, and the same for the same epoch."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What is learnt from. labels_N, weights_N are by catalogue row; validation rows may be none.
+
+    num_classes: real classes, by which validation is judged; num_outputs: of the model, one more where
+    threshold samples have a class of their own.
+    """
+
+    loader: Loader
+    sampler: Sampler
+    labels_N: NDArray[np.int32]
+    weights_N: NDArray[np.float32] | None
+    validation_rows: NDArray[np.int64]
+    validation_labels: NDArray[np.int32]
+    num_classes: int
+    num_outputs: int
+
+
+@dataclass
+class Progress:
+    """Where training is; all of it is in the checkpoint.
+
+    loss, right, seen: sums of the epoch so far. rate_factor: 0.5 after a roll-back. bad_in_a_row, skipped:
+    steps whose loss or gradient was not finite. masked: visits to images that cannot be read. parts:
+    micro-batches of a step.
+    """
+
+    step: int = 0
+    loss: float = 0.0
+    right: float = 0.0
+    seen: float = 0.0
+    rate_factor: float = 1.0
+    bad_in_a_row: int = 0
+    skipped: int = 0
+    masked: int = 0
+    parts: int = 1
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Sums:
+    """What a step tells of its batch, summed over all ranks."""
+
+    loss: float
+    right: float
+    valid: float
+    out_of_memory: float
+    asked_to_stop: float
+
+
+Record = tuple[Tensor, Tensor, Tensor]  # rows_B, logits_BC, labels_B
+
+
+class Loop:
+    """One training. `run` goes from the last checkpoint to the end."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: TrainSettings,
+        data: TrainingData,
+        *,
+        learning_rate: float,
+        device: torch.device,
+        group: Group,
+        checkpoints: Checkpoints,
+        observers: Sequence[Observer] = (),
+        teacher: Teacher | None = None,
+        stop: Stop | None = None,
+        emit: Callable[..., None] = lambda event, **fields: None,
+        log_every_seconds: float = 2.0,
+    ) -> None:
+        self.settings, self.data, self.device, self.group = settings, data, device, group
+        self.model = model.to(device)
+        if settings.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)
+        self.learning_rate, self.checkpoints, self.observers = learning_rate, checkpoints, observers
+        self.teacher, self.stop, self.emit = teacher, stop or Stop(), emit
+        self.optimiser = make_optimiser(self.model, settings)
+        self.average = Average(self.model, settings.ema_decay) if settings.ema_decay else None
+        self.progress = Progress(parts=settings.accumulate_steps)
+        self.normalise = Normaliser(device, settings.channels_last)
+        self.num_images = len(data.sampler.epoch(0))
+        self.steps_per_epoch = math.ceil(self.num_images / settings.batch_size)
+        self.total_steps = settings.epochs * self.steps_per_epoch
+        self._parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self._buffers = list(self.model.buffers())
+        self._buffers_before = [buffer.clone() for buffer in self._buffers]
+        self._log_every, self._next_log = log_every_seconds, 0.0
+
+    def run(self) -> None:
+        """Train to the end. Raises PreemptedError when asked to stop, TrainingError when it cannot go on."""
+        if not self._load():
+            self._save()
+        while self.progress.step < self.total_steps:
+            self._epoch(*divmod(self.progress.step, self.steps_per_epoch))
+
+    # one epoch
+
+    def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        """This rank's rows of each step. All steps are of nearly one size: no last batch of a few images."""
+        order = self.data.sampler.epoch(epoch)
+        size = math.ceil(len(order) / self.steps_per_epoch)
+        rank, ranks = self.group.rank, self.group.world_size
+        return [order[at : at + size][rank::ranks] for at in range(0, len(order), size)]
+
+    def _epoch(self, epoch: int, start: int) -> None:
+        for observer in self.observers:
+            observer.begin_epoch(epoch)
+        batches = self._batches(epoch)
+        asked: bool | None = False
+        for batch in self.data.loader.training(batches, self.settings.augment, epoch, start):
+            last = (self.progress.step + 1) % self.steps_per_epoch == 0
+            asked = self._step(batch)
+            if asked is None:  # rolled back: the position has changed
+                return
+            every = self.settings.checkpoint_every_steps
+            if not last and (asked or (every and self.progress.step % every == 0)):
+                self._save()
+                self._leave_if(asked)
+        self._end_epoch(epoch)
+        self._leave_if(asked)
+
+    def _leave_if(self, asked: bool | None) -> None:
+        if asked:
+            raise PreemptedError(
+                f"asked to stop: saved at step {self.progress.step} of {self.total_steps}, run again to go on"
+            )
+
+    def _end_epoch(self, epoch: int) -> None:
+        progress = self.progress
+        row: dict[str, Any] = {
+            "epoch": epoch + 1,
+            "step": progress.step,
+            "learning_rate": self._rate(progress.step - 1),
+            "train_loss": progress.loss / max(progress.seen, 1.0),
+            "train_top1": progress.right / max(progress.seen, 1.0),
+        }
+        every = self.settings.validate_every_epochs
+        if (epoch + 1) % every == 0 or epoch + 1 == self.settings.epochs:
+            row |= self._validate()
+        progress.metrics.append(row)
+        progress.loss = progress.right = progress.seen = 0.0
+        self._save()
+        self.emit("metric", **row)
+
+    def _validate(self) -> dict[str, float]:
+        data, settings = self.data, self.settings
+        found: dict[str, float] = {}
+        if not len(data.validation_rows):
+            return found
+        averaged = self.average.state_dict() if self.average else None
+        for suffix, weights in (("", None), ("_ema", averaged)):
+            if suffix and weights is None:
+                continue
+            found["val_top1" + suffix], found["val_top5" + suffix] = accuracy(
+                self.model, data.loader, data.validation_rows, data.validation_labels, data.num_classes,
+                settings.test_view, settings.batch_size, self.normalise, settings.precision, self.group,
+                weights,
+            )  # fmt: skip
+        return found
+
+    # one step
+
+    def _rate(self, step: int) -> float:
+        return self.progress.rate_factor * learning_rate_at(
+            step, self.total_steps, self.steps_per_epoch, self.learning_rate, self.settings
+        )
+
+    def _step(self, batch: Batch) -> bool | None:
+        """Learn from one batch. True: asked to stop. None: gone back to a checkpoint."""
+        progress = self.progress
+        reach("train:step", str(progress.step))
+        planned = self._planned()
+        while True:
+            self.optimiser.zero_grad(set_to_none=True)
+            torch.manual_seed(_mix(self.settings.seed, progress.step, self.group.rank))
+            sums, records = self._forward_backward(batch, planned)
+            if not sums.out_of_memory:
+                break
+            self._halve_parts(planned)
+        if sums.valid and not self._update(sums, planned):
+            return self._bad_step(sums)
+        for rows_B, logits_BC, labels_B in records:
+            for observer in self.observers:
+                observer.update(rows_B, logits_BC, labels_B)
+        progress.bad_in_a_row = 0
+        progress.step += 1
+        progress.loss += sums.loss
+        progress.right += sums.right
+        progress.seen += sums.valid
+        progress.masked += planned - int(sums.valid)
+        self._log(sums)
+        return bool(sums.asked_to_stop)
+
+    def _planned(self) -> int:
+        """Images of this step over all ranks."""
+        size = math.ceil(self.num_images / self.steps_per_epoch)
+        return min(size, self.num_images - size * (self.progress.step % self.steps_per_epoch))
+
+    def _forward_backward(self, batch: Batch, planned: int) -> tuple[Sums, list[Record]]:
+        """Gradients of sum(loss) / planned, in parts; sums over the ranks and what to tell the observers."""
+        self.model.train()
+        sums = torch.zeros(5, dtype=torch.float64, device=self.device)
+        records: list[Record] = []
+        rows_B, images = batch.rows_B, batch.images
+        if not batch.valid_B.all():  # a bad image is no part of the batch, not even of its statistics
+            rows_B, images = rows_B[batch.valid_B], images[batch.valid_B]
+        parts = min(self.progress.parts, max(len(rows_B), 1))
+        bounds = [len(rows_B) * i // parts for i in range(parts + 1)]
+        try:
+            for first, last in itertools.pairwise(bounds):
+                if last > first:
+                    record, part = self._part(rows_B[first:last], images[first:last], planned)
+                    records.append(record)
+                    sums[:3] += part
+        except torch.OutOfMemoryError:
+            records.clear()
+            sums.zero_()
+            sums[3] = 1.0
+        sums[4] = float(self.stop.asked)
+        record = _joined(records) if records else self._empty_record()
+        return Sums(*self.group.sum(sums).tolist()), [record]
+
+    def _part(self, rows_B: Tensor, images: Tensor, planned: int) -> tuple[Record, Tensor]:
+        """Forward and backward of one micro-batch; its record and (loss, right, valid) sums."""
+        rows = rows_B.numpy()
+        labels_B = torch.from_numpy(self.data.labels_N[rows]).long().to(self.device, non_blocking=True)
+        with autocast(self.device, self.settings.precision):
+            logits_BC = self.model(self.normalise(images))
+        logits_BC = logits_BC.float()
+        loss_B = self._loss(rows_B, logits_BC, labels_B)
+        if self.data.weights_N is not None:
+            loss_B = loss_B * torch.from_numpy(self.data.weights_N[rows]).to(self.device)
+        loss = loss_B.sum()
+        torch.autograd.backward(loss / planned)
+        right = (logits_BC.detach().argmax(dim=1) == labels_B).sum()
+        valid = torch.tensor(float(len(rows)), device=self.device)
+        record = (rows_B.to(self.device), logits_BC.detach(), labels_B)
+        return record, torch.stack([loss.detach().double(), right.double(), valid.double()])
+
+    def _loss(self, rows_B: Tensor, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+        hard_B = F.cross_entropy(
+            logits_BC, labels_B, reduction="none", label_smoothing=self.settings.label_smoothing
+        )
+        if self.teacher is None:
+            return hard_B
+        distil = self.settings.distillation
+        soft_BC = self.teacher.targets(rows_B.numpy(), logits_BC.shape[1]).to(self.device)
+        soft_B = distillation_loss(logits_BC, soft_BC, distil.temperature)
+        return (1.0 - distil.weight) * hard_B + distil.weight * soft_B
+
+    def _empty_record(self) -> Record:
+        """A rank without images still takes part: observers count steps alike on all ranks."""
+        rows_B = torch.zeros(0, dtype=torch.int64, device=self.device)
+        return rows_B, torch.zeros(0, 2, device=self.device), rows_B
+
+    def _update(self, sums: Sums, planned: int) -> bool:
+        """One step of the optimiser; False, and nothing changed, where loss or gradient is not finite."""
+        gradients = self._gradients()
+        self.group.sum_all(gradients)
+        if sums.valid != planned:
+            torch._foreach_mul_(gradients, planned / sums.valid)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not (math.isfinite(sums.loss) and bool(norm.isfinite())):
+            _copy(self._buffers, self._buffers_before)
+            return False
+        if self.settings.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.settings.clip_norm, norm)
+        set_learning_rate(self.optimiser, self._rate(self.progress.step))
+        self.optimiser.step()
+        self._average_buffers()
+        _copy(self._buffers_before, self._buffers)
+        if self.average is not None:
+            self.average.update(self.model, self.progress.step)
+        return True
+
+    def _gradients(self) -> list[Tensor]:
+        if self.group.world_size > 1:  # the same tensors on every rank, also where one had no images
+            for parameter in self._parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+
+    @torch.no_grad()
+    def _average_buffers(self) -> None:
+        if self.group.world_size > 1:
+            floats = [buffer for buffer in self._buffers if buffer.is_floating_point()]
+            self.group.sum_all(floats)
+            for buffer in floats:
+                buffer.div_(self.group.world_size)
+
+    # what goes wrong
+
+    def _halve_parts(self, planned: int) -> None:
+        """Out of memory on some rank: smaller micro-batches on all, the same batch and rate."""
+        _copy(self._buffers, self._buffers_before)
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.progress.parts >= planned:
+            raise TrainingError("out of memory with a single image: use a smaller model or input size")
+        self.progress.parts *= 2
+        self.emit("warning", text=f"out of memory: the batch is now done in {self.progress.parts} parts")
+
+    def _bad_step(self, sums: Sums) -> bool | None:
+        """Skip the step; after too many in a row go back to the last checkpoint, once, with half the rate."""
+        progress = self.progress
+        progress.bad_in_a_row += 1
+        progress.skipped += 1
+        progress.step += 1
+        self.optimiser.zero_grad(set_to_none=True)
+        self.emit("warning", text=f"step {progress.step}: loss {sums.loss} or gradient not finite, skipped")
+        if progress.bad_in_a_row <= self.settings.max_bad_steps:
+            return bool(sums.asked_to_stop)
+        if progress.rate_factor < 1.0:
+            raise TrainingError(
+                f"loss or gradient not finite in {progress.bad_in_a_row} steps in a row up to step "
+                f"{progress.step}, even after going back with half the learning rate. Lower learning_rate, "
+                "set clip_norm, or use precision: fp32."
+            )
+        skipped = progress.skipped
+        self.group.barrier()
+        assert self._load(), "there is a checkpoint of step 0 at least"
+        self.progress.rate_factor = 0.5
+        self.progress.skipped = skipped
+        self.emit("warning", text=f"back at step {self.progress.step} with half the learning rate")
+        self._save()
+        return None
+
+    # checkpoints
+
+    def _save(self) -> None:
+        for observer in self.observers:
+            observer.reduce()
+        if self.group.first:
+            tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+            tensors |= {f"optimiser/{n}": v for n, v in optimiser_tensors(self.optimiser, self.model).items()}
+            if self.average is not None:
+                tensors |= {f"average/{name}": value for name, value in self.average.state_dict().items()}
+            for i, observer in enumerate(self.observers):
+                tensors |= {f"observer{i}/{name}": value for name, value in observer.state_dict().items()}
+            self.checkpoints.save(self.progress.step, tensors, {"progress": asdict(self.progress)})
+        self.group.barrier()
+
+    def _load(self) -> bool:
+        """Take up the last checkpoint, if there is one."""
+        if not self.group.first:
+            self.group.barrier()  # the first rank clears away what is damaged
+        found = self.checkpoints.latest()
+        if self.group.first:
+            self.group.barrier()
+        if found is None:
+            return False
+        load_weights(self.model, _below(found.tensors, "model/"), "the checkpoint")
+        load_optimiser(self.optimiser, self.model, _below(found.tensors, "optimiser/"))
+        if self.average is not None:
+            self.average.load_state_dict(_below(found.tensors, "average/"))
+        for i, observer in enumerate(self.observers):
+            observer.load_state_dict(_below(found.tensors, f"observer{i}/"))
+        self.progress = Progress(**found.state["progress"])
+        _copy(self._buffers_before, self._buffers)
+        self.emit("progress", done=self.progress.step, total=self.total_steps, unit="steps", text="resumed")
+        return True
+
+    def _log(self, sums: Sums) -> None:
+        now = time.monotonic()
+        if now < self._next_log and self.progress.step < self.total_steps:
+            return
+        self._next_log = now + self._log_every
+        text = f"loss {sums.loss / max(sums.valid, 1.0):.3f}"
+        self.emit("progress", done=self.progress.step, total=self.total_steps, unit="steps", text=text)
+
+
+def _mix(seed: int, step: int, rank: int) -> int:
+    """One seed out of three numbers, by SplitMix64's finaliser."""
+    z = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + rank + 1) & (2**64 - 1)
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    return ((z ^ (z >> 27)) * 0x94D049BB133111EB & (2**64 - 1)) >> 1
+
+
+def _joined(records: list[Record]) -> Record:
+    if len(records) == 1:
+        return records[0]
+    rows, logits, labels = zip(*records)
+    return torch.cat(rows), torch.cat(logits), torch.cat(labels)
+
+
+def _copy(to: list[Tensor], source: list[Tensor]) -> None:
+    with torch.no_grad():
+        for target, value in zip(to, source):
+            target.copy_(value)
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,147 @@
+"""What training, the range test and prediction have in common: numerics, data and models from artefacts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.checkpoint import read_tensors
+from smelt.artifacts.files import read_json
+from smelt.artifacts.tables import Selection
+from smelt.data.loader import ImageStore, Loader
+from smelt.errors import ArtifactError, DataError
+from smelt.learning.config import TrainSettings
+from smelt.learning.loop import TrainingData
+from smelt.learning.optimisation import load_weights
+from smelt.models.backbones import build, head_names
+
+CACHE_MIB = 256  # decoded pixels kept in memory; small sets fit, large ones are read anew
+
+
+def fix_numerics(threads: int, deterministic: bool, device: torch.device) -> None:
+    """Threads and algorithms such that equal work gives equal bits."""
+    if threads:
+        torch.set_num_threads(threads)
+    # on a GPU a few operations have no deterministic form: they warn, and the rest still is
+    torch.use_deterministic_algorithms(deterministic, warn_only=device.type == "cuda")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def training_data(
+    catalogue: Catalogue, selection: Selection, loader: Loader, settings: TrainSettings
+) -> TrainingData:
+    """The kept rows of a selection, with their labels and weights, and the labelled validation rows.
+
+    DataError if nothing is kept or a label is outside the classes.
+    """
+    kept = selection.kept & (selection.weights > 0)
+    rows, labels = selection.rows[kept], selection.labels[kept]
+    if not len(rows):
+        raise DataError("the selection keeps no image to learn from")
+    wrong = (labels < 0) | (labels >= selection.num_classes)
+    if wrong.any():
+        row = int(rows[wrong][0])
+        raise DataError(
+            f"the selection keeps {int(wrong.sum())} labels not in 0..{selection.num_classes - 1}; "
+            f"the first is row {row} ({catalogue.path(row)}), label {int(labels[wrong][0])}"
+        )
+    from smelt.data.sampler import ClassBalancedSampler
+
+    labels_N = np.full(catalogue.num_rows, -1, np.int32)
+    labels_N[rows] = labels
+    weights_N = None
+    if (selection.weights[kept] != 1.0).any():
+        weights_N = np.zeros(catalogue.num_rows, np.float32)
+        weights_N[rows] = selection.weights[kept]
+    validation = catalogue.rows("val")
+    validation = validation[catalogue.labels_N[validation] >= 0]
+    return TrainingData(
+        loader=loader,
+        sampler=ClassBalancedSampler(
+            rows, labels, images_per_class=settings.images_per_class, seed=settings.seed
+        ),
+        labels_N=labels_N,
+        weights_N=weights_N,
+        validation_rows=validation,
+        validation_labels=catalogue.labels_N[validation],
+        num_classes=len(catalogue.classes),
+        num_outputs=selection.num_classes,
+    )
+
+
+def make_loader(
+    catalogue: Catalogue, root: Path | None, *, workers: int, seed: int = 0, max_bad: float = 0.01
+) -> Loader:
+    """A loader of the catalogue's images below `root`."""
+    store = ImageStore(catalogue, root)
+    return Loader(store, workers=workers, seed=seed, cache_mib=CACHE_MIB, max_bad=max_bad)
+
+
+def new_model(settings: TrainSettings, num_classes: int) -> nn.Module:
+    """A freshly initialised model; the same for the same seed."""
+    torch.manual_seed(settings.seed)
+    return build(
+        settings.backbone,
+        num_classes,
+        small_stem=settings.small_stem,
+        image_size=settings.image_size,
+        drop_rate=settings.drop_rate,
+        drop_path_rate=settings.drop_path_rate,
+        pretrained=settings.pretrained,
+    )
+
+
+def model_json(settings: TrainSettings, num_classes: int, weights: str) -> dict[str, Any]:
+    """What `saved_model` needs to build the model again."""
+    return {
+        "backbone": settings.backbone,
+        "name": f"{settings.backbone}-{settings.seed}",
+        "image_size": settings.image_size,
+        "num_classes": num_classes,
+        "small_stem": settings.small_stem,
+        "weights": weights,
+    }
+
+
+def saved_model(folder: Path, weights: str = "default") -> nn.Module:
+    """The model of a train artefact, with its "raw" or "ema" weights, or the ones it names ("default")."""
+    info = read_json(folder / "model.json")
+    try:
+        model = build(
+            info["backbone"],
+            info["num_classes"],
+            small_stem=info["small_stem"],
+            image_size=info["image_size"],
+        )
+        path = weights_file(folder, info["weights"] if weights == "default" else weights)
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder / 'model.json'} does not describe a model: {error!r}") from error
+    left = load_weights(model, read_tensors(path), str(path))
+    if left:
+        raise ArtifactError(f"{path} holds other shapes than {folder / 'model.json'} says: {left[0]}")
+    return model
+
+
+def weights_file(folder: Path, weights: str) -> Path:
+    """The file with the "raw" or "ema" weights of a train artefact; ArtifactError if it has none."""
+    path = folder / ("ema.safetensors" if weights == "ema" else "model.safetensors")
+    if not path.is_file():
+        raise ArtifactError(f"{folder} has no {weights} weights: it was trained without ema_decay")
+    return path
+
+
+def start_from(model: nn.Module, folder: Path) -> bool:
+    """Take up the weights of a train artefact for fine-tuning. A head of another number of classes stays as
+    it was initialised: True then. ArtifactError if it is another model."""
+    path = weights_file(folder, str(read_json(folder / "model.json")["weights"]))
+    left = load_weights(model, read_tensors(path), str(path))
+    other = set(left) - head_names(model)
+    if other:
+        raise ArtifactError(f"{path} holds another model: {sorted(other)[0]} has another shape")
+    return bool(left)

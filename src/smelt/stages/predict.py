@@ -1,0 +1,134 @@
+"""predict: scores of a trained model for whole splits, each view a result of its own.
+
+Ports: data (optional), catalogue, train. Writes `<split>/<view>.npy`, or `<split>/<view>.topk.npz` for the
+splits in `topk`, with their sidecars; `<split>/<view>.bad.csv` where images could not be read (their scores
+are zeros). A killed attempt goes on with the first view that is not there.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any, cast
+
+from smelt.errors import ArtifactError
+from smelt.learning.config import PredictSettings
+from smelt.stages.base import Context
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.data.config import ViewSettings
+    from smelt.data.loader import Loader
+
+VERSION = 1
+
+
+class StageSettings(PredictSettings):
+    """See PredictSettings."""
+
+
+def run(context: Context) -> None:
+    """Write every view of every split that has images."""
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.files import read_json
+    from smelt.learning import distributed, setup
+    from smelt.learning.images import Normaliser
+    from smelt.stages.train import images_root
+
+    settings = cast(StageSettings, context.settings)
+    device = distributed.device_of(context.runtime.device, 0)
+    setup.fix_numerics(settings.threads, True, device)
+    train = context.one("train")
+    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    outputs = int(read_json(train / "model.json")["num_classes"])
+    if outputs < len(catalogue.classes):
+        raise ArtifactError(f"{train} has {outputs} classes, the catalogue {len(catalogue.classes)}")
+    normalise = Normaliser(device, settings.channels_last)
+    model = setup.saved_model(train, settings.weights).to(device).to(memory_format=normalise.format)
+    loader = setup.make_loader(catalogue, images_root(context), workers=context.runtime.workers)
+    plan = [
+        (s, view, rows) for s in settings.splits if len(rows := catalogue.rows(s)) for view in settings.views
+    ]
+    total = sum(len(rows) for _, _, rows in plan)
+    before = 0
+    try:
+        for split, view, rows in plan:
+            _view(context, catalogue, loader, model, normalise, split, view, rows, (before, total))
+            before += len(rows)
+    finally:
+        loader.close()
+
+
+def _view(
+    context: Context,
+    catalogue: Catalogue,
+    loader: Loader,
+    model: Any,
+    normalise: Any,
+    split: str,
+    view: ViewSettings,
+    rows: NDArray[np.int64],
+    position: tuple[int, int],
+) -> None:
+    """Write one result, unless a killed attempt has written it."""
+    from smelt.artifacts.failpoints import reach
+    from smelt.artifacts.results import TOPK, describe, write_dense
+    from smelt.learning.prediction import score_blocks, write_best
+
+    settings = cast(StageSettings, context.settings)
+    kept = settings.topk.get(cast(Any, split))
+    path = context.out / split / (view.name + (".npy" if kept is None else TOPK))
+    if path.with_suffix(".json").is_file():  # the sidecar comes last
+        return
+    path.parent.mkdir(exist_ok=True)
+    reach("predict:view", f"{split}/{view.name}")
+    before, total = position
+
+    def progress(done: int) -> None:
+        context.emit("progress", done=before + done, total=total, unit="images", text=f"{split} {view.name}")
+
+    blocks = score_blocks(
+        model, loader, rows, view, len(catalogue.classes), settings.batch_size, normalise,
+        settings.precision, progress,
+    )  # fmt: skip
+    info = describe(_name(context.one("train")), view.name, split, rows, catalogue.classes)
+    if kept is None:
+        write_dense(path, _noting_bad(blocks, loader, rows, path), info, rows)
+    else:
+        write_best(path, _noting_bad(blocks, loader, rows, path), kept, info, rows, context.scratch)
+
+
+def _noting_bad(blocks: Any, loader: Loader, rows: NDArray[np.int64], path: Path) -> Any:
+    """Pass blocks on and, behind the last, list the images that could not be read: before the sidecar."""
+    yield from blocks
+    _write_bad(path, loader, rows)
+
+
+def _write_bad(path: Path, loader: Loader, rows: NDArray[np.int64]) -> None:
+    from smelt.artifacts.files import write_bytes
+    from smelt.artifacts.results import TOPK
+
+    bad = sorted(set(rows.tolist()) & set(loader.bad)) if loader.bad else []
+    if not bad:
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("row", "file", "reason"))
+    writer.writerows((row, loader.store.name(row), loader.bad[row]) for row in bad)
+    name = path.name.removesuffix(TOPK).removesuffix(".npy") + ".bad.csv"
+    write_bytes(path.with_name(name), text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _name(train: Path) -> str:
+    """What to call the model in results: backbone, seed and the beginning of its key."""
+    from smelt.artifacts.files import MANIFEST, read_json
+
+    name = str(read_json(train / "model.json")["name"])
+    if not (train / MANIFEST).is_file():
+        return name
+    return f"{name}-{str(read_json(train / MANIFEST).get('key', ''))[:8]}".rstrip("-")

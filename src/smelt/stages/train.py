@@ -1,0 +1,210 @@
+"""train: one model, learnt from a selection, and what training showed of each image.
+
+Ports: data (optional), catalogue, selection, tune (for `learning_rate: tune`), teacher (results of the train
+split, any number), start (a train artefact to fine-tune from). Writes `model.safetensors`, `model.json`,
+`ema.safetensors` with `ema_decay`, `dynamics/`, `metrics.csv`, `train.json`. Checkpoints are in the scratch
+folder: a killed attempt goes on from the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from smelt.errors import RecipeError, TrainingError
+from smelt.learning.config import TrainSettings
+from smelt.stages.base import Context
+
+if TYPE_CHECKING:
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.tables import Selection
+    from smelt.learning.distillation import Teacher
+    from smelt.learning.distributed import Group
+    from smelt.learning.loop import Loop
+    from smelt.mining.dynamics import Recorder
+
+VERSION = 1
+COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "train_top1",
+           "val_top1", "val_top5", "val_top1_ema", "val_top5_ema")  # fmt: skip
+
+
+class StageSettings(TrainSettings):
+    """See TrainSettings."""
+
+
+def run(context: Context) -> None:
+    """Train on one process, on the ranks that torchrun started, or on `world_size` new ones."""
+    import os
+
+    # before the first use of a GPU: without it cuBLAS has no deterministic form
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    from smelt.learning import distributed
+
+    settings = cast(StageSettings, context.settings)
+    group = distributed.from_torchrun()
+    if group is not None and group.world_size != settings.world_size:
+        raise TrainingError(
+            f"torchrun started {group.world_size} ranks, but world_size is {settings.world_size}: "
+            f"use -o train.world_size={group.world_size}, it is part of the key"
+        )
+    if group is not None:
+        _rank(group, None, context.emit if group.first else _silent, *_parts(context))
+    elif settings.world_size > 1:
+        distributed.launch(_rank, _parts(context), settings.world_size, context.emit)
+    else:
+        _rank(distributed.Group(), None, context.emit, *_parts(context))
+
+
+def _silent(event: str, **fields: Any) -> None:
+    """The `emit` of ranks that do not talk."""
+
+
+def _parts(context: Context) -> tuple[Any, ...]:
+    """The context as values that another process can be given."""
+    return context.settings, dict(context.inputs), context.out, context.scratch, context.runtime
+
+
+def _rank(group: Group, port: int | None, emit: Callable[..., None], *parts: Any) -> None:
+    """All that one rank does."""
+    from smelt.learning import distributed, setup
+
+    settings, inputs, out, scratch, runtime = parts
+    context = Context(settings, inputs, out, scratch, runtime, emit if group.first else _silent)
+    device = distributed.device_of(runtime.device, group.rank)
+    setup.fix_numerics(settings.threads, settings.deterministic, device)
+    with distributed.joined(group, device, port), distributed.stop_on_sigterm() as stop:
+        loop, recorder = _prepared(context, settings, group, device, stop)
+        try:
+            loop.run()
+        finally:
+            loop.data.loader.close()
+        if group.first:
+            _write(context, settings, loop, recorder)
+        group.barrier()
+
+
+def _prepared(
+    context: Context, settings: TrainSettings, group: Group, device: Any, stop: Any
+) -> tuple[Loop, Recorder]:
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.checkpoint import Checkpoints
+    from smelt.artifacts.tables import read_selection
+    from smelt.learning import setup
+    from smelt.learning.loop import Loop
+    from smelt.mining.dynamics import Recorder
+
+    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    selection = read_selection(context.one("selection"))
+    loader = setup.make_loader(
+        catalogue, images_root(context), workers=context.runtime.workers, seed=settings.seed,
+        max_bad=settings.max_bad_fraction,
+    )  # fmt: skip
+    model = setup.new_model(settings, selection.num_classes)
+    start = context.maybe("start")
+    if start is not None and setup.start_from(model, start):
+        context.emit("warning", text=f"fine-tuning with a new head: {start.name} has other classes")
+    recorder = Recorder(catalogue.num_rows, device, stop_after_epoch=_last_recorded(settings))
+    loop = Loop(
+        model,
+        settings,
+        setup.training_data(catalogue, selection, loader, settings),
+        learning_rate=learning_rate(context, settings),
+        device=device,
+        group=group,
+        checkpoints=Checkpoints(
+            context.scratch / "checkpoints", lambda text: context.emit("warning", text=text)
+        ),
+        observers=[recorder],
+        teacher=_teacher(context, settings, catalogue, selection),
+        stop=stop,
+        emit=context.emit,
+        log_every_seconds=context.runtime.log_every_seconds,
+    )
+    return loop, recorder
+
+
+def images_root(context: Context) -> Path | None:
+    """The folder below which the images are: the data artefact, or the one given at run time."""
+    data = context.maybe("data")
+    if data is not None:
+        return data
+    return Path(context.runtime.root) if context.runtime.root else None
+
+
+def learning_rate(context: Context, settings: TrainSettings) -> float:
+    """The rate of the settings, or the one that the tune stage found. RecipeError if there is none."""
+    from smelt.artifacts.files import read_json
+
+    if settings.learning_rate != "tune":
+        return settings.learning_rate
+    tune = context.maybe("tune")
+    if tune is None:
+        raise RecipeError("learning_rate: tune needs the tune stage's artefact on the port tune")
+    return float(read_json(tune / "tune.json")["learning_rate"])
+
+
+def _last_recorded(settings: TrainSettings) -> int | None:
+    return None if settings.record_epochs is None else settings.record_epochs - 1
+
+
+def _teacher(
+    context: Context, settings: TrainSettings, catalogue: Catalogue, selection: Selection
+) -> Teacher | None:
+    """The teacher on the port, if any; refused at once where it lacks rows or has other classes."""
+    from smelt.artifacts.results import find
+    from smelt.learning.distillation import Teacher
+
+    folders = context.inputs.get("teacher", [])
+    if not folders:
+        return None
+    files = [
+        file for folder in folders for file in find(folder, "train") if file.with_suffix(".json").is_file()
+    ]
+    if not files:
+        raise RecipeError("the teacher has no result of the train split: predict it with splits: [train]")
+    teacher = Teacher(files, catalogue.classes, settings.distillation.temperature)
+    teacher.covers(selection.rows[selection.kept])
+    return teacher
+
+
+def _write(context: Context, settings: TrainSettings, loop: Loop, recorder: Recorder) -> None:
+    """The artefact's files, from the loop's last state."""
+    from smelt.artifacts.checkpoint import write_tensors
+    from smelt.artifacts.dynamics import save_dynamics
+    from smelt.artifacts.files import write_bytes, write_json
+    from smelt.learning import setup
+    from smelt.models.backbones import num_parameters
+
+    weights = "raw" if loop.average is None else "ema"
+    write_tensors(context.out / "model.safetensors", loop.model.state_dict())
+    if loop.average is not None:
+        write_tensors(context.out / "ema.safetensors", loop.average.state_dict())
+    num_classes = loop.data.num_outputs
+    write_json(context.out / "model.json", setup.model_json(settings, num_classes, weights))
+    summary = {"classes": num_classes, "epochs": settings.epochs, "backbone": settings.backbone}
+    save_dynamics(context.out / "dynamics", recorder.arrays(), summary)
+    write_bytes(context.out / "metrics.csv", _csv(loop.progress.metrics).encode())
+    write_json(
+        context.out / "train.json",
+        {
+            "weights": weights,
+            "images": loop.num_images,
+            "steps": loop.total_steps,
+            "skipped_steps": loop.progress.skipped,
+            "halved_rate": loop.progress.rate_factor < 1.0,
+            "micro_batches": loop.progress.parts,
+            "masked_images": loop.progress.masked,
+            "parameters": num_parameters(loop.model),
+            "peak_learning_rate": loop.learning_rate,
+            **{f"final_{key}": value for key, value in loop.progress.metrics[-1].items()},
+        },
+    )
+
+
+def _csv(metrics: list[dict[str, Any]]) -> str:
+    """The metrics as CSV; empty where an epoch had none."""
+    lines = [",".join(COLUMNS)]
+    for row in metrics:
+        lines.append(",".join("" if row.get(name) is None else repr(row[name]) for name in COLUMNS))
+    return "\n".join(lines) + "\n"
