@@ -146,7 +146,7 @@ def _shrink_stem(model: nn.Module) -> bool:
 
 def _small_first_convolution(parent: nn.Module, name: str) -> None:
     first: Any = getattr(parent, name)
-    if isinstance(first, nn.Sequential):  # a deep stem is 3×3 already
+    if not isinstance(first, nn.Conv2d):  # a deep stem, a sequence, is 3×3 already
         first[0].stride = (1, 1)
         return
     small = nn.Conv2d(first.in_channels, first.out_channels, 3, 1, 1, bias=first.bias is not None)
