@@ -1,0 +1,334 @@
+"""Writing a catalogue: blocks of rows are appended to files; memory holds one hash for each row, not more.
+
+Rows get their numbers in the order of the blocks. `finish` finds paths that were given twice.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.artifacts.bytestrings import ByteStrings, combine, decode
+from smelt.artifacts.catalogue import INDEX, SPLITS, UNKNOWN, UNKNOWN_TRUTH, VERSION
+from smelt.artifacts.files import write_json
+from smelt.errors import ArtifactError
+
+FILL = {"true_label": UNKNOWN_TRUTH, "rank": UNKNOWN, "size": UNKNOWN, "shard": 0xFFFF}
+DTYPES = {"true_label": np.int32, "rank": np.int32, "size": np.int64, "offset": np.int64, "shard": np.uint16}
+
+
+@dataclass(frozen=True)
+class Paths:
+    """N paths as a folder each (codes into `folders`) and a name."""
+
+    folders: Sequence[bytes]
+    folder_codes: NDArray[Any]
+    names: ByteStrings
+
+    @classmethod
+    def of(cls, paths: Iterable[bytes]) -> Paths:
+        """From whole paths; for data sets of moderate size."""
+        words: dict[bytes, int] = {}
+        codes, names = [], []
+        for path in paths:
+            folder, _, name = path.rpartition(b"/")
+            codes.append(words.setdefault(folder, len(words)))
+            names.append(name)
+        return cls(list(words), np.asarray(codes, np.uint32), ByteStrings.of(names))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> bytes:
+        folder, name = self.folders[int(self.folder_codes[index])], self.names[index]
+        return folder + b"/" + name if folder else name
+
+    def below(self, folder: bytes) -> Paths:
+        """The same paths, moved below `folder`."""
+        folder = folder.rstrip(b"/")
+        moved = [folder + b"/" + old if old and folder else old or folder for old in self.folders]
+        return Paths(moved, self.folder_codes, self.names)
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """(N,) 64-bit hashes of the whole paths, however they are cut."""
+        return combine(ByteStrings.of(self.folders).hashes()[self.folder_codes], self.names.hashes())
+
+
+@dataclass
+class Block:
+    """Rows of one split and source that follow one another in the catalogue.
+
+    labels: (N,) int32, -1 where unknown. fixed: further columns by name, as `true_label`, `rank`, or
+    `shard`, `offset`, `size`. words: columns with few values: (codes (N,), words). strings: free text.
+    listed_in: what they came from, for messages: the row i is its entry `entries[i]` (from 0), or
+    `entries + i` where that is one number.
+    """
+
+    split: str
+    source: str
+    paths: Paths
+    labels: NDArray[np.int32]
+    fixed: dict[str, NDArray[Any]] = field(default_factory=dict)
+    words: dict[str, tuple[NDArray[Any], Sequence[bytes]]] = field(default_factory=dict)
+    strings: dict[str, ByteStrings] = field(default_factory=dict)
+    missing: NDArray[np.bool_] | None = None
+    listed_in: Any = None
+    entries: NDArray[np.int64] | int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A path that two rows have: their numbers (first < second), and the path."""
+
+    first: int
+    second: int
+    path: str
+
+
+class _Array:
+    """A one-dimensional `.npy` file that grows at its end."""
+
+    def __init__(self, path: Path, dtype: Any) -> None:
+        self.path, self.dtype, self.count = path, np.dtype(dtype), 0
+        self.file: BinaryIO = open(path, "wb", buffering=1 << 20)  # noqa: SIM115 closed by close()
+        self._header()
+
+    def append(self, values: NDArray[Any]) -> None:
+        try:
+            self.file.write(np.ascontiguousarray(values, self.dtype).data)
+        except OSError as error:
+            size = values.size * self.dtype.itemsize
+            raise ArtifactError(f"cannot write {size} bytes to {self.path}: {error.strerror}") from error
+        self.count += values.size
+
+    def close(self) -> None:
+        self.file.seek(0)
+        self._header()
+        self.file.close()
+
+    def _header(self) -> None:
+        # NumPy pads the header so that the length of a growing array always fits in place
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.count,)}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+
+class _Strings:
+    """A column of strings that grows at its end."""
+
+    def __init__(self, folder: Path, name: str, rows: int = 0) -> None:
+        self.heap = _Array(folder / f"{name}.heap.npy", np.uint8)
+        self.offsets = _Array(folder / f"{name}.offsets.npy", np.int64)
+        self.offsets.append(np.zeros(rows + 1, np.int64))
+
+    def append(self, strings: ByteStrings) -> None:
+        self.offsets.append(strings.offsets[1:].astype(np.int64) - int(strings.offsets[0]) + self.heap.count)
+        self.heap.append(strings.heap)
+
+    def pad(self, rows: int) -> None:
+        self.offsets.append(np.full(rows, self.heap.count, np.int64))
+
+    def close(self) -> None:
+        self.heap.close()
+        self.offsets.close()
+
+
+class _Words:
+    """Words of a column of codes: the same word has the same code in all blocks."""
+
+    def __init__(self, first: Sequence[bytes] = ()) -> None:
+        self.codes: dict[bytes, int] = {word: code for code, word in enumerate(first)}
+
+    def recode(self, codes: NDArray[Any], words: Sequence[bytes]) -> NDArray[np.uint32]:
+        table = [self.codes.setdefault(word, len(self.codes)) for word in words]
+        return np.asarray(table, np.uint32)[codes] if len(codes) else np.zeros(0, np.uint32)
+
+
+class CatalogueWriter:
+    """Writes `folder` block by block; used in a `with` statement, ended by `finish`.
+
+    The reader of a format also sets `classes`, and `class_ids`, `shards`, `raw_shape` where it has them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.iterdir():  # of an attempt that was killed
+            old.unlink()
+        self.folder = folder
+        self.num_rows = 0
+        self.origins: list[tuple[int, str, Any, NDArray[np.int64] | int]] = []
+        self.shards: list[str] = []
+        self.classes: list[str] = []
+        self.class_ids: list[str] = []
+        self.raw_shape: tuple[int, int, int] | None = None
+        self._splits, self._sources = _Words([s.encode() for s in SPLITS]), _Words()
+        self._words: dict[str, _Words] = {"folder": _Words()}
+        self._kinds: dict[str, str] = {}
+        self._columns: dict[str, _Array | _Strings] = {
+            "label": _Array(folder / "label.npy", np.int32),
+            "split": _Array(folder / "split.npy", np.uint8),
+            "source": _Array(folder / "source.npy", np.uint8),
+            "folder": _Array(folder / "folder.npy", np.uint32),
+            "name": _Strings(folder, "name"),
+        }
+        self._hashes: list[NDArray[np.uint64]] = []
+        self._missing: list[NDArray[np.int64]] = []
+
+    def __enter__(self) -> CatalogueWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:  # fmt: skip
+        for column in self._columns.values():
+            column.close()
+
+    def add(self, block: Block) -> None:
+        """Append the rows of `block`."""
+        count = len(block)
+        assert len(block.paths) == count and block.split in SPLITS
+        self.origins.append((self.num_rows, block.split, block.listed_in, block.entries))
+        self._append("label", block.labels)
+        self._append("split", self._coded(self._splits, block.split, count))
+        self._append("source", self._coded(self._sources, block.source, count))
+        self._append("folder", self._words["folder"].recode(block.paths.folder_codes, block.paths.folders))
+        names = self._columns["name"]
+        assert isinstance(names, _Strings)
+        names.append(block.paths.names)
+        self._add_further(block)
+        self._hashes.append(block.paths.hashes())
+        if block.missing is not None:
+            self._missing.append(np.flatnonzero(block.missing) + self.num_rows)
+        self.num_rows += count
+
+    def _add_further(self, block: Block) -> None:
+        for name, values in block.fixed.items():
+            self._column(name, "fixed")
+            self._append(name, values)
+        for name, (codes, words) in block.words.items():
+            self._column(name, "words")
+            self._append(name, self._words[name].recode(codes, words))
+        for name, strings in block.strings.items():
+            column = self._column(name, "strings")
+            assert isinstance(column, _Strings)
+            column.append(strings)
+        for name in self._kinds.keys() - {*block.fixed, *block.words, *block.strings}:
+            self._fill(name, len(block))
+
+    def _column(self, name: str, kind: str) -> _Array | _Strings:
+        """The column `name`, begun with empty rows if earlier blocks did not have it."""
+        if name not in self._kinds:
+            self._kinds[name] = kind
+            if kind == "strings":
+                self._columns[name] = _Strings(self.folder, name, self.num_rows)
+            else:
+                dtype = DTYPES.get(name, np.int32) if kind == "fixed" else np.uint32
+                self._columns[name] = _Array(self.folder / f"{name}.npy", dtype)
+                if kind == "words":
+                    self._words[name] = _Words([b""])
+                self._fill(name, self.num_rows)
+        assert self._kinds[name] == kind, f"column {name} is {self._kinds[name]}, not {kind}"
+        return self._columns[name]
+
+    def _fill(self, name: str, rows: int) -> None:
+        column = self._columns[name]
+        if isinstance(column, _Strings):
+            column.pad(rows)
+        else:
+            column.append(np.full(rows, FILL.get(name, 0), column.dtype))
+
+    def _append(self, name: str, values: NDArray[Any]) -> None:
+        column = self._columns[name]
+        assert isinstance(column, _Array)
+        column.append(values)
+
+    @staticmethod
+    def _coded(words: _Words, word: str, count: int) -> NDArray[np.uint8]:
+        code = words.codes.setdefault(word.encode(), len(words.codes))
+        return np.full(count, code, np.uint8)
+
+    def origin(self, row: int) -> tuple[str, Any, int]:
+        """(split, what listed it, number of its entry there) of a row that was added."""
+        place = bisect.bisect_right(self.origins, row, key=lambda origin: origin[0]) - 1
+        first, split, listed_in, entries = self.origins[place]
+        entry = entries + row - first if isinstance(entries, int) else int(entries[row - first])
+        return split, listed_in, entry
+
+    def repeats(self) -> list[Repeat]:
+        """All paths that more than one row has, ascending by second row; compared byte by byte."""
+        hashes = np.concatenate(self._hashes) if self._hashes else np.zeros(0, np.uint64)
+        hashes.sort()
+        suspects = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
+        del hashes
+        if not len(suspects):
+            return []
+        rows, first = [], 0
+        for part in self._hashes:
+            rows.append(np.flatnonzero(np.isin(part, suspects)) + first)
+            first += len(part)
+        return self._same_paths(np.concatenate(rows))
+
+    def _same_paths(self, rows: NDArray[np.int64]) -> list[Repeat]:
+        seen: dict[bytes, int] = {}
+        found = []
+        for row in rows.tolist():
+            path = self.path(row)
+            first = seen.setdefault(path, row)
+            if first != row:
+                found.append(Repeat(first, row, decode(path)))
+        return found
+
+    def path(self, row: int) -> bytes:
+        """Path of a row that was added."""
+        names, codes = self._columns["name"], self._columns["folder"]
+        assert isinstance(names, _Strings) and isinstance(codes, _Array)
+        start, stop = _read_back(names.offsets, row, 2).tolist()
+        name = _read_back(names.heap, start, stop - start).tobytes()
+        code = int(_read_back(codes, row, 1)[0])
+        folder = next(itertools.islice(self._words["folder"].codes, code, None))
+        return folder + b"/" + name if folder else name
+
+    def finish(self) -> Path:
+        """Write words, missing rows and `catalogue.json`; returns the folder."""
+        for name, words in self._words.items():
+            texts = _Strings(self.folder, name)
+            texts.append(ByteStrings.of(words.codes))
+            self._columns[f"{name} words"] = texts
+        missing = _Array(self.folder / "missing.npy", np.int64)
+        for rows in self._missing:
+            missing.append(rows)
+        self._columns["missing"] = missing
+        for column in self._columns.values():
+            column.close()
+        write_json(
+            self.folder / INDEX,
+            {
+                "version": VERSION, "num_rows": self.num_rows, "columns": self._kinds,
+                "classes": self.classes, "class_ids": self.class_ids, "shards": self.shards,
+                "splits": [word.decode() for word in self._splits.codes],
+                "sources": [word.decode() for word in self._sources.codes],
+                "raw_shape": self.raw_shape and list(self.raw_shape),
+            },
+        )  # fmt: skip
+        self._columns = {}
+        return self.folder
+
+
+def _read_back(array: _Array, start: int, count: int) -> NDArray[Any]:
+    array.file.flush()
+    with open(array.path, "rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        first = file.tell()
+        data = os.pread(file.fileno(), count * array.dtype.itemsize, first + start * array.dtype.itemsize)
+    return np.frombuffer(data, array.dtype)

@@ -1,0 +1,112 @@
+"""What the readers of all formats share: problems counted before anything is refused, and held-out splits."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.artifacts.bytestrings import encode
+from smelt.data.formats.config import FormatSettings
+from smelt.errors import DataError
+
+SHOWN = 10
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+@dataclass
+class Report:
+    """What a reader found: `problems` refuse the data set, `warnings` do not. The first few are kept."""
+
+    problems: list[str] = field(default_factory=list)
+    num_problems: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    def problem(self, text: str, times: int = 1) -> None:
+        """Note something that cannot be right; `times` how often it was met."""
+        self.num_problems += times
+        if len(self.problems) < SHOWN:
+            self.problems.append(text)
+
+    def warn(self, text: str) -> None:
+        """Note something odd that can be lived with."""
+        self.warnings.append(text)
+
+    def refuse(self) -> None:
+        """Raise DataError if there was a problem."""
+        if not self.problems:
+            return
+        rest = self.num_problems - len(self.problems)
+        lines = [*self.problems, *([f"… and {rest} more"] if rest else [])]
+        raise DataError(f"the data set has {self.num_problems} problem(s):\n  " + "\n  ".join(lines))
+
+
+def natural(name: bytes) -> tuple[tuple[bool, bytes], ...]:
+    """Sort key that puts `c2` before `c10`: classes get the numbers that people expect."""
+    parts = re.split(rb"(\d+)", name)
+    return tuple((part.isdigit(), part.rjust(20, b"0") if part.isdigit() else part) for part in parts)
+
+
+def unsafe(path: bytes) -> str:
+    """Why a path may not be used ("" if it may): all paths stay below the root."""
+    if path.startswith(b"/"):
+        return "is absolute"
+    if b"\0" in path:
+        return "has a NUL byte"
+    if b".." in path.split(b"/"):
+        return "leads out of its folder (..)"
+    return ""
+
+
+def uniform(seed: int, keys: NDArray[np.uint64], stream: int) -> NDArray[np.uint64]:
+    """A pseudo-random 64-bit number for each key, the same on every machine (splitmix64)."""
+    x = keys + np.uint64(seed & (1 << 64) - 1) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(stream << 56)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return x ^ (x >> np.uint64(31))
+
+
+def hold_out(
+    splits: NDArray[np.uint8], labels: NDArray[np.int32], keys: NDArray[np.uint64], settings: FormatSettings
+) -> NDArray[np.uint8]:
+    """Split codes (0 train, 1 val, 2 test) with a validation and a test part where there was none.
+
+    Of every label of the split it is taken from the same share, at least one image where the class has two
+    or more, goes; which ones is decided by (seed, key), so a new image does not move the others.
+    """
+    splits = splits.copy()
+    wanted = ((2, settings.test_fraction, settings.test_from), (1, settings.val_fraction, settings.val_from))
+    for code, fraction, source in wanted:
+        taken_from = {"train": 0, "val": 1, "test": 2}[source]
+        rows = np.flatnonzero(splits == taken_from)
+        if fraction == 0 or bool((splits == code).any()) or not len(rows) or code == taken_from:
+            continue
+        order = np.lexsort((uniform(settings.seed, keys[rows], code), labels[rows]))
+        rows = rows[order]
+        _, starts, counts = np.unique(labels[rows], return_index=True, return_counts=True)
+        share = np.maximum(np.round(counts * fraction), counts > 1)
+        place = np.arange(len(rows)) - np.repeat(starts, counts)
+        splits[rows[place < np.repeat(share, counts)]] = code
+    return splits
+
+
+def list_folder(root: Path, folder: bytes) -> set[bytes]:
+    """Names in `root`/`folder`; empty where there is no such folder."""
+    try:
+        return set(os.listdir(os.path.join(os.fsencode(root), folder)))
+    except OSError:
+        return set()
+
+
+def as_bytes(path: Path, root: Path) -> bytes:
+    """`path` relative to `root`, as bytes."""
+    return encode(str(path.relative_to(root)))

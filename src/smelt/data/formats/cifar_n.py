@@ -1,0 +1,167 @@
+"""CIFAR-10N and CIFAR-100N (Wei et al. 2022): CIFAR's images with labels that people gave, truth known.
+
+Either one `cifar10n.npz` (images as WebP sheets of 50 × 50 tiles, clean and noisy labels), or the published
+files: CIFAR's batches beside `CIFAR-10_human.pt` or `CIFAR-100_human.pt` (see `cifar_files`). The 10,000
+test images keep their clean labels; validation is held out of the training images (`val_fraction`), its
+labels noisy unless `val_labels: clean`. Pixels go into the catalogue's folder as `images.npy`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
+from smelt.data.formats.base import Report, uniform
+from smelt.data.formats.config import FormatSettings
+from smelt.errors import DataError
+
+SIDE = 32
+TILES = 50  # a sheet has 50 × 50 images
+PIXELS = "images.npy"
+_HOLD_OUT, _SUBSET = 1, 2  # streams of random numbers
+
+
+@dataclass(frozen=True)
+class Cifar:
+    """Images (N, 32, 32, 3) uint8 and labels of both parts; `noisy` by the name of its annotator set."""
+
+    train_images: NDArray[np.uint8]
+    test_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int32]
+    test_labels: NDArray[np.int32]
+    noisy: dict[str, NDArray[np.int32]]
+    classes: list[str]
+
+
+def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:
+    """The `.npz`, or the published files, by content."""
+    from smelt.data.formats.cifar_files import published
+
+    archive = _archive(root)
+    return ([archive] if archive else published(root)), []
+
+
+def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
+    """Append training (a subset, if asked for), validation and test, with the pixels beside them."""
+    from smelt.data.formats.cifar_files import read_published
+
+    archive = _archive(root)
+    cifar = read_npz(archive) if archive else read_published(root)
+    clean = cifar.train_labels
+    noisy = clean if settings.labels == "clean" else cifar.noisy.get(settings.labels)
+    if noisy is None:
+        raise DataError(f"{root} has no labels `{settings.labels}`; it has clean, {', '.join(cifar.noisy)}")
+    train, val = _chosen(settings, noisy)
+    val_labels = clean if settings.val_labels == "clean" else noisy
+    parts = (
+        ("train", train, noisy[train], clean[train]),
+        ("val", val, val_labels[val], clean[val]),
+        ("test", np.arange(len(cifar.test_labels)), cifar.test_labels, cifar.test_labels),
+    )
+    writer.classes = cifar.classes
+    writer.shards, writer.raw_shape = [PIXELS], (SIDE, SIDE, 3)
+    start = _write_pixels(writer.folder / PIXELS, [cifar.train_images[train], cifar.train_images[val],
+                                                   cifar.test_images])  # fmt: skip
+    for split, rows, labels, truth in parts:
+        if len(rows):
+            _add(writer, split, rows, labels, truth, start)
+
+
+def _add(
+    writer: CatalogueWriter, split: str, rows: NDArray[Any], labels: NDArray[Any], truth: NDArray[Any], start: int
+) -> None:  # fmt: skip
+    count, size = len(rows), SIDE * SIDE * 3
+    part = "test" if split == "test" else "train"
+    block = Block(
+        split, "cifar", Paths.of(b"%s/%05d" % (part.encode(), row) for row in rows.tolist()), labels
+    )
+    block.fixed = {
+        "true_label": truth,
+        "shard": np.zeros(count, np.uint16),
+        "offset": start + (writer.num_rows + np.arange(count)) * size,
+        "size": np.full(count, size),
+    }
+    block.words["noise"] = ((labels != truth).astype(np.uint32), [b"", b"flip"])
+    writer.add(block)
+
+
+def _chosen(settings: FormatSettings, labels: NDArray[np.int32]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Training and validation images, ascending. Validation does not depend on the size of the subset."""
+    order = np.argsort(uniform(settings.seed, np.arange(len(labels), dtype=np.uint64), _HOLD_OUT))
+    held = round(len(labels) * settings.val_fraction)
+    val, rest = np.sort(order[:held]), np.sort(order[held:])
+    if settings.subset is None:
+        return rest, val
+    if settings.subset > len(rest):
+        raise DataError(
+            f"subset {settings.subset} is more than the {len(rest)} images that validation leaves"
+        )
+    keys = uniform(settings.seed, rest.astype(np.uint64), _SUBSET)
+    order = np.argsort(keys, kind="stable")
+    if settings.subset_balanced:
+        order = order[np.argsort(_place_in_class(labels[rest[order]]), kind="stable")]
+    return np.sort(rest[order[: settings.subset]]), val
+
+
+def _place_in_class(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """For each element how many of its label come before it: taking the lowest of these is balanced."""
+    order = np.argsort(labels, kind="stable")
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    places = np.empty(len(labels), np.int64)
+    places[order] = np.arange(len(labels)) - np.repeat(starts, counts)
+    return places
+
+
+def _write_pixels(path: Path, images: list[NDArray[np.uint8]]) -> int:
+    """Write (N, 32, 32, 3) as `.npy`, durably; returns the offset of the first pixel."""
+    count = sum(len(part) for part in images)
+    with open(path, "wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, SIDE, SIDE, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+        start = file.tell()
+        for part in images:
+            file.write(np.ascontiguousarray(part).data)
+        file.flush()
+        os.fsync(file.fileno())
+    return start
+
+
+def _archive(root: Path) -> Path | None:
+    found = [root / name for name in ("cifar10n.npz", "cifar100n.npz") if (root / name).is_file()]
+    return found[0] if found else None
+
+
+def read_npz(path: Path) -> Cifar:
+    """CIFAR-10N from the one file; sheet s, tile k is image s · 2500 + k."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            noisy = {name: data[name].astype(np.int32) for name in data.files if name.startswith("noisy")}
+            return Cifar(
+                _sheets(data, "train"),
+                _sheets(data, "test"),
+                data["train_labels_clean"].astype(np.int32),
+                data["test_labels"].astype(np.int32),
+                noisy,
+                [str(name) for name in data["class_names"]],
+            )
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path} is not a CIFAR-N file that can be read: {error}") from error
+
+
+def _sheets(data: Any, part: str) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    sheets = []
+    for name in sorted(name for name in data.files if name.startswith(f"{part}_sheet_")):
+        with Image.open(io.BytesIO(data[name].tobytes()), formats=["WEBP", "PNG", "JPEG"]) as image:
+            sheet = np.asarray(image.convert("RGB"))
+        tiles = sheet.reshape(TILES, SIDE, TILES, SIDE, 3).transpose(0, 2, 1, 3, 4)
+        sheets.append(tiles.reshape(-1, SIDE, SIDE, 3))
+    return np.concatenate(sheets)

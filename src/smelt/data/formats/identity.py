@@ -1,0 +1,68 @@
+"""What a data set on disk is known by: hashes of its lists, names and sizes of the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import xxhash
+
+from smelt.errors import DataError
+
+
+def identity_of(root: Path, contents: Iterable[Path], listed: Iterable[Path]) -> str:
+    """Hex hash of the content of the files `contents` and of names and sizes below the paths `listed`.
+
+    Names count relative to `root` where they lie below it, else by their last part.
+    """
+    total = xxhash.xxh3_128()
+    for path in sorted(set(contents)):
+        total.update(b"content\0" + _name(root, path) + b"\0" + _hash(path) + b"\0")
+    for top in sorted(set(listed)):
+        total.update(b"listing\0" + _name(root, top) + b"\0")
+        for name, size in listing(top):
+            total.update(name + b"\0" + str(size).encode() + b"\0")
+    return total.hexdigest()
+
+
+def listing(top: Path) -> Iterator[tuple[bytes, int]]:
+    """(relative name, size) of the files below a folder in the order of names, or of one file itself."""
+    if not top.is_dir():
+        yield b"", _size(top)
+        return
+    found = []
+    base = os.fsencode(top)
+    pending = [b""]
+    while pending:
+        folder = pending.pop()
+        with os.scandir(os.path.join(base, folder)) as entries:
+            for entry in entries:
+                name = os.path.join(folder, entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(name)
+                elif entry.is_file():
+                    found.append((name, entry.stat().st_size))
+    yield from sorted(found)
+
+
+def _name(root: Path, path: Path) -> bytes:
+    return os.fsencode(path.relative_to(root) if path.is_relative_to(root) else path.name)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _hash(path: Path) -> bytes:
+    state = xxhash.xxh3_128()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while chunk := file.read(1 << 22):
+                state.update(chunk)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    return state.digest()

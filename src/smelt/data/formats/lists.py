@@ -1,0 +1,195 @@
+"""File lists, `path label` line by line, parsed as bytes: sixteen million lines without an object for one.
+
+Lines end in LF or CRLF; a byte order mark and blank lines are passed over. The label is what follows the
+last white space, so paths may hold blanks, and bytes of any encoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.artifacts.bytestrings import decode, gather, hash_spans
+from smelt.artifacts.catalogue_writer import Paths
+from smelt.data.formats.base import Report, unsafe
+from smelt.data.formats.files import Part
+
+BLOCK_BYTES = 8 << 20
+_LF, _SPACE, _SLASH, _ZERO, _MINUS = 10, 32, 47, 48, 45
+_MAX_DIGITS = 9
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Consecutive entries of a list; `first` is the number of the first one, from 0."""
+
+    paths: Paths
+    labels: NDArray[np.int32]
+    first: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def read_list(path: Part, report: Report, *, labelled: bool, num_classes: int) -> Iterator[Entries]:
+    """Entries of the list `path`, some 100,000 at a time; labels are -1 where `labelled` is False.
+
+    Entries that cannot be right (no label, label outside 0..num_classes-1, path that leaves its folder)
+    go to `report` with file and line and are still yielded, so that entries keep their numbers.
+    """
+    first = 0
+    for block in _blocks(path):
+        entries = _parse(block, labelled, first, path, report)
+        if labelled:
+            _check_labels(entries, path, report, num_classes)
+        if len(entries):
+            yield entries
+        first += len(entries)
+
+
+def line_of(path: Part, entry: int) -> int:
+    """Line, from 1, of the entry with this number (from 0): blank lines are not entries."""
+    first = 1
+    for block in _blocks(path):
+        for number, line in enumerate(block.tobytes().split(b"\n"), first):
+            entry -= bool(line.strip())
+            if entry < 0:
+                return number
+        first += int((block == _LF).sum())
+    raise AssertionError("no such entry")
+
+
+def read_lines(path: Part) -> list[bytes]:
+    """Lines of a small file without their ends, blank ones left out. Raises DataError."""
+    data = path.read().removeprefix(_BOM).replace(b"\r\n", b"\n")
+    return [line for line in data.split(b"\n") if line.strip()]
+
+
+def _blocks(path: Part) -> Iterator[NDArray[np.uint8]]:
+    """The file in pieces that end at the end of a line, each ending in LF."""
+    rest, position = b"", 0
+    while data := path.read(position, BLOCK_BYTES):
+        position += len(data)
+        data = rest + (data.removeprefix(_BOM) if position == len(data) else data)
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            yield np.frombuffer(data[:cut], np.uint8)
+        rest = data[cut:]
+    if rest:
+        yield np.frombuffer(rest + b"\n", np.uint8)
+
+
+def _parse(data: NDArray[np.uint8], labelled: bool, first: int, path: Part, report: Report) -> Entries:
+    ends = np.flatnonzero(data == _LF)
+    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])
+    ends = _strip(data, starts, ends)
+    filled = ends > starts
+    if not bool(filled.all()):
+        starts, ends = starts[filled], ends[filled]
+    labels = np.full(len(starts), -1, np.int32)
+    if labelled:
+        labels, digits = _numbers_at(data, starts, ends)
+        stops = _strip(data, starts, ends - digits)
+        wrong = (digits == 0) | (stops == ends - digits) | (stops == starts)
+        for entry in np.flatnonzero(wrong)[:10].tolist():
+            shown = decode(data[starts[entry] : ends[entry]].tobytes())[:120]
+            report.problem(f"{path}:{line_of(path, first + entry)}: no label at the end of {shown!r}")
+        report.num_problems += max(0, int(wrong.sum()) - 10)
+        labels[wrong] = 0
+        ends = np.where(wrong, ends, stops)
+    return Entries(_paths(data, starts, ends, first, path, report), labels, first)
+
+
+def _strip(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ends of the spans without the white space before them."""
+    ends = ends.copy()
+    active = np.flatnonzero(ends > starts)
+    while len(active):
+        last = data[ends[active] - 1]
+        active = active[(last == _SPACE) | ((last >= 9) & (last <= 13))]
+        ends[active] -= 1
+        active = active[ends[active] > starts[active]]
+    return ends
+
+
+def _numbers_at(
+    data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Decimal numbers that the spans end in, and how many characters they have (0: there is none)."""
+    values = np.zeros(len(starts), np.int64)
+    digits = np.zeros(len(starts), np.int64)
+    active = np.flatnonzero(ends > starts)
+    for place in range(_MAX_DIGITS):
+        digit = data[ends[active] - 1 - place].astype(np.int64) - _ZERO
+        ok = (digit >= 0) & (digit <= 9)
+        active, digit = active[ok], digit[ok]
+        values[active] += digit * 10**place
+        digits[active] += 1
+        active = active[ends[active] - 1 - place > starts[active]]
+        if not len(active):
+            break
+    signed = np.flatnonzero((digits > 0) & (ends - digits > starts))
+    signed = signed[data[ends[signed] - digits[signed] - 1] == _MINUS]
+    values[signed] *= -1
+    digits[signed] += 1
+    return values.astype(np.int32), digits
+
+
+def _paths(
+    data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64],
+    first: int, path: Part, report: Report,
+) -> Paths:  # fmt: skip
+    slashes = np.concatenate([np.full(1, -1), np.flatnonzero(data == _SLASH)])
+    slash = slashes[np.searchsorted(slashes, ends) - 1]
+    cuts = np.maximum(slash, starts)
+    names = np.where(slash >= starts, slash + 1, starts)
+    codes, firsts = _folder_codes(data, starts, cuts)
+    folders = [data[starts[i] : cuts[i]].tobytes() for i in firsts.tolist()]
+    for code, folder in enumerate(folders):
+        if reason := unsafe(folder.lstrip(b"/")):
+            times = int((codes == code).sum())
+            line = line_of(path, first + int(firsts[code]))
+            report.problem(f"{path}:{line}: {decode(folder)!r} {reason}", times)
+    _check_names(data, starts, names, ends, first, path, report)
+    return Paths(folders, codes, gather(data, names, ends))
+
+
+def _check_names(
+    data: NDArray[np.uint8], starts: NDArray[np.int64], names: NDArray[np.int64],
+    ends: NDArray[np.int64], first: int, path: Part, report: Report,
+) -> None:  # fmt: skip
+    """Paths may not be absolute; names may not be empty, `.`, `..` or hold a NUL byte."""
+    short = np.flatnonzero(ends - names <= 2)
+    wrong = [i for i in short.tolist() if data[names[i] : ends[i]].tobytes() in (b"", b".", b"..")]
+    if not bool(data.all()):
+        wrong += np.searchsorted(ends, np.flatnonzero(data == 0), side="right").tolist()
+    wrong += np.flatnonzero(data[starts] == _SLASH).tolist()
+    for entry in sorted(set(wrong)):
+        name = decode(data[starts[entry] : ends[entry]].tobytes())
+        report.problem(f"{path}:{line_of(path, first + entry)}: {name!r} is not a file below the root")
+
+
+def _folder_codes(
+    data: NDArray[np.uint8], starts: NDArray[np.int64], cuts: NDArray[np.int64]
+) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """(codes of the spans starts..cuts-1, first span of each code); runs of one folder are the rule."""
+    hashes = hash_spans(data, starts, cuts - starts)
+    heads = np.flatnonzero(
+        np.concatenate([np.ones(min(1, len(hashes)), np.bool_), hashes[1:] != hashes[:-1]])
+    )
+    _, firsts, codes = np.unique(hashes[heads], return_index=True, return_inverse=True)
+    lengths = np.diff(np.append(heads, len(hashes)))
+    return np.repeat(codes.astype(np.uint32), lengths), heads[firsts]
+
+
+def _check_labels(entries: Entries, path: Part, report: Report, num_classes: int) -> None:
+    wrong = np.flatnonzero((entries.labels < 0) | (entries.labels >= num_classes))
+    for entry in wrong[:10].tolist():
+        line = line_of(path, entries.first + entry)
+        label = int(entries.labels[entry])
+        report.problem(f"{path}:{line}: label {label} is not one of 0..{num_classes - 1}")
+    report.num_problems += max(0, len(wrong) - 10)

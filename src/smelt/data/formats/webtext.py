@@ -1,0 +1,144 @@
+"""What was crawled beside WebVision's images: query, title, description, tags and rank from the JSON files.
+
+`train_meta_list_*.txt` names for every line of the file list a JSON file and a row in it, from 1. Any key
+may be absent, tags may be a list or a string, and a rank is a string. Whatever is missing is empty: text
+helps to look at the data and is never needed to learn from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.artifacts.bytestrings import ByteStrings, decode
+from smelt.artifacts.catalogue_writer import Block, Paths
+from smelt.data.formats.base import Report
+from smelt.data.formats.lists import Entries, read_lines, read_list
+
+if TYPE_CHECKING:
+    from smelt.data.formats.webvision import _Layout
+
+TEXTS = ("title", "description", "tags")
+_NO_LIMIT = 1 << 30
+_MAX_JSON = 1 << 28
+
+
+class MetaText:
+    """Joins text to the blocks of one source, in the order of its file list."""
+
+    def __init__(self, layout: _Layout, source: str, report: Report, *, join: bool) -> None:
+        self.layout, self.source, self.report, self.join_json = layout, source, report, join
+        self.queries = self._read_queries()
+        meta = layout.list_file(f"{source}_meta") if join else None
+        self.meta = meta
+        self._entries: Iterator[Entries] = (
+            read_list(meta, report, labelled=True, num_classes=_NO_LIMIT) if meta else iter(())
+        )
+        self._held: Entries | None = None
+        self._last: tuple[bytes, list[Any]] = (b"", [])
+
+    def _read_queries(self) -> dict[int, bytes]:
+        """Query number → its text."""
+        part = self.layout.list_file(f"{self.source}_queries")
+        queries = {}
+        for line in read_lines(part) if part else []:
+            number, _, text = line.strip().partition(b" ")
+            if number.lstrip(b"q").isdigit():
+                queries[int(number.lstrip(b"q"))] = text.strip()
+        return queries
+
+    def join(self, block: Block, listed: Paths) -> None:
+        """Add the columns query, rank, title, description and tags. `listed` are the paths as listed."""
+        words = [self.queries.get(_query_number(folder), b"") for folder in listed.folders]
+        block.words["query"] = (listed.folder_codes, words)
+        if not self.join_json or not len(block):
+            return
+        assert not isinstance(block.entries, int)
+        files, places = self._places(block.entries, listed)
+        texts: dict[str, list[bytes]] = {name: [b""] * len(block) for name in TEXTS}
+        ranks = np.full(len(block), -1, np.int32)
+        for row in np.argsort(files[1], kind="stable").tolist():
+            entry = self._entry(files[0][int(files[1][row])], int(places[row]), listed.names[row])
+            for name in TEXTS:
+                texts[name][row] = _text(entry.get(name))
+            ranks[row] = _rank(entry.get("rank"))
+        block.fixed["rank"] = ranks
+        block.strings.update((name, ByteStrings.of(parts)) for name, parts in texts.items())
+
+    def _places(
+        self, entries: NDArray[np.int64], listed: Paths
+    ) -> tuple[tuple[list[bytes], NDArray[Any]], NDArray[np.int64]]:
+        """((JSON files, code of each row's), number of its entry from 1; 0: look for it by id)."""
+        if self.meta is None:
+            return (list(listed.folders), listed.folder_codes), np.zeros(len(entries), np.int64)
+        names: list[bytes] = [b""]
+        codes, numbers = np.zeros(len(entries), np.int64), np.zeros(len(entries), np.int64)
+        done = 0
+        while done < len(entries) and (held := self._lines_at(int(entries[done]))) is not None:
+            stop = int(np.searchsorted(entries, held.first + len(held)))
+            here = entries[done:stop] - held.first
+            _, firsts, code = np.unique(held.paths.hashes()[here], return_index=True, return_inverse=True)
+            codes[done:stop] = code + len(names)
+            names += [held.paths[int(here[first])] for first in firsts]
+            numbers[done:stop] = held.labels[here]
+            done = stop
+        return (names, codes), numbers
+
+    def _lines_at(self, entry: int) -> Entries | None:
+        """The block of the meta list that has this entry; None if the list ends before it."""
+        while self._held is None or entry >= self._held.first + len(self._held):
+            self._held = next(self._entries, None)
+            if self._held is None:
+                return None
+        return self._held
+
+    def _entry(self, file: bytes, number: int, name: bytes) -> dict[str, Any]:
+        if self._last[0] != file:
+            self._last = (file, self._load(file))
+        found = self._last[1]
+        if number > 0:
+            entry = found[number - 1] if number <= len(found) else {}
+        else:
+            stem = decode(name.rpartition(b".")[0])
+            entry = next((e for e in found if isinstance(e, dict) and str(e.get("id")) == stem), {})
+        return entry if isinstance(entry, dict) else {}
+
+    def _load(self, file: bytes) -> list[Any]:
+        head, _, name = decode(file).rpartition("/")
+        name = name if name.endswith(".json") else f"{name}.json"
+        folder = self.layout.settings.folders.get(f"{self.source}_meta")
+        bases = [folder] if folder else [
+            head, self.source, f"meta/{self.source}", f"{self.source}_meta", "meta", f"meta/{head}",
+            f"{self.source}_meta/{head}", f"info/{head}", f"{self.source}_images_resized",
+        ]  # fmt: skip
+        part = self.layout.files.find_any([f"{base}/{name}".strip("/") for base in bases])
+        if part is None:
+            return []
+        try:
+            found = json.loads(part.read(0, _MAX_JSON))
+        except (ValueError, RecursionError) as error:
+            self.report.warn(f"{part} is not JSON ({error}): its images have no text")
+            return []
+        return found if isinstance(found, list) else []
+
+
+def _query_number(folder: bytes) -> int:
+    digits = folder.rpartition(b"/")[2].lstrip(b"q")
+    return int(digits) if digits.isdigit() else -1
+
+
+def _text(value: Any) -> bytes:
+    if isinstance(value, list):
+        value = " ".join(str(item) for item in value)
+    return b"" if value is None else str(value).encode("utf-8", "replace")
+
+
+def _rank(value: Any) -> int:
+    try:
+        return min(int(value), 2**31 - 1)
+    except (TypeError, ValueError, OverflowError):
+        return -1

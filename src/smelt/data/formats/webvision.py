@@ -1,0 +1,197 @@
+"""WebVision 1.0 and 2.0, as distributed (tars, read in place) or unpacked; and mini-WebVision.
+
+Labels come from the file lists of `info/` and from nowhere else; images are known by their full relative
+path, since names repeat. Which folders hold what differs between copies, so the known ones are looked for,
+and each can be set: `folders: {google: …, flickr: …, val: …, test: …, google_meta: …, flickr_meta: …}`,
+`lists: {google: …, flickr: …, val: …, test: …, google_meta: …, flickr_meta: …, synsets: …, queries: …}`.
+
+mini-WebVision (Jiang et al. 2018, MentorNet; Li et al. 2020, DivideMix): the first 50 classes, Google's
+images only (65,944 rows), and validation of the same classes. Test labels were never published; where
+`info/test_labels.txt` or `info/truth.csv` (path, true_label, noise) exist, as in the embedded data set,
+the hidden truth goes into the catalogue for `evaluate` alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from smelt.artifacts.bytestrings import decode, encode
+from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
+from smelt.data.formats.base import Report
+from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.files import Files, Part
+from smelt.data.formats.lists import Entries, read_lines, read_list
+from smelt.data.formats.truth import Truth
+from smelt.data.formats.webtext import MetaText
+from smelt.errors import DataError
+
+SOURCES = ("google", "flickr")
+MINI_CLASSES = 50
+_BASES = ("", "train_images_256", "train_images_resized", "train_images", "train", "images")
+_LISTS = {
+    "google": ("train_filelist_google.txt", "train_filelist_google_all.txt"),
+    "flickr": ("train_filelist_flickr.txt", "train_filelist_flickr_all.txt"),
+    "val": ("val_filelist.txt",),
+    "test": ("test_filelist.txt",),
+    "test_labels": ("test_labels.txt",),
+    "google_meta": ("train_meta_list_google.txt", "train_meta_list_google_all.txt"),
+    "flickr_meta": ("train_meta_list_flickr.txt", "train_meta_list_flickr_all.txt"),
+    "synsets": ("synsets.txt",),
+    "google_queries": ("queries_google.txt", "queries.txt"),
+    "flickr_queries": ("queries_flickr.txt", "queries.txt"),
+    "truth": ("truth.csv",),
+}
+
+
+def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:
+    """Files that count by content (lists), and files and folders that count by names and sizes."""
+    info = [path for path in (root / "info").rglob("*") if path.is_file()]
+    lists = [root / name for name in settings.lists.values()]
+    beside = [root / name for names in _LISTS.values() for name in names]
+    contents = [path for path in (*info, *beside) if path.is_file()] + lists
+    metas = [top for pattern in ("*.json", "*/*.json", "*/*/q*.json") for top in root.glob(pattern)]
+    return contents, [*_archives(root), *(metas if settings.text else [])]
+
+
+def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
+    """Append all rows: training of each source, validation, test."""
+    files = Files(root, _archives(root), report, check=settings.check_files)
+    writer.shards = files.shards
+    layout = _Layout(settings, files)
+    synsets = [line.split(None, 1) for line in read_lines(layout.need("synsets"))]
+    limit = MINI_CLASSES if settings.format == "mini_webvision" else settings.num_classes
+    classes = len(synsets) if limit is None else min(limit, len(synsets))
+    truth = Truth.read(layout.list_file("truth"), files, report)
+    for source in layout.sources(settings):
+        text = MetaText(layout, source, report, join=settings.text)
+        for entries in _entries(layout.need(source), report, len(synsets), True):
+            _add(writer, layout, truth, "train", source, entries, classes, text)
+    for split in ("val", "test"):
+        for entries in _evaluation(layout, split, len(synsets), report):
+            _add(writer, layout, truth, split, split, entries, classes, None)
+    writer.class_ids = [decode(words[0]) for words in synsets[:classes]]
+    writer.classes = [
+        decode(words[-1]).strip() if len(words) > 1 else decode(words[0]) for words in synsets[:classes]
+    ]
+
+
+class _Layout:
+    """Where things are in this copy."""
+
+    def __init__(self, settings: FormatSettings, files: Files) -> None:
+        self.settings, self.files = settings, files
+        self._folders: dict[bytes, bytes] = {}
+
+    def list_file(self, name: str) -> Part | None:
+        """The list called `name`, from the settings, `info/`, an `info.tar` or the root."""
+        if name in self.settings.lists:
+            path = self.files.root / self.settings.lists[name]
+            if not path.is_file():
+                raise DataError(f"lists.{name}: {path} is not there")
+            return Part(path)
+        names = _LISTS[name]
+        return self.files.find_any([base + file for file in names for base in ("info/", "")])
+
+    def need(self, name: str) -> Part:
+        """Like `list_file`, but it must be there."""
+        part = self.list_file(name)
+        if part is None:
+            raise DataError(
+                f"{self.files.root} has no info/{_LISTS[name][0]} (nor one in info.tar): is `root` the folder "
+                f"of WebVision? Set `lists: {{{name}: path}}` if it is elsewhere"
+            )
+        return part
+
+    def sources(self, settings: FormatSettings) -> list[str]:
+        """Sources to index: those asked for, else those that have a list."""
+        if settings.format == "mini_webvision":
+            return ["google"]
+        wanted = settings.sources or [name for name in SOURCES if self.list_file(name) is not None]
+        if not wanted:
+            self.need("google")
+        return list(wanted)
+
+    def place(self, paths: Paths, source: str) -> Paths:
+        """Listed paths of training images as paths below the root."""
+        return Paths(
+            [self._place(folder, source) for folder in paths.folders], paths.folder_codes, paths.names
+        )
+
+    def _place(self, folder: bytes, source: str) -> bytes:
+        head, slash, rest = folder.partition(b"/")
+        if not decode(head).startswith(source):
+            head, slash, rest = b"", b"/" if folder else b"", folder
+        if head not in self._folders:
+            self._folders[head] = self._top(decode(head), source, rest)
+        return self._folders[head] + slash + rest if self._folders[head] else rest
+
+    def _top(self, head: str, source: str, rest: bytes) -> bytes:
+        """The folder that stands for the first part of a listed path, or for none."""
+        if source in self.settings.folders:
+            return encode(self.settings.folders[source].strip("/"))
+        heads = [head] if head else []
+        heads += [f"{source}{end}" for end in ("", "_images_resized", "_resized_256", "_images_256")]
+        tops = [f"{base}/{name}".strip("/") for name in heads for base in _BASES] + ([] if head else [""])
+        query = rest.partition(b"/")[0]
+        full = [top for top in tops if self.files.has_folder(encode(top + "/").lstrip(b"/") + query)]
+        long = re.fullmatch(rb"q\d{5}", query) and not head.startswith(f"{source}_")
+        return encode(full[0] if full else f"{source}_images_resized" if long else tops[0])
+
+    def below(self, split: str) -> bytes:
+        """The folder of validation or test images."""
+        if split in self.settings.folders:
+            return encode(self.settings.folders[split].strip("/"))
+        names = [f"{split}_images_resized", f"{split}_images_256", f"{split}_images", split]
+        return encode(next((name for name in names if self.files.has_folder(encode(name))), names[0]))
+
+
+def _archives(root: Path) -> list[Path]:
+    return sorted(path for path in root.glob("*.tar") if path.is_file())
+
+
+def _entries(path: Part, report: Report, classes: int, labelled: bool) -> Iterator[tuple[Part, Entries]]:
+    for entries in read_list(path, report, labelled=labelled, num_classes=classes):
+        yield path, entries
+
+
+def _evaluation(layout: _Layout, split: str, classes: int, report: Report) -> Iterator[tuple[Part, Entries]]:
+    """Entries of validation or test; the hidden labels of test where they are there."""
+    listed = layout.list_file(split)
+    if listed is None:
+        report.warn(f"there is no {_LISTS[split][0]}: the catalogue has no {split} split")
+        return
+    hidden = layout.list_file("test_labels") if split == "test" else None
+    if hidden is None:
+        yield from _entries(listed, report, classes, split == "val")
+        return
+    known: dict[bytes, int] = {}
+    for entries in read_list(hidden, report, labelled=True, num_classes=classes):
+        known.update((entries.paths[i], int(label)) for i, label in enumerate(entries.labels))
+    for entries in read_list(listed, report, labelled=False, num_classes=classes):
+        labels = [known.get(entries.paths[i], -1) for i in range(len(entries))]
+        yield listed, Entries(entries.paths, np.array(labels, np.int32), entries.first)
+
+
+def _add(
+    writer: CatalogueWriter, layout: _Layout, truth: Truth, split: str, source: str,
+    listed: tuple[Part, Entries], classes: int, text: MetaText | None,
+) -> None:  # fmt: skip
+    part, entries = listed
+    chosen = np.flatnonzero(entries.labels < classes)
+    paths = entries.paths
+    if len(chosen) < len(entries):
+        paths = Paths(paths.folders, paths.folder_codes[chosen], paths.names.take(chosen))
+    placed = layout.place(paths, source) if split == "train" else paths.below(layout.below(split))
+    fixed, missing = layout.files.locate(placed)
+    block = Block(
+        split, source, placed, entries.labels[chosen], fixed, missing=missing,
+        listed_in=part, entries=entries.first + chosen,
+    )  # fmt: skip
+    if text is not None:
+        text.join(block, paths)
+    truth.join(block, classes)
+    writer.add(block)

@@ -1,0 +1,235 @@
+"""Which images an epoch shows and in which order: counter-based, so any step of any epoch is drawn alone.
+
+Class-balanced: every class that has rows is shown exactly `images_per_class` times an epoch. Each class is a
+ring of its rows in an order of its own; epoch e takes the next so many after epoch e - 1. So no image is
+repeated before its class is used up, within an epoch and across them, and nothing has to be remembered.
+
+The order within the epoch is a keyed permutation of its draws: a Feistel network on Z_a × Z_b, with the
+few values outside the range sent round again (cycle walking; Black and Rogaway 2002, "Ciphers with
+arbitrary finite domains"). It needs neither a table nor a sort, and is the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import isqrt
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CHUNK = 1 << 16  # draws made at a time: the arrays of one round stay in the cache
+_ROUNDS = 8
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+class ClassBalancedSampler:
+    """Draws rows (N,) with labels (N,); see the module.
+
+    images_per_class: draws of each class in an epoch, or None: every row once. rank, world_size: which part
+    of each global batch `batches` gives. Rows are numbers below 2**32; labels are at least 0.
+    """
+
+    def __init__(
+        self, rows: NDArray[Any], labels: NDArray[Any], *, images_per_class: int | None, seed: int,
+        rank: int = 0, world_size: int = 1,
+    ) -> None:  # fmt: skip
+        assert len(rows) == len(labels) and 0 <= rank < world_size
+        self.images_per_class, self.seed = images_per_class, seed
+        self.rank, self.world_size = rank, world_size
+        if images_per_class is None:
+            self._rows = np.asarray(rows).astype(np.uint32)
+            self.num_draws = len(rows)
+        else:
+            counts = _counts(labels)
+            self._rows = _grouped(rows, labels, counts, seed)
+            filled = np.flatnonzero(counts)
+            self._counts = counts[filled]
+            self._starts = np.cumsum(self._counts) - self._counts
+            self.num_draws = len(filled) * images_per_class
+
+    def __len__(self) -> int:
+        """Draws in one epoch, all ranks."""
+        return self.num_draws
+
+    def epoch(self, epoch: int) -> NDArray[np.int64]:
+        """All draws of an epoch in global order; (num_draws,) int64."""
+        return self.draw(epoch, 0, self.num_draws)
+
+    def order(self, epoch: int) -> Order:
+        """The same, drawn slice by slice when asked for: for epochs that are not worth their memory."""
+        return Order(self, epoch)
+
+    def draw(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
+        """Draws start..stop-1 of an epoch."""
+        drawn = np.empty(max(stop - start, 0), np.int64)
+        key = _mixed(self.seed, epoch)
+        for first in range(start, stop, _CHUNK):
+            last = min(first + _CHUNK, stop)
+            draws = permute(np.arange(first, last, dtype=np.uint64), self.num_draws, key)
+            drawn[first - start : last - start] = self._rows[self._places(epoch, draws)]
+        return drawn
+
+    def _places(self, epoch: int, draws: NDArray[np.uint64]) -> NDArray[Any]:
+        """Where in the grouped rows the draws 0..num_draws-1 of an epoch are, before they are shuffled."""
+        if self.images_per_class is None:
+            return draws
+        group, turn = np.divmod(draws.astype(np.int64), self.images_per_class)
+        counts = self._counts[group]
+        return self._starts[group] + (epoch * self.images_per_class % counts + turn) % counts
+
+    def batches(
+        self, order: NDArray[np.int64] | Order, batch_size: int, rank: int | None = None,
+        world_size: int | None = None,
+    ) -> Batches:  # fmt: skip
+        """Batches of one rank: global batch b is order[b*B:(b+1)*B], a rank takes every world_size-th of it."""
+        rank = self.rank if rank is None else rank
+        return Batches(order, batch_size, rank, self.world_size if world_size is None else world_size)
+
+
+class Order:
+    """The order of one epoch; slices are drawn when they are asked for."""
+
+    def __init__(self, sampler: ClassBalancedSampler, epoch: int) -> None:
+        self.sampler, self.number = sampler, epoch
+
+    def __len__(self) -> int:
+        return self.sampler.num_draws
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> NDArray[np.int64]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            assert step == 1, "an order is drawn in steps of one"
+            return self.sampler.draw(self.number, start, max(start, stop))
+        return int(self.sampler.draw(self.number, range(len(self))[index], range(len(self))[index] + 1)[0])
+
+
+class Batches(Sequence[NDArray[np.int64]]):
+    """Row numbers of each batch of one rank, drawn when they are asked for."""
+
+    def __init__(self, order: NDArray[np.int64] | Order, batch_size: int, rank: int, world_size: int) -> None:
+        assert batch_size >= 1 and 0 <= rank < world_size
+        self.order, self.batch_size, self.rank, self.world_size = order, batch_size, rank, world_size
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.int64]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[NDArray[np.int64]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        start = range(len(self))[index] * self.batch_size
+        batch: NDArray[np.int64] = np.asarray(self.order[start : start + self.batch_size])
+        return batch[self.rank :: self.world_size]
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        return (self[index] for index in range(len(self)))
+
+
+def permute(values: NDArray[np.uint64], size: int, key: int) -> NDArray[np.uint64]:
+    """Image of `values` (each below `size`) under a pseudo-random permutation of 0..size-1 given by `key`."""
+    if size <= 1:
+        return values
+    side = isqrt(size - 1) + 1
+    other = -(-size // side)
+    keys = [np.uint64(_mixed(key, turn)) for turn in range(_ROUNDS)]
+    values = _feistel(values, side, other, keys)
+    outside = np.flatnonzero(values >= size)
+    while len(outside):
+        values[outside] = _feistel(values[outside], side, other, keys)
+        outside = outside[values[outside] >= size]
+    return values
+
+
+def _feistel(values: NDArray[np.uint64], side: int, other: int, keys: list[np.uint64]) -> NDArray[np.uint64]:
+    """One pass: the parts (v // other, v % other) take turns at being shifted by a hash of the other one."""
+    left, right = np.divmod(values, np.uint64(other))
+    for turn, key in enumerate(keys):
+        if turn % 2:
+            left = _shifted(left, right, key, side)
+        else:
+            right = _shifted(right, left, key, other)
+    return left * np.uint64(other) + right
+
+
+def _shifted(
+    part: NDArray[np.uint64], by: NDArray[np.uint64], key: np.uint64, modulus: int
+) -> NDArray[np.uint64]:
+    """(part + hash(by) scaled to 0..modulus-1) mod modulus; for moduli below 2**32."""
+    hashed = by ^ key
+    hashed *= np.uint64(0xD6E8FEB86659FD93)
+    hashed ^= hashed >> np.uint64(32)
+    hashed *= np.uint64(0xD6E8FEB86659FD93)
+    hashed >>= np.uint64(32)
+    hashed *= np.uint64(modulus)
+    hashed >>= np.uint64(32)
+    hashed += part
+    # of x and x - modulus the smaller one: below the modulus the difference wraps round to a huge number
+    shifted: NDArray[np.uint64] = np.minimum(hashed, hashed - np.uint64(modulus))
+    return shifted
+
+
+def _mixed(*numbers: int) -> int:
+    """A 64-bit hash of some numbers (splitmix64)."""
+    state = 0
+    for number in numbers:
+        state = (state + number + 1) * _GOLDEN & _MASK
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
+        state ^= state >> 31
+    return state
+
+
+def _counts(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """(C,) rows of each label; counted in parts, since bincount makes a 64-bit copy."""
+    counts = np.zeros(1, np.int64)
+    for start in range(0, len(labels), 1 << 20):
+        part = np.bincount(labels[start : start + (1 << 20)], minlength=len(counts))
+        part[: len(counts)] += counts
+        counts = part
+    return counts
+
+
+def _grouped(
+    rows: NDArray[Any], labels: NDArray[Any], counts: NDArray[np.int64], seed: int
+) -> NDArray[np.uint32]:
+    """Rows by class, those of a class in an order decided by (seed, row) alone. One counting sort, in parts."""
+    grouped = np.empty(len(rows), np.uint32)
+    free = np.cumsum(counts) - counts
+    for start in range(0, len(rows), 1 << 20):
+        part = np.asarray(labels[start : start + (1 << 20)])
+        order = np.argsort(part.astype(np.uint16) if len(counts) <= 1 << 16 else part, kind="stable")
+        part = part[order]
+        heads = np.flatnonzero(np.r_[True, part[1:] != part[:-1]])
+        sizes = np.diff(np.append(heads, len(part)))
+        within = np.arange(len(part)) - np.repeat(heads, sizes)
+        grouped[free[part] + within] = rows[start : start + (1 << 20)][order]
+        free[part[heads]] += sizes
+    _shuffle_groups(grouped, counts, seed)
+    return grouped
+
+
+def _shuffle_groups(grouped: NDArray[np.uint32], counts: NDArray[np.int64], seed: int) -> None:
+    """Put the rows of each class into the order of their hashes; some hundred thousand rows at a time."""
+    ends = np.cumsum(counts)
+    first = 0
+    while first < len(counts):
+        start = int(ends[first] - counts[first])
+        last = max(first + 1, int(np.searchsorted(ends, start + (1 << 18), side="right")))
+        stop = int(ends[last - 1])
+        part = grouped[start:stop]
+        keys = (part.astype(np.uint64) + np.uint64(_mixed(seed))) * np.uint64(_GOLDEN)
+        keys ^= keys >> np.uint64(29)
+        keys *= np.uint64(0xBF58476D1CE4E5B9)
+        keys >>= np.uint64(32)
+        keys |= np.repeat(np.arange(last - first, dtype=np.uint64) << np.uint64(32), counts[first:last])
+        grouped[start:stop] = part[np.argsort(keys, kind="stable")]
+        first = last

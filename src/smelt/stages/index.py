@@ -1,0 +1,125 @@
+"""Stage `index`: file lists, folders or archives become a catalogue, or are refused before any work is spent.
+
+Everything that cannot be right is found first and then told together: labels outside the range, a path
+listed twice, a path of validation or test in training, a path that leaves the root.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smelt.data.formats.config import FormatSettings, fingerprint, reader
+from smelt.errors import DataError
+from smelt.stages.base import Context
+
+if TYPE_CHECKING:
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.catalogue_writer import CatalogueWriter
+    from smelt.data.formats.base import Report
+
+VERSION = 1
+SHOWN_MISSING = 100
+
+__all__ = ["VERSION", "StageSettings", "fingerprint", "run"]
+
+
+class StageSettings(FormatSettings):
+    """What decides the rows; what lies on disk counts through `fingerprint(settings, root)`."""
+
+
+def run(context: Context) -> None:
+    """Read the data set below the artefact on port `data`, else below `runtime.root`."""
+    settings = context.settings
+    assert isinstance(settings, FormatSettings)
+    root = context.maybe("data") or (Path(context.runtime.root) if context.runtime.root else None)
+    if root is None:
+        raise DataError("no data: set `root` to the folder of the data set")
+    index(settings, root, context.out, context.emit)
+
+
+def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda event, **fields: None) -> None:
+    """Write `out/catalogue/` and `out/index.json`. Raises DataError with all that is wrong."""
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.catalogue_parquet import write_parquet
+    from smelt.artifacts.catalogue_writer import CatalogueWriter
+    from smelt.artifacts.files import write_json
+    from smelt.data.formats.base import Report
+
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder: set `root` to the folder of the data set")
+    report = Report()
+    with CatalogueWriter(out / "catalogue") as writer:
+        reader(settings).read(settings, root, writer, report)
+        _refuse_repeats(writer, report)
+        if not writer.num_rows:
+            report.problem(f"{root} has no images that format {settings.format} finds")
+        report.refuse()
+        writer.finish()
+    catalogue = Catalogue.open(out / "catalogue")
+    summary = _summary(catalogue, report)
+    _warn_of_classes(catalogue, report)
+    write_parquet(catalogue, out / "catalogue" / "catalogue.parquet")
+    summary["warnings"] = report.warnings
+    write_json(out / "index.json", summary)
+    for warning in report.warnings:
+        emit("warning", text=warning)
+
+
+def _refuse_repeats(writer: CatalogueWriter, report: Report) -> None:
+    for repeat in writer.repeats():
+        split, listed_in, entry = writer.origin(repeat.second)
+        first_split, first_in, first_entry = writer.origin(repeat.first)
+        where, before = _place(listed_in, entry), _place(first_in, first_entry)
+        what = "is listed twice" if split == first_split else f"is in {first_split} and in {split}"
+        report.problem(f"{where}: {repeat.path!r} {what} (before: {before})")
+
+
+def _place(listed_in: Any, entry: int) -> str:
+    from smelt.data.formats.files import Part
+    from smelt.data.formats.lists import line_of
+
+    return f"{listed_in}:{line_of(listed_in, entry)}" if isinstance(listed_in, Part) else str(listed_in)
+
+
+def _summary(catalogue: Catalogue, report: Report) -> dict[str, Any]:
+    """Counts per class, source and split, and what is missing."""
+    import numpy as np
+
+    splits, counts = {}, {}
+    for code, split in enumerate(catalogue.splits):
+        rows = catalogue.split_codes_N == code
+        splits[split] = int(rows.sum())
+        labels = catalogue.labels_N[rows]
+        counts[split] = np.bincount(labels[labels >= 0], minlength=catalogue.num_classes).tolist()
+    sources = np.bincount(catalogue.source_codes_N, minlength=len(catalogue.sources)).tolist()
+    missing = catalogue.missing
+    if len(missing):
+        report.warn(f"{len(missing)} of {catalogue.num_rows} listed files are not there (see index.json)")
+    return {
+        "rows": catalogue.num_rows,
+        "num_classes": catalogue.num_classes,
+        "splits": splits,
+        "sources": dict(zip(catalogue.sources, sources)),
+        "classes": counts,
+        "missing": {
+            "count": len(missing),
+            "first": [_shown(catalogue.path(row)) for row in missing[:SHOWN_MISSING].tolist()],
+        },
+    }
+
+
+def _warn_of_classes(catalogue: Catalogue, report: Report) -> None:
+    import numpy as np
+
+    train = catalogue.labels_N[catalogue.split_codes_N == catalogue.splits.index("train")]
+    counts = np.bincount(train[train >= 0], minlength=catalogue.num_classes)
+    empty = np.flatnonzero(counts == 0).tolist()
+    if empty:
+        shown = ", ".join(f"{label} ({catalogue.classes[label]})" for label in empty[:10])
+        report.warn(f"{len(empty)} classes have no training image: {shown}{' …' if len(empty) > 10 else ''}")
+
+
+def _shown(path: str) -> str:
+    """A path as text that any JSON reader takes: bytes that are not UTF-8 as \\xNN."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
