@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from smelt.data.config import ViewSettings
-from smelt.data.dedupe_config import DedupeSettings
 from smelt.data.formats.config import DataSettings, fingerprint
 from smelt.data.synthetic.config import SyntheticSettings
 from smelt.errors import RecipeError
@@ -30,6 +29,7 @@ from smelt.settings import Settings, changes, merged, partial_of
 from smelt.stages import base
 from smelt.stages.base import Runtime
 from smelt.stages.check import StageSettings as CheckSettings
+from smelt.stages.dedupe import StageSettings as DedupeSettings
 from smelt.stages.evaluate import RoundSettings
 from smelt.stages.submit import StageSettings as SubmitSettings
 
