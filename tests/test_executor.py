@@ -290,6 +290,7 @@ def test_a_stage_run_by_hand(tmp_path: Path) -> None:
     assert by_hand("nokey").returncode == 2
     for key in (graph.key("a"), graph.key("b"), graph.key("b")):
         assert by_hand(key).returncode == 0
+    assert not work.damaged.exists()  # the third found its artefact, and made no other
     assert not named(run(graph, tmp_path), "started")
 
 

@@ -252,6 +252,9 @@ class _Run:
         if name == "error":
             running.error = event
             return
+        if name == "begun":  # what it took to start a process is no part of what the stage costs
+            running.began = time.monotonic()
+            return
         node = running.node
         self.tell(name, **{**event, "id": node.id, "stage": node.stage, "key": running.key})
 

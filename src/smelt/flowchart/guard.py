@@ -52,12 +52,17 @@ def watch(life: int) -> None:
 def reap(pid: int) -> int | None:
     """None while the child `pid` runs; then its return code (negative: a signal), its group killed first.
 
-    The group is killed before the pid is given back to the system, so that no stranger is hit.
+    Where the system can, the group is killed before the pid is given back, so that no stranger is hit.
     """
-    if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        return None
-    kill_group(pid, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    can_peek = hasattr(os, "waitid")  # not on macOS before Python 3.13
+    if can_peek:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return None
+        kill_group(pid, signal.SIGKILL)
+    found, status = os.waitpid(pid, os.WNOHANG)
+    if found and not can_peek:
+        kill_group(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(status) if found else None
 
 
 def kill_group(leader: int, number: int) -> None:

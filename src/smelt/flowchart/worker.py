@@ -144,26 +144,28 @@ def _run(work: Work, key: str, runner: Runner, runtime: Mapping[str, Any] | None
     node = graph.by_key().get(key)
     if node is None:
         raise ArtifactError(f"{work.flowchart} has no stage with the key {key!r}")
-    if work.committed(node.stage, key):
-        return
-    inputs = _inputs(work, graph, node)
     attempt = work.attempt(node.stage, key)
-    with Lock(attempt.with_name(f"{attempt.name}.lock"), wait=10.0):
-        scratch = attempt / files.SCRATCH
-        scratch.mkdir(parents=True, exist_ok=True)
-        for leftover in attempt.rglob(".*.tmp"):  # of an atomic write that a kill cut short
-            leftover.unlink()
-        reach("stage", node.stage)
-        runner(
-            node.stage,
-            dict(node.settings),
-            inputs=inputs,
-            out=attempt,
-            scratch=scratch,
-            runtime=dict(saved_runtime if runtime is None else runtime),
-            emit=emit,
-        )
-        _commit(work, graph, node)
+    lock = attempt.with_name(f"{attempt.name}.lock")
+    with Lock(lock, wait=10.0):  # a process of a run that was killed a moment ago may still be dying
+        if not work.committed(node.stage, key):
+            inputs = _inputs(work, graph, node)
+            scratch = attempt / files.SCRATCH
+            scratch.mkdir(parents=True, exist_ok=True)
+            for leftover in attempt.rglob(".*.tmp"):  # of an atomic write that a kill cut short
+                leftover.unlink()
+            reach("stage", node.stage)
+            emit("begun")
+            runner(
+                node.stage,
+                dict(node.settings),
+                inputs=inputs,
+                out=attempt,
+                scratch=scratch,
+                runtime=dict(saved_runtime if runtime is None else runtime),
+                emit=emit,
+            )
+            _commit(work, graph, node)
+        lock.unlink(missing_ok=True)  # who waits for it finds the artefact committed
 
 
 def _inputs(work: Work, graph: Graph, node: Node) -> dict[str, list[Path]]:

@@ -78,6 +78,7 @@ def run_child(
     """The life of one forked child; never returns."""
     code = 1
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         zygote = os.getppid()
         os.setsid()
         guard.die_with_parent(zygote)
