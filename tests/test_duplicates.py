@@ -72,7 +72,7 @@ def hash_sets(kind: str, random: np.random.Generator, count: int) -> Values:
         return np.uint64(1 << 40) + np.arange(count, dtype=np.uint64)
     if kind == "long runs":
         return np.where(random.random(count) < 0.7, values & np.uint64(0xFFF), values)
-    return values
+    return np.asarray(values, np.uint64)
 
 
 @pytest.mark.parametrize("kind", ["random", "few bits vary", "one ball", "counting", "long runs"])

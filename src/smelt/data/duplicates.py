@@ -113,7 +113,7 @@ def followers(
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be done with the rows of groups of two and more (G rows), sorted by group, then row.
+    """What is to be done with the rows of groups of two and more (G rows, ascending).
 
     rows, group: (G,) group numbers ascend with their lowest row. original: the row each is judged a copy
     of, itself where it is the original. keep, leak, cross_label: see `decide`.
@@ -162,12 +162,11 @@ def decide(
     low, high = np.full(count, np.iinfo(np.int32).max), np.full(count, -1)
     np.minimum.at(low, group[labels >= 0], labels[labels >= 0])
     np.maximum.at(high, group, labels)
-    order = np.lexsort((rows, group))
     return Verdict(
-        rows=rows[order],
-        group=group[order].astype(np.int32),
-        original=original[group][order],
-        keep=keep[order],
-        leak=leak[order],
-        cross_label=(high > low)[group][order],
+        rows=rows,
+        group=group.astype(np.int32),
+        original=original[group],
+        keep=keep,
+        leak=leak,
+        cross_label=(high > low)[group],
     )

@@ -37,14 +37,14 @@ VERSION = 1
 class StageSettings(Settings):
     """What counts as a copy, and which copies are dropped."""
 
-    max_distance: int = Field(
-        4, ge=0, le=8
-    )  # bits between two 64-bit hashes of whole pictures; all are found
+    # bits between two 64-bit hashes of whole pictures; all pairs are found
+    max_distance: int = Field(default=4, ge=0, le=8)
     mirrored: bool = True  # also copies shown left for right
-    crop_distance: int = Field(10, ge=0, le=16)  # bits to the hash of a part of a picture; most found; 0: off
-    crop_tables: int = Field(16, ge=1, le=64)  # more find more, at a cost in proportion
-    agreement: float = Field(0.75, gt=0, le=1)  # correlation of the detail of a pair, aligned
-    overlap: float = Field(0.5, gt=0, le=1)  # share of each picture that the other shows
+    # bits to the hash of a part of a picture; most pairs are found; 0: not looked for
+    crop_distance: int = Field(default=10, ge=0, le=16)
+    crop_tables: int = Field(default=16, ge=1, le=64)  # more find more, at a cost in proportion
+    agreement: float = Field(default=0.75, gt=0, le=1)  # correlation of the detail of a pair, aligned
+    overlap: float = Field(default=0.5, gt=0, le=1)  # share of each picture that the other shows
     within_training: bool = True  # of training images that are copies of one another keep the best
     against_held_out: bool = True  # drop training images that are copies of validation or test images
 
