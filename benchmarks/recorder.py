@@ -3,9 +3,10 @@
     python benchmarks/recorder.py [--quick] [--json]
 
 The same batches of 256 raw logits go to each, in turn, at 100, 1,000 and 5,000 classes; a ratio is the
-median over rounds of (CPU time of the other / CPU time of smelt's). smelt's records more: probabilities,
-variability, forgetting, the other class. `margin only` is the least that any vectorised recorder has to do:
-one margin and one sum. Memory: fixed bytes a row for smelt, traced allocations per sample for the others.
+median over rounds of (CPU time of the other / CPU time of smelt's). smelt and `the same per sample` record
+probabilities, variability, forgetting and the other class too, the others the margin alone. `margin only` is
+the least that any vectorised recorder has to do: one margin and one sum. Memory: fixed bytes a row for smelt,
+traced allocations per sample for the others.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import gc
 import importlib
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -48,6 +50,29 @@ class Naive:
             self.counts[row] += 1
 
 
+class NaiveAll:
+    """All that smelt records, for each sample in turn."""
+
+    def __init__(self) -> None:
+        self.rows: defaultdict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+
+    def update(self, rows_B: Tensor, logits_BC: Tensor, labels_B: Tensor) -> None:
+        own = logits_BC.gather(1, labels_B[:, None]).squeeze(1)
+        other = logits_BC.scatter(1, labels_B[:, None], float("-inf")).max(dim=1)
+        probability = torch.softmax(logits_BC, dim=1).gather(1, labels_B[:, None]).squeeze(1)
+        for i in range(len(rows_B)):
+            kept, p = self.rows[int(rows_B[i].item())], min(probability[i].item(), 1 - 1e-7)
+            margin = own[i].item() - other.values[i].item()
+            kept["margin"] += margin
+            kept["log margin"] += math.log(max(p, 1e-30)) - math.log1p(-p)
+            kept["probability"] += p
+            kept["square"] += p * p
+            kept["seen"] += 1
+            kept["correct"] += margin > 0
+            kept["forgotten"] += kept["was correct"] > 0 and margin <= 0
+            kept["was correct"], kept["other"] = margin > 0, other.indices[i].item()
+
+
 class MarginOnly:
     """The least: one margin, one sum, one count."""
 
@@ -74,6 +99,7 @@ def updates(num_rows: int) -> dict[str, Update]:
     found: dict[str, Update] = {
         "smelt": Recorder(num_rows).update,
         "per sample": Naive().update,
+        "the same per sample": NaiveAll().update,
         "margin only": MarginOnly(num_rows).update,
     }
     if (theirs := package()) is not None:
@@ -142,7 +168,9 @@ def bytes_per_row(make: Callable[[], Any], num_rows: int) -> float:
 
 def memory(num_rows: int) -> dict[str, float]:
     """Bytes a row of each kind."""
-    found = {"smelt": float(BYTES_PER_ROW), "per sample": bytes_per_row(lambda: Naive().update, num_rows)}
+    found = {"smelt": float(BYTES_PER_ROW)}
+    found["per sample"] = bytes_per_row(lambda: Naive().update, num_rows)
+    found["the same per sample"] = bytes_per_row(lambda: NaiveAll().update, num_rows)
     if (theirs := package()) is not None:
         found["aum package"] = bytes_per_row(
             lambda: lambda r, z, y: theirs.update(z, y, r.tolist()), num_rows
@@ -164,7 +192,7 @@ def main() -> None:
         for name, milliseconds in found["milliseconds"].items():
             low, high = found["spread"].get(name, (1, 1))
             ratio = found["ratios"].get(name, 1)
-            print(f"  {name:12} {milliseconds:8.3f} ms a batch   {ratio:6.1f}x   ({low:.1f} to {high:.1f})")
+            print(f"  {name:20} {milliseconds:8.3f} ms a batch   {ratio:6.1f}x   ({low:.1f} to {high:.1f})")
     held = memory(num_rows)
     print("bytes a row:", ", ".join(f"{name} {size:.0f}" for name, size in held.items()))
     print(f"16,076,665 rows: {BYTES_PER_ROW * 16_076_665 / 2**20:.0f} MiB")
