@@ -174,7 +174,9 @@ def _equalize(pixels_HW3: Pixels, _: float) -> Pixels:
     before_CK = counts_CK.cumsum(1) - counts_CK
     table_CK = (step_C[:, None] // 2 + before_CK) // np.maximum(step_C, 1)[:, None]
     table_CK[step_C == 0] = np.arange(256)
-    return np.asarray(image.point(table_CK.clip(max=255).ravel().tolist()))
+    table = table_CK.clip(max=255).ravel().tolist()
+    # `Image.point` would first round each of the 768 entries in Python
+    return np.asarray(image._new(image.im.point(table, None)))
 
 
 def _quantised(values: NDArray[np.float32]) -> Pixels:
