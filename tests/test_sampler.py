@@ -44,7 +44,7 @@ def test_exactly_so_many_of_each_class(labels: list[int], per_class: int, seed: 
     drawn = sampler_of(labels, per_class, seed).epoch(epoch)
     assert drawn.dtype == np.int64
     counts = Counter(labels[(row - 1) // 3] for row in drawn.tolist())
-    assert counts == {label: per_class for label in set(labels)}
+    assert counts == dict.fromkeys(set(labels), per_class)
 
 
 @given(LABELS, st.integers(1, 30), st.integers(0, 5))

@@ -121,7 +121,7 @@ class Catalogue:
         return Location(self.shards[code], offset, size, path, raw, raw is not None)
 
     def column(self, name: str) -> NDArray[Any] | None:
-        """A fixed-width column such as "true_label" (int32), "rank" (int32; -1 unknown); None if not there."""
+        """A fixed-width column such as "true_label" or "rank" (int32, -1 unknown); None if not there."""
         return self._columns[name] if self._kinds.get(name) == "fixed" else None
 
     def strings(self, column: str, rows: Iterable[int]) -> list[str]:
@@ -150,7 +150,7 @@ class Catalogue:
         return self._columns[column]
 
     def words(self, column: str) -> ByteStrings:
-        """The words that the codes of a column of kind "words" (or "folder") stand for, or all its strings."""
+        """What the codes of a column of kind "words" (or "folder") stand for, or all its strings."""
         return self._strings(column)
 
     def names(self) -> ByteStrings:

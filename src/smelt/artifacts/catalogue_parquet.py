@@ -105,3 +105,15 @@ def arrow_binary(strings: ByteStrings) -> Any:
     offsets = np.ascontiguousarray(strings.offsets, np.int64)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(strings.heap))]
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(strings), buffers)
+
+
+def from_arrow(column: Any) -> ByteStrings:
+    """A pyarrow column of strings or bytes as ByteStrings; null is the empty string."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = pc.fill_null(array.cast(pa.large_binary()), b"")
+    _, offsets, heap = array.buffers()
+    found = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    return ByteStrings(np.frombuffer(heap or b"", np.uint8), found)

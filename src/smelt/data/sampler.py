@@ -83,7 +83,7 @@ class ClassBalancedSampler:
         self, order: NDArray[np.int64] | Order, batch_size: int, rank: int | None = None,
         world_size: int | None = None,
     ) -> Batches:  # fmt: skip
-        """Batches of one rank: global batch b is order[b*B:(b+1)*B], a rank takes every world_size-th of it."""
+        """Batches of one rank: global batch b is order[b*B:(b+1)*B], of it a rank takes [rank::world_size]."""
         rank = self.rank if rank is None else rank
         return Batches(order, batch_size, rank, self.world_size if world_size is None else world_size)
 
@@ -201,7 +201,7 @@ def _counts(labels: NDArray[Any]) -> NDArray[np.int64]:
 def _grouped(
     rows: NDArray[Any], labels: NDArray[Any], counts: NDArray[np.int64], seed: int
 ) -> NDArray[np.uint32]:
-    """Rows by class, those of a class in an order decided by (seed, row) alone. One counting sort, in parts."""
+    """Rows by class, those of a class in an order decided by (seed, row) alone; a counting sort, in parts."""
     grouped = np.empty(len(rows), np.uint32)
     free = np.cumsum(counts) - counts
     for start in range(0, len(rows), 1 << 20):

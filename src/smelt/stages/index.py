@@ -76,10 +76,7 @@ def _refuse_repeats(writer: CatalogueWriter, report: Report) -> None:
 
 
 def _place(listed_in: Any, entry: int) -> str:
-    from smelt.data.formats.files import Part
-    from smelt.data.formats.lists import line_of
-
-    return f"{listed_in}:{line_of(listed_in, entry)}" if isinstance(listed_in, Part) else str(listed_in)
+    return "the folder" if listed_in is None else str(listed_in.where(entry))
 
 
 def _summary(catalogue: Catalogue, report: Report) -> dict[str, Any]:

@@ -111,8 +111,8 @@ class _ArraysOnly(pickle.Unpickler):
 
     ALLOWED = frozenset(
         (module, name)
-        for module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "_codecs", "numpy.core.numeric",
-                       "numpy._core.numeric")
+        for module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric",
+                       "numpy._core.numeric", "_codecs")
         for name in ("ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer", "encode")
         if (name == "encode") == (module == "_codecs")
     )  # fmt: skip

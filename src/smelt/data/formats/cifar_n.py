@@ -75,7 +75,8 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
 
 
 def _add(
-    writer: CatalogueWriter, split: str, rows: NDArray[Any], labels: NDArray[Any], truth: NDArray[Any], start: int
+    writer: CatalogueWriter, split: str, rows: NDArray[Any], labels: NDArray[Any], truth: NDArray[Any],
+    start: int,
 ) -> None:  # fmt: skip
     count, size = len(rows), SIDE * SIDE * 3
     part = "test" if split == "test" else "train"

@@ -20,6 +20,10 @@ Format = Literal[
     "clothing1m", "food101n", "animal10n", "webdataset",
 ]  # fmt: skip
 
+Column = Literal[
+    "path", "label", "split", "source", "query", "title", "description", "tags", "true_label", "noise"
+]  # fmt: skip
+
 # Settings that only some formats look at; the others are for all.
 USED_BY: dict[str, tuple[str, ...]] = {
     "lists": ("webvision", "mini_webvision", "csv", "clothing1m", "food101n", "webdataset"),
@@ -39,8 +43,12 @@ class FormatSettings(Settings):
     """What decides the rows of the catalogue, given the files."""
 
     format: Format = "webvision"
-    lists: dict[str, str] = {}  # file lists by name, where they are not where the format has them
-    folders: dict[str, str] = {}  # image folders by name, likewise; unknown ones are probed for
+    lists: dict[str, str] = Field(
+        default={}
+    )  # file lists by name, where they are not where the format has them
+    folders: dict[str, str] = Field(
+        default={}
+    )  # image folders by name, likewise; unknown ones are probed for
     check_files: bool = True  # look whether every listed file is there (a look per folder)
 
     # webvision
@@ -64,10 +72,7 @@ class FormatSettings(Settings):
     subset_balanced: bool = False  # equally many of each (noisy) class, else at random
 
     # csv: our name of a column → its name in the file
-    columns: dict[
-        Literal["path", "label", "split", "source", "query", "title", "description", "tags", "true_label", "noise"],
-        str,
-    ] = {}  # fmt: skip
+    columns: dict[Column, str] = Field(default={})
 
     @model_validator(mode="after")
     def _only_what_is_used(self) -> Self:
@@ -88,7 +93,7 @@ class DataSettings(FormatSettings):
 
 
 def reader(settings: FormatSettings) -> Any:
-    """The module that reads the format: it has `read(settings, root, writer)` and `outside(settings, root)`."""
+    """The module of the format: `read(settings, root, writer, report)` and `outside(settings, root)`."""
     name = "webvision" if settings.format == "mini_webvision" else settings.format
     return importlib.import_module(f"smelt.data.formats.{name}")
 

@@ -1,4 +1,4 @@
-"""The files of a data set, whether they lie in folders or in tars: is a path there, and where are its bytes?"""
+"""The files of a data set, whether in folders or in tars: is a path there, and where are its bytes?"""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Part:
 
 
 class Files:
-    """Below `root`, plain files and the members of the archives `shards`; a member goes before a plain file."""
+    """Below `root`, plain files and the members of the archives `shards`; a member goes before a file."""
 
     def __init__(self, root: Path, shards: Sequence[Path], report: Report, *, check: bool = True) -> None:
         self.root, self.check = root, check

@@ -12,15 +12,27 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.bytestrings import decode, gather, hash_spans
+from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue_writer import Paths
-from smelt.data.formats.base import Report, unsafe
+from smelt.data.formats.base import SHOWN, Report
 from smelt.data.formats.files import Part
+from smelt.data.formats.paths import check_paths, split_paths
 
 BLOCK_BYTES = 8 << 20
-_LF, _SPACE, _SLASH, _ZERO, _MINUS = 10, 32, 47, 48, 45
+_LF, _SPACE, _ZERO, _MINUS = 10, 32, 48, 45
 _MAX_DIGITS = 9
 _BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What listed some rows, for messages: entry i of it, from 0, is at `where(i)`."""
+
+    part: Part
+
+    def where(self, entry: int) -> str:
+        """File and line."""
+        return f"{self.part}:{line_of(self.part, entry)}"
 
 
 @dataclass(frozen=True)
@@ -95,13 +107,15 @@ def _parse(data: NDArray[np.uint8], labelled: bool, first: int, path: Part, repo
         labels, digits = _numbers_at(data, starts, ends)
         stops = _strip(data, starts, ends - digits)
         wrong = (digits == 0) | (stops == ends - digits) | (stops == starts)
-        for entry in np.flatnonzero(wrong)[:10].tolist():
+        for entry in np.flatnonzero(wrong)[:SHOWN].tolist():
             shown = decode(data[starts[entry] : ends[entry]].tobytes())[:120]
             report.problem(f"{path}:{line_of(path, first + entry)}: no label at the end of {shown!r}")
-        report.num_problems += max(0, int(wrong.sum()) - 10)
+        report.num_problems += max(0, int(wrong.sum()) - SHOWN)
         labels[wrong] = 0
         ends = np.where(wrong, ends, stops)
-    return Entries(_paths(data, starts, ends, first, path, report), labels, first)
+    paths = split_paths(data, starts, ends)
+    check_paths(paths, lambda row: Listed(path).where(first + row), report)
+    return Entries(paths, labels, first)
 
 
 def _strip(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -139,57 +153,10 @@ def _numbers_at(
     return values.astype(np.int32), digits
 
 
-def _paths(
-    data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64],
-    first: int, path: Part, report: Report,
-) -> Paths:  # fmt: skip
-    slashes = np.concatenate([np.full(1, -1), np.flatnonzero(data == _SLASH)])
-    slash = slashes[np.searchsorted(slashes, ends) - 1]
-    cuts = np.maximum(slash, starts)
-    names = np.where(slash >= starts, slash + 1, starts)
-    codes, firsts = _folder_codes(data, starts, cuts)
-    folders = [data[starts[i] : cuts[i]].tobytes() for i in firsts.tolist()]
-    for code, folder in enumerate(folders):
-        if reason := unsafe(folder.lstrip(b"/")):
-            times = int((codes == code).sum())
-            line = line_of(path, first + int(firsts[code]))
-            report.problem(f"{path}:{line}: {decode(folder)!r} {reason}", times)
-    _check_names(data, starts, names, ends, first, path, report)
-    return Paths(folders, codes, gather(data, names, ends))
-
-
-def _check_names(
-    data: NDArray[np.uint8], starts: NDArray[np.int64], names: NDArray[np.int64],
-    ends: NDArray[np.int64], first: int, path: Part, report: Report,
-) -> None:  # fmt: skip
-    """Paths may not be absolute; names may not be empty, `.`, `..` or hold a NUL byte."""
-    short = np.flatnonzero(ends - names <= 2)
-    wrong = [i for i in short.tolist() if data[names[i] : ends[i]].tobytes() in (b"", b".", b"..")]
-    if not bool(data.all()):
-        wrong += np.searchsorted(ends, np.flatnonzero(data == 0), side="right").tolist()
-    wrong += np.flatnonzero(data[starts] == _SLASH).tolist()
-    for entry in sorted(set(wrong)):
-        name = decode(data[starts[entry] : ends[entry]].tobytes())
-        report.problem(f"{path}:{line_of(path, first + entry)}: {name!r} is not a file below the root")
-
-
-def _folder_codes(
-    data: NDArray[np.uint8], starts: NDArray[np.int64], cuts: NDArray[np.int64]
-) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """(codes of the spans starts..cuts-1, first span of each code); runs of one folder are the rule."""
-    hashes = hash_spans(data, starts, cuts - starts)
-    heads = np.flatnonzero(
-        np.concatenate([np.ones(min(1, len(hashes)), np.bool_), hashes[1:] != hashes[:-1]])
-    )
-    _, firsts, codes = np.unique(hashes[heads], return_index=True, return_inverse=True)
-    lengths = np.diff(np.append(heads, len(hashes)))
-    return np.repeat(codes.astype(np.uint32), lengths), heads[firsts]
-
-
 def _check_labels(entries: Entries, path: Part, report: Report, num_classes: int) -> None:
     wrong = np.flatnonzero((entries.labels < 0) | (entries.labels >= num_classes))
-    for entry in wrong[:10].tolist():
+    for entry in wrong[:SHOWN].tolist():
         line = line_of(path, entries.first + entry)
         label = int(entries.labels[entry])
         report.problem(f"{path}:{line}: label {label} is not one of 0..{num_classes - 1}")
-    report.num_problems += max(0, len(wrong) - 10)
+    report.num_problems += max(0, len(wrong) - SHOWN)

@@ -2,7 +2,8 @@
 
 Reads ustar, GNU (long names) and pax (path, size) headers. Only regular files count; folders are passed
 over. Links, devices and names that leave the archive are refused: they are how archives do harm, and no
-data set needs them. Layout: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format".
+data set needs them. Layout: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar
+Format".
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class _Scan:
         return name
 
     def _extension(self, kind: int, start: int, size: int) -> None:
-        """A GNU long name (L), a pax header of the next member (x) or of all (g, of which nothing is used)."""
+        """A GNU long name (L), a pax header of the next member (x), or of all (g, nothing of it is used)."""
         if size > _MAX_META:
             raise DataError(f"{self.path} has a name of {size} bytes at byte {start}: it is damaged")
         data = os.pread(self.descriptor, size, start)

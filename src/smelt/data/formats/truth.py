@@ -1,4 +1,4 @@
-"""Known truth beside a data set, `truth.csv` (path, true_label, noise): for evaluation, never for learning."""
+"""Known truth beside a data set, `truth.csv` (path, true_label, noise): to evaluate by, never to learn."""
 
 from __future__ import annotations
 

@@ -20,11 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from smelt.artifacts.bytestrings import decode, encode
+from smelt.artifacts.catalogue import UNKNOWN
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Files, Part
-from smelt.data.formats.lists import Entries, read_lines, read_list
+from smelt.data.formats.lists import Entries, Listed, read_lines, read_list
+from smelt.data.formats.paths import find_paths
 from smelt.data.formats.truth import Truth
 from smelt.data.formats.webtext import MetaText
 from smelt.errors import DataError
@@ -101,8 +103,8 @@ class _Layout:
         part = self.list_file(name)
         if part is None:
             raise DataError(
-                f"{self.files.root} has no info/{_LISTS[name][0]} (nor one in info.tar): is `root` the folder "
-                f"of WebVision? Set `lists: {{{name}: path}}` if it is elsewhere"
+                f"{self.files.root} has no info/{_LISTS[name][0]} (nor one in info.tar): is `root` the "
+                f"folder of WebVision? Set `lists: {{{name}: path}}` if it is elsewhere"
             )
         return part
 
@@ -168,12 +170,13 @@ def _evaluation(layout: _Layout, split: str, classes: int, report: Report) -> It
     if hidden is None:
         yield from _entries(listed, report, classes, split == "val")
         return
-    known: dict[bytes, int] = {}
-    for entries in read_list(hidden, report, labelled=True, num_classes=classes):
-        known.update((entries.paths[i], int(label)) for i, label in enumerate(entries.labels))
+    answers = list(read_list(hidden, report, labelled=True, num_classes=classes))
     for entries in read_list(listed, report, labelled=False, num_classes=classes):
-        labels = [known.get(entries.paths[i], -1) for i in range(len(entries))]
-        yield listed, Entries(entries.paths, np.array(labels, np.int32), entries.first)
+        labels = np.full(len(entries), UNKNOWN, np.int32)
+        for answer in answers:
+            found = find_paths(entries.paths, answer.paths)
+            labels[found >= 0] = answer.labels[found[found >= 0]]
+        yield listed, Entries(entries.paths, labels, entries.first)
 
 
 def _add(
@@ -189,7 +192,7 @@ def _add(
     fixed, missing = layout.files.locate(placed)
     block = Block(
         split, source, placed, entries.labels[chosen], fixed, missing=missing,
-        listed_in=part, entries=entries.first + chosen,
+        listed_in=Listed(part), entries=entries.first + chosen,
     )  # fmt: skip
     if text is not None:
         text.join(block, paths)
