@@ -1,0 +1,272 @@
+"""Builds the store of candidates: one streaming pass over all results, in blocks of images.
+
+Memory is bounded by the size of a block; parts of the pass run in several processes and are written one by
+one, so that a pass that was killed goes on where it was. How tightly weights are bounded decides how many
+candidates remain: `choose_cap` takes the loosest bound whose table fits the memory allowed, from a sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.artifacts.files import read_json, write_json
+from smelt.errors import ResultError
+from smelt.fusion.prune import Pruned, prune
+from smelt.fusion.store import FIELDS, INDEX, Store
+
+PART = 1024  # images of a part, the unit of work and of resuming
+SAMPLE = 192  # images that the bound is chosen from
+Progress = Callable[[int, int], None]
+
+
+class Blocks(Protocol):
+    """What a pass reads: M pooled results (see `sources.Pool`)."""
+
+    def __len__(self) -> int: ...
+
+    def block(
+        self, lines: NDArray[np.int64], labels_B: NDArray[np.integer]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Values (M, B, C) and the labels' values (M, B)."""
+
+
+def build(
+    pool: Blocks,
+    labels_N: NDArray[np.integer],
+    k: int,
+    *,
+    bound: float | None = None,
+    folder: Path | None = None,
+    memory_gib: float = 4.0,
+    workers: int = 1,
+    fingerprint: str = "",
+    progress: Progress = lambda done, total: None,
+) -> Store:
+    """The candidates of all images with a label.
+
+    bound: no weight above this many times 1/M (None: see `choose_cap`). folder: where parts and the store
+    are kept; with the same results (`fingerprint`) and settings a finished store is opened, a half-done pass
+    goes on. Without a folder all is done in memory. Raises ResultError when no table fits `memory_gib`.
+    """
+    labels = np.asarray(labels_N, np.int32)
+    cap = choose_cap(pool, labels, k, memory_gib) if bound is None else min(1.0, bound / len(pool))
+    if folder is None:
+        pieces = [Piece(start, _part(pool, labels, k, cap, start, memory_gib)) for start in _starts(labels)]
+        return Store(k, cap, **_joined(pieces, len(labels), len(pool)))
+    identity = {"k": k, "cap": cap, "results": len(pool), "images": len(labels), "part": PART,
+                "labels": hashlib.sha256(labels.tobytes()).hexdigest(), "of": fingerprint}  # fmt: skip
+    if (folder / INDEX).exists() and read_json(folder / INDEX) == identity:
+        return Store.open(folder)
+    _begin(folder, identity)
+    todo = [start for start in _starts(labels) if not _file(folder, start).exists()]
+    total, done = len(labels), len(labels) - sum(min(PART, len(labels) - start) for start in todo)
+    progress(done, total)
+    for start in _run(pool, labels, k, cap, folder, todo, memory_gib / max(1, workers), workers):
+        done += min(PART, total - start)
+        progress(done, total)
+    _finish(folder, labels, len(pool), identity)
+    return Store.open(folder)
+
+
+def choose_cap(pool: Blocks, labels_N: NDArray[np.int32], k: int, memory_gib: float) -> float:
+    """The loosest cap on weights, 1, ½, ¼ … down to twice the equal share, whose table fits the memory."""
+    known = np.flatnonzero(labels_N >= 0)
+    if len(known) == 0:
+        return 1.0
+    lines = known[np.unique(np.linspace(0, len(known) - 1, SAMPLE).astype(np.int64))]
+    caps = [1.0]
+    while caps[-1] > 2.0 / len(pool):
+        caps.append(max(caps[-1] / 2, 2.0 / len(pool)))
+    sizes = np.zeros(len(caps))
+    for line in np.array_split(lines, max(1, len(lines) // 16)):
+        values, own = pool.block(line, labels_N[line])
+        for index, cap in enumerate(caps):
+            found = prune(values, own, labels_N[line], k, cap)
+            sizes[index] += found.values_RM.nbytes + 2 * found.values_RM.size + 16 * len(found.values_RM)
+    gib = sizes * len(known) / len(lines) / 2**30
+    for cap, size in zip(caps, gib):
+        if size <= 0.85 * memory_gib:
+            return cap
+    raise ResultError(
+        f"the table of candidates needs some {gib[-1]:.1f} GiB even with weights bounded to twice the equal "
+        f"share: raise memory_gib (now {memory_gib:g}) or fuse fewer results at once"
+    )
+
+
+class Piece:
+    """A part of the pass: N' images from `start` on."""
+
+    def __init__(self, start: int, pruned: Pruned) -> None:
+        self.start = start
+        self.pruned = pruned
+
+
+def _starts(labels_N: NDArray[np.int32]) -> list[int]:
+    return list(range(0, len(labels_N), PART))
+
+
+def _part(
+    pool: Blocks, labels_N: NDArray[np.int32], k: int, cap: float, start: int, memory_gib: float
+) -> Pruned:
+    """Prune the images of one part, in blocks whose values take at most a quarter of the memory."""
+    lines = np.arange(start, min(start + PART, len(labels_N)))
+    found: list[Pruned] = []
+    size = 1 if len(lines) > 64 else len(lines)
+    position = 0
+    while position < len(lines):
+        block = lines[position : position + size]
+        values, own = pool.block(block, labels_N[block])
+        pruned = prune(values, own, labels_N[block], k, cap)
+        found.append(_moved(pruned, position))
+        position += len(block)
+        # candidates are gathered beside the block, so a block is kept to a 16th of the memory
+        size = int(np.clip(memory_gib * 2**30 / 16 // max(1, values.nbytes // len(block)), 1, 256))
+    return _concatenated(found)
+
+
+def _moved(pruned: Pruned, by: int) -> Pruned:
+    return Pruned(**{**_fields(pruned), "images_U": pruned.images_U + by})
+
+
+def _fields(pruned: Pruned) -> dict[str, NDArray[Any]]:
+    return {field.name: getattr(pruned, field.name) for field in fields(Pruned)}
+
+
+def _concatenated(blocks: list[Pruned]) -> Pruned:
+    columns = [_fields(block) for block in blocks]
+    return Pruned(**{
+        name: np.concatenate([column[name] for column in columns], axis=1 if name == "singles_MB" else 0)
+        for name in columns[0]
+    })  # fmt: skip
+
+
+def _joined(pieces: list[Piece], num_images: int, num_results: int) -> dict[str, NDArray[Any]]:
+    """The arrays of a store from all parts."""
+    if not pieces:
+        pieces = [Piece(0, _nothing(num_results))]
+    whole = _fields(_concatenated([_moved(piece.pruned, piece.start) for piece in pieces]))
+    whole["hits_N"], whole["singles_MN"] = whole.pop("hits_B"), whole.pop("singles_MB")
+    assert len(whole["hits_N"]) == num_images
+    return whole
+
+
+def _nothing(num_results: int) -> Pruned:
+    empty = np.empty
+    return Pruned(
+        empty(0, np.int8), empty(0, np.int64), empty(0, np.int32), empty(0, np.int64), empty(0, np.int32),
+        empty((0, num_results), np.float16), empty((0, num_results), np.float16),
+        empty((num_results, 0), np.bool_),
+    )  # fmt: skip
+
+
+def _begin(folder: Path, identity: dict[str, Any]) -> None:
+    """Make the folder, or go on in it when it holds parts of the same pass."""
+    marker = folder / "pass.json"
+    if not (marker.exists() and read_json(marker) == identity):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_json(marker, identity)
+
+
+def _file(folder: Path, start: int) -> Path:
+    return folder / f"part-{start:09d}.npz"
+
+
+def _run(
+    pool: Blocks, labels_N: NDArray[np.int32], k: int, cap: float, folder: Path, todo: list[int],
+    memory_gib: float, workers: int,
+) -> Iterator[int]:  # fmt: skip
+    """Write the parts that are missing; yields the start of each as it is done."""
+    if workers <= 1 or len(todo) <= 1:
+        for start in todo:
+            _write_part(pool, labels_N, k, cap, folder, start, memory_gib)
+            yield start
+        return
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    setup = (pool, labels_N, k, cap, folder, memory_gib)
+    with ProcessPoolExecutor(min(workers, len(todo)), context, _set_up, setup) as executor:
+        try:
+            for future in as_completed([executor.submit(_work, start) for start in todo]):
+                yield future.result()
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_job: tuple[Any, ...] = ()
+
+
+def _set_up(*job: Any) -> None:
+    global _job
+    _job = job
+
+
+def _work(start: int) -> int:
+    pool, labels, k, cap, folder, memory_gib = _job
+    _write_part(pool, labels, k, cap, folder, start, memory_gib)
+    return start
+
+
+def _write_part(
+    pool: Blocks, labels_N: NDArray[np.int32], k: int, cap: float, folder: Path, start: int, memory_gib: float
+) -> None:
+    pruned = _part(pool, labels_N, k, cap, start, memory_gib)
+    temporary = folder / f".{start}.{os.getpid()}.tmp.npz"
+    np.savez(temporary, **_fields(pruned))
+    os.replace(temporary, _file(folder, start))
+
+
+def _finish(folder: Path, labels_N: NDArray[np.int32], num_results: int, identity: dict[str, Any]) -> None:
+    """Join the parts into one file a field, then name the store finished and drop the parts.
+
+    One part is in memory at a time: fields are appended to their files.
+    """
+    starts = _starts(labels_N)
+    if not starts:
+        for name, array in _joined([], 0, num_results).items():
+            np.save(folder / f"{name}.npy", array)
+    else:
+        singles = []
+        shapes: dict[str, int] = {}
+        for start in starts:
+            with np.load(_file(folder, start), allow_pickle=False) as archive:
+                singles.append(archive["singles_MB"])
+                for name in FIELDS[:-1]:
+                    array = archive["hits_B" if name == "hits_N" else name]
+                    array = array + start if name == "images_U" else array
+                    mode = "wb" if start == 0 else "ab"
+                    with open(folder / f"{name}.raw", mode) as file:
+                        file.write(np.ascontiguousarray(array).tobytes())
+                    shapes[name] = shapes.get(name, 0) + len(array)
+        _add_headers(folder, starts[0], shapes)
+        np.save(folder / f"{FIELDS[-1]}.npy", np.concatenate(singles, axis=1))
+    write_json(folder / INDEX, identity)
+    for start in starts:
+        _file(folder, start).unlink()
+
+
+def _add_headers(folder: Path, first: int, lengths: dict[str, int]) -> None:
+    """Turn the raw files into .npy files."""
+    with np.load(_file(folder, first), allow_pickle=False) as archive:
+        for name, length in lengths.items():
+            sample = archive["hits_B" if name == "hits_N" else name]
+            header = {
+                "descr": np.lib.format.dtype_to_descr(sample.dtype),
+                "fortran_order": False,
+                "shape": (length, *sample.shape[1:]),
+            }
+            with open(folder / f"{name}.npy", "wb") as out, open(folder / f"{name}.raw", "rb") as raw:
+                np.lib.format.write_array_header_1_0(out, header)
+                shutil.copyfileobj(raw, out, 1 << 22)
+            (folder / f"{name}.raw").unlink()

@@ -1,0 +1,168 @@
+"""Searches over the weights of results: genetic, greedy with replacement, coordinate by coordinate.
+
+All value whole batches of weights at once and see nothing but class-averaged accuracy, which is a step
+function: among equals the vector that is nearest to equal weights wins. All are deterministic by their seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.fusion.config import GeneticSettings
+from smelt.fusion.weights import Valuer, capped
+
+Told = Callable[[int, float], None]
+STEPS = (0.0, 0.5, 0.8, 1.25, 2.0)  # what the coordinate search multiplies a weight by
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best weights (M,) of a search, their accuracy, and the best accuracy after each step."""
+
+    weights_M: NDArray[np.float64]
+    accuracy: float
+    history: tuple[float, ...]
+
+
+def best_of(accuracy_P: NDArray[np.float64], weights_PM: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Order from best to worst: higher accuracy, then nearer to equal weights, then the earlier."""
+    length = np.einsum("pm,pm->p", weights_PM, weights_PM).round(12)
+    order: NDArray[np.int64] = np.lexsort((np.arange(len(accuracy_P)), length, -accuracy_P))
+    return order
+
+
+def genetic(
+    value: Valuer,
+    singles_M: NDArray[np.float64],
+    settings: GeneticSettings,
+    seed: int,
+    told: Told = lambda generation, best: None,
+) -> Found:
+    """Tournament selection, uniform or blended crossover, log-normal mutation, elitism, patience.
+
+    singles_M: accuracy of each result alone, which part of the first population leans on.
+    """
+    random = np.random.default_rng(seed)
+    people = _first(value, singles_M, settings.population, random)
+    fitness = value(people)
+    history: list[float] = []
+    stale = 0
+    for generation in range(settings.generations):
+        order = best_of(fitness, people)
+        people, fitness = people[order], fitness[order]
+        stale = 0 if not history or fitness[0] > history[-1] else stale + 1
+        history.append(float(fitness[0]))
+        told(generation, history[-1])
+        if stale >= settings.patience:
+            break
+        # smaller steps as the run goes on: first where, then how exactly
+        scale = settings.mutation_scale * 0.5 ** (generation / settings.generations)
+        children = _children(people, settings, scale, random)
+        people = np.concatenate([people[: settings.elite], capped(children, value.cap)])
+        fitness = value(people)
+    best = best_of(fitness, people)[0]
+    return Found(people[best], float(fitness[best]), tuple(history))
+
+
+def _first(
+    value: Valuer, singles_M: NDArray[np.float64], size: int, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Equal weights, weights by accuracy, and random ones around both, some with results left out."""
+    num_results = value.num_results
+    spread = max(float(np.std(singles_M)), 1e-6)
+    lean = np.exp((singles_M - singles_M.max()) / spread)
+    base = np.where(np.arange(size)[:, None] % 2 == 0, 1.0, lean)
+    noise = np.exp(random.normal(size=(size, num_results)) * random.uniform(0.1, 1.0, (size, 1)))
+    there = random.random((size, num_results)) >= random.choice([0.0, 0.0, 0.3, 0.6], (size, 1))
+    there[~there.any(axis=1)] = True
+    people = base * noise * there
+    people[0], people[1] = 1.0, lean
+    return capped(people, value.cap)
+
+
+def _children(
+    people: NDArray[np.float64], settings: GeneticSettings, scale: float, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """The next generation but for its elite; `people` come from best to worst."""
+    size, num_results = people.shape
+    count = size - settings.elite
+    # sorted by fitness: the winner of a tournament is the one drawn with the smallest place
+    mothers = people[random.integers(size, size=(count, settings.tournament)).min(axis=1)]
+    fathers = people[random.integers(size, size=(count, settings.tournament)).min(axis=1)]
+    mixed = np.where(random.random((count, num_results)) < 0.5, mothers, fathers)
+    share = random.random((count, 1))
+    blended = share * mothers + (1 - share) * fathers
+    both = np.where(random.random((count, 1)) < 0.5, mixed, blended)
+    children = np.where(random.random((count, 1)) < settings.crossover, both, mothers)
+    change = random.random((count, num_results)) < settings.mutation
+    factor = np.exp(random.normal(size=(count, num_results)) * scale)
+    toggle = random.random((count, num_results)) < settings.drop
+    back = random.random((count, num_results)) * 2 / num_results
+    mutated = np.where(toggle, np.where(children > 0, 0.0, back), children * factor)
+    children = np.where(change, mutated, children)
+    children[children.sum(axis=1) <= 0] = 1.0
+    return children
+
+
+def greedy(value: Valuer, singles_M: NDArray[np.float64], patience: int = 20) -> Found:
+    """Ensemble selection with replacement (Caruana et al. 2004): add the result that helps most, again.
+
+    Starts from the best results, as few as the cap on weights allows; the best bag on the way is returned.
+    """
+    num_results = value.num_results
+    first = np.argsort(-singles_M, kind="stable")[: int(np.ceil(1 / value.cap - 1e-9))]
+    bag = np.bincount(first, minlength=num_results).astype(np.float64)
+    found = Found(bag / bag.sum(), float(value(bag)[0]), ())
+    history = [found.accuracy]
+    stale = 0
+    for _ in range(4 * num_results + 20):
+        bags = bag + np.eye(num_results)
+        weights = bags / bags.sum(axis=1, keepdims=True)
+        allowed = np.flatnonzero((weights <= value.cap * (1 + 1e-9)).all(axis=1))
+        if not len(allowed):
+            break
+        accuracy = value(weights[allowed])
+        best = best_of(accuracy, weights[allowed])[0]
+        bag = bags[allowed[best]]
+        if accuracy[best] > found.accuracy:
+            found, stale = Found(weights[allowed[best]], float(accuracy[best]), ()), 0
+        else:
+            stale += 1
+        history.append(found.accuracy)
+        if stale >= patience:
+            break
+    return Found(found.weights_M, found.accuracy, tuple(history))
+
+
+def coordinate(value: Valuer, start_M: NDArray[np.float64], sweeps: int = 60) -> Found:
+    """Climb from `start_M`: of all changes of one weight take the best, until none helps by itself.
+
+    Where no single change helps, the steps are halved, three times.
+    """
+    num_results = value.num_results
+    weights = capped(start_M, value.cap)[0]
+    accuracy = float(value(weights)[0])
+    history = [accuracy]
+    fineness = 1.0
+    for _ in range(sweeps):
+        factors = 1 + (np.array(STEPS) - 1) * fineness
+        moves = np.repeat(weights[None], num_results * len(factors) + num_results, axis=0)
+        for place, factor in enumerate(factors):
+            rows = place * num_results + np.arange(num_results)
+            moves[rows, np.arange(num_results)] *= factor
+        moves[-num_results:] += np.eye(num_results) * fineness / num_results
+        moves = capped(moves[moves.sum(axis=1) > 0], value.cap)
+        values = value(moves)
+        best = best_of(values, moves)[0]
+        if values[best] > accuracy:
+            weights, accuracy = moves[best], float(values[best])
+        elif fineness > 0.2:
+            fineness /= 2
+        else:
+            break
+        history.append(accuracy)
+    return Found(weights, accuracy, tuple(history))

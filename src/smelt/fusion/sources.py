@@ -1,0 +1,251 @@
+"""Results as fusion reads them: aligned to one order of images and pooled, block by block.
+
+A pooling turns stored scores into the values that are averaged:
+    log_probability   logits as stored: an image's normaliser is the same for all its classes, so the
+                      weighted mean of logits ranks classes as that of log-probabilities does
+    probability       softmax in float32 (stored probabilities as stored)
+    rank              minus the number of classes above (half of those equal), not below -DEPTH
+A cut score of a top-K result lies between its line's floor and its last kept score. `side` says which end
+is taken: images that are right with every other class at its high end and the label at its low end are
+certainly right, the opposite gives those that may be. The "middle" spreads the line's tail mass evenly over
+the cut classes: a guess, for fused scores of images whose labels nobody knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.artifacts import results
+from smelt.errors import ResultError
+from smelt.fusion.config import Pooling
+
+Side = Literal["low", "high", "middle"]
+DEPTH = 100.0  # ranks beyond count as this; small enough that halves are exact in float16
+LEAST = 1e-7  # probabilities below count as this before their logarithm is taken
+
+
+class Source(Protocol):
+    """One result: scores of N images for C classes, in the order that all results of a fusion share."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+
+    @property
+    def kind(self) -> results.Kind:
+        """What was stored."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether scores are missing (top-K)."""
+
+    def block(self, lines: NDArray[np.int64], side: Side) -> NDArray[Any]:
+        """Stored scores (B, C), float16 or float32, of the images at `lines`."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A result file of smelt's own (see `artifacts.results`), opened where it is used.
+
+    order: (N,) line in the file of each image, None where the file is in the common order.
+    """
+
+    path: Path
+    name: str
+    num_classes: int
+    kind: results.Kind
+    order: NDArray[np.int64] | None = None
+
+    @property
+    def cut(self) -> bool:
+        return self.path.name.endswith(results.TOPK)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
+
+    @cached_property
+    def _dense(self) -> NDArray[np.float16]:
+        return results.open_dense(self.path)[0]
+
+    @cached_property
+    def _top(self) -> results.TopK:
+        return results.open_topk(self.path)[0]
+
+    def block(self, lines: NDArray[np.int64], side: Side) -> NDArray[Any]:
+        lines = lines if self.order is None else self.order[lines]
+        if not self.cut:
+            return take(self._dense, lines)
+        return spread(self._top, lines, self.num_classes, side, self.kind)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A result held in memory: dense scores (N, C) in the common order, or a TopK of them."""
+
+    name: str
+    kind: results.Kind
+    scores: NDArray[Any] | results.TopK = field(repr=False)
+    num_classes: int = 0
+
+    @property
+    def cut(self) -> bool:
+        return isinstance(self.scores, results.TopK)
+
+    def block(self, lines: NDArray[np.int64], side: Side) -> NDArray[Any]:
+        if isinstance(self.scores, results.TopK):
+            return spread(self.scores, lines, self.num_classes, side, self.kind)
+        return take(self.scores, lines)
+
+
+def take(scores_NC: NDArray[Any], lines: NDArray[np.int64]) -> NDArray[Any]:
+    """Lines of a (mapped) array; consecutive ones without a copy."""
+    if len(lines) and lines[-1] - lines[0] + 1 == len(lines) and bool((np.diff(lines) == 1).all()):
+        return scores_NC[lines[0] : lines[-1] + 1]
+    return scores_NC[lines]
+
+
+def spread(
+    top: results.TopK, lines: NDArray[np.int64], num_classes: int, side: Side, kind: results.Kind
+) -> NDArray[Any]:
+    """Top-K lines as (B, C), cut scores at their `side` end."""
+    kept = np.asarray(top.scores_NK[lines])
+    fill = top.floor_N[lines] if side == "low" else kept[:, -1]
+    if side == "middle":
+        fill = np.clip(_even_tail(kept, top.tail_N[lines], num_classes, kind), top.floor_N[lines], fill)
+    scores_BC = np.repeat(np.asarray(fill, kept.dtype)[:, None], num_classes, axis=1)
+    np.put_along_axis(scores_BC, top.classes_NK[lines].astype(np.int64), kept, axis=1)
+    return scores_BC
+
+
+def _even_tail(
+    kept_BK: NDArray[Any], tail_B: NDArray[np.float32], num_classes: int, kind: results.Kind
+) -> NDArray[np.float32]:
+    """The score (B,) of a cut class if all of a line's had the same."""
+    share = np.maximum(tail_B, np.float32(1e-7)) / np.float32(max(1, num_classes - kept_BK.shape[1]))
+    if kind == "probabilities":
+        return share
+    kept = kept_BK.astype(np.float32)
+    best = kept.max(axis=1)
+    total = best + np.log(np.exp(kept - best[:, None]).sum(axis=1))
+    level: NDArray[np.float32] = total - np.log(np.maximum(1 - tail_B, np.float32(1e-7))) + np.log(share)
+    return level
+
+
+@dataclass(frozen=True)
+class Pool:
+    """M results under one pooling: what a table of candidates is built from.
+
+    temperatures: (M,) that scores are divided by first; only for the pooling "probability" (elsewhere they
+    are part of the weights). pessimistic: which end of cut scores is taken, see the top of this file.
+    """
+
+    sources: Sequence[Source]
+    pooling: Pooling
+    temperatures: tuple[float, ...] | None = None
+    pessimistic: bool = True
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @property
+    def exact(self) -> bool:
+        """Whether no score is missing."""
+        return not any(source.cut for source in self.sources)
+
+    def block(
+        self, lines: NDArray[np.int64], labels_B: NDArray[np.integer]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Values (M, B, C) of the classes, and (M, B) of the labels, of the images at `lines`.
+
+        Only the former may be used for classes other than the label. A label below 0 counts as class 0.
+        """
+        safe = np.maximum(np.asarray(labels_B, np.int64), 0)
+        blocks, own = [], []
+        for index, source in enumerate(self.sources):
+            sides: tuple[Side, Side] = ("high", "low") if self.pessimistic else ("low", "high")
+            values_BC = self._values(index, lines, sides[0])
+            label_BC = self._values(index, lines, sides[1]) if source.cut else values_BC
+            blocks.append(values_BC)
+            own.append(label_BC[np.arange(len(lines)), safe])
+        kind = np.result_type(*blocks)
+        values_MBC = np.empty((len(blocks), *blocks[0].shape), kind)
+        for index, values_BC in enumerate(blocks):
+            values_MBC[index] = values_BC
+        return values_MBC, np.stack(own).astype(kind, copy=False)
+
+    def guess(self, lines: NDArray[np.int64]) -> NDArray[Any]:
+        """Values (M, B, C) without regard to labels, cut scores in the middle."""
+        return np.stack([self._values(index, lines, "middle") for index in range(len(self.sources))])
+
+    def _values(self, index: int, lines: NDArray[np.int64], side: Side) -> NDArray[Any]:
+        source = self.sources[index]
+        temperature = self.temperatures[index] if self.temperatures else 1.0
+        # a rank's ends come from the ties of the cut scores, which need one and the same fill
+        fill: Side = "high" if self.pooling == "rank" else side
+        return pooled(source.block(lines, fill), source, self.pooling, temperature, side)
+
+    def refuse_cut(self) -> None:
+        """ResultError for poolings that need every score, where one is cut."""
+        for source in self.sources:
+            stored = "probability" if source.kind == "probabilities" else "log_probability"
+            if source.cut and self.pooling not in (stored, "rank"):
+                raise ResultError(
+                    f"{source.name} is a top-K result of {source.kind}: pooling {self.pooling} needs every "
+                    f"score; use {stored} or rank"
+                )
+
+
+def pooled(
+    scores_BC: NDArray[Any], source: Source, pooling: Pooling, temperature: float, side: Side
+) -> NDArray[Any]:
+    """Values that are averaged, float16 or float32, from stored scores; see the top of this file."""
+    if pooling == "rank":
+        return ranks(scores_BC, cut_side=side if source.cut else None)
+    if pooling == "log_probability":
+        if source.kind == "logits":
+            return scores_BC
+        return np.log(np.maximum(scores_BC.astype(np.float32), np.float32(LEAST)))
+    if source.kind == "probabilities" and temperature == 1.0:
+        return scores_BC
+    logits = scores_BC.astype(np.float32)
+    if source.kind == "probabilities":
+        logits = np.log(np.maximum(logits, np.float32(LEAST)))
+    return softmax(logits / np.float32(temperature))
+
+
+def softmax(logits_BC: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities in float32."""
+    exp = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
+    chances: NDArray[np.float32] = exp / exp.sum(axis=1, keepdims=True)
+    return chances
+
+
+def ranks(scores_BC: NDArray[Any], cut_side: Side | None = None) -> NDArray[np.float16]:
+    """Minus the rank of every class, from 0; equal scores share the mean of their ranks.
+
+    cut_side: where the lowest scores of each line were cut, the end to take for their ranks.
+    """
+    size, classes = scores_BC.shape
+    order = np.argsort(scores_BC, axis=1, kind="stable")[:, ::-1]
+    best = np.take_along_axis(scores_BC, order, axis=1)
+    fresh = np.ones((size, classes), bool)
+    fresh[:, 1:] = best[:, 1:] != best[:, :-1]
+    place = np.broadcast_to(np.arange(classes), (size, classes))
+    first = np.maximum.accumulate(np.where(fresh, place, 0), axis=1)
+    last = np.minimum.accumulate(
+        np.where(np.roll(fresh, -1, axis=1) | (place == classes - 1), place, classes)[:, ::-1], axis=1
+    )[:, ::-1]
+    if cut_side is None:
+        shared = (first + last) / 2
+    else:
+        shared = {"high": first, "low": last, "middle": (first + last) / 2}[cut_side]
+    values = np.empty((size, classes), np.float16)
+    np.put_along_axis(values, order, -np.minimum(shared, DEPTH).astype(np.float16), axis=1)
+    return values

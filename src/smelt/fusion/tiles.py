@@ -1,0 +1,167 @@
+"""Tiles: candidates of images laid out so that one product, two comparisons and a sum evaluate them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+ROWS = 1 << 13  # candidates of a tile: its product with a population fits the cache
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """I images with at most n candidates each; the candidate at place j of image i is row j·I + i.
+
+    images_I: positions in the fusion's order. need_I: wrong with that many candidates above. units: (n·I, M)
+    of length one, or zeros for rows that always go to the reference; padding points away from all weights.
+    rows_nI: the candidate's row in the store, −1 for padding. spread_nI: |units − their mean|.
+    """
+
+    images_I: NDArray[np.int64]
+    need_I: NDArray[np.int32]
+    units: Tensor
+    rows_nI: NDArray[np.int64]
+    spread_nI: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Candidates image by image: U images, counts_U of each, R in all."""
+
+    images_U: NDArray[np.int64]
+    need_U: NDArray[np.int32]
+    counts_U: NDArray[np.int64]
+    units: Tensor
+    rows_R: NDArray[np.int64]
+    spread_R: NDArray[np.float32]
+
+
+def kept(tile: Tile, keep_nI: NDArray[np.bool_], need_I: NDArray[np.integer]) -> Part:
+    """The candidates of a tile that are kept, with other needs; images without any are left out."""
+    import torch
+
+    image, place = np.nonzero(keep_nI.T)
+    counts = keep_nI.sum(axis=0)
+    left = counts > 0
+    return Part(
+        tile.images_I[left],
+        need_I[left].astype(np.int32),
+        counts[left],
+        tile.units[torch.from_numpy(place * len(tile.images_I) + image)],
+        tile.rows_nI[place, image],
+        tile.spread_nI[place, image],
+    )
+
+
+def repack(parts: Sequence[Part], num_results: int) -> Iterator[Tile]:
+    """Tiles of like numbers of candidates."""
+    import torch
+
+    parts = [part for part in parts if len(part.images_U)]
+    if not parts:
+        return
+    counts_U = np.concatenate([part.counts_U for part in parts])
+    images_U = np.concatenate([part.images_U for part in parts])
+    need_U = np.concatenate([part.need_U for part in parts])
+    rows_R = np.concatenate([part.rows_R for part in parts])
+    spread_R = np.concatenate([part.spread_R for part in parts])
+    units = torch.cat(
+        [*(part.units for part in parts), torch.full((1, num_results), -1, dtype=working_store())]
+    )
+    offsets_U = np.cumsum(counts_U) - counts_U
+    order = np.argsort(-counts_U, kind="stable")
+    sizes = counts_U[order]
+    start = 0
+    while start < len(order):
+        depth = int(sizes[start])
+        stop = min(start + max(1, ROWS // depth), int(np.searchsorted(-sizes, 1 - 0.75 * depth, "right")))
+        stop = max(stop, start + 1)
+        chosen = order[start:stop]
+        place_n1 = np.arange(depth)[:, None]
+        there_nI = place_n1 < counts_U[chosen]
+        index_nI = np.where(there_nI, offsets_U[chosen] + place_n1, len(rows_R))
+        safe_nI = np.minimum(index_nI, len(rows_R) - 1)
+        yield Tile(
+            images_U[chosen],
+            need_U[chosen],
+            units[torch.from_numpy(index_nI.reshape(-1))],
+            np.where(there_nI, rows_R[safe_nI], -1),
+            np.where(there_nI, spread_R[safe_nI], np.float32(0)),
+        )
+        start = stop
+
+
+def product(units: Tensor, directions: Tensor) -> Tensor:
+    """Cosines (rows, P), in the type of `directions`; sums are in float32."""
+    return units.to(directions.dtype) @ directions
+
+
+def beyond(cosines: Tensor, slack: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which cosines are above `slack`, and which are not below −`slack`."""
+    import torch
+
+    if cosines.dtype != torch.bfloat16:
+        values = cosines.numpy()
+        return values > np.float32(slack), values >= np.float32(-slack)
+    # numpy knows no bfloat16, but bits compare as numbers do: above a positive one as signed integers,
+    # below a negative one as unsigned ones
+    bits = cosines.view(torch.int16).numpy()
+    limit = torch.tensor([slack, -slack], dtype=torch.bfloat16).view(torch.int16).numpy()
+    return bits > limit[0], bits.view(np.uint16) <= limit[1:].view(np.uint16)[0]
+
+
+@cache
+def working_type() -> torch.dtype:
+    """bfloat16 where this machine multiplies matrices in it faster than in float32, else float32.
+
+    The choice changes no result: what is within the slack of either is decided by the reference.
+    """
+    import torch
+
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        left, right = torch.ones(2048, 128, dtype=dtype), torch.ones(128, 64, dtype=dtype)
+        best = np.inf
+        for _ in range(4):
+            begun = time.perf_counter()
+            left @ right
+            best = min(best, time.perf_counter() - begun)
+        seconds[dtype] = best
+    return min(seconds, key=lambda dtype: seconds[dtype])
+
+
+def working_store() -> torch.dtype:
+    """What unit vectors are stored in: two bytes each."""
+    import torch
+
+    return torch.bfloat16 if working_type() == torch.bfloat16 else torch.float16
+
+
+def spread_over(work: Callable[[Tile], Done], tiles: Sequence[Tile], threads: int = 0) -> Iterator[Done]:
+    """`work` of every tile, in order, in several threads; torch keeps to one thread meanwhile."""
+    import torch
+
+    threads = threads or len(os.sched_getaffinity(0))
+    if threads == 1 or len(tiles) < 4:
+        yield from map(work, tiles)
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(work, tiles)
+    finally:
+        torch.set_num_threads(before)
