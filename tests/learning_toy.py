@@ -19,7 +19,6 @@ from smelt.artifacts import files
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.tables import Selection, write_selection
 from smelt.stages import base
-from smelt.stages.base import Runtime
 
 SIZE, CLASSES = 16, 4
 COUNTS = {"train": 120, "val": 40, "test": 12}
@@ -100,24 +99,29 @@ def job(folder: Path, settings: Mapping[str, Any] | None = None, **inputs: Path 
     return folder
 
 
-def run_job(folder: Path, stage: str = "train", emit: Any = None, **settings: Any) -> Path:
+def run_job(folder: Path, stage: str = "train", emit: Any = None, workers: int = 1) -> Path:
     """Run the stage of `job.json` in this process; its output folder, scratch deleted as by a commit."""
     described = json.loads((folder / "job.json").read_text())
     run_stage(
-        folder / "out", stage, {**described["settings"], **settings},
-        {port: [Path(path) for path in paths] for port, paths in described["inputs"].items()}, emit,
+        folder / "out", stage, described["settings"],
+        {port: [Path(path) for path in paths] for port, paths in described["inputs"].items()}, emit, workers,
     )  # fmt: skip
     return folder / "out"
 
 
 def run_stage(
-    out: Path, stage: str, settings: Mapping[str, Any], inputs: Mapping[str, list[Path]], emit: Any = None
+    out: Path,
+    stage: str,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, list[Path]],
+    emit: Any = None,
+    workers: int = 1,
 ) -> Path:
     """Run a stage into `out`, with an empty root for rows without pixels."""
     (out / "scratch").mkdir(parents=True, exist_ok=True)
     base.run(
         stage, settings, inputs=inputs, out=out, scratch=out / "scratch",
-        runtime=Runtime(root=str(out), workers=1), emit=emit or (lambda event, **fields: None),
+        runtime={"root": str(out), "workers": workers}, emit=emit or (lambda event, **fields: None),
     )  # fmt: skip
     return out
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from smelt.artifacts.checkpoint import Checkpoints
 from smelt.artifacts.failpoints import reach
 from smelt.data.loader import Batch, Loader
+from smelt.data.sampler import Batches, ClassBalancedSampler
 from smelt.errors import PreemptedError, TrainingError
 from smelt.learning.config import TrainSettings
 from smelt.learning.distillation import Teacher, distillation_loss
@@ -60,13 +61,6 @@ class Observer(Protocol):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
 
-class Sampler(Protocol):
-    """Who decides the order of rows; `smelt.data.sampler.ClassBalancedSampler` is one."""
-
-    def epoch(self, epoch: int) -> NDArray[np.int64]:
-        """The rows of an epoch, of all ranks, in order; always as many, and the same for the same epoch."""
-
-
 @dataclass(frozen=True)
 class TrainingData:
     """What is learnt from. labels_N, weights_N are by catalogue row; validation rows may be none.
@@ -76,7 +70,7 @@ class TrainingData:
     """
 
     loader: Loader
-    sampler: Sampler
+    sampler: ClassBalancedSampler
     labels_N: NDArray[np.int32]
     weights_N: NDArray[np.float32] | None
     validation_rows: NDArray[np.int64]
@@ -149,7 +143,7 @@ class Loop:
         self.average = Average(self.model, settings.ema_decay) if settings.ema_decay else None
         self.progress = Progress(parts=settings.accumulate_steps)
         self.normalise = Normaliser(device, settings.channels_last)
-        self.num_images = len(data.sampler.epoch(0))
+        self.num_images = len(data.sampler)
         self.steps_per_epoch = math.ceil(self.num_images / settings.batch_size)
         self.total_steps = settings.epochs * self.steps_per_epoch
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -166,12 +160,11 @@ class Loop:
 
     # one epoch
 
-    def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
+    def _batches(self, epoch: int) -> Batches:
         """This rank's rows of each step. All steps are of nearly one size: no last batch of a few images."""
-        order = self.data.sampler.epoch(epoch)
-        size = math.ceil(len(order) / self.steps_per_epoch)
-        rank, ranks = self.group.rank, self.group.world_size
-        return [order[at : at + size][rank::ranks] for at in range(0, len(order), size)]
+        sampler = self.data.sampler
+        size = math.ceil(self.num_images / self.steps_per_epoch)
+        return sampler.batches(sampler.order(epoch), size, self.group.rank, self.group.world_size)
 
     def _epoch(self, epoch: int, start: int) -> None:
         for observer in self.observers:
@@ -185,9 +178,9 @@ class Loop:
                 return
             every = self.settings.checkpoint_every_steps
             if not last and (asked or (every and self.progress.step % every == 0)):
-                self._save()
+                self._save_if_sound(asked)
                 self._leave_if(asked)
-        self._end_epoch(epoch)
+        self._end_epoch(epoch, asked)
         self._leave_if(asked)
 
     def _leave_if(self, asked: bool | None) -> None:
@@ -196,7 +189,7 @@ class Loop:
                 f"asked to stop: saved at step {self.progress.step} of {self.total_steps}, run again to go on"
             )
 
-    def _end_epoch(self, epoch: int) -> None:
+    def _end_epoch(self, epoch: int, asked: bool | None) -> None:
         progress = self.progress
         row: dict[str, Any] = {
             "epoch": epoch + 1,
@@ -210,7 +203,7 @@ class Loop:
             row |= self._validate()
         progress.metrics.append(row)
         progress.loss = progress.right = progress.seen = 0.0
-        self._save()
+        self._save_if_sound(asked)
         self.emit("metric", **row)
 
     def _validate(self) -> dict[str, float]:
@@ -392,12 +385,17 @@ class Loop:
         self.group.barrier()
         assert self._load(), "there is a checkpoint of step 0 at least"
         self.progress.rate_factor = 0.5
-        self.progress.skipped = skipped
+        self.progress.skipped, self.progress.bad_in_a_row = skipped, 0
         self.emit("warning", text=f"back at step {self.progress.step} with half the learning rate")
         self._save()
         return None
 
     # checkpoints
+
+    def _save_if_sound(self, asked: bool | None) -> None:
+        """Save, but not within a row of bad steps: going back should lead to before they began."""
+        if asked or not self.progress.bad_in_a_row:
+            self._save()
 
     def _save(self) -> None:
         for observer in self.observers:

@@ -14,6 +14,7 @@ from smelt.artifacts.checkpoint import read_tensors
 from smelt.artifacts.files import read_json
 from smelt.artifacts.tables import Selection
 from smelt.data.loader import ImageStore, Loader
+from smelt.data.sampler import ClassBalancedSampler
 from smelt.errors import ArtifactError, DataError
 from smelt.learning.config import TrainSettings
 from smelt.learning.loop import TrainingData
@@ -51,8 +52,6 @@ def training_data(
             f"the selection keeps {int(wrong.sum())} labels not in 0..{selection.num_classes - 1}; "
             f"the first is row {row} ({catalogue.path(row)}), label {int(labels[wrong][0])}"
         )
-    from smelt.data.sampler import ClassBalancedSampler
-
     labels_N = np.full(catalogue.num_rows, -1, np.int32)
     labels_N[rows] = labels
     weights_N = None
