@@ -1,0 +1,166 @@
+"""Stage `check`: one record for every row, resumable, the same bytes whatever the workers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import xxhash
+from PIL import Image
+
+from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
+from smelt.artifacts.files import read_json
+from smelt.data.decode import decode
+from smelt.data.perceptual import perceptual_hash, perceptual_hashes
+from smelt.errors import DataError
+from smelt.stages import check
+from smelt.stages.base import Context, Runtime
+
+COUNT = 30
+BAD = {3: (b"", "empty"), 7: (b"<html>", "not_an_image"), 20: (b"%PDF-1.4", "unsupported_format")}
+ODD = {9: b'line\nbreak, "quoted" \xff.jpg'}
+
+
+def picture(number: int, format: str = "JPEG") -> bytes:
+    rough = np.random.default_rng(number).integers(0, 256, (6, 7, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(rough).resize((60 + number, 50), Image.Resampling.BICUBIC).save(file, format)
+    return file.getvalue()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folder of images, the index artefact beside it: 25 training, 5 validation rows; 28 is absent."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    names = [ODD.get(row, f"{row}.jpg".encode()) for row in range(COUNT)]
+    names[12] = b"copy.png"
+    for row, name in enumerate(names):
+        content = (
+            BAD[row][0] if row in BAD else picture(11 if row == 12 else row, "PNG" if row == 12 else "JPEG")
+        )
+        if row != 28:
+            Path(os.fsdecode(os.path.join(os.fsencode(folder), name))).write_bytes(content)
+    with CatalogueWriter(tmp_path / "index" / "catalogue") as writer:
+        writer.classes = ["one"]
+        for split, rows in (("train", range(25)), ("val", range(25, COUNT))):
+            labels = np.zeros(len(rows), np.int32)
+            writer.add(Block(split, "", Paths.of(names[row] for row in rows), labels))
+        writer.finish()
+    return folder
+
+
+def run(root: Path, out: str = "out", workers: int = 2, **context: Any) -> Path:
+    folder = root.parent / out
+    folder.mkdir(exist_ok=True)
+    runtime = Runtime(root=str(root), workers=workers, log_every_seconds=0.0)
+    inputs = {"catalogue": [root.parent / "index"]}
+    check.run(Context(check.StageSettings(), inputs, folder, folder / "scratch", runtime, **context))
+    return folder
+
+
+def test_every_row_has_its_record(root: Path) -> None:
+    table = pq.read_table(run(root) / "images.parquet")
+    assert table["row"].to_pylist() == list(range(COUNT))
+    records = table.to_pylist()
+    for record in records:
+        row = record["row"]
+        if row in BAD or row == 28:
+            assert not record["ok"] and record["reason"] == ("missing" if row == 28 else BAD[row][1])
+            assert (record["width"], record["pixel_hash"]) == (0, bytes(16))
+            continue
+        data = picture(11, "PNG") if row == 12 else picture(row)
+        pixels = decode(data)
+        assert record["ok"] and record["reason"] == ""
+        assert (record["height"], record["width"]) == pixels.shape[:2]
+        assert record["content_hash"] == xxhash.xxh3_128_digest(data)
+        assert record["pixel_hash"] == xxhash.xxh3_128_digest(pixels.tobytes(), seed=pixels.shape[1])
+        assert record["perceptual_hash"] == perceptual_hash(pixels)
+        assert record["perceptual_hashes"] == perceptual_hashes(pixels).tolist()
+    assert records[7]["content_hash"] == xxhash.xxh3_128_digest(b"<html>")
+    assert len({record["pixel_hash"] for record in records if record["ok"]}) == COUNT - 4
+
+
+def test_the_lists(root: Path) -> None:
+    out = run(root)
+    with open(out / "bad_files.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        lines = list(csv.reader(file))
+    assert lines[0] == ["file", "reason"]
+    assert lines[1:] == [[f"{row}.jpg", BAD[row][1]] for row in BAD] + [["28.jpg", "missing"]]
+    assert read_json(out / "check.json") == {
+        "images": COUNT,
+        "ok": COUNT - 4,
+        "bad": {"empty": 1, "not_an_image": 1, "unsupported_format": 1, "missing": 1},
+        "bad_by_split": {"train": 3, "val": 1},
+    }
+
+
+def test_a_bad_file_with_an_odd_name_is_listed_as_it_is_called(root: Path) -> None:
+    Path(os.fsdecode(os.path.join(os.fsencode(root), ODD[9]))).write_bytes(b"damaged")
+    with open(run(root) / "bad_files.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        names = [os.fsencode(name) for name, _ in csv.reader(file)]
+    assert ODD[9] in names
+
+
+def artefacts(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "CHUNK", 8)
+    monkeypatch.setattr(check, "TASK", 3)
+    undisturbed = artefacts(run(root, "undisturbed", workers=1))
+    assert set(undisturbed) == {"images.parquet", "bad_files.csv", "check.json"}
+    original, checked = check._check_row, []
+
+    def dies_at_20(store: Any, row: int) -> dict[str, Any]:
+        checked.append(row)
+        if row == 20:
+            raise KeyboardInterrupt
+        return original(store, row)
+
+    monkeypatch.setattr(check, "_check_row", dies_at_20)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, "killed")
+    monkeypatch.setattr(check, "_check_row", lambda store, row: checked.append(row) or original(store, row))
+    checked.clear()
+    assert artefacts(run(root, "killed", workers=3)) == undisturbed
+    assert sorted(checked) == list(range(16, COUNT)), "chunks that were done were done again"
+
+
+def test_progress_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "CHUNK", 10)
+    events: list[dict[str, Any]] = []
+    run(root, emit=lambda event, **fields: events.append({"event": event, **fields}))
+    done = [event["done"] for event in events if event["event"] == "progress"]
+    assert done == sorted(done) and done[-1] == COUNT and len(done) > 3
+
+
+def test_a_wrong_root_is_an_error_and_not_a_list_of_bad_files(root: Path) -> None:
+    elsewhere = root.parent / "elsewhere"
+    elsewhere.mkdir()
+    with pytest.raises(DataError, match=r"none of the 30 images .*elsewhere.*0\.jpg"):
+        run(elsewhere)
+    assert not (root.parent / "out" / "images.parquet").exists()
+
+
+def test_without_a_root_it_says_so(root: Path) -> None:
+    out = root.parent / "rootless"
+    out.mkdir()
+    inputs = {"catalogue": [root.parent / "index"]}
+    with pytest.raises(DataError, match="root"):
+        check.run(Context(check.StageSettings(), inputs, out, out / "scratch"))
+
+
+def test_the_data_artefact_is_the_root_when_it_is_connected(root: Path) -> None:
+    out = root.parent / "joined"
+    out.mkdir()
+    inputs = {"catalogue": [root.parent / "index"], "data": [root]}
+    check.run(Context(check.StageSettings(), inputs, out, out / "scratch", Runtime(root="/nowhere")))
+    assert read_json(out / "check.json")["ok"] == COUNT - 4
