@@ -456,3 +456,26 @@ def test_settings_and_stage_import_nothing_heavy() -> None:
     code = "import sys, smelt.stages.synthesise; print({'torch', 'pyarrow', 'PIL'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_index_reads_it_back(
+    small: Path, tmp_path: Path, listed: dict[str, int], truth: dict[str, Any]
+) -> None:
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.data.formats.config import FormatSettings
+    from smelt.stages.index import index
+
+    index(FormatSettings(format="webvision"), small, tmp_path)
+    catalogue = Catalogue.open(tmp_path / "catalogue")
+    rows = catalogue.rows("train")
+    paths = [catalogue.path(int(row)) for row in rows]
+    assert dict(zip(paths, catalogue.labels_N[rows].tolist(), strict=True)) == listed
+    true_label = catalogue.column("true_label")
+    assert true_label is not None and catalogue.num_rows == len(truth)
+    everything = [catalogue.path(row) for row in range(catalogue.num_rows)]
+    kinds = catalogue.strings("noise", np.arange(catalogue.num_rows))
+    assert dict(zip(everything, zip(true_label.tolist(), kinds, strict=True), strict=True)) == truth
+    assert catalogue.classes[0].endswith(make_plan(SMALL).table.names[0])
+    titles = catalogue.strings("title", rows)
+    assert sum(map(bool, titles)) > 0.85 * len(rows)
+    assert sum(any(hostile in title for hostile in HOSTILE) for title in titles) > 0.1 * len(rows)

@@ -138,16 +138,16 @@ def _clutter(scene: Pixels, x: Plane, y: Plane, pixel: float, table: ClassTable,
 
 def _object(scene: Pixels, x: Plane, y: Plane, pixel: float, look: Look, rng: Rng) -> None:
     """The thing the picture is of."""
-    size, centre = rng.uniform(0.5, 0.85), (rng.uniform(-0.3, 0.3), rng.uniform(-0.25, 0.25))
-    u, v = _place(x, y, centre, size, rng.uniform(-0.45, 0.45), rng.uniform(-0.2, 0.2))
+    size, centre = rng.uniform(0.6, 0.92), (rng.uniform(-0.22, 0.22), rng.uniform(-0.18, 0.18))
+    u, v = _place(x, y, centre, size, rng.uniform(-0.4, 0.4), rng.uniform(-0.15, 0.15))
     inside = shape(look.shape, look.shape_variant, u, v) * np.float32(size)
     share = texture(
         look.texture, look.texture_variant, *_place(u, v, (0, 0), 1, rng.uniform(-0.3, 0.3), 0), rng
     )
-    hue = look.colour / 12 + rng.normal(0, 0.02)
+    hue = look.colour / 12 + rng.normal(0, 0.015)
     main = _colour(hue, rng.uniform(0.55, 0.9), rng.uniform(0.55, 0.95))
     accent = _colour(
-        hue + ACCENTS[look.accent] / 360 + rng.normal(0, 0.02), rng.uniform(0.5, 0.9), rng.uniform(0.5, 0.95)
+        hue + ACCENTS[look.accent] / 360 + rng.normal(0, 0.015), rng.uniform(0.5, 0.9), rng.uniform(0.5, 0.95)
     )
     _solid(scene, inside, _mix(main, accent, share), u, v, pixel, rng)
 
@@ -214,12 +214,12 @@ def _camera(scene: Pixels, x: Plane, y: Plane, rng: Rng) -> Image.Image:
     light *= 1 - np.float32(rng.uniform(0, 0.25)) * (x * x + y * y)
     scene *= light
     scene *= rng.normal(255, 18, 3).astype(np.float32)[:, None, None]
-    if rng.random() < 0.03:  # black and white
+    if rng.random() < 0.02:  # black and white
         scene[:] = scene.mean(axis=0)
     np.clip(scene, 0, 255, out=scene)
     image = Image.fromarray(np.ascontiguousarray(scene.astype(np.uint8).transpose(1, 2, 0)))
     if rng.random() < 0.6:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.6)))
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.3)))
     noisy = np.asarray(image, dtype=np.float32)
-    grain = rng.standard_normal(noisy.shape, dtype=np.float32) * np.float32(255 * rng.uniform(0.005, 0.06))
+    grain = rng.standard_normal(noisy.shape, dtype=np.float32) * np.float32(255 * rng.uniform(0.005, 0.045))
     return Image.fromarray(np.clip(noisy + grain, 0, 255).astype(np.uint8))
