@@ -1,4 +1,4 @@
-"""The loop: what it computes, against plain references, and what bad steps, images and too little memory do."""
+"""The loop: what it computes, against plain references; bad steps, bad images and too little memory."""
 
 from __future__ import annotations
 

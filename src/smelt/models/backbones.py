@@ -137,9 +137,9 @@ def _shrink_stem(model: nn.Module) -> bool:
         stem.stride = (1, 1)
         return True
     layer0 = getattr(model, "layer0", None)
-    if isinstance(layer0, nn.Sequential) and hasattr(layer0, "pool"):  # the first SENets
+    if isinstance(layer0, nn.Sequential) and hasattr(model, "pool0"):  # the first SENets
         _small_first_convolution(layer0, "conv1")
-        layer0.pool = nn.Identity()
+        model.add_module("pool0", nn.Identity())
         return True
     return False
 

@@ -1,0 +1,57 @@
+"""The range test: its curve, its choice, and where it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learning_toy import hashes, job, make_data, make_selection, run_job
+from smelt.errors import TrainingError
+from smelt.learning.config import TuneSettings
+from smelt.learning.tuning import choose, rate_at, smoothed
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def test_rates_grow_by_a_constant_factor() -> None:
+    settings = TuneSettings(lowest=1e-4, highest=1.0, steps=13)
+    np.testing.assert_allclose([rate_at(i, settings) for i in range(0, 13, 3)], [1e-4, 1e-3, 1e-2, 1e-1, 1.0])
+
+
+@given(st.lists(st.floats(0.1, 10.0), min_size=1, max_size=30), st.floats(0.0, 0.99))
+def test_smoothing_is_the_weighted_mean(losses: list[float], smoothing: float) -> None:
+    for i, found in enumerate(smoothed(losses, smoothing)):
+        weights = smoothing ** np.arange(i, -1, -1.0)
+        assert found == pytest.approx(float(np.average(losses[: i + 1], weights=weights)))
+
+
+def test_choice_is_a_tenth_of_the_best() -> None:
+    settings = TuneSettings(smoothing=0.0, fraction=0.1)
+    curve = [(0.01, 3.0), (0.1, 2.0), (1.0, 1.0), (10.0, 5.0)]
+    assert choose(curve, settings) == pytest.approx(0.1)
+    with pytest.raises(TrainingError, match="never fell"):
+        choose([(0.01, 1.0), (0.1, 2.0)], settings)
+
+
+def test_stage(tmp_path: Path) -> None:
+    """Deterministic; ends at divergence; the chosen rate is below the one where the loss was least."""
+    inputs = {"catalogue": make_data(tmp_path / "data"), "selection": make_selection(tmp_path / "selection")}
+    settings = {"learning_rate": "tune", "tune": {"steps": 60, "highest": 1e6, "lowest": 1e-3}}
+    out = run_job(job(tmp_path / "a", settings, **inputs), "tune")
+    found = json.loads((out / "tune.json").read_text())
+    rates, losses = np.array(found["curve"]).T
+    assert len(rates) < 60, "a rate of a million must diverge"
+    assert len(found["smoothed"]) == len(rates) and (np.diff(rates) > 0).all()
+    assert found["learning_rate"] == pytest.approx(0.1 * rates[int(np.argmin(found["smoothed"]))])
+    assert np.isfinite(losses).all()
+    again = run_job(job(tmp_path / "b", settings, **inputs), "tune")
+    assert hashes(again) == hashes(out)
