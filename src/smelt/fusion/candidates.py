@@ -139,7 +139,7 @@ def _moved(pruned: Pruned, by: int) -> Pruned:
     return Pruned(**{**_fields(pruned), "images_U": pruned.images_U + by})
 
 
-def _fields(pruned: Pruned) -> dict[str, NDArray[Any]]:
+def _fields(pruned: Pruned) -> dict[str, Any]:
     return {field.name: getattr(pruned, field.name) for field in fields(Pruned)}
 
 

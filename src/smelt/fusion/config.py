@@ -48,7 +48,8 @@ class FuseSettings(Settings):
     validation; weights are fitted on all but one and judged on that one. shrinkage: shares of equal weights
     mixed into fitted weights, chosen by what holds out. bound: no result gets more than this many times its
     equal share (null: the largest that fits `memory_gib`). sure: how certain (one-sided, by bootstrap) a
-    gain over the best simple mean must be before fitted weights are used instead of it.
+    gain over the best simple mean must be before fitted weights are used instead of it. write_scores: splits
+    whose fused scores are written whole, as a teacher for distillation or for other programs.
     """
 
     metric: Literal["top1", "top5"] = "top5"
@@ -62,7 +63,7 @@ class FuseSettings(Settings):
     memory_gib: float = Field(default=4.0, gt=0)
     bootstrap: int = Field(default=1000, ge=100)
     sure: float = Field(default=0.8, ge=0.5, lt=1)
-    write_test_scores: bool = False
+    write_scores: tuple[Literal["train", "val", "test"], ...] = ()
 
     @property
     def k(self) -> int:

@@ -157,7 +157,7 @@ def extreme_shares(num_results: int, cap: float) -> NDArray[np.float32]:
     """Weights, in descending order of value, that make Σ w_m D_m greatest under w ≤ cap, Σw = 1; (M,)."""
     cap = max(cap, 1.0 / num_results)
     left = 1.0 - cap * np.arange(num_results)
-    return np.clip(left, 0.0, cap).astype(np.float32)
+    return np.asarray(np.clip(left, 0.0, cap), np.float32)
 
 
 def extreme_means(

@@ -128,7 +128,8 @@ def _even_tail(
     kept_BK: NDArray[Any], tail_B: NDArray[np.float32], num_classes: int, kind: results.Kind
 ) -> NDArray[np.float32]:
     """The score (B,) of a cut class if all of a line's had the same."""
-    share = np.maximum(tail_B, np.float32(1e-7)) / np.float32(max(1, num_classes - kept_BK.shape[1]))
+    missing = max(1, num_classes - kept_BK.shape[1])
+    share = np.asarray(np.maximum(tail_B, 1e-7) / missing, np.float32)
     if kind == "probabilities":
         return share
     kept = kept_BK.astype(np.float32)
@@ -180,9 +181,9 @@ class Pool:
             values_MBC[index] = values_BC
         return values_MBC, np.stack(own).astype(kind, copy=False)
 
-    def guess(self, lines: NDArray[np.int64]) -> NDArray[Any]:
-        """Values (M, B, C) without regard to labels, cut scores in the middle."""
-        return np.stack([self._values(index, lines, "middle") for index in range(len(self.sources))])
+    def guess(self, index: int, lines: NDArray[np.int64]) -> NDArray[Any]:
+        """Values (B, C) of one result without regard to labels, cut scores in the middle."""
+        return self._values(index, lines, "middle")
 
     def _values(self, index: int, lines: NDArray[np.int64], side: Side) -> NDArray[Any]:
         source = self.sources[index]

@@ -1,0 +1,150 @@
+"""Stage `fuse`: every way of fusing all results, chosen on validation, applied to every split.
+
+Ports: catalogue, predict (an artefact for each model). Writes `fusion.json` (see `fusion.run`); for each
+split `<split>/rows.npy`, `<split>/<method>.top5.npy` of every method, `<split>/top5.npy` of the chosen one,
+and, where the settings ask for it, `<split>/fused.npy` with its sidecar, a result like any other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from smelt.fusion.config import FuseSettings
+from smelt.stages.base import Context
+
+if TYPE_CHECKING:
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.fusion.apply import Fusion
+    from smelt.fusion.sources import Stored
+
+VERSION = 1
+StageSettings = FuseSettings
+
+
+def run(context: Context) -> None:
+    """Fit and choose on the labelled images of validation, then write lists for validation and test."""
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.files import write_json
+    from smelt.errors import ResultError
+    from smelt.fusion.run import fuse
+
+    settings = cast(FuseSettings, context.settings)
+    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    folders = context.inputs["predict"]
+    results = {split: collect(folders, split, catalogue) for split in ("val", "test", "train")}
+    if not results["val"]:
+        raise ResultError("no results of the split 'val' to choose weights by: predict it (predict.splits)")
+    val = results["val"]
+    outcome = fuse(
+        list(val.values()),
+        catalogue.labels_N[catalogue.rows("val")],
+        settings,
+        num_classes=len(catalogue.classes),
+        folder=context.scratch / "tables",
+        workers=context.runtime.workers,
+        fingerprint=" ".join(hashes(val).values()),
+        emit=context.emit,
+    )
+    for entry, digest in zip(outcome.record["results"], hashes(val).values()):
+        entry["sha256"] = digest
+    for split in ("val", "test"):
+        if results[split]:
+            write_split(context, catalogue, split, matched(results[split], val, split), outcome)
+    if "train" in settings.write_scores and results["train"]:
+        write_scores(context, catalogue, "train", matched(results["train"], val, "train"), outcome.chosen)
+    write_json(context.out / "fusion.json", outcome.record)
+
+
+def collect(folders: list[Path], split: str, catalogue: Catalogue) -> dict[str, Stored]:
+    """Name (model/view) → result of `split`, all aligned to the rows of the catalogue.
+
+    ResultError for results of other classes or rows, or two of one name.
+    """
+    import numpy as np
+
+    from smelt.artifacts import results
+    from smelt.errors import ResultError
+    from smelt.fusion.sources import Stored
+
+    wanted = catalogue.rows(split)
+    wanted_hash, classes_hash = results.rows_hash(wanted), results.classes_hash(catalogue.classes)
+    found: dict[str, Stored] = {}
+    for path in (path for folder in folders for path in results.find(folder, split)):
+        info = results.read_info(path)
+        name = f"{info.model}/{info.view}"
+        if name in found:
+            raise ResultError(f"{path} and {found[name].path} are both called {name}")
+        if info.classes_hash != classes_hash:
+            raise ResultError(f"{path} is about other classes than the catalogue")
+        order = None
+        if info.rows_hash != wanted_hash:
+            rows = results.read_rows(path)
+            order = np.argsort(rows, kind="stable")
+            if not np.array_equal(rows[order], wanted):
+                raise ResultError(f"{path} does not cover the {len(wanted)} images of {split!r}, each once")
+        found[name] = Stored(path, name, info.num_classes, info.kind, order)
+    return found
+
+
+def matched(found: dict[str, Stored], val: dict[str, Stored], split: str) -> list[Stored]:
+    """The results of a split in the order of validation's; ResultError when they are not the same ones."""
+    from smelt.errors import ResultError
+
+    if found.keys() != val.keys():
+        odd = ", ".join(sorted(found.keys() ^ val.keys()))
+        raise ResultError(f"val and {split} have different results ({odd}): predict the same for both")
+    return [found[name] for name in val]
+
+
+def hashes(found: dict[str, Stored]) -> dict[str, str]:
+    """Name → sha256 of the result's file, as its artefact's manifest has it."""
+    from smelt.artifacts.files import MANIFEST, read_json, sha256_file
+
+    digests = {}
+    for name, source in found.items():
+        folder = source.path.parent.parent
+        manifest = folder / MANIFEST
+        key = str(source.path.relative_to(folder))
+        listed = read_json(manifest)["files"] if manifest.exists() else {}
+        digests[name] = listed[key]["sha256"] if key in listed else sha256_file(source.path)
+    return digests
+
+
+def write_split(
+    context: Context, catalogue: Catalogue, split: str, sources: list[Stored], outcome: Any
+) -> None:
+    """The best five classes of each image, by every method."""
+    import numpy as np
+
+    from smelt.fusion.apply import top_classes
+
+    folder = context.out / split
+    folder.mkdir(exist_ok=True)
+    rows = catalogue.rows(split)
+    np.save(folder / "rows.npy", rows)
+    for done, fusion in enumerate(outcome.fusions):
+        context.emit(
+            "progress", done=done, total=len(outcome.fusions), unit="methods", text=f"lists of {split}"
+        )
+        lists = top_classes(fusion, sources, len(rows), min(5, len(catalogue.classes)))
+        np.save(folder / f"{fusion.method}.top5.npy", lists)
+        if fusion is outcome.chosen:
+            np.save(folder / "top5.npy", lists)
+    if split in cast(FuseSettings, context.settings).write_scores:
+        write_scores(context, catalogue, split, sources, outcome.chosen)
+
+
+def write_scores(
+    context: Context, catalogue: Catalogue, split: str, sources: list[Stored], fusion: Fusion
+) -> None:
+    """The chosen fusion's scores as a dense result."""
+    from smelt.artifacts import results
+    from smelt.fusion.apply import apply
+
+    rows = catalogue.rows(split)
+    kind: results.Kind = "probabilities" if fusion.pooling == "probability" else "logits"
+    info = results.describe("fused", fusion.method, split, rows, catalogue.classes, kind)
+    (context.out / split).mkdir(exist_ok=True)
+    blocks = (scores for _, scores in apply(fusion, sources, len(rows)))
+    results.write_dense(context.out / split / "fused.npy", blocks, info, rows)

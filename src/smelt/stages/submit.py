@@ -1,0 +1,44 @@
+"""Stage `submit`: the challenge's submission from the chosen fusion.
+
+Ports: catalogue, fuse. Writes `predictions.txt` and `submission.zip`, which holds it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+from smelt.settings import Settings
+from smelt.stages.base import Context
+
+VERSION = 1
+
+
+class StageSettings(Settings):
+    """split: whose images are predicted."""
+
+    split: Literal["test", "val"] = "test"
+
+
+def run(context: Context) -> None:
+    """Write both files; DataError where the data set has no such images."""
+    import numpy as np
+
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.files import write_bytes
+    from smelt.errors import ArtifactError, DataError
+    from smelt.fusion.submission import NAME, packed, predictions
+
+    split = cast(StageSettings, context.settings).split
+    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    rows = catalogue.rows(split)
+    if not len(rows):
+        raise DataError(f"the data set has no {split} images to predict: set `submit: null`")
+    path = context.one("fuse") / split / "top5.npy"
+    if not path.exists():
+        raise ArtifactError(f"{path} is not there: predict the split {split!r} (predict.splits)")
+    lists = np.load(path, allow_pickle=False)
+    if len(lists) != len(rows):
+        raise ArtifactError(f"{path} holds {len(lists)} lists for {len(rows)} images")
+    text = predictions([catalogue.path(int(row)) for row in rows], lists)
+    write_bytes(context.out / NAME, text.encode())
+    write_bytes(context.out / "submission.zip", packed(text))
