@@ -16,7 +16,7 @@ Method = Literal[
 NEEDS: dict[Method, tuple[str, ...]] = {
     "all": (),
     "lowest_fraction": ("ranking", "selection"),
-    "noise_rate": ("ranking", "selection"),
+    "noise_rate": ("ranking", "results", "selection"),
     "threshold_runs": (),
     "threshold_samples": ("train", "threshold"),
     "worst_classes": ("results", "selection"),
@@ -26,19 +26,22 @@ NEEDS: dict[Method, tuple[str, ...]] = {
 class RecordSettings(Settings):
     """When training records dynamics."""
 
-    stop_after_epoch: int | None = Field(None, ge=0)  # last epoch recorded, from 0; the AUM paper: the last
-    # before the learning rate first drops. None: all, right for a cosine schedule (docs/log.md)
+    # Last epoch recorded, counted from 0. The AUM paper: the last before the learning rate first drops.
+    # None: all of them, which suits a cosine schedule.
+    stop_after_epoch: int | None = Field(None, ge=0)
 
 
 class RankSettings(Settings):
     """How dynamics become one cleanness per row."""
 
     score: Score = "aum"
-    combine: Literal["standard", "rank", "mean"] = "standard"  # how each model's scores are brought to one
-    # scale before they are averaged: (x − mean)/deviation, x's rank in 0..1, or as they are
-    per_class: bool = (
-        False  # bring to one scale within each class, so that hard classes lose no more than others
-    )
+    # How each model's scores are brought to one scale before they are averaged: (x − mean)/deviation, the
+    # rank of x in 0..1, or x as it is.
+    combine: Literal["standard", "rank", "mean"] = "standard"
+    # Bring to one scale within each class, so that hard classes lose no more than others.
+    per_class: bool = False
+    # Least clean rows of each class that diagnosis.json lists.
+    suspects_per_class: int = Field(12, ge=0)
 
 
 class DownWeightSettings(Settings):
@@ -59,26 +62,24 @@ class SelectSettings(Settings):
     """
 
     method: Method = "all"
-    fraction: float = Field(0.2, ge=0, lt=1)  # 2020 winners: 20 % of all rows
+    fraction: float = Field(0.2, ge=0, lt=1)  # the 2020 winners drop 20 % of all rows
     within: Literal["all", "class"] = "all"  # of which rows the fraction or rate is taken
     flagged_weight: float = Field(0.0, ge=0, le=1)  # weight of flagged rows; 0 drops them
-    down_weight: DownWeightSettings | None = None
+    down_weight: DownWeightSettings | None = None  # the winners' failed trial: ranks 70–90 %
     minimum_per_class: int = Field(0, ge=0)  # the cleanest flagged rows come back until a class has so many
-    maximum_rate: float = Field(0.6, gt=0, lt=1)  # noise_rate never flags more than this share
+    maximum_rate: float = Field(0.6, gt=0, lt=1)  # `noise_rate` never flags more than this share
     percentile: float = Field(99.0, gt=0, le=100)  # of the threshold samples' AUM (Pleiss et al. 2020)
-    agreement: Literal["first", "any", "all"] = "first"  # rows judged by both runs: by the first alone (the
-    # paper), flagged by any, flagged by both
-    part: Literal[0, 1] = 0
+    # Rows that both threshold runs judge: by the first alone (the paper), flagged by any, flagged by all.
+    agreement: Literal["first", "any", "all"] = "first"
+    part: Literal[0, 1] = 0  # which of the two sets of threshold samples
     seed: int = 0  # of the threshold samples
-    worst_classes: int = Field(500, ge=1)  # 2020 winners' failed trial: 500
+    worst_classes: int = Field(500, ge=1)  # the winners' failed trial: 500
     worst_topk: int = Field(1, ge=1)  # accuracy by which classes are compared
     revive: bool = False  # judge rows again that an earlier round flagged, where they have a score
     duplicates: Literal["drop", "keep"] = "drop"
     leaks: Literal["drop", "keep"] = "drop"
-    cross_label: Literal["drop", "cleanest", "keep"] = (
-        "drop"  # one picture under several labels: drop all its
-    )
-    # rows, keep the one with the highest cleanness (without a ranking: drop all), keep all
+    # One picture under several labels: drop all its rows, keep the cleanest (none without a ranking), keep all.
+    cross_label: Literal["drop", "cleanest", "keep"] = "drop"
 
     @property
     def needs(self) -> tuple[str, ...]:

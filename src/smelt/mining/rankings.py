@@ -6,6 +6,7 @@ Everything is indexed by catalogue row; nothing relies on the position of a row 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,41 +33,40 @@ def forgetting(dynamics: Dynamics) -> Floats:
     return np.where(np.asarray(dynamics.seen) > 0, -events, np.nan)
 
 
-# Each "higher is cleaner". A wobbling probability marks hard rows rather than wrong ones, so variability
-# ranks by steadiness and is for looking at (Swayamdipta et al. 2020: wrong labels are low and steady).
+# Each "higher is cleaner". The probability of a wrong label is low and steady (Swayamdipta et al. 2020,
+# figure 1), so a wobbling one speaks for the row while models still learn; of one visit it says nothing.
 SCORES: dict[str, Callable[[Dynamics], Floats]] = {
     "aum": Dynamics.aum,
     "log_margin": Dynamics.log_margin,
     "probability": Dynamics.probability,
     "accuracy": Dynamics.accuracy,
     "forgetting": forgetting,
-    "variability": lambda dynamics: -dynamics.variability(),
+    "variability": Dynamics.variability,
 }
 
 
+def without(dynamics: Dynamics, rows: Ints) -> Dynamics:
+    """The dynamics as if the catalogue rows `rows` had never been seen."""
+    seen, last = np.array(dynamics.seen), np.array(dynamics.last)
+    seen[rows], last[rows] = 0, -1
+    return replace(dynamics, seen=seen, last=last)
+
+
 def rank(
-    models: Sequence[Dynamics],
-    rows_N: Ints,
-    labels_N: NDArray[np.int32],
-    settings: RankSettings,
-    untrusted: Sequence[Ints] = (),
+    models: Sequence[Dynamics], rows_N: Ints, labels_N: NDArray[np.int32], settings: RankSettings
 ) -> Ranking:
-    """The ranking of catalogue rows (N,), ascending, with labels (N,), by M models' dynamics.
+    """The ranking of catalogue rows (N,), ascending, with labels (N,), by the dynamics of one or more models.
 
     `scores` holds each score's plain mean over the models that saw the row; `cleanness` the chosen one, each
-    model's first brought to one scale. untrusted: for each model the catalogue rows that it was taught under
-    another label, left out of its scores. Raises DataError if no model saw any of the rows.
+    model's first brought to one scale. Raises DataError if no model saw any of the rows.
     """
-    gone = [np.isin(rows_N, rows) for rows in untrusted] or [np.zeros(len(rows_N), bool)] * len(models)
-    assert len(gone) == len(models) > 0
-    scores, cleanness = {}, None
+    scores = {}
     for name, function in SCORES.items():
-        each = [np.where(out, np.nan, function(model)[rows_N]) for model, out in zip(models, gone)]
+        each = [function(model)[rows_N] for model in models]
         scores[name] = mean_of(each)
         if name == settings.score:
             cleanness = mean_of([scaled(values, labels_N, settings) for values in each])
-    assert cleanness is not None
-    if not np.isfinite(cleanness).any():
+    if np.isnan(cleanness).all():
         raise DataError("none of the rows to rank was seen in training: the dynamics are of another data set")
     return Ranking(rows=rows_N, scores=scores, cleanness=cleanness)
 

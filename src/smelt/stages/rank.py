@@ -2,7 +2,7 @@
 
 Ports: catalogue; train (one or more, each with `dynamics/`); selection (optional, for each train the
 selection it was taught from, in the same order: rows taught under another label are not judged by that
-model). Writes `ranking.parquet` and `rank.json`.
+model). Writes `ranking.parquet`, `rank.json` and `diagnosis.json` (see mining.diagnosis.diagnose).
 """
 
 from __future__ import annotations
@@ -34,16 +34,21 @@ def run(context: Context) -> None:
     import numpy as np
 
     from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.files import write_json
     from smelt.artifacts.tables import write_ranking
-    from smelt.mining.rankings import rank
+    from smelt.mining.diagnosis import diagnose
+    from smelt.mining.rankings import rank, without
 
     settings = cast(StageSettings, context.settings)
     catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
     rows = catalogue.rows("train")
     labels = catalogue.labels_N[rows]
     models = [dynamics_of(path, catalogue) for path in context.inputs["train"]]
-    untrusted = [taught_otherwise(path, catalogue) for path in context.inputs.get("selection", [])]
-    ranking = rank(models, rows, labels, settings, untrusted)
+    if taught := context.inputs.get("selection", []):
+        if len(taught) != len(models):
+            raise ArtifactError(f"rank: {len(models)} trainings (train) but {len(taught)} selections")
+        models = [without(m, taught_otherwise(path, catalogue)) for m, path in zip(models, taught)]
+    ranking = rank(models, rows, labels, settings)
     summary = {
         "score": settings.score,
         "models": len(models),
@@ -51,6 +56,10 @@ def run(context: Context) -> None:
         "seen_mean": float(np.mean([model.seen[rows].mean() for model in models])),
     }
     write_ranking(context.out, ranking, summary)
+    codes = catalogue.source_codes_N[rows]
+    sources = {name: codes == code for code, name in enumerate(catalogue.sources)}
+    found = diagnose(models, ranking, labels, sources, len(catalogue.classes), settings.suspects_per_class)
+    write_json(context.out / "diagnosis.json", found)
 
 
 def dynamics_of(path: Path, catalogue: Catalogue) -> Dynamics:

@@ -2,7 +2,8 @@
 
 Ports: catalogue; check, dedupe, selection (an earlier round's) and ranking, each optional; for
 `threshold_samples` train and threshold (the two trainings and, in the same order, the selections of
-`threshold_runs` that they were taught from); for `worst_classes` results (predict artefacts).
+`threshold_runs` that they were taught from); results (predict artefacts) for `worst_classes`, and for
+`noise_rate` where there are any.
 Writes `selection.parquet` and `selection.json`.
 """
 
@@ -143,15 +144,21 @@ def lowest_fraction(
 def noise_rate(
     context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None
 ) -> dict[str, Any]:
-    """Flag as large a share as the scores say is wrong."""
-    from smelt.mining.noise_rate import mixture_rate
+    """Flag as large a share as the margins say is wrong, less what the models get wrong on validation."""
+    import numpy as np
+
+    from smelt.mining import noise_rate as estimate
 
     settings = cast(StageSettings, context.settings)
     ranking = need(ranking, settings.method)
-    estimated = mixture_rate(ranking.cleanness[draft.kept])
-    rate = min(estimated, settings.maximum_rate) if estimated == estimated else 0.0
+    error = 0.0
+    if context.inputs.get("results") and len(catalogue.rows("val")):
+        accuracy = validation_accuracy(context.inputs["results"], catalogue, 1)
+        error = 1 - float(np.nanmean(accuracy))
+    estimated = estimate.noise_rate(ranking.scores["aum"][draft.kept], error)
+    rate = float(np.nan_to_num(min(estimated, settings.maximum_rate)))
     flag(draft, ranking, rate, context)
-    return {"estimated_rate": round(estimated, 6) if estimated == estimated else None, "rate": round(rate, 6)}
+    return {"validation_error": round(error, 6), "rate": round(rate, 6)}
 
 
 def flag(draft: Draft, ranking: Ranking, fraction: float, context: Context) -> None:
