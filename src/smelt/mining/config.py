@@ -40,8 +40,6 @@ class RankSettings(Settings):
     combine: Literal["standard", "rank", "mean"] = "standard"
     # Bring to one scale within each class, so that hard classes lose no more than others.
     per_class: bool = False
-    # Least clean rows of each class that diagnosis.json lists.
-    suspects_per_class: int = Field(12, ge=0)
 
 
 class DownWeightSettings(Settings):
@@ -78,7 +76,7 @@ class SelectSettings(Settings):
     revive: bool = False  # judge rows again that an earlier round flagged, where they have a score
     duplicates: Literal["drop", "keep"] = "drop"
     leaks: Literal["drop", "keep"] = "drop"
-    # One picture under several labels: drop all its rows, keep the cleanest (none without a ranking), keep all.
+    # One picture under several labels: drop all rows, keep the cleanest (none without a ranking), keep all.
     cross_label: Literal["drop", "cleanest", "keep"] = "drop"
 
     @property

@@ -1,17 +1,18 @@
 """The diagnosis of the noise: where it sits, what it is taken for, which classes cannot be learnt.
 
-All but `against_truth` goes by what training saw alone. `against_truth` measures a ranking and a selection by
-the hidden truth of a data set that has one; only `evaluate` calls it.
+`diagnose` goes by what training saw alone. The two functions `…_against_truth` measure a ranking and a
+selection by the hidden truth of a data set that has one; only `evaluate` calls them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from smelt.artifacts.catalogue import UNKNOWN_TRUTH
 from smelt.artifacts.dynamics import Dynamics
 from smelt.artifacts.tables import Ranking, Selection
 from smelt.mining.noise_rate import negative_share
@@ -20,119 +21,100 @@ from smelt.mining.rankings import grouped_ranks
 if TYPE_CHECKING:
     from smelt.artifacts.catalogue import Catalogue
 
+Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-UNKNOWN_TRUTH = -2  # see artifacts.catalogue, which is heavier to import
+PAIRS = 200  # pairs of classes listed
 
 
-def diagnose(
-    models: Sequence[Dynamics], ranking: Ranking, labels_N: NDArray[np.int32], sources_N: Mapping[str, Any],
-    num_classes: int, suspects_per_class: int,
-) -> dict[str, Any]:  # fmt: skip
-    """What `diagnosis.json` holds, for a ranking of N rows with labels (N,) by the models it was made from.
+def diagnose(ranking: Ranking, models: Sequence[Dynamics], catalogue: Catalogue) -> dict[str, Any]:
+    """Tables (lists of rows) for people to read: `sources`, `classes`, `pairs`, `abstract`.
 
-    sources_N: name of a source → mask (N,). Shares are of rows that have an AUM, of which `negative_share`
-    is what the models would rather call something else; `pairs` counts those by (label, other class), summed
-    over the models, the most frequent first.
+    `models` are the dynamics that the ranking was made from. `estimated_noise` is the share of the rows with
+    an AUM whose AUM is negative: models would rather call them something else (an upper estimate, see
+    mining.noise_rate). Classes come with the most estimated noise first.
     """
-    aum = ranking.scores["aum"]
-    doubted = [model.aum()[ranking.rows] < 0 for model in models]
-    others = [model.other()[ranking.rows] for model in models]
-    pairs = confusions(labels_N, doubted, others, num_classes)
+    labels, classes = catalogue.labels_N[ranking.rows], catalogue.classes
+    aum, sources = ranking.scores["aum"], catalogue.source_codes_N[ranking.rows]
+    by_source = _by_group(aum, sources, "source", catalogue.sources)
+    by_class = _by_group(aum, labels, "class", classes)
     return {
-        "rows": len(aum),
-        "negative_share": _plain(negative_share(aum)),
-        "sources": {name: _share(aum[mask]) for name, mask in sources_N.items()},
-        "classes": _by_class(aum, labels_N, num_classes),
-        "pairs": pairs[: 5 * num_classes],
-        "abstract": abstract_classes(models, ranking.rows, labels_N, num_classes),
-        "suspects": suspects(ranking, labels_N, others, suspects_per_class),
+        "estimated_noise": _plain(negative_share(aum)),
+        "sources": by_source,
+        "classes": sorted(by_class, key=lambda row: -row["estimated_noise"]),
+        "pairs": [
+            {"label": classes[label], "looks_like": classes[other], "images": count}
+            for label, other, count in confusions(models, ranking.rows, labels, len(classes))[:PAIRS]
+        ],
+        "abstract": [
+            {**row, "class": classes[row["class"]]}
+            for row in abstract_classes(models, ranking.rows, labels, len(classes))
+        ],
     }
 
 
 def confusions(
-    labels_N: NDArray[np.int32], doubted_MN: Sequence[NDArray[np.bool_]], others_MN: Sequence[Ints],
-    num_classes: int,
-) -> list[list[int]]:  # fmt: skip
-    """[label, other class, rows] of the doubted rows, summed over models, the most frequent pair first."""
-    codes = [
-        labels_N[doubted].astype(np.int64) * num_classes + np.minimum(others[doubted], num_classes - 1)
-        for doubted, others in zip(doubted_MN, others_MN)
-    ]
+    models: Sequence[Dynamics], rows_N: Ints, labels_N: NDArray[np.int32], num_classes: int
+) -> list[tuple[int, int, int]]:
+    """(label, other class, images) of the rows with a negative AUM, the most frequent pair first.
+
+    The other class is that of the last visit; over several models the mean count, rounded.
+    """
+    codes = []
+    for model in models:
+        doubted = model.aum()[rows_N] < 0
+        other = np.minimum(model.other()[rows_N[doubted]], num_classes - 1)
+        codes.append(labels_N[doubted].astype(np.int64) * num_classes + other)
     pairs, counts = np.unique(np.concatenate(codes), return_counts=True)
+    counts = np.rint(counts / len(models)).astype(np.int64)
     order = np.lexsort((pairs, -counts))
-    return [
-        [int(p) // num_classes, int(p) % num_classes, int(c)] for p, c in zip(pairs[order], counts[order])
-    ]
+    return [(*divmod(int(pairs[i]), num_classes), int(counts[i])) for i in order if counts[i]]
 
 
 def abstract_classes(
     models: Sequence[Dynamics], rows_N: Ints, labels_N: NDArray[np.int32], num_classes: int
-) -> list[int]:
-    """Classes that no model learnt: the median AUM of their rows is negative in every model; the worst first.
+) -> list[dict[str, Any]]:
+    """Classes that no model learnt: in every model the median AUM of their rows is negative. The worst first.
 
-    Noise alone rarely does that: more than half of a class would have to be wrong.
+    Noise alone rarely does that: more than half of the class would have to be wrong.
     """
     medians_MC = np.array([_medians(model.aum()[rows_N], labels_N, num_classes) for model in models])
     best_C = np.where(np.isnan(medians_MC).any(axis=0), np.inf, medians_MC.max(axis=0))
-    return [int(c) for c in np.argsort(best_C, kind="stable") if best_C[c] < 0]
+    sizes = np.bincount(labels_N[labels_N >= 0], minlength=num_classes)
+    return [
+        {"class": int(c), "images": int(sizes[c]), "best_median_aum": _plain(best_C[c])}
+        for c in np.argsort(best_C, kind="stable")
+        if best_C[c] < 0
+    ]
 
 
-def suspects(
-    ranking: Ranking, labels_N: NDArray[np.int32], others_MN: Sequence[Ints], per_class: int
-) -> dict[str, list[Any]]:
-    """The least clean rows of each class, least clean first: columns row, label, other, cleanness.
-
-    other: the class that most models would rather call the row (of equals the lower), −1 if none saw it.
-    """
-    places = np.flatnonzero(~np.isnan(ranking.cleanness))
-    order = places[np.lexsort((places, ranking.cleanness[places], labels_N[places]))]
-    counts = np.bincount(labels_N[order])
-    position = np.arange(len(order)) - (np.cumsum(counts) - counts)[labels_N[order]]
-    chosen = order[position < per_class]
-    votes_MN = np.array([others[chosen] for others in others_MN])
-    return {
-        "row": ranking.rows[chosen].tolist(),
-        "label": labels_N[chosen].tolist(),
-        "other": [_vote(votes) for votes in votes_MN.T],
-        "cleanness": [round(float(value), 6) for value in ranking.cleanness[chosen]],
-    }
+def _by_group(aum_N: Floats, groups_N: NDArray[Any], what: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each group that has an AUM at all."""
+    known, size = ~np.isnan(aum_N), len(names)
+    images = np.bincount(groups_N[known], minlength=size)
+    negative = np.bincount(groups_N[known & (aum_N < 0)], minlength=size)
+    medians = _medians(aum_N, groups_N, size)
+    return [
+        {
+            what: names[int(i)],
+            "images": int(images[i]),
+            "estimated_noise": _plain(negative[i] / images[i]),
+            "median_aum": _plain(medians[i]),
+        }
+        for i in np.flatnonzero(images)
+    ]
 
 
-def _vote(votes_M: Ints) -> int:
-    cast = votes_M[votes_M >= 0]
-    return int(np.bincount(cast).argmax()) if len(cast) else -1
-
-
-def _by_class(aum_N: Floats, labels_N: NDArray[np.int32], num_classes: int) -> dict[str, list[Any]]:
-    known = ~np.isnan(aum_N)
-    rows = np.bincount(labels_N[known], minlength=num_classes)
-    negative = np.bincount(labels_N[known & (aum_N < 0)], minlength=num_classes)
-    share = np.divide(negative, rows, out=np.full(num_classes, np.nan), where=rows > 0)
-    medians = _medians(aum_N, labels_N, num_classes)
-    return {
-        "rows": rows.tolist(),
-        "negative_share": [_plain(value) for value in share],
-        "median_aum": [_plain(value) for value in medians],
-    }
-
-
-def _medians(scores_N: Floats, labels_N: NDArray[np.int32], num_classes: int) -> Floats:
-    """Median score of each class (C,); NaN for a class without scores."""
+def _medians(scores_N: Floats, groups_N: NDArray[Any], size: int) -> Floats:
+    """Median score of each of `size` groups; NaN for a group without scores."""
     places = np.flatnonzero(~np.isnan(scores_N))
-    order = places[np.lexsort((scores_N[places], labels_N[places]))]
-    counts = np.bincount(labels_N[order], minlength=num_classes)
+    order = places[np.lexsort((scores_N[places], groups_N[places]))]
+    counts = np.bincount(groups_N[order], minlength=size)
     starts = np.cumsum(counts) - counts
-    low, high = starts + (counts - 1) // 2, starts + counts // 2
-    filled = counts > 0
-    medians = np.full(num_classes, np.nan)
+    low, high, filled = starts + (counts - 1) // 2, starts + counts // 2, counts > 0
+    medians = np.full(size, np.nan)
     medians[filled] = (scores_N[order[low[filled]]] + scores_N[order[high[filled]]]) / 2
     return medians
-
-
-def _share(aum_N: Floats) -> dict[str, Any]:
-    known = ~np.isnan(aum_N)
-    return {"rows": int(known.sum()), "negative_share": _plain(negative_share(aum_N))}
 
 
 def _plain(value: float) -> float | None:
@@ -141,6 +123,64 @@ def _plain(value: float) -> float | None:
 
 
 # Against the hidden truth
+
+
+def ranking_against_truth(ranking: Ranking, catalogue: Catalogue) -> dict[str, dict[str, float | None]]:
+    """AUROC and precision at k (k = number of wrong rows) of every score and of `cleanness`.
+
+    `{}` where the catalogue has no truth; rows whose truth is unknown are left out.
+    """
+    truth = wrong_labels(ranking.rows, catalogue)
+    if truth is None:
+        return {}
+    known, wrong = truth
+    scores = {"cleanness": ranking.cleanness, **ranking.scores}
+    return {
+        name: {
+            "auroc": _plain(auroc(values[known], wrong[known])),
+            "precision_at_k": _plain(precision_at_k(values[known], wrong[known])),
+        }
+        for name, values in scores.items()
+    }
+
+
+def selection_against_truth(selection: Selection, catalogue: Catalogue) -> dict[str, Any]:
+    """How well a selection leaves out wrong labels; `{}` where the catalogue has no truth.
+
+    dropped: rows left out because they ranked low (reason `low_…`). precision: share of them that is wrong;
+    recall: share of the wrong rows that is among them, rows left out for other reasons not counted.
+    noise_left: share of wrong labels among what is kept. reasons, noise: by reason, and by kind of noise.
+    """
+    truth = wrong_labels(selection.rows, catalogue)
+    if truth is None:
+        return {}
+    known, wrong = truth
+    low = np.array([word.startswith("low_") for word in selection.words])[selection.reasons]
+    dropped = low & ~selection.kept & known
+    judged = known & (selection.kept | low)
+    return {
+        "rows": int(known.sum()),
+        "wrong": int(wrong.sum()),
+        "dropped": int(dropped.sum()),
+        "precision": _ratio(wrong, dropped),
+        "recall": _ratio(dropped, wrong & judged),
+        "noise_left": _ratio(wrong, selection.kept & known),
+        "reasons": _by_reason(selection, known, wrong),
+        "noise": _by_noise(selection, catalogue.strings("noise", selection.rows)),
+    }
+
+
+def wrong_labels(rows_N: Ints, catalogue: Catalogue) -> tuple[Bools, Bools] | None:
+    """(truth is known, label is wrong), each (N,), of catalogue rows; None where there is no truth.
+
+    A row that belongs to none of the classes is wrong.
+    """
+    column = catalogue.column("true_label")
+    if column is None:
+        return None
+    truth = np.asarray(column[rows_N])
+    known = truth != UNKNOWN_TRUTH
+    return known, known & (truth != catalogue.labels_N[rows_N])
 
 
 def auroc(cleanness_N: Floats, wrong_N: NDArray[np.bool_]) -> float:
@@ -174,60 +214,12 @@ def precision_at_k(cleanness_N: Floats, wrong_N: NDArray[np.bool_], k: int | Non
     return float((wrong[below].sum() + expected) / k)
 
 
-def against_truth(ranking: Ranking | None, selection: Selection, catalogue: Catalogue) -> dict[str, Any]:
-    """How well a ranking and a selection find the wrong labels of a data set whose truth is known.
-
-    Rows whose truth is unknown are left out; a row that belongs to none of the classes is wrong. `{}` where
-    the catalogue has no truth. `scores`: AUROC and precision at k (k = wrong rows) of each. `dropped`: rows
-    not kept, whatever the reason, `flagged`: rows marked by a ranking, dropped or weighed down; precision and
-    recall of both as a finder of wrong labels. `noise`: rows of each kind of noise and the share dropped.
-    """
-    column = catalogue.column("true_label")
-    if column is None:
-        return {}
-    truth = np.asarray(column[selection.rows])
-    known = truth != UNKNOWN_TRUTH
-    wrong = known & (truth != catalogue.labels_N[selection.rows])
-    low = np.array([word.startswith("low_") for word in selection.words])
-    found: dict[str, Any] = {
-        "rows": int(known.sum()),
-        "wrong": int(wrong.sum()),
-        "dropped": _found(~selection.kept & known, wrong),
-        "flagged": _found(low[selection.reasons] & known, wrong),
-        "kept_wrong_share": _plain(_ratio(wrong & selection.kept, selection.kept & known)),
-        "reasons": _by_reason(selection, known, wrong),
-        "noise": _by_noise(selection, catalogue.strings("noise", selection.rows)),
-    }
-    if ranking is not None:
-        assert np.array_equal(ranking.rows, selection.rows), "a ranking and a selection of different rows"
-        scores = {**ranking.scores, "cleanness": ranking.cleanness}
-        found["scores"] = {name: _quality(values[known], wrong[known]) for name, values in scores.items()}
-    return found
+def _ratio(part_N: Bools, whole_N: Bools) -> float | None:
+    """Share of `whole_N` that is in `part_N` too; None where the whole is empty."""
+    return _plain((part_N & whole_N).sum() / whole_N.sum()) if whole_N.any() else None
 
 
-def _quality(cleanness_N: Floats, wrong_N: NDArray[np.bool_]) -> dict[str, Any]:
-    return {
-        "auroc": _plain(auroc(cleanness_N, wrong_N)),
-        "precision_at_k": _plain(precision_at_k(cleanness_N, wrong_N)),
-    }
-
-
-def _ratio(part_N: NDArray[np.bool_], whole_N: NDArray[np.bool_]) -> float:
-    return float(part_N.sum() / whole_N.sum()) if whole_N.any() else float("nan")
-
-
-def _found(marked_N: NDArray[np.bool_], wrong_N: NDArray[np.bool_]) -> dict[str, Any]:
-    both = marked_N & wrong_N
-    return {
-        "rows": int(marked_N.sum()),
-        "precision": _plain(_ratio(both, marked_N)),
-        "recall": _plain(_ratio(both, wrong_N)),
-    }
-
-
-def _by_reason(
-    selection: Selection, known_N: NDArray[np.bool_], wrong_N: NDArray[np.bool_]
-) -> dict[str, dict[str, int]]:
+def _by_reason(selection: Selection, known_N: Bools, wrong_N: Bools) -> dict[str, dict[str, int]]:
     size = len(selection.words)
     rows = np.bincount(selection.reasons[known_N], minlength=size)
     wrong = np.bincount(selection.reasons[wrong_N], minlength=size)
@@ -238,10 +230,10 @@ def _by_reason(
 
 
 def _by_noise(selection: Selection, kinds: list[str]) -> dict[str, dict[str, Any]]:
-    words, codes = np.unique(np.array(kinds, dtype=object).astype(str), return_inverse=True)
+    words, codes = np.unique(np.array(kinds, dtype=np.str_), return_inverse=True)
     rows = np.bincount(codes, minlength=len(words))
     dropped = np.bincount(codes[~selection.kept], minlength=len(words))
     return {
-        str(word) or "clean": {"rows": int(rows[i]), "dropped_share": _plain(dropped[i] / rows[i])}
+        str(word) or "none": {"rows": int(rows[i]), "dropped_share": _plain(dropped[i] / rows[i])}
         for i, word in enumerate(words)
     }

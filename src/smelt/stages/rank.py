@@ -2,7 +2,7 @@
 
 Ports: catalogue; train (one or more, each with `dynamics/`); selection (optional, for each train the
 selection it was taught from, in the same order: rows taught under another label are not judged by that
-model). Writes `ranking.parquet`, `rank.json` and `diagnosis.json` (see mining.diagnosis.diagnose).
+model). Writes `ranking.parquet` and `rank.json`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ def run(context: Context) -> None:
     import numpy as np
 
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.files import write_json
     from smelt.artifacts.tables import write_ranking
-    from smelt.mining.diagnosis import diagnose
     from smelt.mining.rankings import rank, without
 
     settings = cast(StageSettings, context.settings)
@@ -56,10 +54,6 @@ def run(context: Context) -> None:
         "seen_mean": float(np.mean([model.seen[rows].mean() for model in models])),
     }
     write_ranking(context.out, ranking, summary)
-    codes = catalogue.source_codes_N[rows]
-    sources = {name: codes == code for code, name in enumerate(catalogue.sources)}
-    found = diagnose(models, ranking, labels, sources, len(catalogue.classes), settings.suspects_per_class)
-    write_json(context.out / "diagnosis.json", found)
 
 
 def dynamics_of(path: Path, catalogue: Catalogue) -> Dynamics:

@@ -43,6 +43,7 @@ def run(context: Context) -> None:
     catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
     rows = catalogue.rows("train")
     draft = Draft(rows, catalogue.labels_N[rows], len(catalogue.classes))
+    draft.drop(draft.labels < 0, "no_label")
     ranking = ranking_of(context, rows)
     cleanness = ranking.cleanness if ranking else np.full(len(rows), np.nan)
     drop_evidence(context, draft, cleanness, settings)
@@ -239,15 +240,16 @@ def validation_accuracy(paths: list[Path], catalogue: Catalogue, topk: int) -> N
     """Accuracy of each class (C,) on validation, averaged over all dense results in the predict artefacts."""
     import numpy as np
 
-    from smelt.artifacts.results import open_dense
+    from smelt.artifacts.results import find, open_dense, rows_hash
     from smelt.metrics import hits_topk, per_class
 
-    labels = catalogue.labels_N[catalogue.rows("val")]
+    rows = catalogue.rows("val")
+    labels, expected = catalogue.labels_N[rows], rows_hash(rows)
     found = []
-    for path in sorted(file for folder in paths for file in (folder / "val").glob("*.npy")):
-        scores, _ = open_dense(path)
-        if len(scores) != len(labels):
-            raise ArtifactError(f"{path} has {len(scores)} rows, the validation split {len(labels)}")
+    for path in (file for folder in paths for file in find(folder, "val") if file.suffix == ".npy"):
+        scores, info = open_dense(path)
+        if info.rows_hash != expected:
+            raise ArtifactError(f"{path} is of other rows than the catalogue's validation split")
         blocks = range(0, len(labels), 4096)
         hits = np.concatenate([hits_topk(scores[i : i + 4096], labels[i : i + 4096], topk) for i in blocks])
         found.append(per_class(hits, labels, len(catalogue.classes)))
