@@ -19,6 +19,8 @@ import argparse
 import importlib.util
 import io
 import json
+import multiprocessing
+import os
 import resource
 import statistics
 import tarfile
@@ -126,11 +128,23 @@ class Files(Dataset[torch.Tensor]):
 
 
 def data_loader(folder: Path, transform: Callable[[Path], torch.Tensor]) -> Run:
-    """One process (workers 1) or as many child processes as workers."""
+    """One process (workers 1) or as many child processes as workers, which stay from pass to pass."""
+    files = Files(folder, transform)
+    return passes(lambda workers: DataLoader(files, BATCH, **processes(workers)))
+
+
+def processes(workers: int) -> dict[str, Any]:
+    """How PyTorch's DataLoader is to use so many cores."""
+    return {"num_workers": workers, "persistent_workers": True} if workers > 1 else {"num_workers": 0}
+
+
+def passes(make: Callable[[int], DataLoader[Any]]) -> Run:
+    """Go through a loader made once for each number of workers."""
+    made: dict[int, DataLoader[Any]] = {}
 
     def run(workers: int) -> int:
-        processes = 0 if workers == 1 else workers
-        return sum(len(batch) for batch in DataLoader(Files(folder, transform), BATCH, num_workers=processes))
+        loader = made.get(workers) or made.setdefault(workers, make(workers))
+        return sum(len(batch[0] if isinstance(batch, (tuple, list)) else batch) for batch in loader)
 
     return run
 
@@ -184,13 +198,12 @@ def webdataset(folder: Path, randaugment: bool) -> Run:
     transform = v2.Compose([*steps, v2.PILToTensor()])
     shard = str(folder.with_suffix(".tar"))
 
-    def run(workers: int) -> int:
+    def make(workers: int) -> DataLoader[Any]:
         data = wds.WebDataset([shard] * workers, shardshuffle=False, empty_check=False)
         data = data.decode("pil").to_tuple("jpg").map_tuple(transform).batched(BATCH)
-        loader = wds.WebLoader(data, batch_size=None, num_workers=0 if workers == 1 else workers)
-        return sum(len(batch[0]) for batch in loader)
+        return DataLoader(data, batch_size=None, **processes(workers))
 
-    return run
+    return passes(make)
 
 
 def albumentations(folder: Path, randaugment: bool) -> Run:
@@ -282,36 +295,42 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Path, bool], Run]]] = {
 }
 
 
-def enter(name: str, folder: Path, randaugment: bool) -> Run | str:
+def enter(name: str, folder: Path, randaugment: bool, workers: int) -> Run | str:
     """The loader, warmed up, or why it does not take part."""
     module, make = CONTESTANTS[name]
     try:
         if importlib.util.find_spec(module) is None:
             return "not installed"
         run = make(folder, randaugment)
-        run(1)
+        run(workers)
     except ModuleNotFoundError:
         return "not installed"
     except Exception as error:  # a peer that does not run here is no failure of ours
-        return f"does not take part: {error}".splitlines()[0]
+        return f"does not take part: {' '.join(str(error).split())[:200]}"
     return run
+
+
+def cpu_seconds() -> float:
+    """Of this process, of its children that have ended and of those that live."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    ticks = 0
+    for child in multiprocessing.active_children():
+        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages) + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def measured(run: Run, workers: int) -> tuple[float, float]:
     """(images per CPU-second, images per second) of one pass."""
 
-    def cpu() -> float:
-        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-    wall, before = time.perf_counter(), cpu()
+    wall, before = time.perf_counter(), cpu_seconds()
     count = run(workers)
-    return count / (cpu() - before), count / (time.perf_counter() - wall)
+    return count / (cpu_seconds() - before), count / (time.perf_counter() - wall)
 
 
 def compare(folder: Path, randaugment: bool, names: list[str], workers: int, repeats: int) -> dict[str, Any]:
     """Medians of `repeats` alternating passes, and the ratio to torchvision's of the same repetition."""
-    entered = {name: enter(name, folder, randaugment) for name in names}
+    entered = {name: enter(name, folder, randaugment, workers) for name in names}
     runs = {name: run for name, run in entered.items() if not isinstance(run, str)}
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for repeat in range(repeats):

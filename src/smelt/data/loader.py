@@ -37,6 +37,7 @@ CHUNK = 16  # images per task of a worker
 AHEAD = 3  # batches under way before the one that is asked for
 LONGEST = 8  # a view's image is at most so many times as long as its short side; beyond, it is squeezed
 MAX_BYTES = 1 << 28  # of a file; what is larger is no photograph
+MANY = 4096  # batches counted at once where an epoch is taken up again
 FEW = 20  # an epoch of fewer images is never stopped for bad ones
 
 
@@ -170,8 +171,8 @@ class Loader:
         """
         total = sum(len(rows_B) for rows_B in batches)
         seen = _Occurrences(self.store.catalogue.num_rows)
-        for rows_B in batches[:start]:
-            seen.skip(rows_B)
+        for at in range(0, start, MANY):
+            seen.skip(np.concatenate([*batches[at : min(at + MANY, start)]]))
         works = (
             self._training_work(np.asarray(batches[b], np.int64), augment, epoch, b, seen)
             for b in range(start, len(batches))
