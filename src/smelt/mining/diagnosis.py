@@ -28,7 +28,7 @@ PAIRS = 200  # pairs of classes listed
 
 
 def diagnose(ranking: Ranking, models: Sequence[Dynamics], catalogue: Catalogue) -> dict[str, Any]:
-    """Tables (lists of rows) for people to read: `sources`, `classes`, `pairs`, `abstract`.
+    """Tables (lists of rows, each a dict by column) for people: `sources`, `classes`, `pairs`, `abstract`.
 
     `models` are the dynamics that the ranking was made from. `estimated_noise` is the share of the rows with
     an AUM whose AUM is negative: models would rather call them something else (an upper estimate, see

@@ -2,7 +2,8 @@
 
 Ports: catalogue; train (one or more, each with `dynamics/`); selection (optional, for each train the
 selection it was taught from, in the same order: rows taught under another label are not judged by that
-model). Writes `ranking.parquet` and `rank.json`.
+model). Writes `ranking.parquet`, `rank.json` and `diagnosis.json` (tables for people: see
+mining.diagnosis.diagnose).
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def run(context: Context) -> None:
     import numpy as np
 
     from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.files import write_json
     from smelt.artifacts.tables import write_ranking
+    from smelt.mining.diagnosis import diagnose
     from smelt.mining.rankings import rank, without
 
     settings = cast(StageSettings, context.settings)
@@ -54,6 +57,7 @@ def run(context: Context) -> None:
         "seen_mean": float(np.mean([model.seen[rows].mean() for model in models])),
     }
     write_ranking(context.out, ranking, summary)
+    write_json(context.out / "diagnosis.json", diagnose(ranking, models, catalogue))
 
 
 def dynamics_of(path: Path, catalogue: Catalogue) -> Dynamics:

@@ -1,0 +1,199 @@
+"""Rankings: by row id and not by position, against plain references, from one and several models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from smelt.artifacts.dynamics import Dynamics
+from smelt.errors import DataError
+from smelt.mining.config import RankSettings
+from smelt.mining.diagnosis import auroc, precision_at_k
+from smelt.mining.dynamics import Recorder
+from smelt.mining.noise_rate import negative_share, noise_rate
+from smelt.mining.rankings import SCORES, grouped_ranks, mean_of, rank, standardised, without
+
+scores_and_groups = st.integers(1, 30).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 3.0, np.nan]), min_size=n, max_size=n),
+        st.lists(st.integers(0, 3), min_size=n, max_size=n),
+    )
+)
+
+
+def dynamics(seed: int, rows: int = 12, classes: int = 4, visits: int = 5) -> Dynamics:
+    """Dynamics of all rows but row 0, labels row % classes."""
+    generator = torch.Generator().manual_seed(seed)
+    recorder = Recorder(rows)
+    for _ in range(visits):
+        chosen = torch.arange(1, rows)
+        recorder.update(chosen, torch.randn(rows - 1, classes, generator=generator), chosen % classes)
+    return Dynamics(**recorder.arrays())
+
+
+@given(scores_and_groups)
+@settings(max_examples=100, deadline=None)
+def test_ranks_and_standard_scores_equal_a_loop_over_groups(both: tuple[list[float], list[int]]) -> None:
+    scores, groups = np.array(both[0]), np.array(both[1], np.int32)
+    ranks, standard = np.full(len(scores), np.nan), np.full(len(scores), np.nan)
+    for group in set(both[1]):
+        here = (groups == group) & ~np.isnan(scores)
+        if here.sum() == 1:
+            ranks[here] = 0.5
+        elif here.any():
+            ranks[here] = (rankdata(scores[here]) - 1) / (here.sum() - 1)
+        if here.any():
+            spread = scores[here].std()
+            standard[here] = (scores[here] - scores[here].mean()) / (spread if spread > 1e-12 else 1)
+    np.testing.assert_allclose(grouped_ranks(scores, groups), ranks, atol=1e-12)
+    np.testing.assert_allclose(standardised(scores, groups), standard, atol=1e-7)
+
+
+@given(seed=st.integers(0, 1000), order=st.permutations(range(1, 12)))
+@settings(max_examples=25, deadline=None)
+def test_scores_follow_the_row_id_whatever_the_order_of_training(seed: int, order: list[int]) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(12, 4, generator=generator)
+    labels = torch.arange(12) % 4
+    recorder = Recorder(12)
+    recorder.update(torch.tensor(order), logits[order], labels[order])
+    rows = np.array([1, 2, 5, 7, 11])
+    ranking = rank([Dynamics(**recorder.arrays())], rows, (rows % 4).astype(np.int32), RankSettings())
+    for row, score in zip(rows, ranking.scores["aum"]):
+        others = [float(logits[row, c]) for c in range(4) if c != row % 4]
+        assert score == pytest.approx(float(logits[row, row % 4]) - max(others), abs=1e-5)
+
+
+@pytest.mark.parametrize("score", list(SCORES))
+@pytest.mark.parametrize("combine", ["standard", "rank", "mean"])
+@pytest.mark.parametrize("per_class", [False, True])
+def test_every_setting_ranks_rows_that_were_seen(score: Any, combine: Any, per_class: bool) -> None:
+    chosen = RankSettings(score=score, combine=combine, per_class=per_class)
+    rows = np.arange(12)
+    labels = (rows % 4).astype(np.int32)
+    ranking = rank([dynamics(0), dynamics(1)], rows, labels, chosen)
+    assert np.isnan(ranking.cleanness).tolist() == [True] + [False] * 11
+    assert set(ranking.scores) == set(SCORES)
+    twice = rank([dynamics(0), dynamics(0)], rows, labels, chosen)
+    once = rank([dynamics(0)], rows, labels, chosen)
+    np.testing.assert_allclose(twice.cleanness, once.cleanness)
+
+
+def test_one_model_orders_rows_as_its_raw_score_does() -> None:
+    rows, labels = np.arange(12), np.zeros(12, np.int32)
+    for combine in ("standard", "rank", "mean"):
+        ranking = rank([dynamics(3)], rows, labels, RankSettings(combine=combine))
+        np.testing.assert_array_equal(np.argsort(ranking.cleanness), np.argsort(ranking.scores["aum"]))
+
+
+def test_a_loud_model_weighs_no_more_than_a_quiet_one() -> None:
+    quiet, loud = np.array([1.0, 2.0, 3.0]), np.array([3e3, 2e3, 1e3])
+    groups = np.zeros(3, np.int32)
+    np.testing.assert_allclose(
+        mean_of([standardised(quiet, groups), standardised(loud, groups)]), 0, atol=1e-12
+    )
+
+
+def test_a_row_counts_only_where_it_was_seen() -> None:
+    np.testing.assert_array_equal(
+        mean_of([np.array([1.0, np.nan, np.nan]), np.array([3.0, 5.0, np.nan])]), [2.0, 5.0, np.nan]
+    )
+    some = without(dynamics(0), np.array([3, 4]))
+    assert np.isnan(some.aum()).nonzero()[0].tolist() == [0, 3, 4]
+    assert some.other()[[3, 4]].tolist() == [-1, -1]
+    assert np.isnan(SCORES["forgetting"](some)).nonzero()[0].tolist() == [0, 3, 4]
+
+
+def test_rows_never_learnt_are_the_most_forgotten() -> None:
+    recorder = Recorder(3)
+    right, wrong = [3.0, 0.0], [0.0, 3.0]
+    for step in ([right, right, wrong], [wrong, right, wrong], [right, right, wrong]):
+        recorder.update(torch.arange(3), torch.tensor(step), torch.zeros(3).long())
+    assert SCORES["forgetting"](Dynamics(**recorder.arrays())).tolist() == [-1, 0, -2]
+
+
+def test_dynamics_of_another_data_set_are_refused() -> None:
+    nothing = Dynamics(**Recorder(5).arrays())
+    with pytest.raises(DataError, match="another data set"):
+        rank([nothing], np.arange(5), np.zeros(5, np.int32), RankSettings())
+
+
+# How much is wrong
+
+
+@given(rate=st.floats(0, 1), error=st.floats(0, 0.95))
+def test_the_noise_rate_undoes_the_models_own_errors(rate: float, error: float) -> None:
+    share = rate + (1 - rate) * error
+    aum = np.where(np.arange(10_000) < share * 10_000, -1.0, 1.0)
+    assert noise_rate(aum, error) == pytest.approx(rate, abs=1e-3 / (1 - error))
+
+
+def test_the_noise_rate_leaves_out_rows_without_a_score() -> None:
+    assert negative_share(np.array([-1.0, 1.0, np.nan, 1.0, 1.0])) == 0.25
+    assert np.isnan(noise_rate(np.array([np.nan])))
+    assert noise_rate(np.array([1.0, 1.0, -1.0]), error=0.5) == 0.0
+    assert noise_rate(np.array([-1.0]), error=1.0) == 0.0
+
+
+# Real noise: out-of-fold scores of five public models on CIFAR-10N
+
+
+@pytest.fixture(scope="module")
+def cifar10n(shared_data: Path) -> dict[str, tuple[list[Dynamics], NDArray[np.int32], NDArray[np.bool_]]]:
+    archive = np.load(shared_data / "cifar10n.npz")
+    found = {}
+    for kind in ("worst", "aggre"):
+        labels = archive[f"noisy_{kind}"].astype(np.int32)
+        wrong = labels != archive["train_labels_clean"]
+        scores = np.load(shared_data / "logits" / f"cifar10n_{kind}_oof_probs_f16.npy").astype(np.float32)
+        models = []
+        for scores_NC in scores[:4]:
+            recorder = Recorder(len(labels))
+            logits = torch.from_numpy(scores_NC).clamp(min=1e-7).log()
+            recorder.update(torch.arange(len(labels)), logits, torch.from_numpy(labels).long())
+            models.append(Dynamics(**recorder.arrays()))
+        found[kind] = (models, labels, wrong)
+    return found
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "models", "auroc_above", "precision_above"),
+    [
+        ("worst", [1], 0.96, 0.87),  # ResNet-18
+        ("worst", [2], 0.97, 0.90),  # ResNet-50d
+        ("worst", [3], 0.985, 0.94),  # Swin-B
+        ("worst", [0, 1, 2], 0.98, 0.91),  # three CNNs averaged
+        ("aggre", [1], 0.97, 0.77),
+        ("aggre", [0, 1, 2], 0.98, 0.82),
+        ("aggre", [3], 0.99, 0.91),
+    ],
+)
+def test_margins_find_real_wrong_labels(
+    cifar10n: Any, kind: str, models: list[int], auroc_above: float, precision_above: float
+) -> None:
+    dynamics_M, labels, wrong = cifar10n[kind]
+    ranking = rank([dynamics_M[m] for m in models], np.arange(len(labels)), labels, RankSettings())
+    assert auroc(ranking.cleanness, wrong) > auroc_above
+    assert precision_at_k(ranking.cleanness, wrong) > precision_above
+    # an upper estimate, and not far off with models as good as these
+    assert wrong.mean() - 0.02 < noise_rate(ranking.scores["aum"]) < wrong.mean() + 0.06
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_an_average_of_equals_beats_each_of_them(cifar10n: Any) -> None:
+    for kind in ("worst", "aggre"):
+        models, labels, wrong = cifar10n[kind]
+        rows = np.arange(len(labels))
+        single = [auroc(rank([m], rows, labels, RankSettings()).cleanness, wrong) for m in models[:3]]
+        assert auroc(rank(models[:3], rows, labels, RankSettings()).cleanness, wrong) > max(single)
