@@ -30,7 +30,7 @@ BLOCK = 1 << 22  # scores looked at at once
 
 @dataclass(frozen=True)
 class Raw:
-    """One result as read: dense scores, a TopK, or lists (N, K) of classes; with what is known of its order."""
+    """One result as read: dense scores, a TopK, or lists (N, K) of classes; and what is known of its order."""
 
     name: str
     path: Path
@@ -124,7 +124,7 @@ def _archive(path: Path) -> list[Raw]:
     try:
         with load(path) as archive:
             names = set(archive.files)
-            known = {
+            known: dict[str, Any] = {
                 "ids": tuple(map(str, archive["ids"])) if "ids" in names else None,
                 "class_names": results.classes_hash([str(name) for name in archive["class_names"]])
                 if "class_names" in names
@@ -149,7 +149,8 @@ def _archive(path: Path) -> list[Raw]:
 
 def read_lists(path: Path) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Ids and classes (N, K) of a file of lists; a first line without numbers is a header."""
-    names, rows = [], []
+    names: list[str] = []
+    rows: list[list[int]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         fields = [field for field in re.split(r"[,;\s]+", line.strip()) if field]
         if not fields:

@@ -28,7 +28,7 @@ smelt fuse a.npy b.npy c.npz --labels labels.npy --out fused
 
 smelt fuse stack.npy --labels labels.txt --metric top1 --explain
 
-smelt fuse test-a.npy test-b.npy test-c.npz --use fused/fusion.json --ids test_filelist.txt --out test --submission
+smelt fuse a-test.npy b-test.npy c-test.npz --use fused/fusion.json --ids test.txt --out test --submission
 
 smelt fuse demo --work work/demo
 """
@@ -194,21 +194,19 @@ def _methods_table(record: Mapping[str, Any]) -> Any:
     metric = record["metric"]
     table = Table(title=f"Class-averaged accuracy in %, {record['images']} images, chosen by {metric}")
     table.add_column("method")
-    for column in ("fitted on all", "held out", "gain over plain", "95 % interval", "top-1 held out"):
-        table.add_column(column, justify="right")
+    for column in ("on all", "held out", "gain over plain (95 %)"):
+        table.add_column(column, justify="right", no_wrap=True)
     for method in record["methods"]:
         low, high = method["interval"]
-        held = _percent(method["held_out"][metric])
+        on_all, held = (_percent(method[key][metric]) for key in ("chosen_by", "held_out"))
         if "certified" in method:
-            held += " (all scores known: {} to {} on all)".format(*map(_percent, method["certified"][metric]))
+            on_all = "{} … {}".format(*map(_percent, method["certified"][metric]))
         used = method["method"] == record["chosen"]
         table.add_row(
             ("→ " if used else "  ") + method["title"],
-            _percent(method["chosen_by"][metric]),
+            on_all,
             held,
-            f"{100 * method['gain']:+.2f}",
-            f"{100 * low:+.2f} … {100 * high:+.2f}",
-            _percent(method["held_out"]["top1"]),
+            f"{100 * method['gain']:+.2f} ({100 * low:+.2f} … {100 * high:+.2f})",
             style="bold" if used else None,
         )
     return table
@@ -229,15 +227,16 @@ def _results_table(record: Mapping[str, Any]) -> Any:
     return table
 
 
-def _likeness_table(record: Mapping[str, Any], most: int = 24) -> Any:
+def _likeness_table(record: Mapping[str, Any], most: int = 16) -> Any:
     from rich.table import Table
 
     names = [result["name"] for result in record["results"]][:most]
     table = Table(box=None, padding=(0, 1))
-    table.add_column("")
+    table.add_column("", no_wrap=True, overflow="ellipsis", max_width=24)
     for place in range(len(names)):
-        table.add_column(str(place + 1), justify="right")
+        table.add_column(str(place + 1), justify="right", no_wrap=True)
     for place, name in enumerate(names):
         row = record["likeness"][place][:most]
-        table.add_row(f"{place + 1} {name}", *(f"{100 * value:.0f}" for value in row))
+        cells = ("·" if other == place else f"{100 * value:.0f}" for other, value in enumerate(row))
+        table.add_row(f"{place + 1} {name}", *cells)
     return table
