@@ -241,6 +241,32 @@ def bars(
     return svg(frame.width, frame.height, parts, "bars")
 
 
+def gains(rows: Sequence[tuple[str, float, tuple[float, float]]], *, best: int | None = None) -> Markup:
+    """Differences from zero in points of a hundred, with an interval each."""
+    known = [0.0, *(v for _, value, gap in rows for v in (value, *gap))]
+    low, high = padded(known, 0.1)
+    frame = Frame((low, high), (0, 1), height=26 * len(rows) + 30, left=230, right=20, top=6, bottom=24)
+    parts = []
+    for value in ticks(100 * low, 100 * high):
+        x = frame.px(value / 100)
+        kind = "zero" if value == 0 else "grid"
+        parts.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{frame.height - 24:.0f}" class="{kind}"/>'
+            + text(x, frame.height - 8, f"{value:+g}" if value else "0", "tick")
+        )
+    for i, (name, value, gap) in enumerate(rows):
+        y = 17 + 26 * i
+        colour = "s1" if i == best else "s0"
+        a, b, x = frame.px(gap[0]), frame.px(gap[1]), frame.px(value)
+        parts.append(text(frame.left - 8, y + 4, shortened(name, 36), "name", "end"))
+        parts.append(f'<line x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}" class="gap"/>')
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y}" r="5" class="fill {colour}">'
+            f"<title>{escape(name)}: {100 * value:+.2f}</title></circle>"
+        )
+    return svg(frame.width, frame.height, parts, "gains")
+
+
 def _value(value: float, percent: bool) -> str:
     return f"{100 * value:.2f}" if percent else number(value)
 

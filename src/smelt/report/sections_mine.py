@@ -49,8 +49,7 @@ def noise(run: Run) -> Section | None:
         blocks += _against_truth(catalogue, truth, ranking)
     blocks += _reasons(run)
     blocks += _quality(run)
-    diagnosis = run.one("evaluate").json("evaluate.json").get("diagnosis", {})
-    blocks += _diagnosis(diagnosis)
+    blocks += _diagnosis(run.one("evaluate").json("evaluate.json").get("diagnosis", {}))
     intro = (
         "The margin of an image is the score of its label less the highest other score; AUM is its mean over "
         "training. A wrong label is pulled down by the images of its true class, so its margin stays low."
@@ -146,8 +145,9 @@ def _quality(run: Run) -> list[Block]:
         blocks.append(table(header, rows, "What was dropped, against the known truth"))
     scores = [
         [row["round"], name, f"{figures['auroc']:.4f}", f"{figures['precision_at_k']:.4f}"]
-        for row in run.ladder().get("rankings", [])
+        for row in run.ladder().get("selections", [])
         for name, figures in row["scores"].items()
+        if figures["auroc"] is not None
     ]
     if scores:
         note = "precision@k: share of wrong labels among the k least clean, k being the true number."

@@ -2,12 +2,14 @@
 
 Ports: catalogue, fuse; for each round r of the settings train/r, predict/r (one artefact a model, in order),
 rank/r and select/r.
-Writes `ladder.json` (steps, selections and rankings against the truth) and `evaluate.json` (accuracy of every
-result and class, the diagnosis of the noise). This stage and the report alone look at test labels and truth.
+Writes `ladder.json` (steps, rounds, selections and rankings against the truth) and `evaluate.json` (accuracy
+of every result and class, the diagnosis of the noise). This stage and the report alone look at test labels
+and truth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,32 +37,36 @@ class RoundSettings(Settings):
 
 
 class StageSettings(Settings):
-    """The rounds, in order."""
+    """The rounds, in order, and the view that single models are compared under."""
 
+    view: str
     rounds: tuple[RoundSettings, ...]
 
 
 def run(context: Context) -> None:
     """Measure everything and write both files."""
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.files import write_json
+    from smelt.artifacts.files import read_json, write_json
 
     settings = cast(StageSettings, context.settings)
     catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
     singles = {one.name: single_models(context, catalogue, one) for one in settings.rounds}
-    fused = fusions(context, catalogue)
-    mined = [mining(context, catalogue, one) for one in settings.rounds]
+    fusion = read_json(context.one("fuse") / "fusion.json")
+    mined = {one.name: against_truth(context, catalogue, one) for one in settings.rounds}
     ladder = {
-        "rungs": [*(rung(one, singles[one.name]) for one in settings.rounds), *fused["rungs"]],
-        "selections": [found["selection"] for found in mined if found["selection"]],
-        "rankings": [found["ranking"] for found in mined if found["ranking"]],
-        "notes": fused["notes"],
+        "rungs": [
+            *(rung(one, singles[one.name], settings.view) for one in settings.rounds),
+            *fusion_rungs(context, catalogue, fusion),
+        ],
+        "rounds": [averaged(context, catalogue, one) for one in settings.rounds],
+        "selections": [{"round": name, **found} for name, found in mined.items() if found],
+        "fusion": fusion["words"],
     }
     write_json(context.out / "ladder.json", ladder)
     detail = {
         "results": [row for rows in singles.values() for row in rows],
-        "per_class": fused["per_class"],
-        "diagnosis": diagnosis(context, catalogue, settings.rounds[0]),
+        "per_class": per_class(context, catalogue, fusion["chosen"]),
+        "diagnosis": diagnosis_of(context, catalogue, settings.rounds[0]),
     }
     write_json(context.out / "evaluate.json", detail)
 
@@ -71,57 +77,167 @@ def labels_of(catalogue: Catalogue, split: str) -> NDArray[np.int32]:
     return labels
 
 
-def accuracy(scores_NC: Any, labels_N: NDArray[np.int32]) -> dict[str, float] | None:
-    """{"top1": …, "top5": …} class-averaged; None where no label is known. Reads in blocks."""
+def blockwise(blocks: Iterable[Any], labels_N: NDArray[np.int32]) -> dict[str, float]:
+    """{"top1": …, "top5": …} class-averaged, of scores (N, C) that come in consecutive blocks."""
     import numpy as np
 
     from smelt.metrics import class_averaged, hits_topk
 
+    hits: dict[int, list[Any]] = {k: [] for k in TOP}
+    start = 0
+    for scores in blocks:
+        for k in TOP:
+            hits[k].append(hits_topk(scores, labels_N[start : start + len(scores)], k))
+        start += len(scores)
+    return {f"top{k}": class_averaged(np.concatenate(hits[k]), labels_N) for k in TOP}
+
+
+def accuracy(path: Path, labels_N: NDArray[np.int32]) -> dict[str, float] | None:
+    """Class-averaged accuracy of a dense result; None where no label is known."""
+    from smelt.artifacts.results import open_dense
+
     if not (labels_N >= 0).any():
         return None
-    found = {}
-    for k in TOP:
-        blocks = range(0, len(labels_N), 4096)
-        hits = [hits_topk(scores_NC[i : i + 4096], labels_N[i : i + 4096], k) for i in blocks]
-        found[f"top{k}"] = class_averaged(np.concatenate(hits), labels_N)
-    return found
+    scores, _ = open_dense(path)
+    return blockwise((scores[i : i + 4096] for i in range(0, len(scores), 4096)), labels_N)
 
 
 def single_models(context: Context, catalogue: Catalogue, one: RoundSettings) -> list[dict[str, Any]]:
-    """A row for each result (model and view) of a round with its accuracy on val and test."""
-    from smelt.artifacts.results import open_dense
+    """A row for each dense result (model and view) of a round with its accuracy on val and test."""
+    from smelt.artifacts import results
 
-    rows = []
-    for model, path in zip(one.models, context.inputs[f"predict/{one.name}"], strict=True):
-        for file in sorted((path / "val").glob("*.npy")):
-            if file.name.endswith(".rows.npy"):
-                continue
-            row: dict[str, Any] = {"round": one.name, "model": model, "view": file.stem}
-            for split in SPLITS:
-                there = path / split / file.name
-                row[split] = (
-                    accuracy(open_dense(there)[0], labels_of(catalogue, split)) if there.exists() else None
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for model, folder in zip(one.models, context.inputs[f"predict/{one.name}"], strict=True):
+        for split in SPLITS:
+            for path in results.find(folder, split):
+                if path.suffix != ".npy":
+                    continue
+                row = rows.setdefault(
+                    (model, path.stem), {"round": one.name, "model": model, "view": path.stem}
                 )
-            rows.append(row)
-    return rows
+                row[split] = accuracy(path, labels_of(catalogue, split))
+    return list(rows.values())
 
 
-def rung(one: RoundSettings, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The step of a round: the mean over its models of each one's single result under the first view."""
+def rung(one: RoundSettings, rows: list[dict[str, Any]], view: str) -> dict[str, Any]:
+    """The step of a round: the mean over its models of each one's result under `view`."""
     import numpy as np
 
-    first: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        first.setdefault(row["model"], row)
+    first = {row["model"]: row for row in rows if row["view"] == view}
     found: dict[str, Any] = {
         "name": f"one model, {one.title or one.name}",
         "models": len(first),
         "spread": {},
     }
     for split in SPLITS:
-        values = [row[split] for row in first.values() if row[split]]
+        values = [row[split] for row in first.values() if row.get(split)]
         found[split] = {name: float(np.mean([v[name] for v in values])) for name in (values or [{}])[0]}
         if len(values) > 1:
             for name in values[0]:
                 found["spread"][f"{split}_{name}"] = float(np.std([v[name] for v in values], ddof=1))
     return found
+
+
+def averaged(context: Context, catalogue: Catalogue, one: RoundSettings) -> dict[str, Any]:
+    """The plain average of the probabilities of a round's models, each under the view of the single ones."""
+    from smelt.artifacts import results
+    from smelt.fusion.apply import Fusion, apply
+    from smelt.fusion.sources import Stored
+
+    found: dict[str, Any] = {"round": one.name, "title": one.title or one.name, "models": len(one.models)}
+    view = cast(StageSettings, context.settings).view
+    for split in SPLITS:
+        labels = labels_of(catalogue, split)
+        paths = [path / split / f"{view}.npy" for path in context.inputs[f"predict/{one.name}"]]
+        if not all(path.exists() for path in paths) or not (labels >= 0).any():
+            continue
+        infos = [results.read_info(path) for path in paths]
+        sources = [
+            Stored(path, str(i), info.num_classes, info.kind)
+            for i, (path, info) in enumerate(zip(paths, infos))
+        ]
+        fusion = Fusion("mean_probability", "probability", (1.0,) * len(sources))
+        found[split] = blockwise((scores for _, scores in apply(fusion, sources, len(labels))), labels)
+    return found
+
+
+def fusion_rungs(context: Context, catalogue: Catalogue, fusion: dict[str, Any]) -> list[dict[str, Any]]:
+    """Steps of the plain average, of the genetic algorithm and of what was chosen, if that is another one.
+
+    Validation is what held out: weights fitted on other images than they are judged on.
+    """
+    methods = {entry["method"]: entry for entry in fusion["methods"]}
+    names = dict.fromkeys((fusion["plain"], "genetic", fusion["chosen"]))
+    titles = {fusion["plain"]: "average fusion", "genetic": "genetic fusion"}
+    rungs = []
+    for name in names:
+        if name in methods:
+            title = titles.get(name, f"{name.replace('_', ' ')} fusion")
+            rungs.append(
+                {
+                    "name": title + (", chosen" if name == fusion["chosen"] else ""),
+                    "method": name,
+                    "models": len(fusion["results"]),
+                    "spread": {},
+                    "val": methods[name].get("held_out", {}),
+                    "test": listed(context, catalogue, "test", name) or {},
+                }
+            )
+    return rungs
+
+
+def listed(context: Context, catalogue: Catalogue, split: str, method: str) -> dict[str, float] | None:
+    """Class-averaged accuracy of a method's lists on a split; None without lists or labels."""
+    import numpy as np
+
+    from smelt.metrics import class_averaged, hits_in_list
+
+    path = context.one("fuse") / split / f"{method}.top5.npy"
+    labels = labels_of(catalogue, split)
+    if not path.exists() or not (labels >= 0).any():
+        return None
+    lists = np.load(path, allow_pickle=False)
+    return {f"top{k}": class_averaged(hits_in_list(lists[:, :k], labels), labels) for k in TOP}
+
+
+def per_class(context: Context, catalogue: Catalogue, method: str) -> dict[str, Any]:
+    """Top-1 of every class by the chosen fusion, and what its misses were most often taken for."""
+    import numpy as np
+
+    from smelt import metrics
+
+    for split in reversed(SPLITS):
+        labels = labels_of(catalogue, split)
+        path = context.one("fuse") / split / f"{method}.top5.npy"
+        if not path.exists() or not (labels >= 0).any():
+            continue
+        first = np.load(path, allow_pickle=False)[:, 0]
+        accuracy = metrics.per_class(first == labels, labels, len(catalogue.classes))
+        confused = {}
+        for label in np.unique(labels[(labels >= 0) & (first != labels)]).tolist():
+            taken = np.bincount(first[(labels == label) & (first != label)])
+            confused[catalogue.classes[label]] = catalogue.classes[int(taken.argmax())]
+        plain = [None if value != value else float(value) for value in accuracy]
+        return {"split": split, "top1": plain, "confused_with": confused}
+    return {}
+
+
+def against_truth(context: Context, catalogue: Catalogue, one: RoundSettings) -> dict[str, Any]:
+    """How well the round's selection leaves wrong labels out and its ranking finds them; {} without truth."""
+    from smelt.artifacts.tables import read_ranking, read_selection
+    from smelt.mining import diagnosis
+
+    found = diagnosis.selection_against_truth(read_selection(context.one(f"select/{one.name}")), catalogue)
+    ranking = read_ranking(context.one(f"rank/{one.name}"))
+    return {**found, "scores": diagnosis.ranking_against_truth(ranking, catalogue)} if found else {}
+
+
+def diagnosis_of(context: Context, catalogue: Catalogue, first: RoundSettings) -> dict[str, Any]:
+    """What mining says of sources, classes and pairs of them, from the round that saw the data as it came."""
+    from smelt.artifacts.tables import read_ranking
+    from smelt.mining.diagnosis import diagnose
+    from smelt.stages.rank import dynamics_of
+
+    ranking = read_ranking(context.one(f"rank/{first.name}"))
+    models = [dynamics_of(path, catalogue) for path in context.inputs[f"train/{first.name}"]]
+    return diagnose(ranking, models, catalogue)

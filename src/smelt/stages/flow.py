@@ -264,7 +264,8 @@ class _Unfolding:
         return 0 if self.recipe.runtime.device == "cpu" else 1
 
     def evaluate(self) -> Node:
-        rounds, ports = [], {"catalogue": ("index",), "fuse": ("fuse",), **self.checked}
+        rounds = []
+        ports: dict[str, tuple[str, ...]] = {"catalogue": ("index",), "fuse": ("fuse",)}
         for one in self.recipe.rounds:
             names = _models(one)
             ports[f"train/{one.name}"] = tuple(f"train/{name}" for name in names)
@@ -272,7 +273,9 @@ class _Unfolding:
             ports[f"rank/{one.name}"] = (f"rank/{one.name}",)
             ports[f"select/{one.name}"] = (self.selected[one.name],)
             rounds.append(RoundSettings(name=one.name, title=one.title, models=names, fused=one.fuse))
-        settings = base.settings_class("evaluate").model_validate({"rounds": rounds})
+        settings = base.settings_class("evaluate").model_validate(
+            {"view": self.recipe.predict.views[0].name, "rounds": rounds}
+        )
         return self.node("evaluate", settings, ports)
 
 

@@ -63,8 +63,7 @@ def show(measured: Mapping[str, Any]) -> None:
                 before[split + top] = value
         table.add_row(rung["name"], *cells)
     console.print(table)
-    for line in measured.get("notes", []):
-        console.print(f"[dim]{line}[/dim]", highlight=False)
+    console.print(f"Fusion: {measured['fusion']}.", highlight=False, markup=False)
     dropped = [row for row in measured.get("selections", []) if row.get("precision") is not None]
     if dropped:
         console.print(_dropped_table(dropped))
@@ -74,10 +73,20 @@ def _dropped_table(rows: list[Mapping[str, Any]]) -> Any:
     from rich.table import Table
 
     table = Table(title="What was dropped, against the known truth")
-    for column in ("round", "rows", "dropped as noise", "precision", "recall", "AUROC", "precision@k"):
+    columns = (
+        "round",
+        "images",
+        "dropped as noise",
+        "precision",
+        "recall",
+        "noise left",
+        "AUROC of its ranking",
+    )
+    for column in columns:
         table.add_column(column, justify="left" if column == "round" else "right")
     for row in rows:
-        figures = [row.get(name) for name in ("precision", "recall", "auroc", "precision_at_k")]
+        figures = [row.get(name) for name in ("precision", "recall", "noise_left")]
+        figures.append(row["scores"]["cleanness"]["auroc"])
         table.add_row(
             row["round"], str(row["rows"]), str(row["dropped"]),
             *("–" if figure is None else f"{figure:.3f}" for figure in figures),

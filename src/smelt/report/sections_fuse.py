@@ -1,0 +1,81 @@
+"""Section on fusion: what each way of it holds out, gain over the number of results, weights, likeness."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smelt.report import charts
+from smelt.report.blocks import Block, Section, chart, paragraph, percent, section, table
+from smelt.report.collect import Run
+
+NOTE = "Lines: intervals by bootstrap over classes and images. In the second colour: what was chosen."
+
+
+def fusion(run: Run) -> Section | None:
+    """Everything in `fusion.json`."""
+    found = run.one("fuse").json("fusion.json")
+    if not found:
+        return None
+    blocks: list[Block] = [paragraph(found["words"][:1].upper() + found["words"][1:] + ".")]
+    blocks += _methods(found)
+    if found.get("curve"):
+        points = [(float(point["results"]), float(point["accuracy"])) for point in found["curve"]]
+        picture = charts.lines(
+            {"plain average": points}, "results averaged, best first", "top-1, %", percent=True
+        )
+        blocks.append(chart(picture, f"Gain over the number of results ({found['metric']} on validation)"))
+    blocks += _results(found)
+    intro = (
+        "Weights are fitted on some folds of the validation images and judged on the others: what holds "
+        "out is what counts, for a search gains most on the very images it was fitted to."
+    )
+    return section("fusion", "Fusion", blocks, intro)
+
+
+def _methods(found: dict[str, Any]) -> list[Block]:
+    metric = found["metric"]
+    methods = [entry for entry in found["methods"] if "held_out" in entry]
+    if not methods:
+        return []
+    bars = [
+        (entry["title"], entry["gain"], (entry["interval"][0], entry["interval"][1])) for entry in methods
+    ]
+    best = next((i for i, entry in enumerate(methods) if entry["method"] == found["chosen"]), None)
+    picture = charts.gains(bars, best=best)
+    rows = [
+        [
+            entry["title"],
+            percent(entry["chosen_by"][metric]),
+            percent(entry["held_out"][metric]),
+            f"{100 * entry['gain']:+.2f}",
+            f"{100 * entry['interval'][0]:+.2f} … {100 * entry['interval'][1]:+.2f}",
+            percent(entry["sure"], 0),
+        ]
+        for entry in methods
+    ]
+    header = ["way of fusing", "fitted on, %", "held out, %", "gain, points", "interval", "sure, %"]
+    return [
+        chart(picture, f"Held-out gain over the plain average, points of {metric}", note=NOTE),
+        table(header, rows),
+    ]
+
+
+def _results(found: dict[str, Any]) -> list[Block]:
+    metric = found["metric"]
+    results = found.get("results", [])
+    blocks: list[Block] = []
+    if results and "accuracy" in results[0]:
+        ordered = sorted(results, key=lambda entry: -entry["weight"])
+        rows = [
+            [e["name"], f"{e['weight']:.4f}", percent(e["accuracy"][metric]), f"{100 * e['without']:+.2f}"]
+            for e in ordered
+        ]
+        header = ["result", "weight", f"own {metric}, %", "lost without it, points"]
+        blocks.append(table(header, rows, "What each result is worth to the chosen fusion"))
+    likeness = found.get("likeness")
+    if likeness and len(likeness) > 1:
+        names = [entry["name"] for entry in results]
+        picture = charts.heatmap(names, likeness, "how alike the results are")
+        note = "Correlation of being wrong on the same images; the darker, the more alike."
+        blocks.append(chart(picture, "How alike the results are", note=note))
+    return blocks

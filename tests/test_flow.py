@@ -1,0 +1,133 @@
+"""The recipe schema and its unfolding: ports, ids, keys, and mistakes told before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from smelt import recipe as recipes
+from smelt.errors import DataError, RecipeError
+from smelt.flowchart.graph import Graph
+from smelt.stages.flow import Recipe, unfold
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "synthesise": {},
+    "rounds": [
+        {"name": "raw", "models": [{"name": "a", "seeds": [0, 1]}, {"name": "b"}]},
+        {"name": "aum", "select": {"method": "lowest_fraction"}, "models": [{"name": "a"}]},
+        {"name": "late", "teacher": {"round": "raw"}, "models": [{"name": "a"}]},
+    ],
+}
+
+
+def made(**changes: Any) -> Graph:
+    return unfold(Recipe.model_validate({**SMALL, **changes}))
+
+
+def test_ports_of_the_rounds() -> None:
+    graph = made()
+    assert graph["select/raw"].inputs == {
+        "catalogue": ("index",), "check": ("check",), "dedupe": ("dedupe",),
+    }  # fmt: skip
+    assert graph["rank/raw"].inputs["train"] == ("train/raw/a-0", "train/raw/a-1", "train/raw/b-0")
+    assert graph["select/aum"].inputs["ranking"] == ("rank/raw",)
+    assert graph["select/aum"].inputs["selection"] == ("select/raw",)
+    # a round without `select` goes on with the selection of the round before
+    assert graph["train/late/a-0"].inputs["selection"] == ("select/aum",)
+    assert graph["train/late/a-0"].inputs["teacher"] == ("teach/raw/a-0", "teach/raw/a-1", "teach/raw/b-0")
+    assert graph["teach/raw/a-0"].settings["splits"] == ["train"]
+    assert len(graph["fuse"].inputs["predict"]) == 5
+    assert "teach/aum/a-0" not in graph.nodes
+
+
+def test_overrides_reach_one_model_only_and_seeds_differ() -> None:
+    rounds = [{"name": "raw", "train": {"epochs": 7}, "models": [
+        {"name": "a", "seeds": [0, 1]}, {"name": "b", "train": {"epochs": 9, "augment": {"flip": 0.0}}}]}]  # fmt: skip
+    graph = made(rounds=rounds, train={"augment": {"sizes": [32]}}, seed=2)
+    a0, a1, b = (graph[f"train/raw/{name}"].settings for name in ("a-0", "a-1", "b-0"))
+    assert (a0["epochs"], b["epochs"], b["augment"]["flip"], b["augment"]["sizes"]) == (7, 9, 0.0, [32])
+    assert (a0["seed"], a1["seed"]) == (2000, 2001)
+    assert a0["augment"]["flip"] != 0.0
+
+
+def test_a_tuned_rate_is_sought_once_a_model() -> None:
+    graph = made(train={"learning_rate": "tune"})
+    assert graph["train/raw/a-0"].inputs["tune"] == graph["train/raw/a-1"].inputs["tune"] == ("tune/raw/a",)
+    assert sum(node.stage == "tune" for node in graph) == 4
+
+
+def test_keys_follow_what_matters_and_nothing_else() -> None:
+    before = made()
+    after = made(runtime={"workers": 7, "log_every_seconds": 1.0})
+    assert before.keys == after.keys
+    longer = made(predict={"views": [{"size": 96}]})
+    changed = {name for name in before.nodes if before.key(name) != longer.key(name)}
+    assert changed == {name for name in before.nodes if name.startswith(("predict", "teach", "train/late",
+                       "rank/late"))} | {"fuse", "submit", "evaluate"}  # fmt: skip
+    # the name of a recipe or of a round is for people
+    assert made(name="other").keys == before.keys
+
+
+def test_the_seed_of_the_recipe_moves_data_models_and_search() -> None:
+    one, two = made(seed=0), made(seed=1)
+    assert all(one.key(name) != two.key(name) for name in ("synthesise", "train/raw/a-0", "fuse"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rounds": [{"name": "a", "models": [{"name": "x"}], "teacher": {"round": "b"}}]}, "teacher names 'b'"),
+        ({"rounds": [{"name": "a", "models": [{"name": "x"}]}] * 2}, "an earlier round has the same name"),
+        ({"rounds": [{"name": "a", "models": [{"name": "x"}] * 2}]}, "two have the same name"),
+        ({"rounds": [{"name": "a", "models": [{"name": "x"}], "fuse": False}]}, "nothing to fuse"),
+        ({"rounds": []}, "at least 1 item"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_a_recipe(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipes.validate(Recipe, {**SMALL, **changes}, {})
+
+
+def test_a_selection_that_needs_an_earlier_round_says_so() -> None:
+    rounds = [{"name": "raw", "select": {"method": "lowest_fraction"}, "models": [{"name": "a"}]}]
+    with pytest.raises(RecipeError, match="needs an earlier round"):
+        made(rounds=rounds)
+
+
+def test_a_model_of_the_round_to_start_from_must_exist() -> None:
+    rounds = [
+        {"name": "raw", "models": [{"name": "a"}]},
+        {"name": "fine", "start": "raw", "models": [{"name": "other"}]},
+    ]
+    with pytest.raises(RecipeError, match="train/raw/other-0"):
+        made(rounds=rounds)
+
+
+def test_data_that_is_not_there_is_told_at_once() -> None:
+    with pytest.raises(RecipeError, match=r"data\.root is not set"):
+        made(synthesise=None)
+    with pytest.raises(DataError, match="is not a folder"):
+        made(synthesise=None, data={"format": "imagefolder", "root": "no/such/folder"})
+
+
+@pytest.mark.parametrize("name", recipes.shipped())
+def test_shipped_recipes_are_valid_and_unfold(name: str) -> None:
+    data, places = recipes.load(name)
+    checked = recipes.validate(Recipe, data, places)
+    assert checked.name == name
+    if checked.synthesise is None:
+        checked = checked.model_copy(update={"synthesise": Recipe.model_validate(SMALL).synthesise})
+    graph = unfold(checked)
+    assert {"fuse", "evaluate"} <= set(graph.nodes)
+    assert Recipe.model_validate(checked.model_dump(mode="json")) == checked
+
+
+def test_the_original_is_unfolded_whole() -> None:
+    data, places = recipes.load("webvision2020", ["synthesise={}"])
+    graph = unfold(recipes.validate(Recipe, data, places))
+    assert sum(node.stage == "train" for node in graph) == 27
+    settings = graph["train/raw/se_resnet154-0"].settings
+    assert settings["images_per_class"] == 3600 and len(settings["augment"]["sizes"]) > 1
+    assert graph["select/aum"].settings["fraction"] == 0.2
