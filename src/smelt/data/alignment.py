@@ -18,40 +18,39 @@ from torch.nn import functional
 
 LEVELS = ((16, 12), (32, 8), (64, 6))  # side in pixels, steps of Gauss-Newton
 DETAIL = 7  # side of the box whose mean is the coarse structure
+PLAIN = 0.95  # correlation that alignment need not better
 BATCH = 256
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """correlation_P: −1..1 of the detail where both show something; overlap_P: the smaller share shown."""
+    """How far P pairs agree, as the correlation −1..1 of their detail where both show something.
 
-    correlation_P: NDArray[np.float32]
+    unmoved_P: laid on each other as they are. aligned_P: after alignment, which can make look-alikes, one
+    object before other backgrounds, agree somewhat; so more is to be asked of it. overlap_P: the smaller
+    share of a picture that the other shows, aligned. A pair that plainly agrees unmoved is not aligned.
+    """
+
+    unmoved_P: NDArray[np.float32]
+    aligned_P: NDArray[np.float32]
     overlap_P: NDArray[np.float32]
 
 
 def compare(first_PSS: NDArray[np.uint8], second_PSS: NDArray[np.uint8]) -> Agreement:
-    """Agreement of P pairs of thumbnails of 64 × 64 luma, unaligned or aligned, whichever is better."""
-    parts = []
+    """Agreement of P pairs of thumbnails of 64 × 64 luma."""
+    parts = [torch.zeros(3, 0)]
     with torch.inference_mode():
         for begin in range(0, len(first_PSS), BATCH):
             pair = (side[begin : begin + BATCH] for side in (first_PSS, second_PSS))
             first, second = (torch.from_numpy(np.array(side)).float()[:, None] for side in pair)
-            still = torch.eye(2, 3).expand(len(first), 2, 3)
-            parts.append(torch.stack(_better(_agreement(first, second, still), first, second)))
-    correlation, overlap = torch.cat(parts, dim=1) if parts else torch.zeros(2, 0)
-    return Agreement(correlation.numpy(), overlap.numpy())
-
-
-def _better(unmoved: tuple[Tensor, Tensor], first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """The unmoved agreement, or where it is not plain already that of the aligned pair if higher."""
-    correlation, overlap = (part.clone() for part in unmoved)
-    unclear = torch.nonzero(correlation < 0.95)[:, 0]
-    if len(unclear):
-        first, second = first[unclear], second[unclear]
-        moved = _agreement(first, second, _align(first, second))
-        better = moved[0] > correlation[unclear]
-        correlation[unclear[better]], overlap[unclear[better]] = moved[0][better], moved[1][better]
-    return correlation, overlap
+            unmoved, overlap = _agreement(first, second, torch.eye(2, 3).expand(len(first), 2, 3))
+            result = torch.stack([unmoved, unmoved, overlap])
+            unclear = torch.nonzero(unmoved < PLAIN)[:, 0]
+            if len(unclear):
+                first, second = first[unclear], second[unclear]
+                result[1:, unclear] = torch.stack(_agreement(first, second, _align(first, second)))
+            parts.append(result)
+    return Agreement(*torch.cat(parts, dim=1).numpy())
 
 
 def _align(first: Tensor, second: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from smelt.data.duplicates import followers, group_rows, join_exact
 from smelt.data.perceptual import BLANK
 
 if TYPE_CHECKING:
+    from smelt.data.alignment import Agreement
     from smelt.data.thumbnails import Thumbnails
 
 WHOLE = 2  # the first hashes of `perceptual_hashes` are of the whole picture, the others of parts
@@ -45,7 +46,13 @@ class Search:
     crop_distance: int = 10
     crop_tables: int = 16
     agreement: float = 0.75
+    aligned_agreement: float = 0.88
     overlap: float = 0.5
+
+    def agrees(self, found: Agreement) -> NDArray[np.bool_]:
+        """Whether the detail of each pair agrees, as it is or aligned."""
+        aligned = (found.aligned_P >= self.aligned_agreement) & (found.overlap_P >= self.overlap)
+        return (found.unmoved_P >= self.agreement) | aligned
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ class _Comparison:
         self.read(pairs_R2)
         self.tested += len(pairs_R2)
         self.progress("comparing", 0, len(pairs_R2))
-        return self.thumbnails.same(pairs_R2, mirrored_R, self.search.agreement, self.search.overlap)
+        return self.thumbnails.same(pairs_R2, mirrored_R, self.search.agrees)
 
 
 def _equal_hashes(

@@ -10,11 +10,12 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.data.alignment import compare
+from smelt.data.alignment import Agreement, compare
 from smelt.data.decode import decode
 from smelt.data.perceptual import SIZE, content_box, luma, thumbnail
 from smelt.errors import ArtifactError, BadImageError
 
+Flags = NDArray[np.bool_]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 PIXELS = SIZE * SIZE
@@ -89,20 +90,18 @@ class Thumbnails:
         return self._rows, np.concatenate([np.zeros(0, np.int64), *parts])
 
     def same(
-        self, pairs_R2: NDArray[np.int64], mirrored_R: NDArray[np.bool_], agreement: float, overlap: float
-    ) -> NDArray[np.bool_]:
+        self, pairs_R2: NDArray[np.int64], mirrored_R: NDArray[np.bool_], agrees: Callable[[Agreement], Flags]
+    ) -> Flags:
         """Whether each pair, whose rows were added, shows the same picture by the finer comparison."""
         found = [np.zeros(0, bool)]
         for pairs, flip in zip(_parts(pairs_R2), _parts(mirrored_R)):
             left, right = self.records(pairs[:, 0]), self.records(pairs[:, 1])
             first, second = (side[:, :PIXELS].reshape(-1, SIZE, SIZE) for side in (left, right))
             second = np.where(flip[:, None, None], second[:, :, ::-1], second)
-            result = compare(first, second)
-            agrees = (result.correlation_P >= agreement) & (result.overlap_P >= overlap)
-            found.append(agrees & (_sizes(left) > 0) & (_sizes(right) > 0))
+            found.append(agrees(compare(first, second)) & (_sizes(left) > 0) & (_sizes(right) > 0))
         return np.concatenate(found)
 
-    def same_blank(self, pairs_R2: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def same_blank(self, pairs_R2: NDArray[np.int64]) -> Flags:
         """Whether each pair of pictures without structure is of one shade, place by place."""
         found = [np.zeros(0, bool)]
         for pairs in _parts(pairs_R2):

@@ -43,7 +43,8 @@ class StageSettings(Settings):
     # bits to the hash of a part of a picture; most pairs are found; 0: not looked for
     crop_distance: int = Field(default=10, ge=0, le=16)
     crop_tables: int = Field(default=16, ge=1, le=64)  # more find more, at a cost in proportion
-    agreement: float = Field(default=0.75, gt=0, le=1)  # correlation of the detail of a pair, aligned
+    agreement: float = Field(default=0.75, gt=0, le=1)  # correlation of the detail of a pair as it is …
+    aligned_agreement: float = Field(default=0.88, gt=0, le=1)  # … or moved onto each other
     overlap: float = Field(default=0.5, gt=0, le=1)  # share of each picture that the other shows
     within_training: bool = True  # of training images that are copies of one another keep the best
     against_held_out: bool = True  # drop training images that are copies of validation or test images
@@ -227,7 +228,7 @@ def _summary(
         "exact_copies": int(np.count_nonzero(exact & copied)),
         "near_copies": int(np.count_nonzero(~exact & copied)),
         "dropped": int(np.count_nonzero(dropped)),
-        "dropped_by_source": dict(zip(catalogue.sources, by_source)),
+        "dropped_by_source": {name: n for name, n in zip(catalogue.sources, by_source) if n},
         "cross_label_groups": len(np.unique(verdict.group[verdict.cross_label])),
         "leaking": int(np.count_nonzero(verdict.leak)),
         "blank_images": copies.blank,
