@@ -1,4 +1,4 @@
-"""Settings of mining: what to record, how to rank, what to select."""
+"""Settings of mining: how to rank, what to select."""
 
 from __future__ import annotations
 
@@ -21,14 +21,6 @@ NEEDS: dict[Method, tuple[str, ...]] = {
     "threshold_samples": ("train", "threshold"),
     "worst_classes": ("results", "selection"),
 }
-
-
-class RecordSettings(Settings):
-    """When training records dynamics."""
-
-    # Last epoch recorded, counted from 0. The AUM paper: the last before the learning rate first drops.
-    # None: all of them, which suits a cosine schedule.
-    stop_after_epoch: int | None = Field(None, ge=0)
 
 
 class RankSettings(Settings):

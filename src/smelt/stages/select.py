@@ -2,8 +2,8 @@
 
 Ports: catalogue; check, dedupe, selection (an earlier round's) and ranking, each optional; for
 `threshold_samples` train and threshold (the two trainings and, in the same order, the selections of
-`threshold_runs` that they were taught from); results (predict artefacts) for `worst_classes`, and for
-`noise_rate` where there are any.
+`threshold_runs` that they were taught from: what these left out stays out); results (predict artefacts) for
+`worst_classes`, and for `noise_rate` where there are any.
 Writes `selection.parquet` and `selection.json`.
 """
 
@@ -47,7 +47,7 @@ def run(context: Context) -> None:
     ranking = ranking_of(context, rows)
     cleanness = ranking.cleanness if ranking else np.full(len(rows), np.nan)
     drop_evidence(context, draft, cleanness, settings)
-    if earlier := context.maybe("selection"):
+    for earlier in (*context.inputs.get("selection", []), *context.inputs.get("threshold", [])):
         follow(draft, read_selection(earlier), ~np.isnan(cleanness), settings.revive)
     summary = METHODS[settings.method](context, catalogue, draft, ranking)
     if settings.down_weight:
