@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _CHUNK = 1 << 16  # draws made at a time: the arrays of one round stay in the cache
-_ROUNDS = 8
+_PART = 1 << 18  # rows grouped at a time
+_ROUNDS = 6
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -32,14 +33,14 @@ class ClassBalancedSampler:
     """
 
     def __init__(
-        self, rows: NDArray[Any], labels: NDArray[Any], *, images_per_class: int | None, seed: int,
+        self, rows: NDArray[Any] | range, labels: NDArray[Any], *, images_per_class: int | None, seed: int,
         rank: int = 0, world_size: int = 1,
     ) -> None:  # fmt: skip
         assert len(rows) == len(labels) and 0 <= rank < world_size
         self.images_per_class, self.seed = images_per_class, seed
         self.rank, self.world_size = rank, world_size
         if images_per_class is None:
-            self._rows = np.asarray(rows).astype(np.uint32)
+            self._rows = _array(rows).astype(np.uint32)
             self.num_draws = len(rows)
         else:
             counts = _counts(labels)
@@ -83,7 +84,7 @@ class ClassBalancedSampler:
         self, order: NDArray[np.int64] | Order, batch_size: int, rank: int | None = None,
         world_size: int | None = None,
     ) -> Batches:  # fmt: skip
-        """Batches of one rank: global batch b is order[b*B:(b+1)*B], of it a rank takes [rank::world_size]."""
+        """Batches of one rank: global batch b is order[b*B:(b+1)*B], its part [rank::world_size]."""
         rank = self.rank if rank is None else rank
         return Batches(order, batch_size, rank, self.world_size if world_size is None else world_size)
 
@@ -188,30 +189,35 @@ def _mixed(*numbers: int) -> int:
     return state
 
 
+def _array(rows: NDArray[Any] | range) -> NDArray[Any]:
+    """Rows as an array; NumPy itself makes a Python number of each element of a range."""
+    return np.arange(rows.start, rows.stop, rows.step) if isinstance(rows, range) else np.asarray(rows)
+
+
 def _counts(labels: NDArray[Any]) -> NDArray[np.int64]:
     """(C,) rows of each label; counted in parts, since bincount makes a 64-bit copy."""
     counts = np.zeros(1, np.int64)
-    for start in range(0, len(labels), 1 << 20):
-        part = np.bincount(labels[start : start + (1 << 20)], minlength=len(counts))
+    for start in range(0, len(labels), _PART):
+        part = np.bincount(labels[start : start + _PART], minlength=len(counts))
         part[: len(counts)] += counts
         counts = part
     return counts
 
 
 def _grouped(
-    rows: NDArray[Any], labels: NDArray[Any], counts: NDArray[np.int64], seed: int
+    rows: NDArray[Any] | range, labels: NDArray[Any], counts: NDArray[np.int64], seed: int
 ) -> NDArray[np.uint32]:
     """Rows by class, those of a class in an order decided by (seed, row) alone; a counting sort, in parts."""
     grouped = np.empty(len(rows), np.uint32)
     free = np.cumsum(counts) - counts
-    for start in range(0, len(rows), 1 << 20):
-        part = np.asarray(labels[start : start + (1 << 20)])
+    for start in range(0, len(rows), _PART):
+        part = np.asarray(labels[start : start + _PART])
         order = np.argsort(part.astype(np.uint16) if len(counts) <= 1 << 16 else part, kind="stable")
         part = part[order]
         heads = np.flatnonzero(np.r_[True, part[1:] != part[:-1]])
         sizes = np.diff(np.append(heads, len(part)))
         within = np.arange(len(part)) - np.repeat(heads, sizes)
-        grouped[free[part] + within] = rows[start : start + (1 << 20)][order]
+        grouped[free[part] + within] = _array(rows[start : start + _PART])[order]
         free[part[heads]] += sizes
     _shuffle_groups(grouped, counts, seed)
     return grouped
@@ -223,13 +229,20 @@ def _shuffle_groups(grouped: NDArray[np.uint32], counts: NDArray[np.int64], seed
     first = 0
     while first < len(counts):
         start = int(ends[first] - counts[first])
-        last = max(first + 1, int(np.searchsorted(ends, start + (1 << 18), side="right")))
+        last = max(first + 1, int(np.searchsorted(ends, start + _PART, side="right")))
         stop = int(ends[last - 1])
         part = grouped[start:stop]
+        # one number holds the class, a hash and the place, so that a plain sort brings back the place
+        low, high = len(part).bit_length(), (last - first).bit_length()
         keys = (part.astype(np.uint64) + np.uint64(_mixed(seed))) * np.uint64(_GOLDEN)
         keys ^= keys >> np.uint64(29)
         keys *= np.uint64(0xBF58476D1CE4E5B9)
-        keys >>= np.uint64(32)
-        keys |= np.repeat(np.arange(last - first, dtype=np.uint64) << np.uint64(32), counts[first:last])
-        grouped[start:stop] = part[np.argsort(keys, kind="stable")]
+        keys >>= np.uint64(low + high)
+        keys <<= np.uint64(low)
+        keys |= np.arange(len(part), dtype=np.uint64)
+        classes = np.arange(last - first, dtype=np.uint64) << np.uint64(64 - high)
+        keys |= np.repeat(classes, counts[first:last])
+        keys.sort()
+        keys &= np.uint64((1 << low) - 1)
+        grouped[start:stop] = part[keys]
         first = last

@@ -141,7 +141,7 @@ class _Table:
 
     def __init__(self, split: str, path: Path, settings: FormatSettings, report: Report) -> None:
         self.listed = Rows(path)
-        named: dict[str, str] = {**settings.columns}
+        named = {str(ours): name for ours, name in settings.columns.items()}
         self.columns = _read_columns(path, {name: named.get(name, name) for name in _COLUMNS})
         for name in ("path", "label"):
             if name not in self.columns:

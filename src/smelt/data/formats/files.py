@@ -81,12 +81,12 @@ class Files:
         """The file `path`, or None."""
         if unsafe(path):
             return None
-        member = int(self._lookup(Paths.of([path]))[0])
+        member = int(self._lookup(Paths.of([path]))[0]) if len(self._first) else -1
         if member >= 0:
             shard = self.root / self.shards[int(self._shard[member])]
             return Part(shard, int(self._offset[member]), int(self._size[member]), decode(path))
-        plain = self.root / decode(path)
-        return Part(plain) if plain.is_file() else None
+        plain = os.path.join(os.fsencode(self.root), path)
+        return Part(self.root / decode(path)) if os.path.isfile(plain) else None
 
     def find_any(self, paths: Sequence[str]) -> Part | None:
         """The first of `paths` that is there, or None."""

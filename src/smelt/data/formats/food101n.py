@@ -88,7 +88,7 @@ def _block(files: Files, split: str, base: bytes, keys: list[bytes], labels: Any
 
 
 def _verdicts(block: Block, known: dict[bytes, bool] | None, keys: list[bytes]) -> None:
-    """Add the columns `true_label` and `noise`; without `known` all labels are right (they are Food-101's)."""
+    """Add `true_label` and `noise`; without `known` all labels are right (they are Food-101's)."""
     if known is None:
         block.source = "food101"
     verdicts = [True if known is None else known.get(key) for key in keys]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.bytestrings import ByteStrings, decode
+from smelt.artifacts.bytestrings import ByteStrings, decode, encode
+from smelt.artifacts.catalogue import UNKNOWN
 from smelt.artifacts.catalogue_writer import Block, Paths
 from smelt.data.formats.base import Report
 from smelt.data.formats.lists import Entries, read_lines, read_list
@@ -40,6 +41,8 @@ class MetaText:
         )
         self._held: Entries | None = None
         self._last: tuple[bytes, list[Any]] = (b"", [])
+        self._folders: dict[str, list[str]] = {}
+        self.seen = False  # whether any JSON file was there
 
     def _read_queries(self) -> dict[int, bytes]:
         """Query number → its text."""
@@ -58,16 +61,24 @@ class MetaText:
         if not self.join_json or not len(block):
             return
         assert not isinstance(block.entries, int)
-        files, places = self._places(block.entries, listed)
+        (files, codes), numbers = self._places(block.entries, listed)
         texts: dict[str, list[bytes]] = {name: [b""] * len(block) for name in TEXTS}
-        ranks = np.full(len(block), -1, np.int32)
-        for row in np.argsort(files[1], kind="stable").tolist():
-            entry = self._entry(files[0][int(files[1][row])], int(places[row]), listed.names[row])
-            for name in TEXTS:
-                texts[name][row] = _text(entry.get(name))
-            ranks[row] = _rank(entry.get("rank"))
-        block.fixed["rank"] = ranks
-        block.strings.update((name, ByteStrings.of(parts)) for name, parts in texts.items())
+        ranks = np.full(len(block), UNKNOWN, np.int32)
+        order = np.argsort(codes, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(codes[order]) != 0])
+        for rows in np.split(order, starts[1:]):
+            found = self._records(files[int(codes[rows[0]])])
+            if not found:
+                continue
+            self.seen = True
+            for row, entry in zip(rows.tolist(), _pick(found, numbers[rows].tolist(), listed.names, rows)):
+                for name, column in texts.items():
+                    if value := entry.get(name):
+                        column[row] = _text(value)
+                ranks[row] = _rank(entry.get("rank"))
+        if self.seen:
+            block.fixed["rank"] = ranks
+            block.strings.update((name, ByteStrings.of(parts)) for name, parts in texts.items())
 
     def _places(
         self, entries: NDArray[np.int64], listed: Paths
@@ -96,26 +107,29 @@ class MetaText:
                 return None
         return self._held
 
-    def _entry(self, file: bytes, number: int, name: bytes) -> dict[str, Any]:
+    def _records(self, file: bytes) -> list[Any]:
+        """The array in a JSON file as listed; the last one is kept, since blocks may cut a query in two."""
         if self._last[0] != file:
             self._last = (file, self._load(file))
-        found = self._last[1]
-        if number > 0:
-            entry = found[number - 1] if number <= len(found) else {}
-        else:
-            stem = decode(name.rpartition(b".")[0])
-            entry = next((e for e in found if isinstance(e, dict) and str(e.get("id")) == stem), {})
-        return entry if isinstance(entry, dict) else {}
+        return self._last[1]
+
+    def _bases(self, head: str) -> list[str]:
+        """Folders in which the files listed below `head` may be: of the known ones those that are there."""
+        if head not in self._folders:
+            own = self.layout.settings.folders.get(f"{self.source}_meta")
+            known = [own] if own else [
+                head, self.source, f"meta/{self.source}", f"{self.source}_meta", "meta", f"meta/{head}",
+                f"{self.source}_meta/{head}", f"info/{head}", f"{self.source}_images_resized",
+            ]  # fmt: skip
+            files = self.layout.files
+            self._folders[head] = [base for base in known if not base or files.has_folder(encode(base))]
+        return self._folders[head]
 
     def _load(self, file: bytes) -> list[Any]:
         head, _, name = decode(file).rpartition("/")
         name = name if name.endswith(".json") else f"{name}.json"
-        folder = self.layout.settings.folders.get(f"{self.source}_meta")
-        bases = [folder] if folder else [
-            head, self.source, f"meta/{self.source}", f"{self.source}_meta", "meta", f"meta/{head}",
-            f"{self.source}_meta/{head}", f"info/{head}", f"{self.source}_images_resized",
-        ]  # fmt: skip
-        part = self.layout.files.find_any([f"{base}/{name}".strip("/") for base in bases])
+        tried = (self.layout.files.find(encode(f"{base}/{name}".strip("/"))) for base in self._bases(head))
+        part = next((part for part in tried if part is not None), None)
         if part is None:
             return []
         try:
@@ -124,6 +138,18 @@ class MetaText:
             self.report.warn(f"{part} is not JSON ({error}): its images have no text")
             return []
         return found if isinstance(found, list) else []
+
+
+def _pick(
+    found: list[Any], numbers: list[int], names: ByteStrings, rows: NDArray[Any]
+) -> list[dict[str, Any]]:
+    """The record of each row: the one with its number (from 1), or where that is 0 the one with its id."""
+    if all(numbers):
+        picked = [found[n - 1] if 0 < n <= len(found) else {} for n in numbers]
+    else:
+        by_id = {str(entry.get("id")): entry for entry in found if isinstance(entry, dict)}
+        picked = [by_id.get(decode(names[row].rpartition(b".")[0]), {}) for row in rows.tolist()]
+    return [entry if isinstance(entry, dict) else {} for entry in picked]
 
 
 def _query_number(folder: bytes) -> int:
@@ -141,4 +167,4 @@ def _rank(value: Any) -> int:
     try:
         return min(int(value), 2**31 - 1)
     except (TypeError, ValueError, OverflowError):
-        return -1
+        return UNKNOWN

@@ -1,0 +1,307 @@
+"""Sixteen million rows: index, open, draw an epoch, record dynamics, join hashes; each in its own process.
+
+    python benchmarks/catalogue.py [--rows 16076665] [--quick] [--json] [--only index,epoch] [--folder DIR]
+
+Generates file lists as WebVision 2.0 has them (12,597 queries, 5,000 classes of 300 to over 10,000 images,
+no pixels) and measures, each in a freshly executed process (seconds of wall clock; MiB of VmHWM, the whole
+process with interpreter and imports):
+
+    index       the stage `index`: parse, check, write columns and Parquet       at most 90 s, 3 GiB
+    open        open, and read labels, splits, sources and the training rows      1 s, 400 MiB
+    epoch       build the sampler and draw every batch of one epoch of 18 M       3 s, 200 MiB
+    duplicates  join 16 M content hashes and 16 M perceptual hashes               5 min, 6 GiB
+    dynamics    one visit of every row; MiB above the process before it           640 MiB
+
+Beside them the plain ways, on fewer rows: a tuple and a string per line (per-row time extrapolated), and
+`random.sample` per class. --quick: 1,000,000 rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROWS, QUICK_ROWS = 16_076_665, 1_000_000
+GOOGLE, FLICKR, EVALUATION = 8_366_429, 7_710_236, 294_099
+CLASSES, QUERIES, PER_CLASS = 5_000, 12_597, 3_600
+BATCH = 4_096
+LIMITS = {
+    "index": (90, 3072),
+    "open": (1, 400),
+    "epoch": (3, 200),
+    "duplicates": (300, 6144),
+    "dynamics": (None, 640),
+}
+ALPHABET = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", np.uint8)
+
+
+def generate(root: Path, rows: int) -> None:
+    """Write `info/` of a data set with `rows` training images."""
+    rng = np.random.default_rng(0)
+    info = root / "info"
+    info.mkdir(parents=True)
+    classes = min(CLASSES, max(2, rows // 300))
+    queries = round(classes * QUERIES / CLASSES)
+    labels = np.sort(np.r_[np.arange(classes), rng.integers(0, classes, queries - classes)])
+    share = np.exp(rng.normal(0, 0.7, queries))
+    google = round(rows * GOOGLE / ROWS)
+    for source, count in (("google", google), ("flickr", rows - google)):
+        sizes = rng.multinomial(count, share / share.sum())
+        with open(info / f"train_filelist_{source}.txt", "wb") as file:
+            first = 0
+            for query, size in enumerate(sizes.tolist()):
+                file.write(_lines(source, query + 1, int(labels[query]), first, size, rng))
+                first += size
+    (info / "synsets.txt").write_text("".join(f"n{10**7 + c} class {c}, kind {c}\n" for c in range(classes)))
+    (info / "queries.txt").write_text("".join(f"{q + 1} query number {q + 1}\n" for q in range(queries)))
+    evaluation = max(classes, EVALUATION * rows // ROWS)
+    (info / "val_filelist.txt").write_text(
+        "".join(f"val{i + 1:06d}.jpg {i % classes}\n" for i in range(evaluation))
+    )
+    (info / "test_filelist.txt").write_text("".join(f"test{i + 1:06d}.jpg\n" for i in range(evaluation)))
+
+
+def _lines(source: str, query: int, label: int, first: int, size: int, rng: np.random.Generator) -> bytes:
+    """`size` lines of one query: Google's names 14 letters, Flickr's numbers; all different."""
+    numbers = np.arange(first, first + size)
+    if source == "google":
+        names = ALPHABET[rng.integers(0, 64, (size, 14))]
+        names[:, :5] = ALPHABET[numbers[:, None] >> np.array([24, 18, 12, 6, 0]) & 63]
+    else:
+        names = (48 + numbers[:, None] // 10 ** np.arange(9, -1, -1) % 10).astype(np.uint8)
+    head = np.frombuffer(f"{source}/q{query:05d}/".encode(), np.uint8)
+    tail = np.frombuffer(f".jpg {label}\n".encode(), np.uint8)
+    return np.hstack([np.tile(head, (size, 1)), names, np.tile(tail, (size, 1))]).tobytes()
+
+
+def index(folder: Path, rows: int) -> dict[str, Any]:
+    from smelt.stages.base import Context, Runtime
+    from smelt.stages.index import StageSettings, run
+
+    out = folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    settings = StageSettings(format="webvision", check_files=False)
+    run(Context(settings, {}, out, out / "scratch", Runtime(root=str(folder / "data"))))
+    found = json.loads((out / "index.json").read_text())
+    assert found["splits"]["train"] == rows, found["splits"]
+    sizes = {path.name: path.stat().st_size for path in (out / "catalogue").iterdir()}
+    return {"bytes_per_row": round(sum(sizes.values()) / rows, 1), "parquet": sizes["catalogue.parquet"]}
+
+
+def open_(folder: Path, rows: int) -> dict[str, Any]:
+    from smelt.artifacts.catalogue import Catalogue
+
+    catalogue = Catalogue.open(folder / "out" / "catalogue")
+    train = catalogue.rows("train")
+    total = int(catalogue.labels_N[train].sum()) + int(catalogue.source_codes_N.sum())
+    assert len(train) == rows and total > 0 and catalogue.path(int(train[-1])).endswith(".jpg")
+    rollup = Path("/proc/self/smaps_rollup").read_text()
+    shared = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Shared_"))
+    clean = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_Clean"))
+    return {"shareable_mib": round((shared + clean) / 1024)}
+
+
+def _sampler(folder: Path) -> Any:
+    from smelt.artifacts.catalogue import map_array
+    from smelt.data.sampler import ClassBalancedSampler
+
+    split, labels = (map_array(folder / "out" / "catalogue" / f"{name}.npy") for name in ("split", "label"))
+    count = int(np.searchsorted(split, np.uint8(1)))  # training rows come first
+    per_class = PER_CLASS if count > 10**7 else PER_CLASS // 16
+    return ClassBalancedSampler(range(count), labels[:count], images_per_class=per_class, seed=0)
+
+
+def epoch(folder: Path, rows: int) -> dict[str, Any]:
+    sampler = _sampler(folder)
+    order = sampler.order(1)
+    drawn = sum(len(batch) for batch in sampler.batches(order, BATCH, 0, 1))
+    assert drawn == len(sampler)
+    return {"draws": drawn}
+
+
+def epoch_check(folder: Path, rows: int) -> dict[str, Any]:
+    """What `epoch` promises, counted: classes, repeats, rotation, ranks, resuming."""
+    from smelt.artifacts.catalogue import map_array
+
+    sampler = _sampler(folder)
+    labels = map_array(folder / "out" / "catalogue" / "label.npy")[:rows]
+    sizes = np.bincount(labels)
+    times = np.zeros(rows, np.int32)
+    for number in range(2):
+        drawn = sampler.epoch(number)
+        once = np.bincount(drawn, minlength=rows)
+        exact = np.bincount(labels, weights=once)[sizes > 0] == sampler.images_per_class
+        even = once.max() - once.min() if sizes.max() <= sampler.images_per_class else None
+        assert exact.all() and (once <= -(-sampler.images_per_class // sizes[labels])).all(), even
+        times += once
+    assert (times <= -(-2 * sampler.images_per_class // sizes[labels])).all()
+    parts = [sampler.batches(sampler.order(1), BATCH, rank, 4)[7] for rank in range(4)]
+    assert sorted(np.concatenate(parts)) == sorted(drawn[7 * BATCH : 8 * BATCH])
+    return {"checked": True}
+
+
+def duplicates(folder: Path, rows: int) -> dict[str, Any]:
+    from smelt.data.duplicates import join_exact, join_near
+
+    rng = np.random.default_rng(0)
+    content = rng.integers(0, 2**64, (rows, 2), dtype=np.uint64)
+    near = rng.integers(0, 2**64, rows, dtype=np.uint64)
+    copies, originals = np.split(rng.permutation(rows)[: rows // 500 * 2], 2)
+    content[copies] = content[originals]
+    bits = rng.integers(0, 64, (len(copies), 4))
+    near[copies] = near[originals] ^ np.bitwise_or.reduce(np.uint64(1) << bits.astype(np.uint64), axis=1)
+    start = time.perf_counter()
+    first = join_exact(content)
+    exact_seconds = time.perf_counter() - start
+    assert (first[copies] == first[originals]).all() and (first != np.arange(rows)).sum() == len(copies)
+    del content, first
+    pairs, distance = join_near(near, 4)
+    assert distance.max(initial=0) <= 4
+    planted = np.sort(np.stack([copies, originals], 1), axis=1)
+    keys = pairs[:, 0] * rows + pairs[:, 1]
+    found = np.isin(planted[:, 0] * rows + planted[:, 1], keys).mean()
+    assert found == 1.0, f"{found:.2%} of the planted pairs found"
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "exact_seconds": exact_seconds, "planted": len(copies), "pairs": len(pairs)}
+
+
+def dynamics(folder: Path, rows: int) -> dict[str, Any]:
+    import torch
+
+    from smelt.mining.dynamics import Recorder
+
+    torch.set_num_threads(1)
+    logits = torch.randn(16384, 10)
+    Recorder(len(logits)).update(
+        torch.arange(len(logits)), logits, torch.zeros(len(logits), dtype=torch.long)
+    )
+    before = _status("VmHWM")
+    start = time.perf_counter()
+    recorder = Recorder(rows)
+    for first in range(0, rows, len(logits)):
+        visited = torch.arange(first, min(first + len(logits), rows))
+        recorder.update(visited, logits[: len(visited)], visited % 10)
+    seen = recorder.columns["seen"]
+    assert int(seen.min()) == int(seen.max()) == 1
+    return {
+        "seconds": time.perf_counter() - start,
+        "mib": _status("VmHWM") - before,
+        "process": _status("VmHWM"),
+    }
+
+
+def naive_index(folder: Path, rows: int) -> dict[str, Any]:
+    """A tuple and a string per row, as readers of the data set do it; 500,000 rows."""
+    listed, seen = [], set()
+    with open(folder / "data" / "info" / "train_filelist_google.txt", encoding="utf-8") as file:
+        for line, _ in zip(file, range(500_000)):
+            path, label = line.split()
+            assert path not in seen
+            seen.add(path)
+            listed.append((path, int(label)))
+    return {"rows": len(listed)}
+
+
+def naive_epoch(folder: Path, rows: int) -> dict[str, Any]:
+    """Lists of rows per class, shuffled and repeated, then all shuffled; 1,000,000 draws."""
+    size = 2_000
+    classes = [list(range(first, first + size)) for first in range(0, 278 * size, size)]
+    drawn = []
+    for members in classes:
+        drawn += (random.sample(members, size) * 2)[:PER_CLASS]
+    random.shuffle(drawn)
+    return {"rows": len(drawn)}
+
+
+PARTS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+    "index": index, "open": open_, "epoch": epoch, "epoch_check": epoch_check, "duplicates": duplicates,
+    "dynamics": dynamics, "naive_index": naive_index, "naive_epoch": naive_epoch,
+}  # fmt: skip
+
+
+def _status(field: str) -> float:
+    """MiB of a field of /proc/self/status; unlike ru_maxrss its peak begins anew with the process."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field))
+    return int(line.split()[1]) / 1024
+
+
+def child(part: str, folder: Path, rows: int) -> None:
+    """Run one part and print what it took."""
+    start = time.perf_counter()
+    found = PARTS[part](folder, rows)
+    seconds = time.perf_counter() - start
+    cpu = round(time.process_time(), 2)
+    print(json.dumps({"seconds": seconds, "mib": _status("VmHWM"), "cpu_seconds": cpu, **found}))
+
+
+def measure(part: str, folder: Path, rows: int) -> dict[str, Any]:
+    """Run one part in a new process."""
+    command = [sys.executable, __file__, "--child", part, "--folder", str(folder), "--rows", str(rows)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--child")
+    args = parser.parse_args()
+    rows = args.rows or (QUICK_ROWS if args.quick else ROWS)
+    if args.child:
+        child(args.child, args.folder, rows)
+        return
+    with tempfile.TemporaryDirectory(prefix="smelt-catalogue-") as temporary:
+        folder = args.folder or Path(temporary)
+        if not (folder / "data").exists():
+            start = time.perf_counter()
+            generate(folder / "data", rows)
+            print(f"generated lists of {rows:,} rows in {time.perf_counter() - start:.1f} s", flush=True)
+        report(folder, rows, args.only.split(","), as_json=args.json)
+
+
+def report(folder: Path, rows: int, only: list[str], *, as_json: bool) -> None:
+    """Measure, print a line for each part, and the JSON line."""
+    found = {}
+    for part in only:
+        found[part] = measure(part, folder, rows)
+        limit = LIMITS.get(part)
+        bar = "" if limit is None or rows < ROWS else f"   (at most {limit[0] or '–'} s, {limit[1]} MiB)"
+        rest = {k: v for k, v in found[part].items() if k not in ("seconds", "mib")}
+        print(
+            f"{part:12} {found[part]['seconds']:8.2f} s {found[part]['mib']:8.0f} MiB{bar}   {rest}",
+            flush=True,
+        )
+    for part, naive in (("index", "naive_index"), ("epoch", "naive_epoch")):
+        if part in found and naive in found:
+            count = rows if part == "index" else found["epoch"]["draws"]
+            plain = found[naive]["seconds"] / found[naive]["rows"] * count
+            ratio = plain / found[part]["seconds"]
+            some = f"{found[naive]['rows']:,} rows"
+            print(f"{part}: the plain way {plain:.1f} s, extrapolated from {some}: {ratio:.1f}× ours")
+    if as_json:
+        parts = [part for part in ("index", "open", "epoch", "duplicates", "dynamics") if part in found]
+        seconds = {part: round(found[part]["seconds"], 3) for part in parts}
+        mib = {part: round(found[part]["mib"], 1) for part in parts}
+        print(json.dumps({"rows": rows, "seconds": seconds, "mib": mib}))
+
+
+if __name__ == "__main__":
+    main()
