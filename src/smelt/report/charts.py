@@ -22,7 +22,7 @@ class Frame:
 
     x: tuple[float, float]
     y: tuple[float, float]
-    width: float = 640
+    width: float = 560
     height: float = 260
     left: float = 54
     right: float = 14

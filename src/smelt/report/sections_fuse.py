@@ -8,6 +8,7 @@ from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, paragraph, percent, section, table
 from smelt.report.collect import Run
 
+MOST = 40  # results in the table; fusion.json holds all
 NOTE = "Lines: intervals by bootstrap over classes and images. In the second colour: what was chosen."
 
 
@@ -24,7 +25,7 @@ def fusion(run: Run) -> Section | None:
             {"plain average": points}, "results averaged, best first", "top-1, %", percent=True
         )
         blocks.append(chart(picture, f"Gain over the number of results ({found['metric']} on validation)"))
-    blocks += _results(found)
+    blocks += _results(found, _names(run, found))
     intro = (
         "Weights are fitted on some folds of the validation images and judged on the others: what holds "
         "out is what counts, for a search gains most on the very images it was fitted to."
@@ -60,21 +61,30 @@ def _methods(found: dict[str, Any]) -> list[Block]:
     ]
 
 
-def _results(found: dict[str, Any]) -> list[Block]:
+def _names(run: Run, found: dict[str, Any]) -> list[str]:
+    """Names of the results for people: results know their model by its key, people by its round."""
+    known = {item.path.name.rpartition("-")[2][:8]: item.name for item in run.of("train") if item.path}
+    names = []
+    for entry in found.get("results", []):
+        model, _, view = entry["name"].rpartition("/")
+        names.append(f"{known.get(model.rpartition('-')[2], model)} {view}")
+    return names
+
+
+def _results(found: dict[str, Any], names: list[str]) -> list[Block]:
     metric = found["metric"]
     results = found.get("results", [])
     blocks: list[Block] = []
     if results and "accuracy" in results[0]:
-        ordered = sorted(results, key=lambda entry: -entry["weight"])
+        ordered = sorted(zip(names, results), key=lambda pair: -pair[1]["weight"])[:MOST]
         rows = [
-            [e["name"], f"{e['weight']:.4f}", percent(e["accuracy"][metric]), f"{100 * e['without']:+.2f}"]
-            for e in ordered
+            [name, f"{e['weight']:.4f}", percent(e["accuracy"][metric]), f"{100 * e['without']:+.2f}"]
+            for name, e in ordered
         ]
         header = ["result", "weight", f"own {metric}, %", "lost without it, points"]
         blocks.append(table(header, rows, "What each result is worth to the chosen fusion"))
     likeness = found.get("likeness")
     if likeness and len(likeness) > 1:
-        names = [entry["name"] for entry in results]
         picture = charts.heatmap(names, likeness, "how alike the results are")
         note = "Correlation of being wrong on the same images; the darker, the more alike."
         blocks.append(chart(picture, "How alike the results are", note=note))

@@ -16,9 +16,10 @@ from smelt.report.collect import Item, Run
 from smelt.report.thumbnails import thumbnail
 
 BINS = 60
+LISTED = 12
 GALLERY_CLASSES = 12
 GALLERY_IMAGES = 8
-HASTY_NOTE = "The dashed line is the highest score that was dropped."
+DROPPED_NOTE = "The dashed line is the highest score that was dropped."
 
 
 def first_ranking(run: Run) -> tuple[Item, Ranking] | None:
@@ -74,7 +75,7 @@ def _histogram(catalogue: Catalogue, item: Item, ranking: Ranking, selection: Se
             marks["dropped below"] = float(np.nanmax(score[low]))
     title = f"Cleanness ({item.settings.get('score', 'aum')}) of the training images, by source"
     picture = charts.histogram(edges.tolist(), counts, "cleanness", "images", marks)
-    return chart(picture, title, list(counts), HASTY_NOTE if marks else "")
+    return chart(picture, title, list(counts), DROPPED_NOTE if marks else "")
 
 
 def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -143,33 +144,33 @@ def _quality(run: Run) -> list[Block]:
     if rows:
         header = ["round", "dropped as noise", "precision, %", "recall, %", "noise left, %"]
         blocks.append(table(header, rows, "What was dropped, against the known truth"))
-    scores = [
-        [row["round"], name, f"{figures['auroc']:.4f}", f"{figures['precision_at_k']:.4f}"]
-        for row in run.ladder().get("selections", [])
-        for name, figures in row["scores"].items()
-        if figures["auroc"] is not None
-    ]
-    if scores:
-        note = "precision@k: share of wrong labels among the k least clean, k being the true number."
-        header = ["round", "score", "AUROC", "precision@k"]
-        blocks.append(table(header, scores, "How well each score finds wrong labels", note))
+    judged = [row for row in run.ladder().get("selections", []) if row.get("scores")]
+    if judged:
+        header = ["score", *(f"{row['round']}: {what}" for row in judged for what in ("AUROC", "P@k"))]
+        table_rows = [[name, *_figures(judged, name)] for name in judged[0]["scores"]]
+        note = "P@k: share of wrong labels among the k least clean, k being the true number of wrong labels."
+        blocks.append(table(header, table_rows, "How well each score finds wrong labels", note))
     return blocks
+
+
+def _figures(judged: list[dict[str, Any]], score: str) -> list[str]:
+    found = (row["scores"][score][figure] for row in judged for figure in ("auroc", "precision_at_k"))
+    return ["–" if value is None else f"{value:.3f}" for value in found]
 
 
 def _diagnosis(diagnosis: dict[str, Any]) -> list[Block]:
     """What mining says of sources, classes and pairs of classes."""
     blocks = []
-    for name, title in (
-        ("sources", "Estimated noise by source"),
-        ("classes", "Classes with the most estimated noise"),
-        ("pairs", "What suspicious images look like instead"),
-        ("abstract", "Classes that were hardly learnt at all"),
+    for name, title, wanted in (
+        ("sources", "Estimated noise by source", ("source", "images", "estimated_noise", "median_aum")),
+        ("classes", "Classes with the most of it", ("class", "images", "estimated_noise", "median_aum")),
+        ("pairs", "What suspicious images look like instead", ("label", "looks_like", "images")),
+        ("abstract", "Classes that no model learnt", ("class", "images", "best_median_aum")),
     ):
         rows = diagnosis.get(name, [])
         if rows:
-            header = list(rows[0])
-            shown = [[_cell(row.get(column)) for column in header] for row in rows[:15]]
-            blocks.append(table([column.replace("_", " ") for column in header], shown, title))
+            shown = [[_cell(row.get(column)) for column in wanted] for row in rows[:LISTED]]
+            blocks.append(table([column.replace("_", " ") for column in wanted], shown, title))
     return blocks
 
 
