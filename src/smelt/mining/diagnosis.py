@@ -44,7 +44,7 @@ def diagnose(ranking: Ranking, models: Sequence[Dynamics], catalogue: Catalogue)
         "classes": sorted(by_class, key=lambda row: -row["estimated_noise"]),
         "pairs": [
             {"label": classes[label], "looks_like": classes[other], "images": count}
-            for label, other, count in confusions(models, ranking.rows, labels, len(classes))[:PAIRS]
+            for label, other, count in confusions(models, ranking.rows, labels, len(classes))
         ],
         "abstract": [
             {**row, "class": classes[row["class"]]}
@@ -56,7 +56,7 @@ def diagnose(ranking: Ranking, models: Sequence[Dynamics], catalogue: Catalogue)
 def confusions(
     models: Sequence[Dynamics], rows_N: Ints, labels_N: NDArray[np.int32], num_classes: int
 ) -> list[tuple[int, int, int]]:
-    """(label, other class, images) of the rows with a negative AUM, the most frequent pair first.
+    """(label, other class, images) of the rows with a negative AUM, the most frequent pairs first.
 
     The other class is that of the last visit; over several models the mean count, rounded.
     """
@@ -67,7 +67,7 @@ def confusions(
         codes.append(labels_N[doubted].astype(np.int64) * num_classes + other)
     pairs, counts = np.unique(np.concatenate(codes), return_counts=True)
     counts = np.rint(counts / len(models)).astype(np.int64)
-    order = np.lexsort((pairs, -counts))
+    order = np.lexsort((pairs, -counts))[:PAIRS]
     return [(*divmod(int(pairs[i]), num_classes), int(counts[i])) for i in order if counts[i]]
 
 
