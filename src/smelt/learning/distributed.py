@@ -6,11 +6,10 @@ ends all of them as soon as one dies.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,6 @@ TIMEOUT = timedelta(
     minutes=10
 )  # for one message; a rank that dies is noticed at once, by `launch` or torchrun
 GRACE_SECONDS = 20.0  # for the ranks to save after a SIGTERM
-PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -109,13 +107,14 @@ def launch(
     stopped, the SmeltError that a rank raised, or TrainingError when a rank died; no rank is left behind.
     """
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "smelt.learning.setup"])  # imported once for all ranks
     ranks = []
     for rank in range(world_size):
         events, sender = context.Pipe(duplex=False)
         process = context.Process(
             target=_rank_main,
-            args=(os.getpid(), function, args, Group(rank, world_size), store.port, sender),
+            args=(dict(os.environ), function, args, Group(rank, world_size), store.port, sender),
             name=f"rank {rank}",
         )
         process.start()
@@ -164,17 +163,15 @@ def _check_end(process: Any) -> None:
 
 
 def _rank_main(
-    parent: int,
+    environment: dict[str, str],
     function: Callable[..., None],
     args: tuple[Any, ...],
     group: Group,
     port: int,
     sender: Connection,
 ) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(137)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    os.environ.update(environment)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all on this machine, whatever its name resolves to
 
     def emit(event: str, **fields: Any) -> None:
@@ -186,6 +183,13 @@ def _rank_main(
         # errors with more than a message lose their class on the way, never their text
         plain = type(error)(str(error)) if isinstance(error, PreemptedError) else TrainingError(str(error))
         sender.send(("raised", {"error": plain}))
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(137)
 
 
 class Stop:
