@@ -40,6 +40,7 @@ UNTIL = {
     "submit": "Write the challenge's submission from the fused test scores.",
 }
 PRELOAD = ("torch", "timm", "torchvision", "pyarrow.parquet", "smelt.stages.base")
+LIGHT = ("synthesise", "index")  # stages that need none of it
 
 
 def register(app: typer.Typer) -> None:
@@ -165,7 +166,8 @@ def run_until(
     devices = _devices(settings.runtime.device)
     runtime = {**settings.runtime.model_dump(mode="json"), "root": _root(settings)}
     place = Work(folder)
-    executor = LocalExecutor(place, "smelt.stages.base:run", preload=PRELOAD)
+    preload = PRELOAD if any(node.stage not in LIGHT for node in graph) else ()
+    executor = LocalExecutor(place, "smelt.stages.base:run", preload=preload)
     with Progress(quiet=quiet) as progress:
         run_graph(
             graph,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from smelt.artifacts.files import read_json
 
@@ -34,7 +33,7 @@ def show(work: Path, stage: str) -> None:
 
 def _show_one(folder: Path, stage: str) -> None:
     if stage == "index":
-        _show_counts(read_json(folder / "index.json"))
+        _show_counts(folder)
     elif stage in FIELDS:
         name, wanted = FIELDS[stage]
         values = read_json(folder / name)
@@ -50,15 +49,23 @@ def _show_one(folder: Path, stage: str) -> None:
                 print(f"  {path.relative_to(folder)} ({path.stat().st_size:,} bytes)")
 
 
-def _show_counts(index: Mapping[str, Any]) -> None:
+def _show_counts(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    for title in ("split", "source", "class"):
-        counts = index.get("counts", {}).get(title, {})
-        table = Table(title=f"images by {title}")
-        table.add_column(title)
+    from smelt.artifacts.catalogue import Catalogue
+
+    index = read_json(folder / "index.json")
+    by_class = dict(enumerate(index["classes"].get("train", [])))
+    names = Catalogue.open(folder / "catalogue").classes
+    console = Console(markup=False, highlight=False)
+    for title, what, counts in (
+        ("images by split", "split", index["splits"]),
+        ("images by source", "source", index["sources"]),
+        ("training images by class", "class", {f"{i} {names[i]}": n for i, n in by_class.items()}),
+    ):
+        table = Table(title=title)
+        table.add_column(what)
         table.add_column("images", justify="right")
         for i, (name, number) in enumerate(counts.items()):
             if i == MOST_CLASSES:
@@ -66,5 +73,5 @@ def _show_counts(index: Mapping[str, Any]) -> None:
                 break
             table.add_row(str(name), str(number))
         console.print(table)
-    for warning in index.get("warnings", []):
-        console.print(f"[yellow]{warning}[/yellow]", highlight=False)
+    for warning in index["warnings"]:
+        console.print(f"warning: {warning}", style="yellow")
