@@ -1,8 +1,8 @@
-"""A 64-bit perceptual hash and the finer comparison that confirms what two near hashes suggest.
+"""64-bit perceptual hashes: of a picture, of its mirror image, of it without its frame, of parts of it.
 
-The hash is the sign of the 64 lowest frequencies (the constant left out) of a discrete cosine transform of
+A hash is the signs of the 64 lowest frequencies (the constant left out) of a discrete cosine transform of
 the picture shrunk to 64 × 64 luma, as in pHash (Zauner 2010, §3.2.1), but against zero instead of the median.
-Signs against zero make the hash of the mirrored picture a known flip of bits: see `mirrored`.
+So the hash of the mirrored picture is a known flip of bits: see `mirrored`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ SIZE = 64  # side of the luma thumbnail
 BLANK = 0  # hash of a picture without structure: never joined by hash, see `duplicates.join_near`
 # RMS of the 64 frequencies in grey levels, below which their signs are those of the coding noise
 BLANK_LEVEL = 0.5
+NOTHING = 0.01  # a frequency up to this is one that is not there: rounding must not decide its sign
 FREQUENCIES = 12
 
 # A frame is a strip whose pixels are within FLAT grey levels of one value, but for a few from coding, and
@@ -111,7 +112,7 @@ def _hashes(luma_SS: NDArray[np.uint8], windows: int = 1) -> NDArray[np.uint64]:
     vertical, horizontal = (side[:windows] for side in _windows())
     spectra = vertical @ luma_SS.astype(np.float32) @ horizontal.transpose(0, 2, 1)
     lowest = np.ascontiguousarray(spectra[:, *_frequencies()])
-    hashes = np.packbits(lowest > 0, axis=1).view(">u8")[:, 0].astype(np.uint64)
+    hashes = np.packbits(lowest > NOTHING, axis=1).view(">u8")[:, 0].astype(np.uint64)
     level = np.sqrt(np.mean(lowest**2, axis=1)) * 8 / SIZE
     return np.where(level < BLANK_LEVEL, np.uint64(BLANK), hashes)
 
