@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 ROWS, QUICK_ROWS = 16_076_665, 1_000_000
 GOOGLE, FLICKR, EVALUATION = 8_366_429, 7_710_236, 294_099

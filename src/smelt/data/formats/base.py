@@ -69,7 +69,7 @@ def unsafe(path: bytes) -> str:
 
 def uniform(seed: int, keys: NDArray[np.uint64], stream: int) -> NDArray[np.uint64]:
     """A pseudo-random 64-bit number for each key, the same on every machine (splitmix64)."""
-    x = keys + np.uint64(seed & (1 << 64) - 1) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(stream << 56)
+    x = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + (stream << 56)) & (1 << 64) - 1)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
     return x ^ (x >> np.uint64(31))

@@ -11,9 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings, decode, offsets_of
-from smelt.artifacts.catalogue import UNKNOWN_TRUTH
+from smelt.artifacts.catalogue import UNKNOWN, UNKNOWN_TRUTH
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import SHOWN, Report
 from smelt.data.formats.config import FormatSettings
@@ -69,14 +70,19 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
             )
         report.num_problems += max(0, int((found < 0).sum()) - SHOWN)
         known = find_paths(keys.paths, labels["clean"].paths)
-        truth = np.where(known >= 0, labels["clean"].labels[known], UNKNOWN_TRUTH)
+        truth = _at(labels["clean"].labels, known, UNKNOWN_TRUTH)
         placed = keys.paths.below(base)
         fixed, missing = files.locate(placed)
-        given = labels[kind].labels[found] if len(labels[kind]) else np.zeros(len(found), np.int32)
+        given = _at(labels[kind].labels, found, UNKNOWN)
         writer.add(
             Block(split, "web" if split == "train" else split, placed, given,
                   {**fixed, "true_label": truth}, missing=missing, listed_in=Listed(path))
         )  # fmt: skip
+
+
+def _at(labels: NDArray[np.int32], places: NDArray[np.int64], missing: int) -> NDArray[np.int32]:
+    """Labels at `places`; `missing` where the place is -1."""
+    return np.append(labels, np.int32(missing))[places]
 
 
 def _all(path: Path, report: Report, *, labelled: bool, classes: int) -> Entries:

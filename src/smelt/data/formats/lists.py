@@ -83,10 +83,10 @@ def read_lines(path: Part) -> list[bytes]:
 
 def _blocks(path: Part) -> Iterator[NDArray[np.uint8]]:
     """The file in pieces that end at the end of a line, each ending in LF."""
-    rest, position = b"", 0
+    rest, position = b"", len(_BOM) if path.read(0, len(_BOM)) == _BOM else 0
     while data := path.read(position, BLOCK_BYTES):
         position += len(data)
-        data = rest + (data.removeprefix(_BOM) if position == len(data) else data)
+        data = rest + data
         cut = data.rfind(b"\n") + 1
         if cut:
             yield np.frombuffer(data[:cut], np.uint8)

@@ -1,0 +1,866 @@
+"""Every format on a generated miniature of exactly its layout, and what must be refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import ValidationError
+
+from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.catalogue_writer import Paths
+from smelt.data.formats.base import Report, natural
+from smelt.data.formats.config import DataSettings, FormatSettings, fingerprint
+from smelt.data.formats.files import Files, Part
+from smelt.data.formats.lists import line_of, read_list
+from smelt.data.formats.paths import find_paths
+from smelt.data.formats.tars import read_members
+from smelt.errors import DataError
+from smelt.stages.index import index
+
+PIXEL = b"\xff\xd8 not decoded when indexed"
+
+
+def catalogue_of(root: Path, out: Path, **fields: Any) -> Catalogue:
+    index(FormatSettings.model_validate(fields), root, out)
+    return Catalogue.open(out / "catalogue")
+
+
+def put(root: Path, files: dict[str, str | bytes]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root
+
+
+def tar(path: Path, members: dict[str, bytes], *, form: int = tarfile.PAX_FORMAT) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", format=form) as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def rows_of(c: Catalogue, split: str) -> list[tuple[str, int]]:
+    return [(c.path(row), int(c.labels_N[row])) for row in c.rows(split).tolist()]
+
+
+def read_back(c: Catalogue, root: Path, row: int) -> bytes:
+    place = c.location(row)
+    if place.shard is None:
+        return (root / place.path).read_bytes()
+    with open(root / place.shard, "rb") as file:
+        return os.pread(file.fileno(), place.size, place.offset)
+
+
+# ---- WebVision
+
+
+def webvision(root: Path, version: int, *, images: bool = True) -> tuple[Path, dict[str, bytes]]:
+    """Lists, JSON and images of a small WebVision; returns the images by path as well."""
+    digits, train, end = (4, ("google", "flickr"), "256") if version == 1 else (
+        5, ("google_images_resized", "flickr_images_resized"), "resized"
+    )  # fmt: skip
+    q1, q2 = f"q{1:0{digits}d}", f"q{2:0{digits}d}"
+    google = [(f"{train[0]}/{q1}/-aB_1.jpg", 0), (f"{train[0]}/{q2}/x.jpg", 1), (f"{train[0]}/{q1}/x.jpg", 0)]
+    flickr = [(f"{train[1]}/{q2}/123.jpg", 1)]
+    info = {
+        "info/train_filelist_google.txt": "".join(f"{p} {y}\n" for p, y in google),
+        "info/train_filelist_flickr.txt": "".join(f"{p} {y}\n" for p, y in flickr),
+        "info/train_meta_list_google.txt": f"google/{q1}.json 1\ngoogle/{q2}.json 1\ngoogle/{q1}.json 2\n",
+        "info/train_meta_list_flickr.txt": f"flickr/{q2}.json 2\n",
+        "info/synsets.txt": "n01440764 tench, Tinca tinca\nn01443537 goldfish, Carassius auratus\n",
+        "info/queries_google.txt": "1 tench\n2 gold fish\n",
+        "info/queries_flickr.txt": "1 tench\n2 goldfish pet\n",
+        f"google/{q1}.json": json.dumps([
+            {"id": "-aB_1", "title": "A <b>tench</b>", "description": "d", "rank": "7", "url": "u"},
+            {"id": "x"},
+        ]),
+        f"google/{q2}.json": json.dumps([{"title": None, "rank": "many", "description": "é 😀"}]),
+        f"flickr/{q2}.json": json.dumps([{"tags": "a string"}, {"tags": ["two", "tags"], "title": 5}]),
+    }  # fmt: skip
+    where = "info/" if version == 1 else ""
+    info[f"{where}val_filelist.txt"] = "val000001.jpg 1\nval000002.jpg 0\n"
+    info[f"{where}test_filelist.txt"] = "test000001.jpg\n"
+    listed = [p for p, _ in google + flickr]
+    listed += [f"val_images_{end}/val00000{i}.jpg" for i in (1, 2)] + [f"test_images_{end}/test000001.jpg"]
+    pictures = {path: PIXEL + path.encode() for path in listed}
+    put(root, {**info, **(pictures if images else {})})
+    return root, pictures
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("packed", [False, True])
+def test_webvision(tmp_path: Path, version: int, packed: bool) -> None:
+    root, pictures = webvision(tmp_path / "data", version, images=not packed)
+    if packed:
+        names = sorted(pictures)
+        tar(root / "webvision_train_00.tar", {n: pictures[n] for n in names[:3]}, form=tarfile.GNU_FORMAT)
+        tar(
+            root / "webvision_train_01.tar",
+            {f"./{n}": pictures[n] for n in names[3:]},
+            form=tarfile.USTAR_FORMAT,
+        )
+    c = catalogue_of(root, tmp_path / "out")
+    assert c.classes == ("tench, Tinca tinca", "goldfish, Carassius auratus")
+    assert c.class_ids == ("n01440764", "n01443537") and c.sources[:2] == ("google", "flickr")
+    assert [c.path(row) for row in range(7)] == list(pictures)
+    assert c.labels_N.tolist() == [0, 1, 0, 1, 1, 0, -1]
+    assert [len(c.rows(split)) for split in ("train", "val", "test")] == [4, 2, 1]
+    assert c.strings("query", range(5)) == ["tench", "gold fish", "tench", "goldfish pet", ""]
+    assert c.strings("title", range(5)) == ["A <b>tench</b>", "", "", "5", ""]
+    assert c.strings("description", range(3)) == ["d", "é 😀", ""]
+    assert c.strings("tags", range(4)) == ["", "", "", "two tags"]
+    rank = c.column("rank")
+    assert rank is not None and rank.tolist() == [7, -1, -1, -1, -1, -1, -1]
+    assert not len(c.missing)
+    for row in range(7):
+        assert read_back(c, root, row) == pictures[c.path(row)]
+        assert (c.location(row).shard is not None) == packed
+
+
+def test_webvision_lists_inside_info_tar(tmp_path: Path) -> None:
+    root, _ = webvision(tmp_path / "data", 1)
+    plain = catalogue_of(root, tmp_path / "plain")
+    lists = {f"info/{path.name}": path.read_bytes() for path in (root / "info").iterdir()}
+    for path in (root / "info").iterdir():
+        path.unlink()
+    tar(root / "info.tar", lists)
+    packed = catalogue_of(root, tmp_path / "packed")
+    assert [rows_of(packed, s) for s in packed.splits] == [rows_of(plain, s) for s in plain.splits]
+    assert packed.strings("title", range(7)) == plain.strings("title", range(7))
+
+
+def test_webvision_below_a_training_root_and_other_names(tmp_path: Path) -> None:
+    """Kits that put all below train_images_256/; 2.0 lists that say google/ for google_images_resized/."""
+    root, pictures = webvision(tmp_path / "one", 1, images=False)
+    moved = {
+        f"train_images_256/{p}" if p.startswith(("google", "flickr")) else p: d for p, d in pictures.items()
+    }
+    c = catalogue_of(put(root, dict(moved)), tmp_path / "out1")
+    assert [c.path(row) for row in range(7)] == list(moved) and not len(c.missing)
+    root, pictures = webvision(tmp_path / "two", 2)
+    for source in ("google", "flickr"):
+        path = root / f"info/train_filelist_{source}.txt"
+        path.write_text(path.read_text().replace(f"{source}_images_resized/", f"{source}/"))
+    c = catalogue_of(root, tmp_path / "out2")
+    assert [c.path(row) for row in range(7)] == list(pictures) and not len(c.missing)
+    for old, new in (("google_images_resized", "g/all"), ("val_images_resized", "validation")):
+        (root / new).parent.mkdir(exist_ok=True)
+        (root / old).rename(root / new)
+    c = catalogue_of(root, tmp_path / "out3", folders={"google": "g/all", "val": "validation"})
+    assert not len(c.missing) and c.path(0) == "g/all/q00001/-aB_1.jpg"
+    c = catalogue_of(root, tmp_path / "out4", sources=["flickr"], lists={"val": "val_filelist.txt"})
+    assert c.sources[0] == "flickr" and len(c.rows("train")) == 1
+
+
+def test_webvision_text_without_meta_lists(tmp_path: Path) -> None:
+    """Where the meta list is not there, a record is found by its id."""
+    root, _ = webvision(tmp_path / "data", 2)
+    (root / "info/train_meta_list_google.txt").unlink()
+    c = catalogue_of(root, tmp_path / "out")
+    assert c.strings("title", range(3)) == ["A <b>tench</b>", "", ""]
+    without = catalogue_of(root, tmp_path / "none", text=False)
+    assert without.strings("title", range(3)) == ["", "", ""] and without.strings("query", [0]) == ["tench"]
+
+
+def test_webvision_missing_files_are_listed(tmp_path: Path) -> None:
+    root, pictures = webvision(tmp_path / "data", 2)
+    gone = [name for name in pictures if "x.jpg" in name]
+    for name in gone:
+        (root / name).unlink()
+    c = catalogue_of(root, tmp_path / "out")
+    assert [c.path(row) for row in c.missing.tolist()] == gone and c.num_rows == 7
+    summary = json.loads((tmp_path / "out/index.json").read_text())
+    assert summary["missing"] == {"count": 2, "first": gone} and "2 of 7" in summary["warnings"][0]
+    assert not len(catalogue_of(root, tmp_path / "quick", check_files=False).missing)
+
+
+def test_mini_webvision(tmp_path: Path) -> None:
+    """The first 50 classes, Google only, validation of the same classes."""
+    labels = [0, 49, 50, 51, 7]
+    root = put(tmp_path / "data", {
+        "info/synsets.txt": "".join(f"n{i:08d} name {i}\n" for i in range(60)),
+        "info/train_filelist_google.txt": "".join(f"google/q1/{i}.jpg {y}\n" for i, y in enumerate(labels)),
+        "info/train_filelist_flickr.txt": "flickr/q0001/1.jpg 3\n",
+        "info/val_filelist.txt": "val1.jpg 50\nval2.jpg 49\n",
+        "info/test_filelist.txt": "test1.jpg\n",
+    })  # fmt: skip
+    c = catalogue_of(root, tmp_path / "out", format="mini_webvision", check_files=False)
+    assert c.num_classes == 50 and [y for _, y in rows_of(c, "train")] == [0, 49, 7]
+    assert rows_of(c, "val") == [("val_images_resized/val2.jpg", 49)]
+    same = catalogue_of(root, tmp_path / "same", num_classes=50, sources=["google"], check_files=False)
+    assert [rows_of(same, s) for s in same.splits] == [rows_of(c, s) for s in c.splits]
+
+
+def test_webvision_truth_of_the_embedded_data_set(tmp_path: Path) -> None:
+    from smelt.data.synthetic.config import SyntheticSettings
+    from smelt.data.synthetic.generate import generate
+
+    made = SyntheticSettings(classes=4, abstract_classes=1, train_images=60, val_images=8, test_images=8)
+    generate(tmp_path / "data", made, workers=1)
+    c = catalogue_of(tmp_path / "data", tmp_path / "out")
+    truth = c.column("true_label")
+    assert truth is not None and truth.dtype == np.int32 and len(c.missing) == 0
+    assert [len(c.rows(split)) for split in c.splits] == [60, 8, 8]
+    train, test = c.rows("train"), c.rows("test")
+    noise = np.array(c.strings("noise", train))
+    assert (truth[train][noise == ""] == c.labels_N[train][noise == ""]).all() and (noise == "").any()
+    flipped = np.isin(noise, ("flip", "stray", "oov"))
+    assert (truth[train][flipped] != c.labels_N[train][flipped]).all() and flipped.any()
+    assert (truth >= -1).all() and (c.labels_N[test] == truth[test]).all()
+    assert any(c.strings("title", train)) and all(c.strings("query", train))
+
+
+# ---- what is refused
+
+
+def refused(root: Path, out: Path, **fields: Any) -> str:
+    with pytest.raises(DataError) as error:
+        catalogue_of(root, out, **fields)
+    assert not (out / "index.json").exists()
+    return str(error.value)
+
+
+def test_webvision_refuses_what_cannot_be_right(tmp_path: Path) -> None:
+    """All in one go, each with its file and line, blank lines counted."""
+    root, _ = webvision(tmp_path / "data", 2)
+    google = root / "info/train_filelist_google.txt"
+    google.write_text(
+        "google_images_resized/q00001/a.jpg 0\n\n"
+        "google_images_resized/q00001/b.jpg 2\n"
+        "google_images_resized/q00001/c.jpg -1\n"
+        "google_images_resized/q00001/a.jpg 1\n"
+        "val_images_resized/val000002.jpg 1\n"
+        "google_images_resized/../../x/e.jpg 1\n"
+        "/etc/passwd 0\n"
+        "google_images_resized/q00001/nolabel.jpg\n"
+        "google_images_resized/q00001/.. 1\n"
+    )
+    said = refused(root, tmp_path / "out")
+    assert "has 8 problem(s)" in said
+    for line, what in (
+        (3, "label 2 is not one of 0..1"), (4, "label -1 is not"), (5, "listed twice"), (7, r"leads out"),
+        (8, "absolute"), (9, "no label"), (10, "not the name of a file"),
+    ):  # fmt: skip
+        assert any(f"google.txt:{line}:" in x and what in x for x in said.splitlines()), (line, what, said)
+    leak = next(x for x in said.splitlines() if "is in" in x)
+    assert "val_filelist.txt:2:" in leak and "is in train and in val" in leak and "google.txt:6" in leak
+
+
+def test_only_the_first_problems_are_shown(tmp_path: Path) -> None:
+    root, _ = webvision(tmp_path / "data", 2)
+    lines = "".join(f"google_images_resized/q00001/{i}.jpg {i + 2}\n" for i in range(500))
+    (root / "info/train_filelist_google.txt").write_text(lines)
+    said = refused(root, tmp_path / "out")
+    assert "has 500 problem(s)" in said and "and 490 more" in said and len(said.splitlines()) == 12
+
+
+def test_an_empty_class_is_a_warning(tmp_path: Path) -> None:
+    root, _ = webvision(tmp_path / "data", 2)
+    with open(root / "info/synsets.txt", "a") as file:
+        file.write("n3 nobody\n")
+    catalogue_of(root, tmp_path / "out")
+    (warning,) = json.loads((tmp_path / "out/index.json").read_text())["warnings"]
+    assert "1 classes have no training image: 2 (nobody)" in warning
+
+
+def test_a_folder_that_is_no_webvision(tmp_path: Path) -> None:
+    assert "synsets.txt" in refused(tmp_path, tmp_path / "out")
+    assert "not a folder" in refused(tmp_path / "nowhere", tmp_path / "out")
+    root, _ = webvision(tmp_path / "data", 2)
+    assert "lists.val" in refused(root, tmp_path / "out", lists={"val": "no.txt"})
+
+
+def test_settings_that_say_nothing_are_refused() -> None:
+    with pytest.raises(ValidationError, match="`subset` says nothing to format webvision"):
+        FormatSettings(subset=5)
+    made = DataSettings(format="cifar_n", subset=5, root="/somewhere")
+    assert "root" not in made.key_settings().model_dump() and made.key_settings().subset == 5
+    assert DataSettings.model_validate(made.model_dump()) == made
+
+
+# ---- file lists
+
+
+PART = st.binary(min_size=1, max_size=90).filter(
+    lambda b: not set(b) & set(b"\n\0/") and b not in (b".", b"..") and not b.startswith(b"\xef\xbb\xbf")
+)
+LISTED = st.lists(PART, min_size=1, max_size=3).map(b"/".join).filter(lambda b: b.rstrip() == b)
+
+
+@given(
+    st.lists(st.tuples(LISTED, st.integers(0, 999)), max_size=30),
+    st.sampled_from([b"\n", b"\r\n", b" \n", b"\n\n"]),
+    st.sampled_from([b"", b"\xef\xbb\xbf"]),
+    st.integers(1, 200),
+)
+@settings(max_examples=60, deadline=None)
+def test_lists_of_any_bytes(
+    tmp_path_factory: pytest.TempPathFactory,
+    clean: list[tuple[bytes, int]],
+    end: bytes,
+    mark: bytes,
+    size: int,
+) -> None:
+    """What was written is read; blocks so small that lines are cut."""
+    path = tmp_path_factory.mktemp("l") / "list.txt"
+    path.write_bytes(mark + b"".join(p + b" %d" % y + end for p, y in clean))
+    report = Report()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("smelt.data.formats.lists.BLOCK_BYTES", size)
+        parts = list(read_list(Part(path), report, labelled=True, num_classes=1000))
+        lines = [line_of(Part(path), i) for i in range(len(clean))]
+    assert not report.problems
+    found = [(part.paths[i], int(part.labels[i])) for part in parts for i in range(len(part))]
+    assert found == clean
+    assert lines == [1 + i * end.count(b"\n") for i in range(len(clean))]
+
+
+@given(
+    st.lists(st.sampled_from([b"a/1", b"a/2", b"b/1", b"1", b"a/12"])),
+    st.lists(st.sampled_from([b"a/1", b"b/1", b"1", b"c/1"])),
+)
+def test_find_paths(wanted: list[bytes], known: list[bytes]) -> None:
+    found = find_paths(Paths.of(wanted), Paths.of(known)).tolist()
+    assert found == [known.index(path) if path in known else -1 for path in wanted]
+
+
+def test_natural_order() -> None:
+    assert sorted([b"c10", b"c2", b"c1", b"b", b"10", b"9"], key=natural) == [
+        b"9",
+        b"10",
+        b"b",
+        b"c1",
+        b"c2",
+        b"c10",
+    ]
+
+
+# ---- tars
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_tar_members_by_offset(tmp_path: Path, form: int) -> None:
+    rng = random.Random(0)
+    names = ["a.jpg", "d/b c.jpg", "d/é😀.jpg", "d" * 80 + "/" + "n" * 80 + ".jpg", "d/e.jpg"]
+    if form != tarfile.USTAR_FORMAT:
+        names += ["x" * 255, "/".join(["long" * 20] * 5)]
+    members = {name: rng.randbytes(rng.choice([0, 1, 511, 512, 513, 3000])) for name in names}
+    path = tmp_path / "t.tar"
+    with tarfile.open(path, "w", format=form) as archive:
+        folder = tarfile.TarInfo("d")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    report = Report()
+    found = read_members(path, report)
+    data = path.read_bytes()
+    assert [found.paths[i] for i in range(len(found))] == [os.fsencode(name) for name in names]
+    for i, content in enumerate(members.values()):
+        assert data[found.offsets[i] : found.offsets[i] + found.sizes[i]] == content
+    assert not report.problems and not report.warnings
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
+)
+def test_tar_refuses_what_is_no_file(tmp_path: Path, kind: bytes) -> None:
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        info = tarfile.TarInfo("evil.jpg")
+        info.type, info.linkname = kind, "/etc/passwd"
+        archive.addfile(info)
+        archive.addfile(tarfile.TarInfo("good.jpg"), io.BytesIO())
+    report = Report()
+    assert [*read_members(tmp_path / "t.tar", report).paths.names] == [b"good.jpg"]
+    assert (
+        len(report.problems) == 1
+        and "evil.jpg" in report.problems[0]
+        and "only plain files" in report.problems[0]
+    )
+
+
+@pytest.mark.parametrize("name", ["../up.jpg", "/abs.jpg", "a/../../up.jpg"])
+def test_tar_refuses_names_that_leave(tmp_path: Path, name: str) -> None:
+    report = Report()
+    read_members(tar(tmp_path / "t.tar", {name: b"x"}), report)
+    assert len(report.problems) == 1 and name in report.problems[0]
+
+
+def test_tar_damage(tmp_path: Path) -> None:
+    whole = tar(tmp_path / "t.tar", {f"{i}.jpg": b"x" * 2000 for i in range(5)}).read_bytes()
+    cut, bad, packed = tmp_path / "cut.tar", tmp_path / "bad.tar", tmp_path / "t.tar.gz"
+    cut.write_bytes(whole[: 512 + 2048 + 512 + 100])
+    report = Report()
+    assert len(read_members(cut, report)) == 1 and "ends within its member '1.jpg'" in report.warnings[0]
+    bad.write_bytes(whole[: 2560 + 10] + b"?" + whole[2560 + 11 :])
+    with pytest.raises(DataError, match="no valid header at byte 2560"):
+        read_members(bad, Report())
+    packed.write_bytes(b"\x1f\x8b" + bytes(600))
+    with pytest.raises(DataError, match="compressed"):
+        read_members(packed, Report())
+
+
+@given(st.binary(max_size=3000))
+@settings(max_examples=60, deadline=None)
+def test_tar_of_noise_ends_in_order(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
+    path = tmp_path_factory.mktemp("t") / "t.tar"
+    path.write_bytes(noise)
+    try:
+        assert len(read_members(path, Report())) == 0
+    except DataError as error:
+        assert str(path) in str(error)
+
+
+def test_files_find_and_locate(tmp_path: Path) -> None:
+    shard = tar(tmp_path / "s.tar", {"a/1.jpg": b"one", "a/2.jpg": b"two!"})
+    put(tmp_path, {"a/3.jpg": b"three", "b/é 4.jpg": b""})
+    files = Files(tmp_path, [shard], Report())
+    fixed, missing = files.locate(
+        Paths.of([b"a/2.jpg", b"b/\xc3\xa9 4.jpg", b"a/9.jpg", b"a/3.jpg", b"a/1.jpg"])
+    )
+    assert missing is not None and missing.tolist() == [False, False, True, False, False]
+    assert fixed["size"].tolist() == [4, -1, -1, -1, 3] and fixed["shard"].tolist() == [
+        0,
+        65535,
+        65535,
+        65535,
+        0,
+    ]
+    part = files.find(b"a/1.jpg")
+    assert part is not None and part.read() == b"one" and str(part).endswith("s.tar:a/1.jpg")
+    assert files.find(b"../x") is None and files.find(b"a/none") is None
+    assert files.has_folder(b"a") and files.has_folder(b"b") and not files.has_folder(b"c")
+
+
+# ---- image folders, tables
+
+
+def test_imagefolder_with_splits(tmp_path: Path) -> None:
+    root = put(tmp_path / "data", {
+        f"{split}/{name}/{i}.{ext}": b"x"
+        for split, ext in (("train", "jpg"), ("Val", "PNG"), ("test", "jpeg"))
+        for name in ("c2", "c10", "é 😀") for i in range(3)
+    })  # fmt: skip
+    put(root, {"train/c2/deep/er.webp": b"x", "train/c2/notes.txt": b"x", "train/stray.jpg": b"x"})
+    c = catalogue_of(root, tmp_path / "out", format="imagefolder")
+    assert c.classes == ("c2", "c10", "é 😀")
+    assert rows_of(c, "train")[:4] == [
+        ("train/c10/0.jpg", 1),
+        ("train/c10/1.jpg", 1),
+        ("train/c10/2.jpg", 1),
+        ("train/c2/0.jpg", 0),
+    ]
+    assert ("train/c2/deep/er.webp", 0) in rows_of(c, "train") and len(c.rows("train")) == 10
+    assert len(c.rows("val")) == 9 and len(c.rows("test")) == 9
+    assert "left out" in json.loads((tmp_path / "out/index.json").read_text())["warnings"][0]
+
+
+def test_imagefolder_holds_out(tmp_path: Path) -> None:
+    root = put(tmp_path / "data", {f"{name}/{i}.jpg": b"x" for name in "abc" for i in range(20)})
+    fields = {"format": "imagefolder", "val_fraction": 0.2, "test_fraction": 0.1, "seed": 3}
+    c = catalogue_of(root, tmp_path / "out", **fields)
+    for split, count in (("train", 14), ("val", 4), ("test", 2)):
+        assert np.bincount(c.labels_N[c.rows(split)]).tolist() == [count] * 3
+    put(root, {"a/new.jpg": b"x"})
+    again = catalogue_of(root, tmp_path / "again", **fields)
+    moved = set(rows_of(c, "val")) - set(rows_of(again, "val"))
+    assert len(moved) <= 1, "a new image moves at most one other"
+    other = catalogue_of(root, tmp_path / "other", **{**fields, "seed": 4})
+    assert rows_of(other, "val") != rows_of(again, "val")
+
+
+def test_imagefolder_refuses(tmp_path: Path) -> None:
+    root = put(tmp_path / "data", {"train/a/1.jpg": b"x", "val/b/1.jpg": b"x"})
+    assert "class 'b' has images of validation or test but none of training" in refused(
+        root, tmp_path / "out", format="imagefolder"
+    )
+    assert "no images" in refused(
+        put(tmp_path / "none", {"a/x.txt": b""}), tmp_path / "out", format="imagefolder"
+    )
+
+
+CSV = (
+    "path,label,split,source,query,title,true_label,noise\r\n"
+    '"a b, c.jpg",dog,train,google,dogs,"say ""hi""",dog,\r\n'
+    'x/é.jpg,cat,train,flickr,cats,"two\nlines",ufo,oov\r\nv.jpg,dog,valid,google,,,,\r\nt.jpg,,test,google,,,,\r\n'
+)
+
+
+def test_csv(tmp_path: Path) -> None:
+    names = ["a b, c.jpg", "x/é.jpg", "t.jpg"]
+    root = put(
+        tmp_path / "data", {"images.csv": b"\xef\xbb\xbf" + CSV.encode(), **dict.fromkeys(names, b"x")}
+    )
+    c = catalogue_of(root, tmp_path / "out", format="csv")
+    assert c.classes == ("cat", "dog") and set(c.sources) == {"google", "flickr"}
+    assert rows_of(c, "train") == [("x/é.jpg", 0), ("a b, c.jpg", 1)] or rows_of(c, "train") == [
+        ("a b, c.jpg", 1),
+        ("x/é.jpg", 0),
+    ]
+    assert rows_of(c, "val") == [("v.jpg", 1)] and rows_of(c, "test") == [("t.jpg", -1)]
+    by_path = {c.path(row): row for row in range(c.num_rows)}
+    row = by_path["x/é.jpg"]
+    truth = c.column("true_label")
+    assert truth is not None and truth[row] == -1 and truth[by_path["v.jpg"]] == -2
+    assert c.strings("noise", [row]) == ["oov"] and c.strings("title", [row]) == ["two\nlines"]
+    assert [c.path(r) for r in c.missing.tolist()] == ["v.jpg"]
+
+
+def test_parquet_and_tsv_and_one_file_for_each_split(tmp_path: Path) -> None:
+    root = put(
+        tmp_path / "data", {"train.tsv": "file\ty\na.jpg\t0\nb.jpg\t2\n", "names.txt": "zero\none\ntwo\n"}
+    )
+    table = pa.table({"file": pa.array(["v.jpg"]).dictionary_encode(), "y": pa.array([1], pa.int8())})
+    pq.write_table(table, root / "val.parquet")
+    fields = {
+        "columns": {"path": "file", "label": "y"},
+        "lists": {"train": "train.tsv", "val": "val.parquet", "classes": "names.txt"},
+    }
+    c = catalogue_of(root, tmp_path / "out", format="csv", check_files=False, **fields)
+    assert c.classes == ("zero", "one", "two")
+    assert rows_of(c, "train") == [("a.jpg", 0), ("b.jpg", 2)] and rows_of(c, "val") == [("v.jpg", 1)]
+
+
+def test_csv_as_imagenette_writes_it(tmp_path: Path) -> None:
+    text = "path,noisy_labels_0,noisy_labels_50,is_valid\ntrain/a.JPEG,n1,n2,False\nval/b.JPEG,n2,n2,True\n"
+    root = put(tmp_path / "data", {"noisy.csv": text})
+    columns = {"label": "noisy_labels_50", "true_label": "noisy_labels_0", "split": "is_valid"}
+    c = catalogue_of(
+        root, tmp_path / "o", format="csv", lists={"all": "noisy.csv"}, columns=columns, check_files=False
+    )
+    assert rows_of(c, "train") == [("train/a.JPEG", 0)] and rows_of(c, "val") == [("val/b.JPEG", 0)]
+
+
+def test_csv_refuses_with_lines(tmp_path: Path) -> None:
+    root = put(tmp_path / "data", {
+        "images.csv": 'path,label,split\n"two\nlines.jpg",0,train\n\n../up.jpg,0,train\nb.jpg,1,nosuch\n'
+        "c.jpg,,train\nc.jpg,5,val\n",
+    })  # fmt: skip
+    said = refused(root, tmp_path / "out", format="csv", check_files=False)
+    assert "images.csv:5: '../up.jpg' leads out" in said
+    put(
+        root,
+        {"images.csv": (root / "images.csv").read_text().replace("../up", "up"), "classes.txt": "x\ny\n"},
+    )
+    said = refused(
+        root,
+        tmp_path / "out",
+        format="csv",
+        check_files=False,
+        lists={"all": "images.csv", "classes": "classes.txt"},
+    )
+    assert "images.csv:6: split 'nosuch'" in said and "images.csv:7: label ''" in said
+    assert (
+        "images.csv:8: label '5' is not one of the classes" in said
+        and "images.csv:8: 'c.jpg' is in train and in val" in said
+    )
+    assert "no column 'label'" in refused(
+        put(tmp_path / "no", {"data.csv": "path\na\n"}), tmp_path / "out", format="csv"
+    )
+
+
+# ---- the neighbours
+
+
+def test_clothing1m(tmp_path: Path) -> None:
+    paths = [f"images/{i}/0{i}/n,{i}.jpg" for i in range(8)]
+    root = put(tmp_path / "data", {
+        "category_names_eng.txt": "".join(f"name {i}\n" for i in range(14)),
+        "noisy_train_key_list.txt": "\n".join(paths[:4]),
+        "clean_train_key_list.txt": "\n".join(paths[4:5]),
+        "clean_val_key_list.txt": "\n".join(paths[5:6]) + "\n",
+        "clean_test_key_list.txt": "\n".join(paths[6:]) + "\n",
+        "noisy_label_kv.txt": "".join(f"{p} {i}\n" for i, p in reversed(list(enumerate(paths)))),
+        "clean_label_kv.txt": "".join(f"{p} {13 - i}\n" for i, p in enumerate(paths) if i != 2),
+        **dict.fromkeys(paths, b"x"),
+    })  # fmt: skip
+    c = catalogue_of(root, tmp_path / "out", format="clothing1m")
+    assert rows_of(c, "train") == list(zip(paths[:4], range(4)))
+    assert rows_of(c, "val") == [(paths[5], 8)] and rows_of(c, "test") == [(paths[6], 7), (paths[7], 6)]
+    truth = c.column("true_label")
+    assert truth is not None and truth.tolist() == [13, 12, -2, 10, 8, 7, 6] and c.num_classes == 14
+    assert not len(c.missing)
+    put(root, {"clean_label_kv.txt": ""})
+    assert "clean_val_key_list.txt:1:" in refused(root, tmp_path / "bad", format="clothing1m")
+
+
+@pytest.mark.parametrize("val_from", ["train", "test"])
+def test_food101n(tmp_path: Path, val_from: str) -> None:
+    keys = [f"{name}/{i}.jpg" for name in ("apple_pie", "waffles") for i in range(10)]
+    tests = [f"{name}/{i}" for name in ("apple_pie", "waffles") for i in range(100, 104)]
+    root = put(tmp_path / "data", {
+        "Food-101N_release/meta/imagelist.tsv": "class_name/key\n" + "\n".join(keys) + "\n",
+        "Food-101N_release/meta/verified_train.tsv": f"class_name/key\tlabel\n{keys[0]}\t1\n{keys[1]}\t0\n",
+        "Food-101N_release/meta/verified_val.tsv": f"class_name/key\tverification_label\n{keys[12]}\t0\n",
+        "food-101/meta/test.txt": "\n".join(tests) + "\n",
+        **{f"Food-101N_release/images/{key}": b"x" for key in keys},
+        **{f"food-101/images/{key}.jpg": b"x" for key in tests},
+    })  # fmt: skip
+    c = catalogue_of(root, tmp_path / "out", format="food101n", val_fraction=0.5, val_from=val_from)
+    assert c.classes == ("apple_pie", "waffles") and not len(c.missing)
+    sizes = [len(c.rows(split)) for split in c.splits]
+    assert sizes == ([10, 10, 8] if val_from == "train" else [20, 4, 4])
+    truth, by_path = c.column("true_label"), {c.path(row): row for row in range(c.num_rows)}
+    rows = [by_path[f"Food-101N_release/images/{keys[i]}"] for i in (0, 1, 12, 13)]
+    assert truth is not None and truth[rows].tolist() == [0, -2, -2, -2]
+    assert c.strings("noise", rows) == ["", "wrong", "wrong", ""]
+    assert truth[by_path["food-101/images/waffles/100.jpg"]] == 1
+
+
+def test_animal10n(tmp_path: Path) -> None:
+    files = {
+        f"{split}/{y}_{i:04d}.jpg": b"x"
+        for split in ("training", "testing")
+        for y in range(10)
+        for i in range(5)
+    }
+    c = catalogue_of(put(tmp_path / "data", files), tmp_path / "out", format="animal10n", val_fraction=0.2)
+    assert [len(c.rows(split)) for split in c.splits] == [40, 10, 50] and c.classes[4] == "cheetah"
+    assert all(int(path.split("/")[1].split("_")[0]) == y for s in c.splits for path, y in rows_of(c, s))
+    put(tmp_path / "data", {"training/x.jpg": b"", "training/99_1.jpg": b""})
+    assert "2 problem(s)" in refused(tmp_path / "data", tmp_path / "bad", format="animal10n")
+
+
+def test_webdataset(tmp_path: Path) -> None:
+    def sample(key: str, label: str | None, meta: dict[str, Any] | None = None) -> dict[str, bytes]:
+        found = {f"{key}.jpg": PIXEL + key.encode()}
+        found |= {f"{key}.cls": label.encode()} if label is not None else {}
+        return found | ({f"{key}.json": json.dumps(meta).encode()} if meta else {})
+
+    root = tmp_path / "data"
+    tar(
+        root / "wds-train-000000.tar",
+        sample("000", "1") | sample("001", "0\n", {"title": "t", "tags": ["x", "y"]}),
+    )
+    tar(root / "wds-train-000001.tar", sample("000", None, {"label": 2, "query": "q", "source": "flickr"}))
+    tar(root / "val/0.tar", sample("a/b", "2"))
+    c = catalogue_of(root, tmp_path / "out", format="webdataset")
+    assert c.num_classes == 3
+    train = {c.path(row): row for row in c.rows("train").tolist()}
+    assert {path: int(c.labels_N[row]) for path, row in train.items()} == {
+        "wds-train-000000.tar/000.jpg": 1, "wds-train-000000.tar/001.jpg": 0,
+        "wds-train-000001.tar/000.jpg": 2,
+    }  # fmt: skip
+    row = train["wds-train-000000.tar/001.jpg"]
+    assert c.strings("title", [row]) == ["t"] and c.strings("tags", [row]) == ["x y"]
+    row = train["wds-train-000001.tar/000.jpg"]
+    assert c.strings("query", [row]) == ["q"] and c.sources[c.source_codes_N[row]] == "flickr"
+    assert read_back(c, root, row) == PIXEL + b"000"
+    assert rows_of(c, "val") == [("val/0.tar/a/b.jpg", 2)]
+    tar(root / "train-2.tar", {"no.jpg": b"x"})
+    assert "neither a .cls nor a label" in refused(root, tmp_path / "bad", format="webdataset")
+    names = catalogue_of(
+        tmp_path,
+        tmp_path / "o2",
+        format="webdataset",
+        lists={"train": "data/val/*.tar", "val": "data/wds*1.tar"},
+    )
+    assert len(names.rows("train")) == 1 and len(names.rows("val")) == 1
+
+
+# ---- CIFAR-N
+
+
+def cifar_npz(root: Path, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Two sheets for training, one for test."""
+
+    def sheet(images: np.ndarray) -> np.ndarray:
+        tiles = images.reshape(50, 50, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(1600, 1600, 3)
+        file = io.BytesIO()
+        Image.fromarray(tiles).save(file, "PNG", compress_level=0)
+        return np.frombuffer(file.getvalue(), np.uint8)
+
+    images = (np.arange(7500, dtype=np.uint32)[:, None] // np.array([1, 256]) % 256).astype(np.uint8)
+    pixels = np.zeros((7500, 32, 32, 3), np.uint8)
+    pixels[:, 0, 0, :2] = images  # the number of the image
+    clean = rng.integers(0, 10, 5000).astype(np.uint8)
+    worst = np.where(rng.random(5000) < 0.4, (clean + 1) % 10, clean).astype(np.uint8)
+    data = {
+        "train_sheet_00": sheet(pixels[:2500]), "train_sheet_01": sheet(pixels[2500:5000]),
+        "test_sheet_00": sheet(pixels[5000:]), "train_labels_clean": clean, "noisy_worst": worst,
+        "test_labels": rng.integers(0, 10, 2500).astype(np.uint8),
+        "class_names": np.array([f"class {i}" for i in range(10)]),
+    }  # fmt: skip
+    root.mkdir()
+    np.savez(root / "cifar10n.npz", **data)
+    return data
+
+
+def test_cifar_n(tmp_path: Path) -> None:
+    data = cifar_npz(tmp_path / "data", np.random.default_rng(0))
+    c = catalogue_of(tmp_path / "data", tmp_path / "out", format="cifar_n", subset=1003, subset_balanced=True)
+    assert [len(c.rows(split)) for split in c.splits] == [1003, 500, 2500]
+    counts = np.bincount(c.labels_N[c.rows("train")])
+    assert counts.sum() == 1003 and counts.max() - counts.min() <= 1
+    truth = c.column("true_label")
+    assert truth is not None
+    pixels = np.load(c.folder / "images.npy", mmap_mode="r")
+    assert pixels.shape == (4003, 32, 32, 3)
+    for row in [0, 500, 1002, 1003, 1502, 1503, 4002]:
+        place = c.location(row)
+        assert place.inside and place.raw_shape == (32, 32, 3) and place.shard == "images.npy"
+        raw = (c.folder / "images.npy").read_bytes()[place.offset : place.offset + place.size]
+        assert np.array_equal(np.frombuffer(raw, np.uint8).reshape(32, 32, 3), pixels[row])
+        part, number = place.path.split("/")
+        original = int(number) + (5000 if part == "test" else 0)
+        assert raw[0] + 256 * raw[1] == original
+        if part == "train":
+            assert (
+                c.labels_N[row] == data["noisy_worst"][original]
+                and truth[row] == data["train_labels_clean"][original]
+            )
+        else:
+            assert c.labels_N[row] == truth[row] == data["test_labels"][original - 5000]
+    train = c.rows("train")
+    assert (np.array(c.strings("noise", train)) == "flip").tolist() == (
+        c.labels_N[train] != truth[train]
+    ).tolist()
+    paths = {c.path(row) for row in range(c.num_rows)}
+    assert len(paths) == c.num_rows
+
+
+def test_cifar_n_settings(tmp_path: Path) -> None:
+    cifar_npz(tmp_path / "data", np.random.default_rng(0))
+    whole = catalogue_of(
+        tmp_path / "data", tmp_path / "a", format="cifar_n", val_labels="clean", val_fraction=0.2
+    )
+    part = catalogue_of(tmp_path / "data", tmp_path / "b", format="cifar_n", subset=300, val_fraction=0.2)
+    assert [len(whole.rows(s)) for s in whole.splits] == [4000, 1000, 2500]
+    val = {whole.path(row) for row in whole.rows("val").tolist()}
+    assert val == {part.path(row) for row in part.rows("val").tolist()}, (
+        "validation is the same for any subset"
+    )
+    truth = whole.column("true_label")
+    assert truth is not None and (truth == whole.labels_N)[whole.rows("val")].all()
+    assert {path for path, _ in rows_of(part, "train")} <= {path for path, _ in rows_of(whole, "train")}
+    assert "has no labels `noisy_aggre`" in refused(
+        tmp_path / "data", tmp_path / "c", format="cifar_n", labels="noisy_aggre"
+    )
+    assert "more than the 4500" in refused(tmp_path / "data", tmp_path / "d", format="cifar_n", subset=4999)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "npy"])
+@pytest.mark.parametrize("hundred", [False, True])
+def test_cifar_n_as_published(tmp_path: Path, kind: str, hundred: bool) -> None:
+    rng = np.random.default_rng(1)
+    root = tmp_path / "data"
+    base = root / ("cifar-100-python" if hundred else "cifar-10-batches-py")
+    base.mkdir(parents=True)
+    labels_key, classes = (b"fine_labels", 100) if hundred else (b"labels", 10)
+    batches = {"train": 500} if hundred else {f"data_batch_{i}": 100 for i in range(1, 6)}
+    clean: list[int] = []
+    pixels = []
+    for name, count in {**batches, ("test" if hundred else "test_batch"): 100}.items():
+        data = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+        labels = [int(y) for y in rng.permutation(np.arange(count) % classes)]
+        (base / name).write_bytes(
+            pickle.dumps({b"data": data, labels_key: labels, b"filenames": [b"x"] * count}, 2)
+        )
+        if not name.startswith("test"):
+            clean += labels
+            pixels.append(data)
+    noisy = (np.array(clean) + (rng.random(500) < 0.3)) % classes
+    human = {"clean_label": np.array(clean), "noisy_label" if hundred else "worse_label": noisy}
+    stem = "CIFAR-100_human" if hundred else "CIFAR-10_human"
+    if kind == "npy":
+        np.save(root / f"{stem}_ordered.npy", human, allow_pickle=True)
+    else:
+        torch.save(human, root / f"{stem}.pt", _use_new_zipfile_serialization=kind == "zip")
+    name = "noisy" if hundred else "noisy_worst"
+    c = catalogue_of(root, tmp_path / "out", format="cifar_n", labels=name, val_fraction=0.0)
+    truth = c.column("true_label")
+    assert truth is not None and c.num_classes == classes and len(c.rows("train")) == 500
+    assert c.labels_N[:500].tolist() == noisy.tolist() and truth[:500].tolist() == clean
+    stored = np.load(c.folder / "images.npy", mmap_mode="r")
+    assert np.array_equal(stored[:500].transpose(0, 3, 1, 2).reshape(500, 3072), np.concatenate(pixels))
+    assert len(fingerprint(FormatSettings(format="cifar_n", labels=name), root)) == 32
+    human["clean_label"] = human["clean_label"][::-1].copy()
+    torch.save(human, root / f"{stem}.pt")
+    assert "another order" in refused(root, tmp_path / "bad", format="cifar_n", labels=name)
+
+
+def test_cifar_pickles_run_nothing(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (f"touch {tmp_path}/canary",)
+
+    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+        put(tmp_path / "data", {f"cifar-10-batches-py/{name}": pickle.dumps({b"data": Evil()})})
+    assert "cannot be read as a file of arrays" in refused(
+        tmp_path / "data", tmp_path / "out", format="cifar_n"
+    )
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_cifar_n_for_real(tmp_path: Path, shared_data: Path) -> None:
+    c = catalogue_of(shared_data, tmp_path / "out", format="cifar_n", val_fraction=0.0)
+    truth = c.column("true_label")
+    assert truth is not None and len(c.rows("train")) == 50_000 and len(c.rows("test")) == 10_000
+    assert abs(float((truth != c.labels_N)[:50_000].mean()) - 0.402) < 0.001
+    assert np.bincount(truth).tolist() == [6000] * 10
+
+
+# ---- the identity of what lies outside
+
+
+def test_fingerprint(tmp_path: Path) -> None:
+    """Content counts; time stamps and where the folder is do not; only what the format reads does."""
+    root, _ = webvision(tmp_path / "data", 2)
+    first = fingerprint(FormatSettings(), root)
+    os.utime(root / "info/synsets.txt", (1, 1))
+    moved = root.rename(tmp_path / "elsewhere")
+    assert fingerprint(FormatSettings(), moved) == first
+    put(moved, {"notes.md": b"nothing"})
+    assert fingerprint(FormatSettings(), moved) == first
+    text = (moved / "info/synsets.txt").read_text()
+    put(moved, {"info/synsets.txt": text.replace("tench", "Tench")})
+    changed = fingerprint(FormatSettings(), moved)
+    assert changed != first
+    tar(moved / "webvision_train_00.tar", {"a.jpg": b"x"})
+    assert fingerprint(FormatSettings(), moved) != changed
+    folder = put(tmp_path / "f", {"a/1.jpg": b"x", "b/2.jpg": b"y"})
+    settings_ = FormatSettings(format="imagefolder")
+    before = fingerprint(settings_, folder)
+    (folder / "a/1.jpg").rename(folder / "a/3.jpg")
+    renamed = fingerprint(settings_, folder)
+    put(folder, {"a/3.jpg": b"longer"})
+    assert len({before, renamed, fingerprint(settings_, folder)}) == 3
+    with pytest.raises(DataError, match="not a folder"):
+        fingerprint(settings_, tmp_path / "nowhere")
+
+
+def test_planning_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, smelt.stages.index as s\n"
+        "from smelt.data.formats.config import DataSettings, fingerprint, reader\n"
+        "from pathlib import Path\n"
+        "for name in DataSettings.model_fields['format'].annotation.__args__:\n"
+        "    reader(DataSettings(format=name))\n"
+        "bad = {'torch', 'pyarrow', 'torchvision', 'timm', 'PIL'} & set(sys.modules)\n"
+        "assert not bad, bad\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
