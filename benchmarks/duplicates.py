@@ -204,18 +204,20 @@ def peers() -> dict[str, Callable[[Pixels], int]]:
 
 
 def load(source: Path, count: int) -> list[Image.Image]:
-    """Up to `count` photos, no two of them equal to the byte, in an order that has no meaning."""
+    """Up to `count` photos, no two of them equal to the byte, none of the 200 that set our thresholds."""
     if source.is_dir():
-        files = [Path(name).read_bytes() for name in sorted(glob.glob(f"{source}/**/*.jpg", recursive=True))]
+        names = sorted(glob.glob(f"{source}/**/*.jpg", recursive=True))
+        files = [Path(name).read_bytes() for name in names]
     else:
         with tarfile.open(source) as tar:
             members = [member for member in tar if member.isfile() and member.name.endswith(".jpg")]
+            members.sort(key=lambda member: member.name)
             readers = [tar.extractfile(member) for member in members]
             files = [reader.read() for reader in readers if reader]
-    files = list(dict.fromkeys(files))
-    # the first 200 of this order set the thresholds; they are not measured on
-    order = np.random.default_rng(5).permutation(len(files))[200:][:count]
-    return [Image.open(io.BytesIO(files[at])).convert("RGB") for at in order.tolist()]
+    order = np.random.default_rng(5).permutation(len(files)).tolist()
+    used = {files[at] for at in order[:200]} if source == PHOTOS else set()
+    unused = dict.fromkeys(files[at] for at in order if files[at] not in used)
+    return [Image.open(io.BytesIO(data)).convert("RGB") for data in list(unused)[:count]]
 
 
 SEARCHES = {"smelt": Search(), "smelt, 4 bits only": Search(crop_distance=0, mirrored=False)}
