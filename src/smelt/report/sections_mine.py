@@ -50,7 +50,7 @@ def noise(run: Run) -> Section | None:
         blocks += _against_truth(catalogue, truth, ranking)
     blocks += _reasons(run)
     blocks += _quality(run)
-    blocks += _diagnosis(run.one("evaluate").json("evaluate.json").get("diagnosis", {}))
+    blocks += _diagnosis(item.json("diagnosis.json"))
     intro = (
         "The margin of an image is the score of its label less the highest other score; AUM is its mean over "
         "training. A wrong label is pulled down by the images of its true class, so its margin stays low."

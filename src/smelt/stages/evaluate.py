@@ -3,7 +3,7 @@
 Ports: catalogue, fuse; for each round r of the settings train/r, predict/r (one artefact a model, in order),
 rank/r and select/r.
 Writes `ladder.json` (steps, rounds, selections and rankings against the truth) and `evaluate.json` (accuracy
-of every result and class, the diagnosis of the noise). This stage and the report alone look at test labels
+of every result and class). This stage and the report alone look at test labels
 and truth.
 """
 
@@ -66,7 +66,6 @@ def run(context: Context) -> None:
     detail = {
         "results": [row for rows in singles.values() for row in rows],
         "per_class": per_class(context, catalogue, fusion["chosen"]),
-        "diagnosis": diagnosis_of(context, catalogue, settings.rounds[0]),
     }
     write_json(context.out / "evaluate.json", detail)
 
@@ -230,14 +229,3 @@ def against_truth(context: Context, catalogue: Catalogue, one: RoundSettings) ->
     found = diagnosis.selection_against_truth(read_selection(context.one(f"select/{one.name}")), catalogue)
     ranking = read_ranking(context.one(f"rank/{one.name}"))
     return {**found, "scores": diagnosis.ranking_against_truth(ranking, catalogue)} if found else {}
-
-
-def diagnosis_of(context: Context, catalogue: Catalogue, first: RoundSettings) -> dict[str, Any]:
-    """What mining says of sources, classes and pairs of them, from the round that saw the data as it came."""
-    from smelt.artifacts.tables import read_ranking
-    from smelt.mining.diagnosis import diagnose
-    from smelt.stages.rank import dynamics_of
-
-    ranking = read_ranking(context.one(f"rank/{first.name}"))
-    models = [dynamics_of(path, catalogue) for path in context.inputs[f"train/{first.name}"]]
-    return diagnose(ranking, models, catalogue)

@@ -207,6 +207,8 @@ class _Unfolding:
     ) -> dict[str, tuple[str, ...]]:
         """What the method of a selection reads beyond the catalogue and what is known of the files."""
         wanted = dict.fromkeys((*settings.needs, *(("ranking",) if settings.down_weight else ())))
+        if settings.method == "noise_rate":
+            wanted["results"] = None  # what the models get wrong on validation is no noise
         if not wanted:
             return {}
         sources = _rankings(one) or ((before.name,) if before else ())

@@ -1,0 +1,134 @@
+"""The command line as a user meets it: the whole tiny run, plans, results, errors and exit codes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conftest import overrides, smelt
+
+VERBS = (
+    "demo", "run", "plan", "index", "check", "dedupe", "train", "rank", "select", "predict", "fuse",
+    "evaluate", "submit", "report", "results", "verify", "clean", "recipes", "schema",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_shows_an_example(verb: str) -> None:
+    shown = smelt(verb, "--help")
+    assert shown.returncode == 0, shown.stderr
+    assert f"smelt {verb}" in shown.stdout.split("Usage:")[1].split("\n", 1)[1]
+
+
+def test_plan_of_a_recipe_that_never_ran(tmp_path: Path) -> None:
+    shown = smelt("plan", "demo", "--json", "--work", str(tmp_path / "w"))
+    stages = json.loads(shown.stdout)["stages"]
+    assert {stage["state"] for stage in stages} == {"run", "wait"}
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_mistake_in_a_recipe_names_line_and_nearest_key(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: demo\nname: mine\ntrain:\n  epoch: 3\n")
+    shown = smelt("run", str(path))
+    assert shown.returncode == 2
+    assert "mine.yaml:4" in shown.stderr and "epochs" in shown.stderr
+    assert "Traceback" not in shown.stderr and not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "no_such"], "no shipped recipe"),
+        (["run", "no/such.yaml"], "cannot read the recipe"),
+        (["results", "no/such"], "is not a folder"),
+        (["report", "."], "is not a work folder"),
+        (["plan", "cifar10n"], "data.root is not set"),
+        (["plan", "cifar10n", "-o", "data.root=no/such"], "is not a folder"),
+        (["plan", "demo", "-o", "train.epochs=0"], "train.epochs"),
+        (["plan", "demo", "-o", "train.epochs"], "key=value"),
+        (["verify", "no/such"], "is not a folder"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(arguments: list[str], words: str, tmp_path: Path) -> None:
+    shown = smelt(*arguments, cwd=tmp_path)
+    assert shown.returncode == 2, shown
+    assert words.lower() in shown.stderr.lower()
+    assert "Traceback" not in shown.stderr
+
+
+def test_recipes_and_schema() -> None:
+    names = smelt("recipes").stdout
+    assert all(name in names for name in ("demo", "cifar10n", "webvision2020", "trial_down_weight"))
+    schema = json.loads(smelt("schema").stdout)
+    assert "rounds" in schema["properties"]
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_done_again(finished: Path) -> None:
+    plan = smelt("plan", "demo", "--json", "--work", str(finished), *overrides())
+    assert {stage["state"] for stage in json.loads(plan.stdout)["stages"]} == {"done"}
+
+
+@pytest.mark.slow
+def test_an_edit_reruns_only_what_depends_on_it(finished: Path) -> None:
+    plan = smelt("plan", "demo", "--json", "--work", str(finished), *overrides("fuse.folds=4"))
+    stages = json.loads(plan.stdout)["stages"]
+    assert [s["id"] for s in stages if s["state"] != "done"] == ["fuse", "submit", "evaluate"]
+    assert "folds 5 → 4" in next(s["why"] for s in stages if s["id"] == "fuse")
+
+
+@pytest.mark.slow
+def test_the_ladder_is_printed_again(finished: Path) -> None:
+    shown = smelt("results", str(finished))
+    assert "one model, raw data" in shown.stdout and "average fusion" in shown.stdout
+    measured = json.loads(smelt("results", str(finished), "--json").stdout)
+    names = [rung["name"] for rung in measured["rungs"]]
+    assert names[:3] == ["one model, raw data", "one model, + AUM filtering", "one model, + distillation"]
+    for rung in measured["rungs"]:
+        assert all(0 <= rung[split][top] <= 1 for split in ("val", "test") for top in ("top1", "top5"))
+
+
+@pytest.mark.slow
+def test_a_second_run_in_the_same_folder_is_refused(finished: Path) -> None:
+    with open(finished / "lock", "a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shown = smelt("run", "demo", "--work", str(finished), "--quiet", *overrides())
+    assert shown.returncode == 3, shown.stderr
+
+
+@pytest.mark.slow
+def test_a_copied_folder_is_as_done_and_damage_in_it_is_found(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(finished, copy)
+    assert smelt("verify", str(copy)).stdout.strip().endswith("all whole")
+    artefact = next((copy / "artifacts").glob("rank-*"))
+    path = artefact / "ranking.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    found = smelt("verify", str(copy))
+    assert found.returncode == 2 and "ranking.parquet" in found.stdout
+    plan = smelt("plan", "demo", "--json", "--work", str(copy), *overrides())
+    again = [s["stage"] for s in json.loads(plan.stdout)["stages"] if s["state"] != "done"]
+    assert "rank" in again and "train" in again and "synthesise" not in again
+
+
+@pytest.mark.slow
+def test_verbs_stop_at_their_stage_and_say_what_came_out(finished: Path) -> None:
+    for verb, words in (("index", "images by split"), ("check", "bad"), ("select", "low_aum")):
+        shown = smelt(verb, "demo", "--work", str(finished), "--quiet", *overrides())
+        assert shown.returncode == 0, shown.stderr
+        assert words in shown.stdout, shown.stdout
+
+
+@pytest.mark.slow
+def test_the_submission_is_what_the_challenge_wants(finished: Path) -> None:
+    artefact = next((finished / "artifacts").glob("submit-*"))
+    lines = (artefact / "predictions.txt").read_text().splitlines()
+    assert len(lines) == 60 and all(len(line.split()) == 6 for line in lines)
+    assert lines[0].startswith("test000001.jpg\t")

@@ -1,0 +1,147 @@
+"""The report: one page that reads files only, asks the network for nothing and shows crawled text as text."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from markupsafe import Markup
+
+from smelt.errors import ArtifactError
+from smelt.report import charts, page
+from smelt.report.collect import Run
+from smelt.report.thumbnails import thumbnail
+
+
+class Page(html.parser.HTMLParser):
+    """Collects tags, and text by tag."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.mark.slow
+def test_the_page_holds_every_section_and_no_way_out(finished: Path) -> None:
+    text = (finished / "report.html").read_text()
+    found = Page(text)
+    sections = [attrs["id"] for tag, attrs in found.tags if tag == "section"]
+    assert sections == ["ladder", "fusion", "noise", "suspicious", "difficulty", "copies", "training", "data",
+                        "flowchart", "recipe"]  # fmt: skip
+    tags = {tag for tag, _ in found.tags}
+    assert not tags & {"script", "iframe", "object", "embed", "link", "form", "base"}
+    for tag, attrs in found.tags:
+        for name, value in attrs.items():
+            assert not name.startswith("on"), (tag, name)
+            if name in ("src", "href", "srcset", "action") and value is not None:
+                assert value.startswith(("#", "data:image/jpeg;base64,")), value
+    policy = next(a["content"] for t, a in found.tags if t == "meta" and "http-equiv" in a)
+    assert policy is not None and "default-src 'none'" in policy
+    assert "url(" not in text.split("</style>")[0]
+
+
+@pytest.mark.slow
+def test_hostile_titles_are_shown_as_text(finished: Path) -> None:
+    run = Run(finished)
+    assert run.catalogue is not None
+    titles = run.catalogue.strings("title", range(run.catalogue.num_rows))
+    hostile = [title for title in titles if "<" in title]
+    assert hostile, "the data set should hold titles with markup"
+    found = Page((finished / "report.html").read_text())
+    shown = {attrs.get("title") for tag, attrs in found.tags if tag == "p"}
+    assert shown & set(hostile), "none of them was shown; the test would prove nothing"
+
+
+@pytest.mark.slow
+def test_a_browser_runs_nothing_and_asks_for_nothing(finished: Path, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium here")
+    picture = tmp_path / "page.png"
+    log = tmp_path / "net.json"
+    subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={log}", "--window-size=1300,2000",
+         f"--screenshot={picture}", (finished / "report.html").as_uri()],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert picture.stat().st_size > 20_000
+    asked = re.findall(r'"url":"(https?://[^"]*)"', log.read_text(errors="replace"))
+    assert not [url for url in asked if "localhost" not in url], asked
+
+
+@pytest.mark.slow
+def test_a_run_that_is_not_finished_has_a_page_too(finished: Path, tmp_path: Path) -> None:
+    work = tmp_path / "part"
+    shutil.copytree(finished, work)
+    for stage in ("evaluate", "fuse", "submit", "predict", "dedupe"):
+        for artefact in (work / "artifacts").glob(f"{stage}-*"):
+            shutil.rmtree(artefact)
+    text = page.render(Run(work))
+    assert "Not finished" in text and 'id="noise"' in text and 'id="ladder"' not in text
+    shutil.rmtree(work / "artifacts")
+    assert "Not finished" in page.render(Run(work))
+
+
+@pytest.mark.slow
+def test_thumbnails_do_not_leave_the_root(finished: Path, tmp_path: Path) -> None:
+    run = Run(finished)
+    assert run.catalogue is not None and run.image_root is not None
+    row = int(run.catalogue.rows("val")[0])
+    there = thumbnail(run.catalogue, run.image_root, row)
+    assert there is not None and there.startswith("data:image/jpeg;base64,")
+    assert thumbnail(run.catalogue, tmp_path, row) is None
+    target = tmp_path / run.catalogue.path(row)
+    target.parent.mkdir(parents=True)
+    target.symlink_to(run.image_root / run.catalogue.path(row))
+    assert thumbnail(run.catalogue, tmp_path, row) is None
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="not a work folder"):
+        page.write(tmp_path, tmp_path / "x.html")
+
+
+def test_charts_escape_names_and_survive_odd_values() -> None:
+    evil = "</svg><script>alert(1)</script>"
+    pictures: list[Markup] = [
+        charts.lines({evil: [(0, 1), (1, math.nan), (2, 3)]}, evil, "y"),
+        charts.lines({}, "x", "y"),
+        charts.bars([(evil, 0.5, None), ("b", 0.5, (0.4, 0.6))], best=0),
+        charts.gains([(evil, 0.0, (0.0, 0.0))]),
+        charts.scatter([(1.0, 0.5, evil)] * 3, "x", "y", log_x=True),
+        charts.histogram([0, 1, 2], {evil: [0, 0]}, "x", "y", {evil: 5.0}),
+        charts.heatmap([evil, "b"], [[1.0, 0.2], [0.2, 1.0]], "t"),
+    ]
+    for picture in pictures:
+        assert "<script" not in picture and picture.count("<svg") == picture.count("</svg>") == 1
+        assert "nan" not in picture.lower().replace("nan-", "")
+
+
+def test_ticks_are_round_and_within() -> None:
+    for low, high in ((0, 1), (-3.2, 7.7), (0.612, 0.655), (0, 1e6), (5, 5)):
+        found = charts.ticks(low, high)
+        assert len(found) <= 7 and all(low - 1e-6 <= tick <= max(high, low + 1) + 1e-6 for tick in found)
+
+
+@pytest.mark.slow
+def test_the_ladder_in_the_page_is_the_one_measured(finished: Path) -> None:
+    measured = json.loads(next((finished / "artifacts").glob("evaluate-*/ladder.json")).read_text())
+    words = " ".join(Page((finished / "report.html").read_text()).words)
+    for rung in measured["rungs"]:
+        assert rung["name"] in words and f"{100 * rung['test']['top1']:.2f}" in words
