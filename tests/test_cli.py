@@ -115,7 +115,7 @@ def test_a_copied_folder_is_as_done_and_damage_in_it_is_found(finished: Path, tm
     assert found.returncode == 2 and "ranking.parquet" in found.stdout
     plan = smelt("plan", "demo", "--json", "--work", str(copy), *overrides())
     again = [s["stage"] for s in json.loads(plan.stdout)["stages"] if s["state"] != "done"]
-    assert "rank" in again and "train" in again and "synthesise" not in again
+    assert again == ["rank"]  # it is made again with the same bytes, so what was made from it stands
 
 
 @pytest.mark.slow

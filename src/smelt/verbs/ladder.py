@@ -45,12 +45,18 @@ def _percent(value: float | None, against: float | None = None) -> str:
 
 def show(measured: Mapping[str, Any]) -> None:
     """Print the ladder, what was dropped against the known truth, and what was chosen."""
+    import sys
+
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    table = Table(title="The ladder, class-averaged accuracy in % (in brackets: gain over the step before)")
-    table.add_column("step")
+    # lines that a pipe or a log gets are not cut at 80 characters
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    table = Table(
+        title="The ladder: class-averaged accuracy in % (gain over the step before)", box=SIMPLE_HEAD
+    )
+    table.add_column("step", no_wrap=True)
     for column in ("val top-1", "val top-5", "test top-1", "test top-5"):
         table.add_column(column, justify="right")
     before: dict[str, float | None] = {}
@@ -59,7 +65,7 @@ def show(measured: Mapping[str, Any]) -> None:
         for split in ("val", "test"):
             for top in ("top1", "top5"):
                 value = rung[split].get(top)
-                cells.append(_percent(value, before.get(split + top)))
+                cells.append(_percent(value, before.get(split + top) if top == "top1" else None))
                 before[split + top] = value
         table.add_row(rung["name"], *cells)
     console.print(table)
