@@ -10,13 +10,23 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, create_model, model_serializer
 
 
 class Settings(BaseModel):
     """Frozen, checked settings; an unknown key is refused. Each component defines its own subclass."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Partial(Settings):
+    """Base of settings of which only some are given: written out, it says those and no others."""
+
+    @model_serializer(mode="wrap")
+    def _given(self, write: SerializerFunctionWrapHandler) -> Any:
+        # a partial field that was not given is None, and pydantic asks here how to write that too
+        given: set[str] = getattr(self, "model_fields_set", set())
+        return {name: value for name, value in (write(self) or {}).items() if name in given}
 
 
 def canonical(value: Any) -> str:
@@ -36,7 +46,7 @@ def partial_of(cls: type[Settings]) -> type[Settings]:
     for name, info in cls.model_fields.items():
         annotation = _partial_annotation(info.annotation)
         fields[name] = (annotation, None) if not info.metadata else (_with(annotation, info.metadata), None)
-    made = create_model(f"Partial{cls.__name__}", __base__=Settings, __module__=cls.__module__, **fields)
+    made = create_model(f"Partial{cls.__name__}", __base__=Partial, __module__=cls.__module__, **fields)
     return cast(type[Settings], made)
 
 

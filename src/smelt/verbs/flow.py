@@ -164,7 +164,9 @@ def run_until(
             raise RecipeError(f"the recipe {settings.name} has no stage {stage!r}")
     folder = work or Path("work") / settings.name
     devices = _devices(settings.runtime.device)
-    runtime = {**settings.runtime.model_dump(mode="json"), "root": _root(settings)}
+    # a stage sees the accelerators it was leased, and no others
+    kind = settings.runtime.device.partition(":")[0]
+    runtime = {**settings.runtime.model_dump(mode="json"), "root": _root(settings), "device": kind}
     place = Work(folder)
     preload = PRELOAD if any(node.stage not in LIGHT for node in graph) else ()
     executor = LocalExecutor(place, "smelt.stages.base:run", preload=preload)
@@ -227,4 +229,6 @@ def _devices(device: str) -> list[str]:
         return wanted.split(",")
     import torch
 
+    if not torch.cuda.device_count():
+        raise SmeltError("runtime.device: cuda is asked for, and torch sees no GPU here")
     return [str(number) for number in range(torch.cuda.device_count())]
