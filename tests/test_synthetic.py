@@ -445,7 +445,7 @@ def test_workers_die_with_their_parent(tmp_path: Path) -> None:
         ]
         assert len(children) >= 2 and all(map(alive, children))
         parent.kill()
-    for _ in range(300):
+    for _ in range(1200):  # a starved worker still has to draw its 25 images
         if not any(map(alive, children)):
             break
         time.sleep(0.1)
