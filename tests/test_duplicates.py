@@ -314,6 +314,16 @@ def test_a_frame_is_seen_and_taken_off(colour: tuple[int, int, int]) -> None:
         assert bits(perceptual_hash(pixels(image)), int(perceptual_hashes(pixels(framed))[1])) <= 8
 
 
+@pytest.mark.parametrize("degrees", [-5, 5])
+def test_a_turned_picture_is_near_one_of_the_hashes(degrees: int) -> None:
+    for seed in range(10):
+        image = scene(seed)
+        turned = image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=(128, 128, 128))
+        distances = [bits(own, perceptual_hash(pixels(turned))) for own in perceptual_hashes(pixels(image))]
+        assert min(distances) <= 5
+        assert distances[0] > min(distances)
+
+
 def test_a_soft_edge_is_not_a_frame() -> None:
     ramp = np.repeat(np.linspace(0, 255, 200).astype(np.uint8)[:, None], 200, axis=1)
     image = Image.fromarray(ramp)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from smelt.data.alignment import Agreement
     from smelt.data.thumbnails import Thumbnails
 
-WHOLE = 2  # the first hashes of `perceptual_hashes` are of the whole picture, the others of parts
+WHOLE = 2  # the first hashes of `perceptual_hashes` are of the whole picture, the others of changes to it
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _candidates(rows: NDArray[np.int64], hashes_LV: NDArray[np.uint64], search: 
     whole_LV, parts_LV = hashes_LV[:, :WHOLE], hashes_LV[:, WHOLE:]
     found = [near_candidates(rows, whole_LV, search.max_distance, search.mirrored)]
     if search.crop_distance and parts_LV.shape[1]:
-        # the unframed hash is one of the windows: it finds copies that are written over or turned a little
+        # the unframed hash is one of the windows: it finds copies that are written over
         windows_LV = hashes_LV[:, 1:]
         distance, tables = search.crop_distance, search.crop_tables
         found.append(crop_candidates(rows, hashes_LV[:, 0], windows_LV, distance, tables=tables, seed=0))

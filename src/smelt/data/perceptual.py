@@ -1,4 +1,4 @@
-"""64-bit perceptual hashes: of a picture, of its mirror image, of it without its frame, of parts of it.
+"""64-bit perceptual hashes: of a picture, of its mirror image, unframed, of parts of it, turned.
 
 A hash is the signs of the 64 lowest frequencies (the constant left out) of a discrete cosine transform of
 the picture shrunk to 64 × 64 luma, as in pHash (Zauner 2010, §3.2.1), but against zero instead of the median.
@@ -7,6 +7,7 @@ So the hash of the mirrored picture is a known flip of bits: see `mirrored`.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
@@ -36,7 +37,8 @@ CROPS: tuple[Box, ...] = (
     (0.0, 0.08, 0.92, 1.0),
     (0.08, 0.08, 1.0, 1.0),
 )
-HASHES = 2 + len(CROPS)  # see `perceptual_hashes`
+TURNS = (-5.0, 5.0)  # degrees; a picture turned by 3 to 7 is near one of them
+HASHES = 2 + len(CROPS) + len(TURNS)  # see `perceptual_hashes`
 
 
 @cache
@@ -123,16 +125,31 @@ def perceptual_hash(pixels_HW3: NDArray[np.uint8]) -> int:
 
 
 def perceptual_hashes(pixels_HW3: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """`perceptual_hash` of the picture, of it without its frame, and of each of CROPS of it, (HASHES,).
+    """Hashes of the picture, of it unframed, of each of CROPS of it, of it turned by TURNS, (HASHES,).
 
-    The second equals the first where there is no frame.
+    The first is `perceptual_hash`; the second equals it where there is no frame.
     """
     grey = luma(pixels_HW3)
-    hashes = _hashes(thumbnail(grey), 1 + len(CROPS))
+    small = thumbnail(grey)
+    hashes = _hashes(small, 1 + len(CROPS))
     box = content_box(grey)
     whole = box == (0, 0, grey.width, grey.height)
-    unframed = hashes[0] if whole else _hashes(thumbnail(grey, box))[0]
-    return np.insert(hashes, 1, unframed)
+    unframed = hashes[:1] if whole else _hashes(thumbnail(grey, box))
+    turned = [_hashes(_turned(small, degrees, grey.height / grey.width)) for degrees in TURNS]
+    return np.concatenate([hashes[:1], unframed, hashes[1:], *turned])
+
+
+def _turned(luma_SS: NDArray[np.uint8], degrees: float, aspect: float) -> NDArray[np.uint8]:
+    """The picture turned about its middle; `aspect` is height over width, which the thumbnail has lost."""
+    sine, cosine, middle = math.sin(math.radians(degrees)), math.cos(math.radians(degrees)), SIZE / 2
+    across, down = sine * aspect, -sine / aspect
+    start_x, start_y = middle * (1 - cosine - across), middle * (1 - cosine - down)
+    places = (cosine, across, start_x, down, cosine, start_y)
+    image = Image.fromarray(luma_SS)
+    turned = image.transform(
+        (SIZE, SIZE), Image.Transform.AFFINE, places, Image.Resampling.BILINEAR, fillcolor=int(luma_SS.mean())
+    )
+    return np.asarray(turned)
 
 
 def mirrored(hashes_N: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -40,7 +40,7 @@ class StageSettings(Settings):
     # bits between two 64-bit hashes of whole pictures; all pairs are found
     max_distance: int = Field(default=4, ge=0, le=8)
     mirrored: bool = True  # also copies shown left for right
-    # bits to the hash of a part of a picture; most pairs are found; 0: not looked for
+    # bits to the hash of a part of a picture, or of it turned a little; most are found; 0: not looked for
     crop_distance: int = Field(default=10, ge=0, le=16)
     crop_tables: int = Field(default=16, ge=1, le=64)  # more find more, at a cost in proportion
     agreement: float = Field(default=0.75, gt=0, le=1)  # correlation of the detail of a pair as it is …
