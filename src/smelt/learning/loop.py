@@ -11,7 +11,6 @@ every step, so that after it all ranks are equal and one checkpoint serves all.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -30,9 +28,10 @@ from smelt.data.loader import Batch, Loader
 from smelt.data.sampler import Batches, ClassBalancedSampler
 from smelt.errors import PreemptedError, TrainingError
 from smelt.learning.config import TrainSettings
-from smelt.learning.distillation import Teacher, distillation_loss
+from smelt.learning.distillation import Teacher
 from smelt.learning.distributed import Group, Stop
-from smelt.learning.images import Normaliser, autocast
+from smelt.learning.gradients import Gradients, Sums
+from smelt.learning.images import Normaliser
 from smelt.learning.optimisation import (
     Average,
     learning_rate_at,
@@ -100,20 +99,6 @@ class Progress:
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass
-class Sums:
-    """What a step tells of its batch, summed over all ranks."""
-
-    loss: float
-    right: float
-    valid: float
-    out_of_memory: float
-    asked_to_stop: float
-
-
-Record = tuple[Tensor, Tensor, Tensor]  # rows_B, logits_BC, labels_B
-
-
 class Loop:
     """One training. `run` goes from the last checkpoint to the end."""
 
@@ -138,15 +123,17 @@ class Loop:
         if settings.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.learning_rate, self.checkpoints, self.observers = learning_rate, checkpoints, observers
-        self.teacher, self.stop, self.emit = teacher, stop or Stop(), emit
+        self.stop, self.emit = stop or Stop(), emit
         self.optimiser = make_optimiser(self.model, settings)
         self.average = Average(self.model, settings.ema_decay) if settings.ema_decay else None
         self.progress = Progress(parts=settings.accumulate_steps)
         self.normalise = Normaliser(device, settings.channels_last)
+        self.gradients = Gradients(
+            self.model, settings, data.labels_N, data.weights_N, teacher, self.normalise, group
+        )
         self.num_images = len(data.sampler)
         self.steps_per_epoch = math.ceil(self.num_images / settings.batch_size)
         self.total_steps = settings.epochs * self.steps_per_epoch
-        self._parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._buffers = list(self.model.buffers())
         self._buffers_before = [buffer.clone() for buffer in self._buffers]
         self._log_every, self._next_log = log_every_seconds, 0.0
@@ -237,15 +224,14 @@ class Loop:
         while True:
             self.optimiser.zero_grad(set_to_none=True)
             torch.manual_seed(_mix(self.settings.seed, progress.step, self.group.rank))
-            sums, records = self._forward_backward(batch, planned)
+            sums, record = self.gradients.compute(batch, planned, progress.parts, self.stop.asked)
             if not sums.out_of_memory:
                 break
             self._halve_parts(planned)
         if sums.valid and not self._update(sums, planned):
             return self._bad_step(sums)
-        for rows_B, logits_BC, labels_B in records:
-            for observer in self.observers:
-                observer.update(rows_B, logits_BC, labels_B)
+        for observer in self.observers:
+            observer.update(*record)
         progress.bad_in_a_row = 0
         progress.step += 1
         progress.loss += sums.loss
@@ -260,67 +246,9 @@ class Loop:
         size = math.ceil(self.num_images / self.steps_per_epoch)
         return min(size, self.num_images - size * (self.progress.step % self.steps_per_epoch))
 
-    def _forward_backward(self, batch: Batch, planned: int) -> tuple[Sums, list[Record]]:
-        """Gradients of sum(loss) / planned, in parts; sums over the ranks and what to tell the observers."""
-        self.model.train()
-        sums = torch.zeros(5, dtype=torch.float64, device=self.device)
-        records: list[Record] = []
-        rows_B, images = batch.rows_B, batch.images
-        if not batch.valid_B.all():  # a bad image is no part of the batch, not even of its statistics
-            rows_B, images = rows_B[batch.valid_B], images[batch.valid_B]
-        parts = min(self.progress.parts, max(len(rows_B), 1))
-        bounds = [len(rows_B) * i // parts for i in range(parts + 1)]
-        try:
-            for first, last in itertools.pairwise(bounds):
-                if last > first:
-                    record, part = self._part(rows_B[first:last], images[first:last], planned)
-                    records.append(record)
-                    sums[:3] += part
-        except torch.OutOfMemoryError:
-            records.clear()
-            sums.zero_()
-            sums[3] = 1.0
-        sums[4] = float(self.stop.asked)
-        record = _joined(records) if records else self._empty_record()
-        return Sums(*self.group.sum(sums).tolist()), [record]
-
-    def _part(self, rows_B: Tensor, images: Tensor, planned: int) -> tuple[Record, Tensor]:
-        """Forward and backward of one micro-batch; its record and (loss, right, valid) sums."""
-        rows = rows_B.numpy()
-        labels_B = torch.from_numpy(self.data.labels_N[rows]).long().to(self.device, non_blocking=True)
-        with autocast(self.device, self.settings.precision):
-            logits_BC = self.model(self.normalise(images))
-        logits_BC = logits_BC.float()
-        loss_B = self._loss(rows_B, logits_BC, labels_B)
-        if self.data.weights_N is not None:
-            loss_B = loss_B * torch.from_numpy(self.data.weights_N[rows]).to(self.device)
-        loss = loss_B.sum()
-        torch.autograd.backward(loss / planned)
-        right = (logits_BC.detach().argmax(dim=1) == labels_B).sum()
-        valid = torch.tensor(float(len(rows)), device=self.device)
-        record = (rows_B.to(self.device), logits_BC.detach(), labels_B)
-        return record, torch.stack([loss.detach().double(), right.double(), valid.double()])
-
-    def _loss(self, rows_B: Tensor, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-        hard_B = F.cross_entropy(
-            logits_BC, labels_B, reduction="none", label_smoothing=self.settings.label_smoothing
-        )
-        if self.teacher is None:
-            return hard_B
-        distil = self.settings.distillation
-        soft_BC = self.teacher.targets(rows_B.numpy(), logits_BC.shape[1]).to(self.device)
-        soft_B = distillation_loss(logits_BC, soft_BC, distil.temperature)
-        return (1.0 - distil.weight) * hard_B + distil.weight * soft_B
-
-    def _empty_record(self) -> Record:
-        """A rank without images still takes part: observers count steps alike on all ranks."""
-        rows_B = torch.zeros(0, dtype=torch.int64, device=self.device)
-        return rows_B, torch.zeros(0, 2, device=self.device), rows_B
-
     def _update(self, sums: Sums, planned: int) -> bool:
         """One step of the optimiser; False, and nothing changed, where loss or gradient is not finite."""
-        gradients = self._gradients()
-        self.group.sum_all(gradients)
+        gradients = self.gradients.summed()
         if sums.valid != planned:
             torch._foreach_mul_(gradients, planned / sums.valid)
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -328,7 +256,7 @@ class Loop:
             _copy(self._buffers, self._buffers_before)
             return False
         if self.settings.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.settings.clip_norm, norm)
+            torch.nn.utils.clip_grads_with_norm_(self.gradients.parameters, self.settings.clip_norm, norm)
         set_learning_rate(self.optimiser, self._rate(self.progress.step))
         self.optimiser.step()
         self._average_buffers()
@@ -336,13 +264,6 @@ class Loop:
         if self.average is not None:
             self.average.update(self.model, self.progress.step)
         return True
-
-    def _gradients(self) -> list[Tensor]:
-        if self.group.world_size > 1:  # the same tensors on every rank, also where one had no images
-            for parameter in self._parameters:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
 
     @torch.no_grad()
     def _average_buffers(self) -> None:
@@ -444,13 +365,6 @@ def _mix(seed: int, step: int, rank: int) -> int:
     z = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + rank + 1) & (2**64 - 1)
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
     return ((z ^ (z >> 27)) * 0x94D049BB133111EB & (2**64 - 1)) >> 1
-
-
-def _joined(records: list[Record]) -> Record:
-    if len(records) == 1:
-        return records[0]
-    rows, logits, labels = zip(*records)
-    return torch.cat(rows), torch.cat(logits), torch.cat(labels)
 
 
 def _copy(to: list[Tensor], source: list[Tensor]) -> None:

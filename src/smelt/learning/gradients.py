@@ -1,0 +1,128 @@
+"""Gradients of one step: forward and backward in parts, bad images left out, summed over the ranks."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from smelt.data.loader import Batch
+from smelt.learning.config import TrainSettings
+from smelt.learning.distillation import Teacher, distillation_loss
+from smelt.learning.distributed import Group
+from smelt.learning.images import Normaliser, autocast
+
+
+@dataclass
+class Sums:
+    """What a step tells of its batch, summed over all ranks."""
+
+    loss: float
+    right: float
+    valid: float
+    out_of_memory: float
+    asked_to_stop: float
+
+
+Record = tuple[Tensor, Tensor, Tensor]  # rows_B, logits_BC, labels_B
+
+
+class Gradients:
+    """Computes the gradients of a model. labels_N, weights_N are by catalogue row."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: TrainSettings,
+        labels_N: NDArray[np.int32],
+        weights_N: NDArray[np.float32] | None,
+        teacher: Teacher | None,
+        normalise: Normaliser,
+        group: Group,
+    ) -> None:
+        self.model, self.settings, self.teacher = model, settings, teacher
+        self.labels_N, self.weights_N, self.normalise, self.group = labels_N, weights_N, normalise, group
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def compute(self, batch: Batch, planned: int, parts: int, asked_to_stop: bool) -> tuple[Sums, Record]:
+        """Forward and backward of this rank's batch in `parts`, of the loss summed over `planned` images.
+
+        Returns sums over all ranks, and what to tell the observers of this one. Where a rank ran out of
+        memory the gradients are to be thrown away.
+        """
+        self.model.train()
+        sums = torch.zeros(5, dtype=torch.float64, device=self.normalise.device)
+        records: list[Record] = []
+        rows_B, images = batch.rows_B, batch.images
+        if not batch.valid_B.all():  # a bad image is no part of the batch, not even of its statistics
+            rows_B, images = rows_B[batch.valid_B], images[batch.valid_B]
+        parts = min(parts, max(len(rows_B), 1))
+        bounds = [len(rows_B) * i // parts for i in range(parts + 1)]
+        try:
+            for first, last in itertools.pairwise(bounds):
+                if last > first:
+                    record, part = self._part(rows_B[first:last], images[first:last], planned)
+                    records.append(record)
+                    sums[:3] += part
+        except torch.OutOfMemoryError:
+            records.clear()
+            sums.zero_()
+            sums[3] = 1.0
+        sums[4] = float(asked_to_stop)
+        record = _joined(records) if records else self._empty_record()
+        return Sums(*self.group.sum(sums).tolist()), record
+
+    def _part(self, rows_B: Tensor, images: Tensor, planned: int) -> tuple[Record, Tensor]:
+        """Forward and backward of one micro-batch; its record and (loss, right, valid) sums."""
+        rows = rows_B.numpy()
+        labels_B = torch.from_numpy(self.labels_N[rows]).long().to(self.normalise.device, non_blocking=True)
+        with autocast(self.normalise.device, self.settings.precision):
+            logits_BC = self.model(self.normalise(images))
+        logits_BC = logits_BC.float()
+        loss_B = self._loss(rows_B, logits_BC, labels_B)
+        if self.weights_N is not None:
+            loss_B = loss_B * torch.from_numpy(self.weights_N[rows]).to(self.normalise.device)
+        loss = loss_B.sum()
+        torch.autograd.backward(loss / planned)
+        right = (logits_BC.detach().argmax(dim=1) == labels_B).sum()
+        valid = torch.tensor(float(len(rows)), device=self.normalise.device)
+        record = (rows_B.to(self.normalise.device), logits_BC.detach(), labels_B)
+        return record, torch.stack([loss.detach().double(), right.double(), valid.double()])
+
+    def _loss(self, rows_B: Tensor, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+        hard_B = F.cross_entropy(
+            logits_BC, labels_B, reduction="none", label_smoothing=self.settings.label_smoothing
+        )
+        if self.teacher is None:
+            return hard_B
+        distil = self.settings.distillation
+        soft_BC = self.teacher.targets(rows_B.numpy(), logits_BC.shape[1]).to(self.normalise.device)
+        soft_B = distillation_loss(logits_BC, soft_BC, distil.temperature)
+        return (1.0 - distil.weight) * hard_B + distil.weight * soft_B
+
+    def _empty_record(self) -> Record:
+        """A rank without images still takes part: observers count steps alike on all ranks."""
+        rows_B = torch.zeros(0, dtype=torch.int64, device=self.normalise.device)
+        return rows_B, torch.zeros(0, 2, device=self.normalise.device), rows_B
+
+    def summed(self) -> list[Tensor]:
+        """The gradients, summed over all ranks."""
+        if self.group.world_size > 1:  # the same tensors on every rank, also where one had no images
+            for parameter in self.parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        self.group.sum_all(gradients)
+        return gradients
+
+
+def _joined(records: list[Record]) -> Record:
+    if len(records) == 1:
+        return records[0]
+    rows, logits, labels = zip(*records)
+    return torch.cat(rows), torch.cat(logits), torch.cat(labels)
