@@ -17,6 +17,8 @@ from smelt.report.thumbnails import thumbnail
 
 BINS = 60
 LISTED = 12
+HEADERS = {"estimated_noise": "share", "median_aum": "median AUM", "best_median_aum": "best median AUM"}
+NEGATIVE_NOTE = "An upper bound of the noise: images that were not learnt yet are among them."
 GALLERY_CLASSES = 12
 GALLERY_IMAGES = 8
 DROPPED_NOTE = "The dashed line is the highest score that was dropped."
@@ -162,15 +164,20 @@ def _diagnosis(diagnosis: dict[str, Any]) -> list[Block]:
     """What mining says of sources, classes and pairs of classes."""
     blocks = []
     for name, title, wanted in (
-        ("sources", "Estimated noise by source", ("source", "images", "estimated_noise", "median_aum")),
-        ("classes", "Classes with the most of it", ("class", "images", "estimated_noise", "median_aum")),
+        (
+            "sources",
+            "Images with a negative AUM, by source",
+            ("source", "images", "estimated_noise", "median_aum"),
+        ),
+        ("classes", "… and by class", ("class", "images", "estimated_noise", "median_aum")),
         ("pairs", "What suspicious images look like instead", ("label", "looks_like", "images")),
         ("abstract", "Classes that no model learnt", ("class", "images", "best_median_aum")),
     ):
         rows = diagnosis.get(name, [])
         if rows:
             shown = [[_cell(row.get(column)) for column in wanted] for row in rows[:LISTED]]
-            blocks.append(table([column.replace("_", " ") for column in wanted], shown, title))
+            header = [HEADERS.get(column, column.replace("_", " ")) for column in wanted]
+            blocks.append(table(header, shown, title, NEGATIVE_NOTE if name == "sources" else ""))
     return blocks
 
 
