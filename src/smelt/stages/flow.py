@@ -247,7 +247,9 @@ class _Unfolding:
             inputs["start"] = (f"train/{one.start}/{model.name}-{seed}",)
         run = {"threads": max(1, settings.threads), "devices": self.devices * settings.world_size}
         yield self.node(f"train/{name}", settings, inputs, **run)
-        yield from self.predict(name, one, run)
+        yield from self.predict(
+            name, one, {**run, "devices": self.devices}
+        )  # one device, however many trained
 
     def predict(self, name: str, one: Round, run: Mapping[str, int]) -> Iterator[Node]:
         recipe = self.recipe
