@@ -1,9 +1,8 @@
 """Loading images: smelt beside torchvision, timm, WebDataset, albumentations, DALI (CPU) and FFCV.
 
-Every loader reads the same JPEG files, decodes, takes a random resized crop of 224, mirrors (and does
-RandAugment(2, 9) in the second pair of rows) and gives batches of 64. Loaders alternate within a repetition;
-what is compared is images per CPU-second (all threads and child processes), because a machine that does
-other work has no wall clock. With two workers images per second are given as well.
+Every loader reads the same JPEG files, decodes, takes a random resized crop of 224, mirrors (does
+RandAugment(2, 9) too in the second pair of tables) and gives batches of 64. Loaders alternate within a
+repetition; compared are images per CPU-second, of all threads and child processes.
 
     python benchmarks/loader.py [--quick] [--json] [--photos photos.tar] [--images N] [--repeats R]
 
@@ -28,7 +27,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +35,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
+from smelt.artifacts.catalogue import Location
 from smelt.data.augment import random_box, uniform
 from smelt.data.config import AugmentSettings, RandAugmentSettings
 from smelt.data.decode import load_crop, probe
@@ -47,16 +46,6 @@ PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos" / "p
 Run = Callable[[int], int]  # workers → number of images that came out
 
 
-@dataclass(frozen=True)
-class Place:
-    shard: None
-    offset: int
-    size: int
-    path: str
-    raw_shape: None = None
-    inside: bool = False
-
-
 class Folder:
     """As much of a catalogue as a loader needs: the files of one folder."""
 
@@ -64,8 +53,8 @@ class Folder:
         self.root, self.names = root, sorted(path.name for path in root.glob("*.jpg"))
         self.num_rows = len(self.names)
 
-    def location(self, row: int) -> Place:
-        return Place(None, 0, 0, self.names[row])
+    def location(self, row: int) -> Location:
+        return Location(None, 0, 0, self.names[row])
 
     def path(self, row: int) -> str:
         return self.names[row]
@@ -143,8 +132,9 @@ def passes(make: Callable[[int], DataLoader[Any]]) -> Run:
     made: dict[int, DataLoader[Any]] = {}
 
     def run(workers: int) -> int:
-        loader = made.get(workers) or made.setdefault(workers, make(workers))
-        return sum(len(batch[0] if isinstance(batch, (tuple, list)) else batch) for batch in loader)
+        if workers not in made:
+            made[workers] = make(workers)
+        return sum(len(batch[0] if isinstance(batch, (tuple, list)) else batch) for batch in made[workers])
 
     return run
 
