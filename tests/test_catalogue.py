@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +226,15 @@ def test_mapped_columns_cannot_be_written(tmp_path: Path) -> None:
     c = write(tmp_path / "c", [block("train", ["1.jpg"])])
     with pytest.raises(ValueError, match="read-only"):
         c.labels_N[0] = 1
+
+
+@pytest.mark.slow
+def test_the_benchmark_says_what_it_measured() -> None:
+    script = Path(__file__).parents[1] / "benchmarks/catalogue.py"
+    command = [sys.executable, str(script), "--rows", "20000", "--json"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["rows"] == 20000
+    parts = {"index", "open", "epoch", "duplicates"}
+    assert found["seconds"].keys() == parts | {"dynamics"} == found["mib"].keys()
+    assert all(0 < found["seconds"][part] < 600 and 1 < found["mib"][part] < 4000 for part in parts)

@@ -12,6 +12,7 @@ arbitrary finite domains"). It needs neither a table nor a sort, and is the same
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from math import isqrt
 from typing import Any, overload
 
@@ -29,7 +30,7 @@ class ClassBalancedSampler:
     """Draws rows (N,) with labels (N,); see the module.
 
     images_per_class: draws of each class in an epoch, or None: every row once. rank, world_size: which part
-    of each global batch `batches` gives. Rows are numbers below 2**32; labels are at least 0.
+    of each global batch `batches` gives. Rows and draws number less than 2**32; labels are at least 0.
     """
 
     def __init__(
@@ -68,17 +69,19 @@ class ClassBalancedSampler:
         key = _mixed(self.seed, epoch)
         for first in range(start, stop, _CHUNK):
             last = min(first + _CHUNK, stop)
-            draws = permute(np.arange(first, last, dtype=np.uint64), self.num_draws, key)
+            draws = permute(np.arange(first, last, dtype=np.uint32), self.num_draws, key)
             drawn[first - start : last - start] = self._rows[self._places(epoch, draws)]
         return drawn
 
-    def _places(self, epoch: int, draws: NDArray[np.uint64]) -> NDArray[Any]:
+    def _places(self, epoch: int, draws: NDArray[np.uint32]) -> NDArray[Any]:
         """Where in the grouped rows the draws 0..num_draws-1 of an epoch are, before they are shuffled."""
         if self.images_per_class is None:
             return draws
-        group, turn = np.divmod(draws.astype(np.int64), self.images_per_class)
-        counts = self._counts[group]
-        return self._starts[group] + (epoch * self.images_per_class % counts + turn) % counts
+        group = draws // np.uint32(self.images_per_class)
+        turn = draws - group * np.uint32(self.images_per_class)
+        begins = epoch * self.images_per_class % self._counts
+        places: NDArray[np.int64] = self._starts[group] + (begins[group] + turn) % self._counts[group]
+        return places
 
     def batches(
         self, order: NDArray[np.int64] | Order, batch_size: int, rank: int | None = None,
@@ -135,46 +138,54 @@ class Batches(Sequence[NDArray[np.int64]]):
         return (self[index] for index in range(len(self)))
 
 
-def permute(values: NDArray[np.uint64], size: int, key: int) -> NDArray[np.uint64]:
+def permute(values: NDArray[np.uint32], size: int, key: int) -> NDArray[np.uint32]:
     """Image of `values` (each below `size`) under a pseudo-random permutation of 0..size-1 given by `key`."""
     if size <= 1:
         return values
+    assert size <= 1 << 32
     side = isqrt(size - 1) + 1
     other = -(-size // side)
-    keys = [np.uint64(_mixed(key, turn)) for turn in range(_ROUNDS)]
+    keys = _round_keys(key)
     values = _feistel(values, side, other, keys)
-    outside = np.flatnonzero(values >= size)
-    while len(outside):
+    last = np.uint32(size - 1)
+    while len(outside := np.flatnonzero(values > last)):
         values[outside] = _feistel(values[outside], side, other, keys)
-        outside = outside[values[outside] >= size]
     return values
 
 
-def _feistel(values: NDArray[np.uint64], side: int, other: int, keys: list[np.uint64]) -> NDArray[np.uint64]:
+@lru_cache(maxsize=64)
+def _round_keys(key: int) -> tuple[np.uint32, ...]:
+    return tuple(np.uint32(_mixed(key, turn) >> 32) for turn in range(_ROUNDS))
+
+
+def _feistel(
+    values: NDArray[np.uint32], side: int, other: int, keys: tuple[np.uint32, ...]
+) -> NDArray[np.uint32]:
     """One pass: the parts (v // other, v % other) take turns at being shifted by a hash of the other one."""
-    left, right = np.divmod(values, np.uint64(other))
+    left = values // np.uint32(other)
+    right = values - left * np.uint32(other)
     for turn, key in enumerate(keys):
         if turn % 2:
             left = _shifted(left, right, key, side)
         else:
             right = _shifted(right, left, key, other)
-    return left * np.uint64(other) + right
+    return left * np.uint32(other) + right
 
 
 def _shifted(
-    part: NDArray[np.uint64], by: NDArray[np.uint64], key: np.uint64, modulus: int
-) -> NDArray[np.uint64]:
-    """(part + hash(by) scaled to 0..modulus-1) mod modulus; for moduli below 2**32."""
+    part: NDArray[np.uint32], by: NDArray[np.uint32], key: np.uint32, modulus: int
+) -> NDArray[np.uint32]:
+    """(part + hash(by) scaled to 0..modulus-1) mod modulus; for moduli up to 2**16."""
     hashed = by ^ key
-    hashed *= np.uint64(0xD6E8FEB86659FD93)
-    hashed ^= hashed >> np.uint64(32)
-    hashed *= np.uint64(0xD6E8FEB86659FD93)
-    hashed >>= np.uint64(32)
-    hashed *= np.uint64(modulus)
-    hashed >>= np.uint64(32)
+    hashed *= np.uint32(0x9E3779B1)
+    hashed ^= hashed >> np.uint32(15)
+    hashed *= np.uint32(0x85EBCA6B)
+    hashed >>= np.uint32(16)
+    hashed *= np.uint32(modulus)
+    hashed >>= np.uint32(16)
     hashed += part
     # of x and x - modulus the smaller one: below the modulus the difference wraps round to a huge number
-    shifted: NDArray[np.uint64] = np.minimum(hashed, hashed - np.uint64(modulus))
+    shifted: NDArray[np.uint32] = np.minimum(hashed, hashed - np.uint32(modulus))
     return shifted
 
 
@@ -224,25 +235,32 @@ def _grouped(
 
 
 def _shuffle_groups(grouped: NDArray[np.uint32], counts: NDArray[np.int64], seed: int) -> None:
-    """Put the rows of each class into the order of their hashes; some hundred thousand rows at a time."""
+    """Put the rows of each class into the order of their 32-bit hashes; some hundred thousand rows at a time.
+
+    Three stable sorts of 16-bit numbers, for which NumPy has a radix sort: twice as fast as one of 64 bits.
+    """
     ends = np.cumsum(counts)
     first = 0
     while first < len(counts):
         start = int(ends[first] - counts[first])
-        last = max(first + 1, int(np.searchsorted(ends, start + _PART, side="right")))
-        stop = int(ends[last - 1])
-        part = grouped[start:stop]
-        # one number holds the class, a hash and the place, so that a plain sort brings back the place
-        low, high = len(part).bit_length(), (last - first).bit_length()
-        keys = (part.astype(np.uint64) + np.uint64(_mixed(seed))) * np.uint64(_GOLDEN)
-        keys ^= keys >> np.uint64(29)
-        keys *= np.uint64(0xBF58476D1CE4E5B9)
-        keys >>= np.uint64(low + high)
-        keys <<= np.uint64(low)
-        keys |= np.arange(len(part), dtype=np.uint64)
-        classes = np.arange(last - first, dtype=np.uint64) << np.uint64(64 - high)
-        keys |= np.repeat(classes, counts[first:last])
-        keys.sort()
-        keys &= np.uint64((1 << low) - 1)
-        grouped[start:stop] = part[keys]
+        last = int(np.searchsorted(ends, start + _PART, side="right"))
+        last = min(max(first + 1, last), first + (1 << 16))
+        part = grouped[start : int(ends[last - 1])]
+        hashed = _hashes(part, seed)
+        order = np.argsort(hashed.astype(np.uint16), kind="stable")
+        order = order[np.argsort((hashed >> np.uint32(16)).astype(np.uint16)[order], kind="stable")]
+        if last - first > 1:
+            classes = np.repeat(np.arange(last - first, dtype=np.uint16), counts[first:last])
+            order = order[np.argsort(classes[order], kind="stable")]
+        part[:] = part[order]
         first = last
+
+
+def _hashes(rows: NDArray[np.uint32], seed: int) -> NDArray[np.uint32]:
+    """A 32-bit hash of each row (the finish of MurmurHash3), no two rows of one seed having the same."""
+    hashed = rows ^ np.uint32(_mixed(seed) >> 32)
+    hashed ^= hashed >> np.uint32(16)
+    hashed *= np.uint32(0x85EBCA6B)
+    hashed ^= hashed >> np.uint32(13)
+    hashed *= np.uint32(0xC2B2AE35)
+    return hashed ^ (hashed >> np.uint32(16))
