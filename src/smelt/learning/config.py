@@ -24,6 +24,12 @@ class TuneSettings(Settings):
     divergence: float = Field(default=4.0, gt=1.0)
     fraction: float = Field(default=0.1, gt=0.0, le=1.0)
 
+    @model_validator(mode="after")
+    def _possible(self) -> TuneSettings:
+        if self.lowest >= self.highest:
+            raise ValueError("lowest: needs to be below highest")
+        return self
+
 
 class DistillationSettings(Settings):
     """loss = (1 - weight) · cross entropy + weight · temperature² · KL(teacher ‖ student), both softened

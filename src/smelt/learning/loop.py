@@ -136,7 +136,8 @@ class Loop:
         self.total_steps = settings.epochs * self.steps_per_epoch
         self._buffers = list(self.model.buffers())
         self._buffers_before = [buffer.clone() for buffer in self._buffers]
-        self._log_every, self._next_log = log_every_seconds, 0.0
+        self._log_every, self._logged = log_every_seconds, (-math.inf, 0.0)  # (time, images done)
+        self._images = 0.0
 
     def run(self) -> None:
         """Train to the end. Raises PreemptedError when asked to stop, TrainingError when it cannot go on."""
@@ -352,11 +353,14 @@ class Loop:
         return True
 
     def _log(self, sums: Sums) -> None:
+        self._images += sums.valid
         now = time.monotonic()
-        if now < self._next_log and self.progress.step < self.total_steps:
+        before, images = self._logged
+        if now < before + self._log_every and self.progress.step < self.total_steps:
             return
-        self._next_log = now + self._log_every
-        text = f"loss {sums.loss / max(sums.valid, 1.0):.3f}"
+        rate = (self._images - images) / (now - before)
+        self._logged = (now, self._images)
+        text = f"loss {sums.loss / max(sums.valid, 1.0):.3f}, {rate:.0f} images/s"
         self.emit("progress", done=self.progress.step, total=self.total_steps, unit="steps", text=text)
 
 

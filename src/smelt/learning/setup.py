@@ -34,6 +34,13 @@ def fix_numerics(threads: int, deterministic: bool, device: torch.device) -> Non
     torch.backends.cudnn.benchmark = not deterministic
 
 
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself, not by way of float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def training_data(
     catalogue: Catalogue, selection: Selection, loader: Loader, settings: TrainSettings
 ) -> TrainingData:

@@ -73,6 +73,8 @@ def _rank(group: Group, port: int | None, emit: Callable[..., None], *parts: Any
     context = Context(settings, inputs, out, scratch, runtime, emit if group.first else _silent)
     device = distributed.device_of(runtime.device, group.rank)
     setup.fix_numerics(settings.threads, settings.deterministic, device)
+    if settings.precision == "bf16" and not setup.bf16_is_fast(device):
+        context.emit("warning", text="this processor is slow in bf16: precision: fp32 will be faster")
     with distributed.joined(group, device, port), distributed.stop_on_sigterm() as stop:
         loop, recorder = _prepared(context, settings, group, device, stop)
         try:
