@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,8 +45,8 @@ def test_ports_of_the_rounds() -> None:
 
 
 def test_overrides_reach_one_model_only_and_seeds_differ() -> None:
-    rounds = [{"name": "raw", "train": {"epochs": 7}, "models": [
-        {"name": "a", "seeds": [0, 1]}, {"name": "b", "train": {"epochs": 9, "augment": {"flip": 0.0}}}]}]  # fmt: skip
+    other = {"name": "b", "train": {"epochs": 9, "augment": {"flip": 0.0}}}
+    rounds = [{"name": "raw", "train": {"epochs": 7}, "models": [{"name": "a", "seeds": [0, 1]}, other]}]
     graph = made(rounds=rounds, train={"augment": {"sizes": [32]}}, seed=2)
     a0, a1, b = (graph[f"train/raw/{name}"].settings for name in ("a-0", "a-1", "b-0"))
     assert (a0["epochs"], b["epochs"], b["augment"]["flip"], b["augment"]["sizes"]) == (7, 9, 0.0, [32])
@@ -75,25 +77,88 @@ def test_the_seed_of_the_recipe_moves_data_models_and_search() -> None:
     assert all(one.key(name) != two.key(name) for name in ("synthesise", "train/raw/a-0", "fuse"))
 
 
+MODEL = [{"name": "x"}]
+RUNS = [
+    {"name": "t0", "select": {"method": "threshold_runs", "part": 0}, "models": MODEL},
+    {"name": "t1", "select": {"method": "threshold_runs", "part": 1}, "models": MODEL},
+]
+
+
+def then(*rounds: dict[str, Any]) -> dict[str, Any]:
+    """A change of the recipe: a first round called a, then these, each with one model."""
+    return {"rounds": [{"name": "a", "models": MODEL}, *({"name": "b", "models": MODEL} | r for r in rounds)]}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rounds": [{"name": "a", "models": [{"name": "x"}], "teacher": {"round": "b"}}]}, "teacher names 'b'"),
-        ({"rounds": [{"name": "a", "models": [{"name": "x"}]}] * 2}, "an earlier round has the same name"),
-        ({"rounds": [{"name": "a", "models": [{"name": "x"}] * 2}]}, "two have the same name"),
-        ({"rounds": [{"name": "a", "models": [{"name": "x"}], "fuse": False}]}, "nothing to fuse"),
+        (then({"teacher": {"round": "c"}}), "rounds.1.teacher.round: names 'c', not an earlier round"),
+        (then({"ranking": "a"}), "rounds.1.ranking: says what `select` goes by"),
+        (then({"ranking": "b", "select": {}}), "rounds.1.ranking: names 'b', not an earlier"),
+        (then({"start": "b"}), "rounds.1.start: names 'b'"),
+        (then({"name": "a"}), "rounds.1.name: an earlier round has the same name"),
+        (then({"models": MODEL * 2}), "rounds.1.models: two have the same name"),
+        (then({"models": [{"name": "x", "seeds": [1, 1]}]}), "rounds.1.models.0.seeds: one of"),
+        (then({"models": [{"name": "x", "seeds": [-1]}]}), "rounds.1.models.0.seeds.0: input should be"),
+        (then({"models": [{"name": "x", "train": {"backbone": "resnet5O"}}]}), "is called 'resnet5O', did"),
+        (then({"train": {"warmup_epochs": 1e6}}), "rounds.1.models.0: warmup_epochs: needs to be less"),
+        (then({"select": {"method": "lowest_fraction"}}, {"name": "c", "ranking": ["a", "b"], "select": {}}),
+         "rounds.2.ranking: names 2 rounds"),
+        (then({"select": {"method": "threshold_samples"}}), "rounds.1.ranking: threshold_samples goes by"),
+        ({"rounds": [*RUNS[:1], {"name": "s", "models": MODEL, "select": {"method": "threshold_samples"},
+                                 "ranking": ["t0", "t0"]}]}, "rounds.1.ranking: threshold_samples goes by"),
+        ({"rounds": [{"name": "a", "models": MODEL, "fuse": False}]}, "nothing to fuse"),
+        ({"rounds": [{"name": "a", "models": MODEL, "select": {"method": "lowest_fraction"}}]},
+         "rounds.0.select: method lowest_fraction goes by an earlier round"),
+        ({"rounds": [{"name": "a", "models": MODEL, "select": {"down_weight": {}}}]},
+         "rounds.0.select: down_weight goes by an earlier round"),
         ({"rounds": []}, "at least 1 item"),
+        ({"name": ".."}, "name: string should match"),
+        ({"train": {"weight_decay": float("inf")}}, "train.weight_decay: input should be a finite number"),
+        ({"train": {"epochs": True}}, "train.epochs: is not a matter of true or false"),
+        ({"train": {"backbone": "no_such_net"}}, "train.backbone: no backbone is called 'no_such_net'"),
+        ({"predict": {"splits": ["test"]}}, "predict.splits: needs 'val'"),
+        ({"predict": {"splits": ["val"]}}, "predict.splits: needs 'test'"),
+        ({"data": {"root": "/data"}}, "data.root: `synthesise` makes the images"),
+        ({"runtime": {"root": "/data"}}, "runtime.root: the folder of the images is `data.root`"),
+        ({"runtime": {"device": "gpu"}}, "runtime.device: string should match"),
     ],
 )  # fmt: skip
 def test_mistakes_of_a_recipe(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(RecipeError, match=re.escape(message)):
         recipes.validate(Recipe, {**SMALL, **changes}, {})
 
 
-def test_a_selection_that_needs_an_earlier_round_says_so() -> None:
-    rounds = [{"name": "raw", "select": {"method": "lowest_fraction"}, "models": [{"name": "a"}]}]
-    with pytest.raises(RecipeError, match="needs an earlier round"):
-        made(rounds=rounds)
+def test_a_mistake_between_rounds_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: r\nsynthesise: {}\nrounds:\n  - name: a\n    models: [{name: x}]\n"
+                    "    teacher:\n      round: b\n")  # fmt: skip
+    data, places = recipes.load(path)
+    with pytest.raises(RecipeError, match=r"r\.yaml:7: rounds\.0\.teacher\.round: names 'b'"):
+        recipes.validate(Recipe, data, places)
+
+
+def test_threshold_samples_join_two_rounds() -> None:
+    samples = {
+        "name": "s",
+        "models": MODEL,
+        "select": {"method": "threshold_samples"},
+        "ranking": ["t0", "t1"],
+    }
+    graph = made(rounds=[*RUNS, samples])
+    assert graph["select/s"].inputs["train"] == ("train/t0/x-0", "train/t1/x-0")
+    assert graph["select/s"].inputs["threshold"] == ("select/t0", "select/t1")
+
+
+def test_every_backbone_that_can_be_built_has_a_known_name() -> None:
+    import timm
+
+    from smelt.models import backbones, names
+
+    assert set(names.PRESETS) == set(backbones.PRESETS)
+    assert not [name for name in timm.list_models() if names.unknown(name)]
+    assert not names.unknown("resnet50.a1_in1k") and not names.unknown("vit_base_patch16_224_in21k")
+    assert names.unknown("") and names.unknown("../etc/passwd") and names.unknown("resnet50x")
 
 
 def test_a_model_of_the_round_to_start_from_must_exist() -> None:

@@ -176,9 +176,19 @@ def _problems(model: type[BaseModel], data: Any, error: ValidationError) -> Iter
             near = _did_you_mean(str(context["tag"]), allowed)
             yield path, f"input should be {context['expected_tags']}, not {context['tag']!r}{near}", False
         else:
-            path = _align(data, loc)
-            only_type = kind.endswith("_type") or kind in ("none_required", "is_instance_of")
-            yield path, _message(dict(item)), only_type
+            path, text = _named(data, _align(data, loc), _message(dict(item)))
+            # of a list whose items are wrong, pydantic also says that it has too few
+            only_type = kind.endswith("_type") or kind in ("none_required", "is_instance_of", "too_short")
+            yield path, text, only_type
+
+
+def _named(data: Any, path: Steps, text: str) -> tuple[Steps, str]:
+    """A validator of a whole mapping begins its message with the field that it is about: `a.0.b: …`."""
+    found = re.match(r"([a-z_]+(?:\.\w+)*): ", text)
+    if not found:
+        return path, text
+    steps: Steps = tuple(int(step) if step.isdecimal() else step for step in found[1].split("."))
+    return (*path, *steps), text[found.end() :]
 
 
 def _message(item: dict[str, Any]) -> str:

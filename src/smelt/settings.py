@@ -10,13 +10,30 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, create_model, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    create_model,
+    model_serializer,
+    model_validator,
+)
 
 
 class Settings(BaseModel):
     """Frozen, checked settings; an unknown key is refused. Each component defines its own subclass."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, data: Any) -> Any:
+        # pydantic would take `epochs: true` as 1
+        for name, value in data.items() if isinstance(data, Mapping) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field and not _takes(field.annotation, bool):
+                raise ValueError(f"{name}: is not a matter of true or false")
+        return data
 
 
 class Partial(Settings):
@@ -34,6 +51,11 @@ def canonical(value: Any) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _takes(annotation: Any, kind: type) -> bool:
+    """Whether a field of this type takes values of `kind`."""
+    return annotation in (kind, Any) or any(_takes(part, kind) for part in get_args(annotation))
 
 
 @cache

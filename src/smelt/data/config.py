@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from smelt.settings import Settings
 
+MAX_SIZE = 4096  # pixels a side that a model is shown
+
 
 class RandAugmentSettings(Settings):
     """RandAugment (Cubuk et al. 2020): `num_ops` random operations of strength `magnitude` in 0..30."""
@@ -35,8 +37,8 @@ class AugmentSettings(Settings):
 
     @model_validator(mode="after")
     def _possible(self) -> AugmentSettings:
-        if min(self.sizes) < 1:
-            raise ValueError("sizes: an input size is at least 1 pixel")
+        if not all(1 <= size <= MAX_SIZE for size in self.sizes):
+            raise ValueError(f"sizes: an input size is 1 to {MAX_SIZE} pixels")
         if self.pad_crop is not None and self.pad_crop >= min(self.sizes):
             raise ValueError("pad_crop: is as large as the image itself")
         if not 0.0 < self.scale[0] <= self.scale[1] <= 1.0:
@@ -53,7 +55,7 @@ class ViewSettings(Settings):
     (1), or the centre and the four corners (5), or those and their mirror images (10).
     """
 
-    size: int = Field(ge=1)
+    size: int = Field(ge=1, le=MAX_SIZE)
     crops: Literal[1, 5, 10] = 1
     resize: float = Field(default=1.143, ge=1.0, le=4.0)
 

@@ -6,7 +6,6 @@ asked for.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from timm.models import resnet
 from torch import nn
 
 from smelt.errors import RecipeError
+from smelt.models import names
 
 SMALL_IMAGE = 64  # pixels: up to here "auto" gives a stem that does not shrink the image
 
@@ -113,12 +113,7 @@ def build(
 
 def _by_timm_name(name: str, image_size: int, options: dict[str, Any]) -> Maker:
     if not timm.is_model(name):
-        known = [*PRESETS, *timm.list_models()]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise RecipeError(
-            f"no backbone is called {name!r}{hint} (presets: {', '.join(PRESETS)}; or any name of timm's)"
-        )
+        raise RecipeError(names.unknown(name) or f"this version of timm has no {name!r}")
     config = timm.models.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_size

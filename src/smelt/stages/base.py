@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+from pydantic import Field
+
 from smelt.settings import Settings
 
 STAGES = (
@@ -30,9 +32,9 @@ class Runtime(Settings):
     """What may differ from machine to machine without changing a byte of the result; never in a key."""
 
     root: str | None = None  # folder of the images, where the data set is not itself an artefact
-    workers: int = 2  # threads or processes that load images
-    device: str = "cpu"
-    log_every_seconds: float = 2.0
+    workers: int = Field(default=2, ge=1, le=1024)  # threads or processes that load images
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+(,\d+)*)?)$")
+    log_every_seconds: float = Field(default=2.0, ge=0)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from smelt.data.config import ViewSettings
 from smelt.data.formats.config import DataSettings, fingerprint
@@ -25,6 +25,7 @@ from smelt.flowchart.graph import Graph, Node
 from smelt.fusion.config import FuseSettings
 from smelt.learning.config import PredictSettings, TrainSettings
 from smelt.mining.config import RankSettings, SelectSettings
+from smelt.models import names
 from smelt.settings import Settings, changes, merged, partial_of
 from smelt.stages import base
 from smelt.stages.base import Runtime
@@ -38,15 +39,22 @@ if TYPE_CHECKING:
 else:
     PartialTrain = partial_of(TrainSettings)
 
-Name = Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")
+Name = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}$")
+SEEDS = 1000  # of a recipe and of its models: recipe.seed · SEEDS + model seed is a seed of its own
 
 
 class Model(Settings):
     """One line-up entry of a round: training settings (over the round's and the recipe's) and its seeds."""
 
     name: str = Name
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=SEEDS)], ...] = Field(default=(0,), min_length=1)
     train: PartialTrain = PartialTrain()
+
+    @model_validator(mode="after")
+    def _seeds(self) -> Model:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: one of {list(self.seeds)} is there twice")
+        return self
 
 
 class Teacher(Settings):
@@ -79,10 +87,19 @@ class Round(Settings):
 
     @model_validator(mode="after")
     def _names(self) -> Round:
-        names = [model.name for model in self.models]
-        if len(set(names)) < len(names):
-            raise ValueError(f"models: two have the same name ({', '.join(names)})")
+        called = [model.name for model in self.models]
+        if len(set(called)) < len(called):
+            raise ValueError(f"models: two have the same name ({', '.join(called)})")
+        if self.ranking is not None and self.select is None:
+            raise ValueError("ranking: says what `select` goes by, and there is no `select`")
         return self
+
+    @property
+    def rankings(self) -> tuple[str, ...]:
+        """The rounds that `ranking` names."""
+        if self.ranking is None:
+            return ()
+        return (self.ranking,) if isinstance(self.ranking, str) else self.ranking
 
 
 class Recipe(Settings):
@@ -103,24 +120,81 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _joined(self) -> Recipe:
-        seen: list[str] = []
+        if why := names.unknown(self.train.backbone):
+            raise ValueError(f"train.backbone: {why}")
+        earlier: dict[str, Round] = {}
         for number, one in enumerate(self.rounds):
-            where = f"rounds.{number} ({one.name})"
-            if one.name in seen:
-                raise ValueError(f"{where}: an earlier round has the same name")
-            named = [("ranking", name) for name in _rankings(one)]
-            named += [("teacher", one.teacher.round)] if one.teacher else []
-            named += [("start", one.start)] if one.start else []
-            for field, name in named:
-                if name not in seen:
-                    known = ", ".join(seen) or "none"
-                    raise ValueError(
-                        f"{where}: {field} names {name!r}, not an earlier round (there: {known})"
-                    )
-            seen.append(one.name)
+            for field, message in self._mistakes(one, earlier):
+                raise ValueError(f"rounds.{number}.{field}: {message}")
+            earlier[one.name] = one
         if not any(one.fuse for one in self.rounds):
             raise ValueError("rounds: no round has `fuse: true`, so there is nothing to fuse")
+        if self.synthesise and self.data.root is not None:
+            raise ValueError(
+                "data.root: `synthesise` makes the images of this recipe; for images of your own set "
+                "`synthesise: null`, or take the recipe `folder`"
+            )
+        if self.runtime.root is not None:
+            raise ValueError("runtime.root: the folder of the images is `data.root`")
+        for split in ("val", *((self.submit.split,) if self.submit else ())):
+            if split not in self.predict.splits:
+                why = "fusion is chosen by it" if split == "val" else "it is to be submitted (`submit: null`)"
+                raise ValueError(f"predict.splits: needs {split!r}: {why}")
         return self
+
+    def _mistakes(self, one: Round, earlier: Mapping[str, Round]) -> Iterator[tuple[str, str]]:
+        """(field of the round, what is wrong with it), as far as other rounds and settings decide it."""
+        if one.name in earlier:
+            yield "name", "an earlier round has the same name"
+        named = [("ranking", name) for name in one.rankings]
+        named += [("teacher.round", one.teacher.round)] if one.teacher else []
+        named += [("start", one.start)] if one.start else []
+        for field, name in named:
+            if name not in earlier:
+                yield field, f"names {name!r}, not an earlier round (there: {', '.join(earlier) or 'none'})"
+        for place, model in enumerate(one.models):
+            try:
+                backbone = self.training(one, model, model.seeds[0]).backbone
+            except ValidationError as error:
+                problem = error.errors()[0]
+                field = ".".join(map(str, problem["loc"]))
+                message = str(problem["msg"]).removeprefix("Value error, ")
+                yield f"models.{place}", f"{field + ': ' if field else ''}{message}"
+                continue
+            if why := names.unknown(backbone):
+                yield f"models.{place}", why
+        if one.select:
+            yield from _mistakes_of_selection(one, one.select, earlier)
+
+    def training(self, one: Round, model: Model, seed: int) -> TrainSettings:
+        """Settings of one model: the recipe's, the round's laid over them, the model's over both."""
+        layers = [changes(part) for part in (one.train, model.train)]
+        values = merged(self.train.model_dump(mode="json"), *layers)
+        return TrainSettings.model_validate({**values, "seed": self.seed * SEEDS + seed})
+
+
+def _mistakes_of_selection(
+    one: Round, select: SelectSettings, earlier: Mapping[str, Round]
+) -> Iterator[tuple[str, str]]:
+    """What of `select` does not go with `ranking` and the rounds before."""
+    sources = one.rankings or tuple(earlier)[-1:]
+    if not sources and (select.needs or select.down_weight):
+        reason = f"method {select.method}" if select.needs else "down_weight"
+        yield "select", f"{reason} goes by an earlier round, and there is none"
+    if select.method != "threshold_samples":
+        if len(sources) > 1:
+            yield "ranking", f"names {len(sources)} rounds; only threshold_samples goes by more than one"
+        return
+    of_sets = [earlier[name].select for name in sources]
+    parts = [found.part for found in of_sets if found and found.method == "threshold_runs"]
+    if len(parts) < len(sources) or len(set(parts)) < len(parts):
+        yield (
+            "ranking",
+            (
+                "threshold_samples goes by one round with `select: {method: threshold_runs}` or by two of "
+                f"different `part`; {', '.join(sources)} are not such"
+            ),
+        )
 
 
 def unfold(recipe: Recipe) -> Graph:
@@ -137,7 +211,6 @@ class _Unfolding:
         self.checked = {"check": ("check",)} | ({"dedupe": ("dedupe",)} if recipe.dedupe else {})
         self.selected: dict[str, str] = {}  # round → id of the node whose selection it learns from
         self.taught: set[str] = {one.teacher.round for one in recipe.rounds if one.teacher}
-        self.settings: dict[str, TrainSettings] = {}  # training node → its settings
 
     def node(self, name: str, settings: Settings, inputs: Mapping[str, tuple[str, ...]], **rest: Any) -> Node:
         stage = rest.pop("stage", name.split("/")[0])
@@ -211,9 +284,8 @@ class _Unfolding:
             wanted["results"] = None  # what the models get wrong on validation is no noise
         if not wanted:
             return {}
-        sources = _rankings(one) or ((before.name,) if before else ())
-        if not sources:
-            raise RecipeError(f"round {one.name!r}: select.method {settings.method} needs an earlier round")
+        sources = one.rankings or ((before.name,) if before else ())
+        assert sources, "the recipe was checked"
         earlier = [r for r in self.recipe.rounds if r.name in sources]
         known = {
             "ranking": (f"rank/{sources[0]}",),
@@ -230,9 +302,7 @@ class _Unfolding:
     ) -> Iterator[Node]:
         recipe = self.recipe
         name = f"{one.name}/{model.name}-{seed}"
-        layers = [changes(part) for part in (one.train, model.train)]
-        values = merged(recipe.train.model_dump(mode="json"), *layers)
-        settings = TrainSettings.model_validate({**values, "seed": recipe.seed * 1000 + seed})
+        settings = recipe.training(one, model, seed)
         inputs = dict(ports)
         if settings.learning_rate == "tune":
             # one test for all seeds of a model: its rate belongs to the model, not to the seed
@@ -283,13 +353,6 @@ class _Unfolding:
         return self.node("evaluate", settings, ports)
 
 
-def _rankings(one: Round) -> tuple[str, ...]:
-    """The rounds that `ranking` names."""
-    if one.ranking is None:
-        return ()
-    return (one.ranking,) if isinstance(one.ranking, str) else one.ranking
-
-
 def _models(one: Round) -> tuple[str, ...]:
     """`round/model-seed` of every model of a round."""
     return tuple(f"{one.name}/{model.name}-{seed}" for model in one.models for seed in model.seeds)
@@ -297,4 +360,4 @@ def _models(one: Round) -> tuple[str, ...]:
 
 def _shifted(settings: Any, seed: int) -> Any:
     """`settings` with the recipe's seed added to their own."""
-    return settings.model_copy(update={"seed": settings.seed + seed * 1000})
+    return settings.model_copy(update={"seed": settings.seed + seed * SEEDS})
