@@ -11,7 +11,7 @@ import hashlib
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import fields
 from pathlib import Path
@@ -37,8 +37,8 @@ class Blocks(Protocol):
 
     def block(
         self, lines: NDArray[np.int64], labels_B: NDArray[np.integer]
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Values (M, B, C) and the labels' values (M, B)."""
+    ) -> tuple[Sequence[NDArray[Any]], NDArray[Any]]:
+        """M arrays of values (B, C), and the labels' values (M, B)."""
 
 
 def build(
@@ -80,20 +80,20 @@ def build(
 
 
 def choose_cap(pool: Blocks, labels_N: NDArray[np.int32], k: int, memory_gib: float) -> float:
-    """The loosest cap on weights, 1, ½, ¼ … down to twice the equal share, whose table fits the memory."""
+    """The loosest cap on weights, 1, 1/√2, ½ … down to twice the equal share, whose table fits the memory."""
     known = np.flatnonzero(labels_N >= 0)
     if len(known) == 0:
         return 1.0
     lines = known[np.unique(np.linspace(0, len(known) - 1, SAMPLE).astype(np.int64))]
     caps = [1.0]
     while caps[-1] > 2.0 / len(pool):
-        caps.append(max(caps[-1] / 2, 2.0 / len(pool)))
+        caps.append(max(caps[-1] / 2**0.5, 2.0 / len(pool)))
     sizes = np.zeros(len(caps))
     for line in np.array_split(lines, max(1, len(lines) // 16)):
         values, own = pool.block(line, labels_N[line])
         for index, cap in enumerate(caps):
             found = prune(values, own, labels_N[line], k, cap)
-            sizes[index] += found.values_RM.nbytes + 2 * found.values_RM.size + 16 * len(found.values_RM)
+            sizes[index] += 2 * found.values_RM.size + 16 * len(found.values_RM)
     gib = sizes * len(known) / len(lines) / 2**30
     for cap, size in zip(caps, gib):
         if size <= 0.85 * memory_gib:
@@ -131,7 +131,9 @@ def _part(
         found.append(_moved(pruned, position))
         position += len(block)
         # candidates are gathered beside the block, so a block is kept to a 16th of the memory
-        size = int(np.clip(memory_gib * 2**30 / 16 // max(1, values.nbytes // len(block)), 1, 256))
+        size = int(
+            np.clip(memory_gib * 2**30 / 16 // max(1, sum(v.nbytes for v in values) // len(block)), 1, 64)
+        )
     return _concatenated(found)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ BLOCK = 1 << 22  # scores looked at at once
 
 @dataclass(frozen=True)
 class Raw:
-    """One result as read: dense scores, a TopK, or lists (N, K) of classes; and what is known of its order."""
+    """One result as read: dense scores, a TopK, or lists (N, K) of classes; and its order, if it tells."""
 
     name: str
     path: Path
@@ -88,6 +89,8 @@ def read_file(path: Path) -> list[Raw]:
 
 def load(path: Path) -> Any:
     """Map a .npy file or open an .npz; ArtifactError if it is damaged or holds objects."""
+    if path.suffix == ".npz" and not zipfile.is_zipfile(path):
+        raise ArtifactError(f"{path} is truncated or not a .npz file")
     try:
         return np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -138,7 +141,7 @@ def _archive(path: Path) -> list[Raw]:
                     for name in found
                 ]
                 return [raw for stack in stacks for raw in stack]
-    except (ValueError, OSError, EOFError, KeyError) as error:
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
         if isinstance(error, ArtifactError | ResultError):
             raise
         raise ArtifactError(f"{path} is truncated or not a .npz file: {error}") from error
@@ -231,9 +234,9 @@ def _num_classes(raws: Sequence[Raw]) -> int:
     for raw in named:
         if raw.class_names != named[0].class_names:
             raise ResultError(f"{raw.path} and {named[0].path} have different lists of classes")
-    tops = {raw: _highest(raw) for raw in raws if raw.num_classes is None}
-    num_classes = (dense[0].num_classes or 0) if dense else max(tops.values()) + 1
-    for raw, highest in tops.items():
+    tops = [(raw, _highest(raw)) for raw in raws if raw.num_classes is None]
+    num_classes = (dense[0].num_classes or 0) if dense else max(highest for _, highest in tops) + 1
+    for raw, highest in tops:
         if highest >= num_classes:
             raise ResultError(f"{raw.path} names class {highest}, {dense[0].path} has {num_classes} classes")
     return num_classes

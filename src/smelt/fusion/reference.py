@@ -12,17 +12,32 @@ all of smelt's searches give the hits of this loop, image for image. Two propert
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 UNIT = 2.0**-24  # unit roundoff of float32
 
 
-def fused(values_MBC: NDArray[np.floating], weights_M: NDArray[np.float32]) -> NDArray[np.float32]:
+def single(values: NDArray[Any]) -> NDArray[np.float32]:
+    """The same values in float32; torch turns float16 into it twenty times as fast as numpy."""
+    if values.dtype != np.float16 or values.size < 4096:
+        return values.astype(np.float32, copy=False)
+    import torch
+
+    held = values if values.flags.c_contiguous and values.flags.writeable else np.array(values)
+    return np.asarray(torch.from_numpy(held).float().numpy())
+
+
+def fused(
+    values_MBC: NDArray[Any] | Sequence[NDArray[Any]], weights_M: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Fused scores (B, C) float32 of the values (M, B, C) of M results, by the definition above."""
-    scores_BC = np.zeros(values_MBC.shape[1:], np.float32)
+    scores_BC = np.zeros(values_MBC[0].shape, np.float32)
     for weight, values_BC in zip(np.asarray(weights_M, np.float32), values_MBC, strict=True):
-        scores_BC += weight * values_BC.astype(np.float32, copy=False)
+        scores_BC += weight * single(values_BC)
     return scores_BC
 
 

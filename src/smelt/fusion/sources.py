@@ -162,8 +162,8 @@ class Pool:
 
     def block(
         self, lines: NDArray[np.int64], labels_B: NDArray[np.integer]
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Values (M, B, C) of the classes, and (M, B) of the labels, of the images at `lines`.
+    ) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+        """M arrays of values (B, C) of the classes, and (M, B) of the labels, of the images at `lines`.
 
         Only the former may be used for classes other than the label. A label below 0 counts as class 0.
         """
@@ -175,11 +175,7 @@ class Pool:
             label_BC = self._values(index, lines, sides[1]) if source.cut else values_BC
             blocks.append(values_BC)
             own.append(label_BC[np.arange(len(lines)), safe])
-        kind = np.result_type(*blocks)
-        values_MBC = np.empty((len(blocks), *blocks[0].shape), kind)
-        for index, values_BC in enumerate(blocks):
-            values_MBC[index] = values_BC
-        return values_MBC, np.stack(own).astype(kind, copy=False)
+        return blocks, np.stack(own).astype(np.result_type(*blocks), copy=False)
 
     def guess(self, index: int, lines: NDArray[np.int64]) -> NDArray[Any]:
         """Values (B, C) of one result without regard to labels, cut scores in the middle."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.files import read_json
 from smelt.errors import ArtifactError
-from smelt.fusion.reference import rounding
+from smelt.fusion.reference import rounding, single
 from smelt.fusion.table import Table
 from smelt.fusion.tiles import Part, repack, working_store
 
@@ -66,8 +66,8 @@ class Store:
         """Is candidate `rows_Q[q]` above its label under `weights_PM[persons_Q[q]]`? By the reference."""
         images_Q = np.searchsorted(self._offsets, rows_Q, side="right")
         weights_MQ = np.ascontiguousarray(weights_PM[persons_Q].T)
-        values_MQ = np.ascontiguousarray(self.values_RM[rows_Q].T).astype(np.float32)
-        own_MQ = np.ascontiguousarray(self.own_UM[images_Q].T).astype(np.float32)
+        values_MQ = single(np.ascontiguousarray(self.values_RM[rows_Q].T))
+        own_MQ = single(np.ascontiguousarray(self.own_UM[images_Q].T))
         theirs, own = np.zeros(len(rows_Q), np.float32), np.zeros(len(rows_Q), np.float32)
         for weight, value, label in zip(weights_MQ, values_MQ, own_MQ):
             theirs += weight * value
@@ -95,7 +95,7 @@ class Store:
             counts = np.array(self.counts_U[block])
             first = int(self._offsets[start] - self.counts_U[start])
             rows = np.arange(first, first + int(counts.sum()))
-            values = self.values_RM[rows[0] : rows[-1] + 1].astype(np.float32)
+            values = single(self.values_RM[rows[0] : rows[-1] + 1])
             own = np.repeat(self.own_UM[block].astype(np.float32), counts, axis=0)
             units, spread = _units(values, own)
             exact = torch.from_numpy(units)

@@ -1,0 +1,379 @@
+"""Fusion at the scale of the challenge: 128 results × 294,099 images × 5,000 classes, simulated.
+
+    python benchmarks/fusion.py --quick --json          samples, under 50 s
+    python benchmarks/fusion.py --full --work DIR       everything, builds the whole table (some GB in DIR)
+    python benchmarks/fusion.py --real LOGITS LABELS    also (M, N, C) logits of real models: calibration, (d)
+
+(a) build: pruning against only reading the same files, images/s, projected to all images
+(b) evaluate: one individual by the plain loop over results against one of a population of 64 over the table,
+    on the same images, alternating; every image's hit is compared
+(c) search: 64 individuals × 100 generations of the genetic algorithm, time and memory
+(d) the same for real results
+
+The simulation: a label's score is raised by a strength that differs from image to image (a share of images is
+hopeless); noise is shared by all models, own to a model, or own to a view; models differ in quality and in
+the scale of their scores. Its constants give a gap between best single and average, and a share of common
+errors, near those of the real logits; both are printed. Noise comes from a pool of rows, so that generating
+costs less than pruning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.fusion.candidates import build, choose_cap
+from smelt.fusion.config import GeneticSettings
+from smelt.fusion.explain import singles
+from smelt.fusion.reference import normalised
+from smelt.fusion.search import genetic
+from smelt.fusion.sources import Held, Pool
+from smelt.fusion.table import Table
+from smelt.fusion.tiles import working_type
+from smelt.fusion.weights import Valuer, capped
+from smelt.metrics import class_averaged, hits_topk
+
+IMAGES, CLASSES, MODELS, VIEWS = 294_099, 5_000, 16, 8
+POOL = 2048  # rows of noise
+K = 5
+
+
+class Simulated:
+    """Scores of MODELS × VIEWS results, block by block; a block depends only on its lines."""
+
+    hopeless, strength, spread, faint = 0.15, 6.8, 1.5, 2.0
+    own, view, worse = 0.8, 0.35, 0.15
+
+    def __init__(self, images: int = IMAGES, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        self.seed = seed
+        self.labels_N = random.integers(0, CLASSES, images).astype(np.int32)
+        weak = random.random(images) < self.hopeless
+        noise = random.standard_normal(images)
+        self.strength_N = np.where(weak, self.faint + noise, self.strength + self.spread * noise)
+        self.quality = 1 - self.worse * np.linspace(0, 1, MODELS)
+        self.scale = np.exp(random.uniform(-0.5, 0.5, MODELS))
+        self._noise: Any = None
+        self._scratch: Any = None
+
+    def __len__(self) -> int:
+        return MODELS * VIEWS
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_noise": None, "_scratch": None}
+
+    def block(self, lines: NDArray[np.int64], labels_B: Any) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+        """Views of a buffer that the next block is written to."""
+        import torch
+
+        size = len(lines)
+        if self._noise is None:
+            torch.set_num_threads(1)
+            random = np.random.default_rng(self.seed + 1)
+            self._noise = torch.from_numpy(random.standard_normal((POOL, CLASSES), np.float32))
+        if self._scratch is None or self._scratch[0].shape[1] != size:
+            shape = (size, CLASSES)
+            self._scratch = torch.empty(len(self), *shape, dtype=torch.float16), *torch.empty(3, *shape)
+        out, shared, base, noise = self._scratch
+        for row, line in zip(shared.numpy(), lines):
+            np.random.default_rng([self.seed, int(line)]).standard_normal(dtype=np.float32, out=row)
+        rows = torch.from_numpy(
+            np.random.default_rng([self.seed, 1 << 40, int(lines[0])]).integers(
+                POOL, size=(len(self) + MODELS, size)
+            )
+        )
+        here, label = torch.arange(size), torch.from_numpy(self.labels_N[lines].astype(np.int64))
+        strength = torch.from_numpy(self.strength_N[lines]).float()
+        for model in range(MODELS):
+            scale = float(self.scale[model])
+            torch.index_select(self._noise, 0, rows[len(self) + model], out=noise)
+            torch.add(shared, noise, alpha=self.own, out=base)
+            base[here, label] += strength * float(self.quality[model])
+            base.mul_(scale)
+            for index in range(model * VIEWS, (model + 1) * VIEWS):
+                torch.index_select(self._noise, 0, rows[index], out=noise)
+                out[index].copy_(noise.mul_(self.view * scale).add_(base))
+        values = out.numpy()
+        return list(values), values[:, np.arange(size), self.labels_N[lines]]
+
+
+def statistics_of(scores_MNC: NDArray[Any], labels_N: NDArray[Any], k: int) -> dict[str, float]:
+    """How results relate: what the simulation is calibrated by."""
+    hits = np.stack([hits_topk(one, labels_N, k) for one in scores_MNC])
+    together = hits_topk(scores_MNC.astype(np.float32).mean(axis=0), labels_N, k)
+    best = int(hits.mean(axis=1).argmax())
+    alike = np.corrcoef(~hits)[np.triu_indices(len(hits), 1)]
+    return {
+        "best_single": float(hits[best].mean()),
+        "average": float(together.mean()),
+        "errors_left_by_average": float((1 - together.mean()) / (1 - hits[best].mean())),
+        "errors_shared_with_average": float((~hits[best] & ~together).sum() / (~hits[best]).sum()),
+        "correlation_of_errors": float(alike.mean()),
+    }
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def plain_hits(scores: Any, labels: Any, weights: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """One individual by the plain loop over results, as quick as it gets without changing its sums."""
+    import torch
+
+    hits = []
+    for start in range(0, len(labels), 32):
+        fused = torch.zeros(scores[0, start : start + 32].shape)
+        for weight, result in zip(weights.tolist(), scores):
+            fused += result[start : start + 32].float() * weight
+        own = fused[torch.arange(len(fused)), labels[start : start + 32]]
+        hits.append(((fused > own[:, None]).sum(dim=1) < K).numpy())
+    return np.concatenate(hits)
+
+
+def batched_hits(scores: Any, labels: Any, weights: Any) -> None:
+    """The whole population by one product over all classes: what a careful plain search would do."""
+    import torch
+
+    for start in range(0, len(labels), 16):
+        block = scores[:, start : start + 16].float()
+        fused = (weights @ block.flatten(1)).view(len(weights), *block.shape[1:])
+        own = fused[:, torch.arange(block.shape[1]), labels[start : start + 16]]
+        ((fused > own[:, :, None]).sum(dim=2) < K).numpy()
+
+
+def bench_build(images: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """(a): files of a sample of images, read only and built from, alternating."""
+    simulated = Simulated()
+    lines = np.arange(images)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{index}.npy" for index in range(len(simulated))]
+        values = np.concatenate(
+            [
+                np.stack(simulated.block(part, None)[0])
+                for part in np.array_split(lines, max(1, images // 16))
+            ],
+            axis=1,
+        )
+        for path, one in zip(paths, values):
+            np.save(path, one)
+        size = values.nbytes
+        labels = simulated.labels_N[lines]
+        held = [Held(path.stem, "logits", np.load(path, mmap_mode="r")) for path in paths]
+        pool = Pool(held, "log_probability")
+        cap = choose_cap(pool, labels, K, 4.0 * images / IMAGES)
+
+        def read() -> None:
+            for path in paths:
+                np.copyto(np.empty(values.shape[1:], np.float16), np.load(path, mmap_mode="r"))
+
+        def make() -> None:
+            build(pool, labels, K, bound=cap * len(pool))
+
+        times: dict[str, list[float]] = {"read": [], "build": []}
+        for _ in range(3):
+            times["read"].append(seconds(read))
+            times["build"].append(seconds(make))
+    read_s, build_s = statistics.median(times["read"]), statistics.median(times["build"])
+    found = {
+        "images": images,
+        "images_per_s_one_process": images / build_s,
+        "gb_per_s_one_process": size / build_s / 1e9,
+        "projected_minutes_two_processes": build_s / images * IMAGES / 2 / 60,
+        "reading_gb_per_s_cached": size / read_s / 1e9,
+        "build_over_reading": build_s / read_s,
+        "bytes_to_read_gb": 2e-9 * len(simulated) * IMAGES * CLASSES,
+    }
+    say(
+        f"(a) build: {found['images_per_s_one_process']:.0f} images/s in one process "
+        f"({found['gb_per_s_one_process']:.2f} GB/s), all in {found['projected_minutes_two_processes']:.1f} min "
+        f"on two cores; {found['build_over_reading']:.1f} × the cost of only reading (cached, "
+        f"{found['reading_gb_per_s_cached']:.1f} GB/s; {found['bytes_to_read_gb']:.0f} GB in all)"
+    )
+    return found
+
+
+def bench_evaluate(images: int, repeats: int, compared: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """(b): one individual, plain against table, and every image's hit."""
+    import torch
+
+    simulated = Simulated()
+    lines = np.arange(images)
+    values = np.concatenate(
+        [np.stack(simulated.block(part, None)[0]) for part in np.array_split(lines, max(1, images // 16))],
+        axis=1,
+    )
+    labels = simulated.labels_N[lines]
+    held = [Held(str(index), "logits", one) for index, one in enumerate(values)]
+    pool = Pool(held, "log_probability")
+    cap = choose_cap(pool, labels, K, 4.0 * images / IMAGES)
+    store = build(pool, labels, K, bound=cap * len(pool))
+    table = store.table(labels)
+    weights = normalised(capped(np.random.default_rng(1).dirichlet(np.ones(len(pool)), 64), cap))
+    scores, targets = torch.from_numpy(values), torch.from_numpy(labels.astype(np.int64))
+    torch.set_num_threads(2)
+    hits = table.hits(weights)
+    equal = all(
+        np.array_equal(plain_hits(scores, targets, weights[one]), hits[one]) for one in range(compared)
+    )
+    accuracy = table.accuracy(weights[:compared]).tolist()
+    equal &= accuracy == [class_averaged(hits[one], labels) for one in range(compared)]
+    plain, ours = [], []
+    for repeat in range(repeats):
+        plain.append(seconds(lambda one=weights[repeat % 64]: plain_hits(scores, targets, one)))  # type: ignore[misc]
+        ours.append(seconds(lambda: table.accuracy(weights)) / len(weights))
+    batched = seconds(lambda: batched_hits(scores, targets, torch.from_numpy(weights))) / len(weights)
+    naive_s, ours_s = statistics.median(plain), statistics.median(ours)
+    found = {
+        "images": images,
+        "equal": bool(equal),
+        "images_compared": compared * images,
+        "cap_times_results": cap * len(pool),
+        "undecided": len(store.images_U) / images,
+        "candidates_of_undecided": len(store.classes_R) / max(1, len(store.images_U)),
+        "naive_ms": 1e3 * naive_s,
+        "ours_ms": 1e3 * ours_s,
+        "ratio": naive_s / ours_s,
+        "ratio_to_batched_naive": batched / ours_s,
+        "statistics": statistics_of(values[:, :: max(1, images // 200)], labels[:: max(1, images // 200)], K),
+    }
+    say(
+        f"(b) evaluate: {found['naive_ms']:.1f} ms an individual by the plain loop, {found['ours_ms']:.4f} ms "
+        f"over the table: {found['ratio']:.0f} × (against one product for the whole population "
+        f"{found['ratio_to_batched_naive']:.0f} ×); {found['undecided']:.0%} of images undecided with "
+        f"{found['candidates_of_undecided']:.0f} candidates, weights up to {found['cap_times_results']:.0f} × "
+        f"equal; hits equal in {found['images_compared']} comparisons: {found['equal']}"
+    )
+    return found
+
+
+def bench_search(
+    table: Table, generations: int, name: str, say: Callable[[str], None], population: int = 64
+) -> dict[str, Any]:
+    """(c), (d): a whole genetic search."""
+    value = Valuer(table)
+    settings = GeneticSettings(population=population, generations=generations, patience=generations)
+    alone = singles(table)
+    whole = seconds(lambda: table.accuracy(np.ones((population, table.num_results))))
+    begun = time.perf_counter()
+    found = genetic(value, alone, settings, 0)
+    taken = time.perf_counter() - begun
+    work = 2 * table.candidates * table.num_results * population * generations
+    result = {
+        "seconds": taken,
+        "individuals": value.evaluated,
+        "candidates": table.candidates,
+        "table_gib": table.bytes / 2**30,
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "plain_average": float(table.accuracy(np.ones(table.num_results))[0]),
+        "found": found.accuracy,
+        "one_population_s": whole,
+        "gigaflop_without_closing_in": work / 1e9,
+    }
+    say(
+        f"{name}: {population} × {generations} generations in {taken:.1f} s ({value.evaluated} different "
+        f"individuals), {table.candidates} candidates, table {result['table_gib']:.2f} GiB, peak "
+        f"{result['peak_gib']:.1f} GiB; {work / 1e9:.0f} GFLOP if no cut were used; "
+        f"{result['plain_average']:.4f} → {found.accuracy:.4f}"
+    )
+    return result
+
+
+def full_table(
+    work: Path, images: int, workers: int, say: Callable[[str], None]
+) -> tuple[Table, dict[str, Any]]:
+    """The table of all images, simulated block by block."""
+    simulated = Simulated(images)
+    begun = time.perf_counter()
+    told = [begun]
+
+    def progress(done: int, total: int) -> None:
+        if time.perf_counter() - told[0] > 20:
+            told[0] = time.perf_counter()
+            say(f"    {done} of {total} images, {told[0] - begun:.0f} s")
+
+    store = build(
+        simulated, simulated.labels_N, K, folder=work / f"table-{images}", memory_gib=4.0, workers=workers,
+        fingerprint="simulated", progress=progress,
+    )  # fmt: skip
+    built = time.perf_counter() - begun
+    table = store.table(simulated.labels_N)
+    loaded = time.perf_counter() - begun - built
+    found = {
+        "images": images,
+        "seconds_with_generating": built,
+        "seconds_loading": loaded,
+        "undecided": len(store.images_U) / images,
+        "cap_times_results": store.cap * len(simulated),
+    }
+    say(f"    table of {images} images: {built:.0f} s with generating the scores, {loaded:.1f} s to load")
+    return table, found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="samples only")
+    parser.add_argument("--json", action="store_true", help="one JSON line at the end")
+    parser.add_argument("--full", action="store_true", help="build and search the whole table")
+    parser.add_argument("--images", type=int, default=IMAGES, help="of the whole table")
+    parser.add_argument("--work", type=Path, help="folder for the whole table (default: a temporary one)")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--real", nargs=2, type=Path, metavar=("LOGITS", "LABELS"))
+    arguments = parser.parse_args()
+    stream = sys.stderr if arguments.json else sys.stdout
+
+    def say(text: str) -> None:
+        print(text, file=stream, flush=True)
+
+    say(f"matrix products in {working_type()}")
+    images = 128 if arguments.quick else 512
+    result: dict[str, Any] = {"build": bench_build(64 if arguments.quick else 256, say)}
+    result["evaluate"] = bench_evaluate(
+        images, 5 if arguments.quick else 15, 8 if arguments.quick else 64, say
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        work = arguments.work or Path(folder)
+        if arguments.full:
+            table, result["table"] = full_table(work, arguments.images, arguments.workers, say)
+            result["search"] = bench_search(table, 100, "(c) search", say)
+    if arguments.real:
+        real(arguments.real, result, say)
+    result["equal"] = result["evaluate"]["equal"]
+    result["ratios"] = {
+        "evaluate": result["evaluate"]["ratio"],
+        "evaluate_batched": result["evaluate"]["ratio_to_batched_naive"],
+        "build_over_reading": result["build"]["build_over_reading"],
+    }
+    say(f"simulated: {result['evaluate']['statistics']}")
+    if arguments.json:
+        print(json.dumps(result))
+
+
+def real(paths: tuple[Path, Path], result: dict[str, Any], say: Callable[[str], None]) -> None:
+    """(d), and what the simulation is calibrated by."""
+    scores, labels = np.load(paths[0]), np.load(paths[1]).astype(np.int32)
+    result["real_statistics"] = statistics_of(scores, labels, 1)
+    say(f"real, top-1: {result['real_statistics']}")
+    pool = Pool([Held(str(index), "logits", one) for index, one in enumerate(scores)], "log_probability")
+    begun = time.perf_counter()
+    table = build(pool, labels, 1).table(labels)
+    say(f"    table of the real results: {time.perf_counter() - begun:.2f} s")
+    result["real"] = bench_search(table, 100, "(d) real results", say)
+
+
+if __name__ == "__main__":
+    main()

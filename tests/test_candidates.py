@@ -1,0 +1,317 @@
+"""The table of candidates gives the hits of a plain float32 evaluation, image for image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smelt.artifacts.results import cut
+from smelt.errors import ResultError
+from smelt.fusion import candidates, tiles
+from smelt.fusion.candidates import build, choose_cap
+from smelt.fusion.config import Pooling
+from smelt.fusion.prune import extreme_means, extreme_shares
+from smelt.fusion.reference import equal, fused, normalised, rounding
+from smelt.fusion.sources import Held, Pool, ranks
+from smelt.fusion.store import Store
+from smelt.fusion.weights import capped
+from smelt.metrics import class_averaged, hits_topk
+
+POOLINGS: list[Pooling] = ["log_probability", "probability", "rank"]
+
+
+def plain_loop(values_MNC: np.ndarray, weights_M: np.ndarray) -> np.ndarray:
+    """What anybody would write: the definition, in the plainest words."""
+    scores = np.zeros(values_MNC.shape[1:], np.float32)
+    for m in range(len(values_MNC)):
+        scores = scores + np.float32(weights_M[m]) * values_MNC[m].astype(np.float32)
+    return scores
+
+
+def brute(pool: Pool, labels: np.ndarray, weights_PM: np.ndarray, k: int) -> np.ndarray:
+    values = np.stack(pool.block(np.arange(len(labels)), labels)[0])
+    return np.stack([hits_topk(plain_loop(values, w), labels, k) for w in weights_PM])
+
+
+def pool_of(scores_MNC: np.ndarray, pooling: Pooling = "log_probability", kind: Any = "logits") -> Pool:
+    return Pool([Held(str(m), kind, scores) for m, scores in enumerate(scores_MNC)], pooling)
+
+
+def random_problem(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Scores (M, N, C), labels, weights (P, M), k, of every nature: ties, huge values, near-ties, zeros."""
+    random = np.random.default_rng(seed)
+    m, n, c = (int(random.integers(1, high)) for high in (14, 40, 30))
+    nature = seed % 5
+    common = random.normal(size=(1, n, c)) * random.choice([0.0, 1.0, 4.0])
+    scores = common + random.normal(size=(m, n, c)) * random.choice([0.01, 0.3, 2.0])
+    if nature == 1:
+        scores = np.round(scores)  # ties everywhere
+    elif nature == 2:
+        scores = np.round(scores, 2) + 1000.0  # differences near the rounding of the sums
+    elif nature == 3:
+        scores *= 10.0 ** random.integers(-6, 4, size=(m, 1, 1))
+    elif nature == 4:
+        scores[:, :, 1:] = scores[:, :, :1] + random.choice([-1, 0, 1], size=(m, n, c - 1)) / 1024
+    kind = np.float16 if random.random() < 0.7 else np.float32
+    labels = random.integers(0, c, n)
+    labels[random.random(n) < 0.1] = -1
+    weights = random.dirichlet(np.full(m, 0.5), size=9)
+    weights[random.random(weights.shape) < 0.3] = 0.0
+    weights[weights.sum(axis=1) == 0] = 1.0
+    weights[0] = 1.0
+    return scores.clip(-60000, 60000).astype(kind), labels, normalised(weights), int(random.integers(1, 7))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 10**6))
+def test_hits_are_those_of_the_plain_loop(seed: int) -> None:
+    scores, labels, weights, k = random_problem(seed)
+    pool = pool_of(scores, POOLINGS[seed % 3])
+    expected = brute(pool, labels, weights, k)
+    table = build(pool, labels, k).table(labels)
+    assert np.array_equal(table.hits(weights), expected)
+    if (labels >= 0).any():
+        assert table.accuracy(weights).tolist() == [class_averaged(hits, labels) for hits in expected]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1.0, 1.5, 3.0]))
+def test_bounded_weights(seed: int, bound: float) -> None:
+    scores, labels, weights, k = random_problem(seed)
+    pool = pool_of(scores)
+    store = build(pool, labels, k, bound=bound)
+    weights = normalised(capped(weights, store.cap))
+    assert np.array_equal(store.table(labels).hits(weights), brute(pool, labels, weights, k))
+    assert len(store.classes_R) <= len(build(pool, labels, k).classes_R)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.02, 0.2, 1.0]))
+def test_cut_to_a_ball_and_to_some_images(seed: int, spread: float) -> None:
+    scores, labels, weights, k = random_problem(seed)
+    pool = pool_of(scores)
+    center = weights.mean(axis=0, dtype=np.float64)
+    weights = normalised(center + spread * (weights - center))
+    radius = float(np.linalg.norm(weights - center, axis=1).max()) * 1.0001 + 1e-6
+    table = build(pool, labels, k).table(labels)
+    near = table.near(center, radius)
+    expected = brute(pool, labels, weights, k)
+    assert np.array_equal(near.hits(weights), expected)
+    assert near.candidates <= table.candidates
+    keep = np.arange(len(labels)) % 3 > 0
+    if (labels[keep] >= 0).any():
+        for one in (table.subset(keep), near.subset(keep), table.subset(keep).near(center, radius)):
+            found = one.accuracy(weights).tolist()
+            assert found == [class_averaged(hits[keep], labels[keep]) for hits in expected]
+
+
+def test_weights_outside_are_refused() -> None:
+    scores, labels, _, k = random_problem(7)
+    scores = np.concatenate([scores] * 3)
+    table = build(pool_of(scores), labels, k, bound=2.0).table(labels)
+    one_hot = np.eye(len(scores))[:1]
+    assert not table.covers(one_hot).any()
+    with pytest.raises(AssertionError):
+        table.hits(one_hot)
+    near = table.near(equal(len(scores)), 1e-3)
+    with pytest.raises(AssertionError):
+        near.accuracy(capped(np.arange(1.0, len(scores) + 1), table.cap))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_either_precision_and_several_threads(
+    monkeypatch: pytest.MonkeyPatch, threads: int, bfloat16: bool
+) -> None:
+    import torch
+
+    monkeypatch.setattr(tiles, "ROWS", 64)
+    kind = torch.bfloat16 if bfloat16 else torch.float32
+    for module in ("table", "tiles"):
+        monkeypatch.setattr(f"smelt.fusion.{module}.working_type", lambda: kind)
+    random = np.random.default_rng(0)
+    truth = random.normal(size=(300, 20))
+    scores = (truth + random.normal(size=(24, 300, 20))).astype(np.float16)
+    labels = truth.argmax(axis=1)
+    weights = normalised(random.dirichlet(np.ones(24), size=33))
+    pool = pool_of(scores)
+    table = build(pool, labels, 2).table(labels, threads)
+    assert len(table.tiles) >= 4
+    assert np.array_equal(table.hits(weights), brute(pool, labels, weights, 2))
+    assert np.array_equal(table.near(equal(24), 0.5).hits(weights), brute(pool, labels, weights, 2))
+
+
+def test_few_go_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Low precision decides nearly all: what is re-examined is a small share of what is compared."""
+    random = np.random.default_rng(1)
+    truth = random.normal(size=(500, 50))
+    scores = (truth + random.normal(size=(32, 500, 50))).astype(np.float16)
+    labels = truth.argmax(axis=1)
+    store = build(pool_of(scores), labels, 1)
+    asked: list[int] = []
+    real = Store.above
+
+    def counted(self: Store, rows: Any, persons: Any, weights: Any) -> Any:
+        asked.append(len(rows))
+        return real(self, rows, persons, weights)
+
+    monkeypatch.setattr(Store, "above", counted)
+    weights = normalised(random.dirichlet(np.ones(32), size=64))
+    store.table(labels).hits(weights)
+    assert sum(asked) < 0.01 * len(store.classes_R) * 64
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6))
+def test_top_k_results_bound_what_all_scores_give(seed: int) -> None:
+    scores, labels, weights, k = random_problem(seed)
+    scores = scores.astype(np.float16)
+    pooling: Pooling = "rank" if seed % 2 else "log_probability"
+    kept = 1 + seed % scores.shape[2]
+    tops = [Held(str(m), "logits", cut(one, kept), scores.shape[2]) for m, one in enumerate(scores)]
+    tops[0] = Held("0", "logits", scores[0])  # dense and cut results may be mixed
+    expected = brute(pool_of(scores, pooling), labels, weights, k)
+    low = build(Pool(tops, pooling), labels, k).table(labels).hits(weights)
+    high = build(Pool(tops, pooling, pessimistic=False), labels, k).table(labels).hits(weights)
+    assert not (low & ~expected).any() and not (expected & ~high).any()
+    if kept == scores.shape[2]:
+        assert np.array_equal(low, high) or pooling == "rank"
+
+
+def test_poolings_that_need_every_score_refuse_cut_results() -> None:
+    top = Held("x", "logits", cut(np.ones((2, 5)), 2), 5)
+    with pytest.raises(ResultError, match=r"x is a top-K.*probability"):
+        Pool([top], "probability").refuse_cut()
+    Pool([top], "rank").refuse_cut()
+    Pool([top], "log_probability").refuse_cut()
+
+
+def test_a_pass_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "PART", 16)
+    random = np.random.default_rng(3)
+    scores, labels = random.normal(size=(5, 100, 8)).astype(np.float16), random.integers(0, 8, 100)
+    pool = pool_of(scores)
+    whole = build(pool, labels, 2, bound=5, folder=tmp_path / "whole", fingerprint="a")
+    real = candidates._part
+    done: list[int] = []
+
+    def killed(*arguments: Any) -> Any:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(arguments[4])
+        return real(*arguments)
+
+    monkeypatch.setattr(candidates, "_part", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(pool, labels, 2, bound=5, folder=tmp_path / "cut", fingerprint="a")
+    monkeypatch.setattr(candidates, "_part", lambda *a: done.append(a[4]) or real(*a))
+    seen: list[tuple[int, int]] = []
+    resumed = build(
+        pool, labels, 2, bound=5, folder=tmp_path / "cut", fingerprint="a",
+        progress=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert done == list(range(0, 100, 16)) and seen[0] == (48, 100) and seen[-1] == (100, 100)
+    for name in ("hits_N", "values_RM", "classes_R", "images_U", "singles_MN", "own_UM", "need_U"):
+        assert np.array_equal(getattr(whole, name), getattr(resumed, name)), name
+        assert np.array_equal(getattr(whole, name), getattr(build(pool, labels, 2, bound=5), name)), name
+    # finished: opened, not built; of other results: built again
+    done.clear()
+    build(pool, labels, 2, bound=5, folder=tmp_path / "cut", fingerprint="a")
+    assert done == []
+    build(pool, labels, 2, bound=5, folder=tmp_path / "cut", fingerprint="b")
+    assert len(done) == 7
+    assert not list((tmp_path / "cut").glob("part-*")) and not list((tmp_path / "cut").glob("*.raw"))
+
+
+@pytest.mark.slow
+def test_several_processes(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    scores = random.normal(size=(3, 2100, 6)).astype(np.float16)
+    labels = random.integers(0, 6, 2100)
+    one = build(pool_of(scores), labels, 1, folder=tmp_path / "one")
+    two = build(pool_of(scores), labels, 1, folder=tmp_path / "two", workers=2)
+    for path in (tmp_path / "one").glob("*.npy"):
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+    assert np.array_equal(one.table(labels).hits(np.ones((1, 3))), two.table(labels).hits(np.ones((1, 3))))
+
+
+def test_the_cap_follows_from_the_memory() -> None:
+    random = np.random.default_rng(5)
+    truth = random.normal(size=(300, 60))
+    scores = (truth + 0.7 * random.normal(size=(40, 300, 60))).astype(np.float16)
+    labels = truth.argmax(axis=1).astype(np.int32)
+    pool = pool_of(scores)
+    assert choose_cap(pool, labels, 5, 4.0) == 1.0
+    need = build(pool, labels, 5).values_RM.size * 4.4 / 2**30
+    tight = choose_cap(pool, labels, 5, need / 2)
+    assert 2 / 40 <= tight < 1.0
+    with pytest.raises(ResultError, match="raise memory_gib"):
+        choose_cap(pool, labels, 5, 1e-6)
+
+
+def test_extreme_means_are_the_extremes() -> None:
+    """Against a linear programme."""
+    from scipy.optimize import linprog
+
+    random = np.random.default_rng(6)
+    for cap in (1.0, 0.5, 0.3, 0.15, 1 / 7):
+        values = random.normal(size=(5, 7)).astype(np.float32)
+        low, high, largest = extreme_means(values.copy(), extreme_shares(7, cap))
+        assert np.array_equal(largest, np.abs(values).max(axis=1))
+        for row in range(5):
+            for sign, found in ((1, low), (-1, high)):
+                best = linprog(sign * values[row], A_eq=np.ones((1, 7)), b_eq=[1], bounds=(0, cap))
+                assert sign * best.fun == pytest.approx(found[row], abs=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6))
+def test_the_reference_is_the_plain_loop_within_its_rounding(seed: int) -> None:
+    scores, _, weights, _ = random_problem(seed)
+    for w in weights:
+        found = fused(scores, w)
+        assert np.array_equal(found, plain_loop(scores, w))
+        exact = np.tensordot(w.astype(np.float64), scores.astype(np.float64), 1)
+        largest = np.abs(scores.astype(np.float64)).max(axis=0)
+        assert (np.abs(found - exact) <= rounding(len(w)) * largest + 1e-30).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6))
+def test_ranks_are_shared_by_equals(seed: int) -> None:
+    from scipy.stats import rankdata
+
+    scores = random_problem(seed)[0][0]
+    expected = -(rankdata(-scores.astype(np.float64), axis=1) - 1)
+    assert np.array_equal(ranks(scores).astype(np.float64), expected)
+
+
+def test_without_images_or_labels() -> None:
+    scores = np.zeros((2, 0, 4), np.float16)
+    table = build(pool_of(scores), np.zeros(0, np.int32), 1).table(np.zeros(0, np.int32))
+    assert table.hits(np.ones((3, 2))).shape == (3, 0)
+    labels = np.full(5, -1)
+    scores = np.zeros((2, 5, 4), np.float16)
+    assert not build(pool_of(scores), labels, 1).table(labels).hits(np.ones((1, 2))).any()
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_real_logits(shared_data: Path, pooling: Pooling) -> None:
+    scores = np.load(shared_data / "logits" / "cifar10_test_logits_f16.npy")
+    labels = np.load(shared_data / "logits" / "cifar10_test_labels.npy")
+    random = np.random.default_rng(0)
+    weights = normalised(np.concatenate([random.dirichlet(np.ones(19), 6), np.eye(19)[:2], np.ones((1, 19))]))
+    pool = pool_of(scores, pooling)
+    for k in (1, 5):
+        table = build(pool, labels, k).table(labels)
+        expected = brute(pool, labels, weights, k)
+        assert np.array_equal(table.hits(weights), expected)
+        singles = np.stack([hits_topk(one, labels, k) for one in scores])
+        if pooling == "log_probability":
+            assert np.array_equal(table.store.singles_MN, singles)

@@ -1,0 +1,137 @@
+"""The searches: deterministic, within their bounds, better than where they began, exact where cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smelt.fusion import search, weights
+from smelt.fusion.candidates import build
+from smelt.fusion.config import GeneticSettings
+from smelt.fusion.explain import singles
+from smelt.fusion.reference import equal, normalised
+from smelt.fusion.sources import Held, Pool
+from smelt.fusion.table import Table
+from smelt.fusion.weights import Valuer, capped, shrunk
+from smelt.metrics import class_averaged, hits_topk
+
+QUICK = GeneticSettings(population=24, generations=30, patience=10)
+
+
+def planted(
+    num_results: int = 10, images: int = 1500, bound: float | None = None
+) -> tuple[Table, np.ndarray]:
+    """Results of which the first two are good, the others nearly noise that the plain average suffers from."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 12, images)
+    truth = 1.5 * np.eye(12)[labels]
+    noise = np.array([1.0, 1.0, *([3.0] * (num_results - 2))])[:, None, None]
+    scores = (truth + noise * random.normal(size=(num_results, images, 12))).astype(np.float16)
+    pool = Pool([Held(str(m), "logits", one) for m, one in enumerate(scores)], "log_probability")
+    return build(pool, labels, 1, bound=bound).table(labels), scores
+
+
+@pytest.mark.parametrize("kind", ["genetic", "greedy", "coordinate"])
+@pytest.mark.parametrize("bound", [None, 2.0])
+def test_finds_the_planted_weights(kind: str, bound: float | None) -> None:
+    table, scores = planted(bound=bound)
+
+    def run() -> search.Found:
+        value = Valuer(table)
+        if kind == "genetic":
+            return search.genetic(value, singles(table), QUICK, 5)
+        if kind == "greedy":
+            return search.greedy(value, singles(table))
+        return search.coordinate(value, equal(10).astype(np.float64))
+
+    found = run()
+    plain = table.accuracy(equal(10))[0]
+    assert found.accuracy > plain + 0.03
+    assert found.weights_M[:2].min() > found.weights_M[2:].max()
+    assert found.weights_M.max() <= table.cap * (1 + 1e-9)
+    assert found.weights_M.sum() == pytest.approx(1)
+    # the accuracy it reports is the real one, of a plain evaluation
+    fused = sum(w * s.astype(np.float32) for w, s in zip(normalised(found.weights_M), scores))
+    assert found.accuracy == class_averaged(hits_topk(fused, table.labels_N, 1), table.labels_N)
+    again = run()
+    assert np.array_equal(found.weights_M, again.weights_M) and found.history == again.history
+    assert list(found.history) == sorted(found.history)
+
+
+def test_the_seed_matters_and_patience_ends_it() -> None:
+    table, _ = planted(images=400)
+    runs = [search.genetic(Valuer(table), singles(table), QUICK, seed) for seed in (1, 2)]
+    assert not np.array_equal(runs[0].weights_M, runs[1].weights_M)
+    settings = GeneticSettings(population=8, generations=100, patience=3)
+    assert len(search.genetic(Valuer(table), singles(table), settings, 1).history) < 100
+
+
+def test_greedy_is_caruanas() -> None:
+    """Against the procedure written out: add the result whose bag is best, with replacement, keep the best."""
+    table, scores = planted(images=300)
+    labels = table.labels_N
+    accuracies = [class_averaged(hits_topk(one, labels, 1), labels) for one in scores]
+    bag, best = [int(np.argmax(accuracies))], (-1.0, [0])
+    for _ in range(12):
+        tried = []
+        for m in range(len(scores)):
+            w = normalised(np.bincount([*bag, m], minlength=len(scores)).astype(float))
+            fused = np.zeros(scores[0].shape, np.float32)
+            for weight, one in zip(w, scores):
+                fused += weight * one.astype(np.float32)
+            tried.append(
+                (class_averaged(hits_topk(fused, labels, 1), labels), -(w.astype(float) ** 2).sum(), -m)
+            )
+        bag.append(-max(tried)[2])
+        best = max(best, (max(tried)[0], list(bag)), key=lambda pair: pair[0])
+    found = search.greedy(Valuer(table), np.array(accuracies), patience=12)
+    assert found.accuracy >= best[0] > accuracies[0]
+    assert found.history[1:13] == pytest.approx(
+        np.maximum.accumulate([found.history[0], *found.history[1:13]])[1:]
+    )
+
+
+def test_a_cut_table_changes_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, _ = planted()
+    plain = search.genetic(Valuer(table), singles(table), QUICK, 3)
+    monkeypatch.setattr(weights, "WORTH", 0)
+    cut = Valuer(table)
+    again = search.genetic(cut, singles(table), QUICK, 3)
+    assert cut._cuts and cut._cuts[-1].candidates < table.candidates
+    assert np.array_equal(plain.weights_M, again.weights_M) and plain.history == again.history
+
+
+def test_what_was_valued_is_not_valued_again() -> None:
+    table, _ = planted(images=200)
+    value = Valuer(table)
+    people = np.random.default_rng(0).dirichlet(np.ones(10), 5)
+    first = value(people)
+    assert value.evaluated == 5
+    assert np.array_equal(value(np.concatenate([people, people])), np.concatenate([first, first]))
+    assert value.evaluated == 5
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6))
+def test_capped_weights(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    size = int(random.integers(1, 20))
+    people = random.dirichlet(np.full(size, 0.3), 6) * random.choice([1.0, 7.0])
+    people[0] = np.eye(size)[0]
+    cap = float(random.uniform(1 / size, 1))
+    kept = capped(people, cap)
+    assert (kept >= 0).all() and (kept <= cap + 1e-12).all()
+    assert kept.sum(axis=1) == pytest.approx(np.ones(6))
+    inside = (people / people.sum(axis=1, keepdims=True) <= cap).all(axis=1)
+    assert np.allclose(kept[inside], (people / people.sum(axis=1, keepdims=True))[inside])
+    for before, after in zip(people, kept):  # order is kept among those below the cap
+        assert (np.diff(after[np.argsort(before, kind="stable")]) >= -1e-9).all()
+
+
+def test_shrinking_goes_from_the_weights_to_equal_ones() -> None:
+    one = np.array([0.7, 0.3, 0.0])
+    assert shrunk(one, 0.0) == pytest.approx(one)
+    assert shrunk(one, 1.0) == pytest.approx(np.full(3, 1 / 3))
+    assert shrunk(one, 0.5) == pytest.approx((one + 1 / 3) / 2)
