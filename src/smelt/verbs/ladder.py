@@ -76,18 +76,11 @@ def show(measured: Mapping[str, Any]) -> None:
 
 
 def _dropped_table(rows: list[Mapping[str, Any]]) -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title="What was dropped, against the known truth")
-    columns = (
-        "round",
-        "images",
-        "dropped as noise",
-        "precision",
-        "recall",
-        "noise left",
-        "AUROC of its ranking",
-    )
+    table = Table(title="What was dropped as noise, against the known truth", box=SIMPLE_HEAD)
+    columns = ("round", "images", "dropped", "precision", "recall", "noise left", "AUROC of its ranking")
     for column in columns:
         table.add_column(column, justify="left" if column == "round" else "right")
     for row in rows:
