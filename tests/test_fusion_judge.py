@@ -18,8 +18,12 @@ from smelt.fusion.sources import Held, Pool, softmax
 from smelt.metrics import class_averaged, hits_topk
 
 QUICK = FuseSettings(
-    metric="top1", folds=3, bootstrap=300, shrinkage=(0.0, 0.5), genetic=GeneticSettings(population=16, generations=15)
-)  # fmt: skip
+    metric="top1",
+    folds=3,
+    bootstrap=300,
+    shrinkage=(0.0, 0.5),
+    genetic=GeneticSettings(population=16, generations=15),
+)
 
 
 def sources_of(scores_MNC: np.ndarray) -> list[Held]:

@@ -23,7 +23,7 @@ QUICK = GeneticSettings(population=24, generations=30, patience=10)
 def planted(
     num_results: int = 10, images: int = 1500, bound: float | None = None
 ) -> tuple[Table, np.ndarray]:
-    """Results of which the first two are good, the others nearly noise that the plain average suffers from."""
+    """Results of which the first two are good, the others noise that the plain average suffers from."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 12, images)
     truth = 1.5 * np.eye(12)[labels]
@@ -69,7 +69,7 @@ def test_the_seed_matters_and_patience_ends_it() -> None:
 
 
 def test_greedy_is_caruanas() -> None:
-    """Against the procedure written out: add the result whose bag is best, with replacement, keep the best."""
+    """Against the procedure written out: add the result whose bag is best, again and again."""
     table, scores = planted(images=300)
     labels = table.labels_N
     accuracies = [class_averaged(hits_topk(one, labels, 1), labels) for one in scores]

@@ -1,0 +1,173 @@
+"""Stage fuse: results of several models aligned and checked, weights from validation, lists of all splits."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from smelt.artifacts import results
+from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
+from smelt.artifacts.files import read_json
+from smelt.errors import ResultError
+from smelt.fusion.apply import Fusion
+from smelt.fusion.reference import fused, normalised
+from smelt.metrics import class_averaged, hits_in_list
+from smelt.stages import base
+
+CLASSES = 7
+COUNTS = {"train": 10, "val": 300, "test": 90}
+SETTINGS = {
+    "metric": "top1", "folds": 3, "bootstrap": 100, "write_scores": ["test"],
+    "genetic": {"population": 12, "generations": 8},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("index")
+    random = np.random.default_rng(0)
+    with CatalogueWriter(folder / "catalogue") as writer:
+        writer.classes = [f"c{c}" for c in range(CLASSES)]
+        for split, count in COUNTS.items():
+            labels = random.integers(0, CLASSES, count).astype(np.int32)
+            paths = Paths.of(f"{split}/{n}.jpg".encode() for n in range(count))
+            writer.add(Block(split, "web", paths, labels if split != "test" else labels * 0 - 1))
+        writer.finish()
+    return folder
+
+
+def model(
+    folder: Path, index: Path, name: str, good: float, seed: int, views: Sequence[str] = ("a", "b")
+) -> Path:
+    """A predict artefact: results of two splits under some views, the second's lines in another order."""
+    catalogue = Catalogue.open(index / "catalogue")
+    random = np.random.default_rng(seed)
+    for split in ("val", "test"):
+        (folder / split).mkdir(parents=True)
+        rows = catalogue.rows(split)
+        truth = good * np.eye(CLASSES)[np.maximum(catalogue.labels_N[rows], 0)]
+        for place, view in enumerate(views):
+            scores = (truth + random.normal(size=truth.shape)).astype(np.float16)
+            order = random.permutation(len(rows)) if place else np.arange(len(rows))
+            info = results.describe(name, view, split, rows[order], catalogue.classes)
+            results.write_dense(folder / split / f"{view}.npy", scores[order], info, rows[order])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, index: Path) -> list[Path]:
+    root = tmp_path_factory.mktemp("models")
+    return [model(root / f"m{n}", index, f"m{n}", good, n) for n, good in enumerate((2.5, 1.0, 0.2))]
+
+
+def run(index: Path, models: list[Path], out: Path, settings: dict[str, Any] = SETTINGS) -> Path:
+    scratch = out / "scratch"
+    scratch.mkdir(parents=True)
+    base.run("fuse", settings, inputs={"catalogue": [index], "predict": models}, out=out, scratch=scratch)
+    shutil.rmtree(scratch)
+    return out
+
+
+def scores_of(index: Path, models: list[Path], split: str) -> np.ndarray:
+    """Scores (M, N, C) in the catalogue's order, put together independently of the stage."""
+    rows = Catalogue.open(index / "catalogue").rows(split)
+    stack = []
+    for folder in models:
+        for view in ("a", "b"):
+            path = folder / split / f"{view}.npy"
+            place = {row: line for line, row in enumerate(results.read_rows(path))}
+            stack.append(np.load(path)[[place[row] for row in rows]])
+    return np.stack(stack)
+
+
+def test_fuses_what_it_says(tmp_path: Path, index: Path, models: list[Path]) -> None:
+    out = run(index, models, tmp_path / "out")
+    record = read_json(out / "fusion.json")
+    catalogue = Catalogue.open(index / "catalogue")
+    assert [result["name"] for result in record["results"]] == [
+        "m0/a",
+        "m0/b",
+        "m1/a",
+        "m1/b",
+        "m2/a",
+        "m2/b",
+    ]
+    assert len({result["sha256"] for result in record["results"]}) == 6
+    chosen = Fusion.from_json(next(m for m in record["methods"] if m["method"] == record["chosen"]))
+    assert chosen.method not in ("mean_probability", "mean_log_probability", "mean_rank")
+    for split in ("val", "test"):
+        rows = catalogue.rows(split)
+        assert np.array_equal(np.load(out / split / "rows.npy"), rows)
+        scores = scores_of(index, models, split)
+        for method in record["methods"]:
+            fusion = Fusion.from_json(method)
+            lists = np.load(out / split / f"{fusion.method}.top5.npy")
+            assert lists.shape == (len(rows), 5)
+            if fusion.pooling == "log_probability" and fusion.temperatures is None:
+                expected = fused(scores, normalised(fusion.weights))
+                assert np.array_equal(lists, np.argsort(-expected, axis=1, kind="stable")[:, :5])
+            if split == "val":
+                hits = hits_in_list(lists, catalogue.labels_N[rows])
+                assert class_averaged(hits, catalogue.labels_N[rows]) == pytest.approx(
+                    method["chosen_by"]["top5"]
+                )
+        assert np.array_equal(
+            np.load(out / split / "top5.npy"), np.load(out / split / f"{chosen.method}.top5.npy")
+        )
+    teacher, info = results.open_dense(out / "test" / "fused.npy")
+    assert info.model == "fused" and info.rows_hash == results.rows_hash(catalogue.rows("test"))
+    assert np.array_equal(np.argmax(teacher, axis=1), np.load(out / "test" / "top5.npy")[:, 0])
+
+
+def test_equal_bytes_and_resumed_tables(
+    tmp_path: Path, index: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = run(index, models, tmp_path / "one"), run(index, models, tmp_path / "two")
+    monkeypatch.setattr("smelt.fusion.run.SMALL", 0)  # tables go over the disk, as for large problems
+    three = run(index, models, tmp_path / "three")
+    names = [path.relative_to(one) for path in sorted(one.rglob("*")) if path.is_file()]
+    assert len(names) > 20
+    for other in (two, three):
+        for name in names:
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_refused(tmp_path: Path, index: Path, models: list[Path]) -> None:
+    with pytest.raises(ResultError, match=r"both called m0/a"):
+        run(index, [models[0], models[0]], tmp_path / "twice")
+    with pytest.raises(ResultError, match="no results of the split 'val'"):
+        run(index, [tmp_path / "nothing"], tmp_path / "none")
+    odd = shutil.copytree(models[1], tmp_path / "odd")
+    (odd / "test" / "b.npy").unlink()
+    with pytest.raises(ResultError, match=r"different results \(m1/b\)"):
+        run(index, [models[0], odd], tmp_path / "missing")
+    catalogue = Catalogue.open(index / "catalogue")
+    rows = catalogue.rows("val")[:-1]
+    info = results.describe("x", "a", "val", rows, catalogue.classes)
+    (tmp_path / "short" / "val").mkdir(parents=True)
+    results.write_dense(tmp_path / "short" / "val" / "a.npy", np.zeros((len(rows), CLASSES)), info, rows)
+    with pytest.raises(ResultError, match="does not cover the 300 images"):
+        run(index, [tmp_path / "short"], tmp_path / "gap")
+    rows = catalogue.rows("val")
+    info = results.describe("x", "a", "val", rows, [*catalogue.classes[1:], "other"])
+    results.write_dense(tmp_path / "short" / "val" / "a.npy", np.zeros((len(rows), CLASSES)), info, rows)
+    with pytest.raises(ResultError, match="other classes"):
+        run(index, [tmp_path / "short"], tmp_path / "classes")
+
+
+def test_test_results_do_not_matter_for_the_choice(tmp_path: Path, index: Path, models: list[Path]) -> None:
+    plain = read_json(run(index, models, tmp_path / "one") / "fusion.json")
+    changed = []
+    for folder in models:
+        copy = shutil.copytree(folder, tmp_path / folder.name)
+        for path in results.find(copy, "test"):
+            info, rows = results.read_info(path), results.read_rows(path)
+            results.write_dense(path, np.random.default_rng(9).normal(size=(len(rows), CLASSES)), info, rows)
+        changed.append(copy)
+    assert read_json(run(index, changed, tmp_path / "two") / "fusion.json") == plain
