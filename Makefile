@@ -34,10 +34,10 @@ quick: $(READY)
 check: format lint types test
 
 format: $(READY)
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check src tests benchmarks
 
 lint: $(READY)
-	$(BIN)/ruff check .
+	$(BIN)/ruff check src tests benchmarks
 
 types: $(READY)
 	$(BIN)/mypy

@@ -1,15 +1,15 @@
 """Every error that smelt raises on purpose.
 
-    SmeltError (ValueError)                exit 2   the user can mend it; the message says where and how
-    ├── RecipeError                                 a recipe or an override that cannot be right
-    ├── DataError                                   file lists, labels, images
-    │   └── BadImageError                           one image that cannot be used, with a short reason
-    ├── ArtifactError                               a committed file that is missing, damaged or not ours
-    ├── ResultError                                 score files that cannot be fused together
-    ├── TrainingError                               training that cannot go on
-    ├── LockedError                        exit 3   another run holds the work folder
-    ├── StageFailedError                   exit 4   a stage of the flowchart failed
-    └── PreemptedError                     exit 75  asked to stop (SIGTERM): saved, run again to go on
+SmeltError (ValueError)                exit 2   the user can mend it; the message says where and how
+├── RecipeError                                 a recipe or an override that cannot be right
+├── DataError                                   file lists, labels, images
+│   └── BadImageError                           one image that cannot be used, with a short reason
+├── ArtifactError                               a committed file that is missing, damaged or not ours
+├── ResultError                                 score files that cannot be fused together
+├── TrainingError                               training that cannot go on
+├── LockedError                        exit 3   another run holds the work folder
+├── StageFailedError                   exit 4   a stage of the flowchart failed
+└── PreemptedError                     exit 75  asked to stop (SIGTERM): saved, run again to go on
 """
 
 from __future__ import annotations
