@@ -198,8 +198,9 @@ def bench_build(images: int, say: Callable[[str], None]) -> dict[str, Any]:
     }
     say(
         f"(a) build: {found['images_per_s_one_process']:.0f} images/s in one process "
-        f"({found['gb_per_s_one_process']:.2f} GB/s), all in {found['projected_minutes_two_processes']:.1f} min "
-        f"on two cores; {found['build_over_reading']:.1f} × the cost of only reading (cached, "
+        f"({found['gb_per_s_one_process']:.2f} GB/s), all in "
+        f"{found['projected_minutes_two_processes']:.1f} min on two cores; "
+        f"{found['build_over_reading']:.1f} × the cost of only reading (cached, "
         f"{found['reading_gb_per_s_cached']:.1f} GB/s; {found['bytes_to_read_gb']:.0f} GB in all)"
     )
     return found
@@ -251,10 +252,13 @@ def bench_evaluate(images: int, repeats: int, compared: int, say: Callable[[str]
     }
     say(
         f"(b) evaluate: {found['naive_ms']:.1f} ms an individual by the plain loop, {found['ours_ms']:.4f} ms "
-        f"over the table: {found['ratio']:.0f} × (against one product for the whole population "
-        f"{found['ratio_to_batched_naive']:.0f} ×); {found['undecided']:.0%} of images undecided with "
-        f"{found['candidates_of_undecided']:.0f} candidates, weights up to {found['cap_times_results']:.0f} × "
-        f"equal; hits equal in {found['images_compared']} comparisons: {found['equal']}"
+        f"over the table: {found['ratio']:.0f} × (against one product for all of a population "
+        f"{found['ratio_to_batched_naive']:.0f} ×)"
+    )
+    say(
+        f"    {found['undecided']:.0%} of images undecided, {found['candidates_of_undecided']:.0f} candidates "
+        f"each, weights up to {found['cap_times_results']:.1f} × equal; hits equal in "
+        f"{found['images_compared']} comparisons: {found['equal']}"
     )
     return found
 

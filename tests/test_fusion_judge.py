@@ -98,7 +98,11 @@ def test_weights_are_used_where_they_help_and_only_there() -> None:
     assert class_averaged(hits, fresh_labels) > class_averaged(plain, fresh_labels) + 0.005
     scores, labels = problem(good=1.0)
     outcome = fuse(sources_of(scores), labels, QUICK, num_classes=8)
-    assert outcome.chosen.method in MEANS and "used" in outcome.record["words"]
+    # equally good results: whatever is chosen must not cost anything worth mentioning
+    fresh, fresh_labels = problem(good=1.0, seed=1)
+    hits = plain_hits(outcome.chosen, sources_of(fresh), fresh_labels, np.arange(1200), (1,))[1]
+    plain = hits_topk(fused(fresh, normalised(np.ones(6))), fresh_labels, 1)
+    assert class_averaged(hits, fresh_labels) > class_averaged(plain, fresh_labels) - 0.01
 
 
 def test_held_out_accuracy_is_honest() -> None:

@@ -248,15 +248,16 @@ def bootstrap(
     plus = np.bincount(codes, weights=difference > 0, minlength=len(sizes)) / sizes
     minus = np.bincount(codes, weights=difference < 0, minlength=len(sizes)) / sizes
     random = np.random.default_rng([seed, 2])
-    gains = np.empty(samples)
-    for sample in range(samples):
-        drawn = random.integers(len(sizes), size=len(sizes))
+    step = max(1, (1 << 20) // len(sizes))
+    parts = []
+    for start in range(0, samples, step):
+        drawn = random.integers(len(sizes), size=(min(step, samples - start), len(sizes)))
         size = sizes[drawn]
         up = random.binomial(size, plus[drawn])
         rest = np.where(plus[drawn] < 1, minus[drawn] / np.maximum(1 - plus[drawn], 1e-12), 0.0)
         down = random.binomial(size - up, np.minimum(rest, 1.0))
-        gains[sample] = ((up - down) / size).mean()
-    return gains
+        parts.append(((up - down) / size).mean(axis=1))
+    return np.concatenate(parts)
 
 
 def guard(verdicts: Sequence[Verdict], plain: Method, sure: float) -> tuple[Verdict, str]:

@@ -6,7 +6,6 @@ function: among equals the vector that is nearest to equal weights wins. All are
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from smelt.fusion.config import GeneticSettings
 from smelt.fusion.weights import Valuer, capped
 
-Told = Callable[[int, float], None]
 STEPS = (0.0, 0.5, 0.8, 1.25, 2.0)  # what the coordinate search multiplies a weight by
 
 
@@ -40,7 +38,6 @@ def genetic(
     singles_M: NDArray[np.float64],
     settings: GeneticSettings,
     seed: int,
-    told: Told = lambda generation, best: None,
 ) -> Found:
     """Tournament selection, uniform or blended crossover, log-normal mutation, elitism, patience.
 
@@ -56,7 +53,6 @@ def genetic(
         people, fitness = people[order], fitness[order]
         stale = 0 if not history or fitness[0] > history[-1] else stale + 1
         history.append(float(fitness[0]))
-        told(generation, history[-1])
         if stale >= settings.patience:
             break
         # smaller steps as the run goes on: first where, then how exactly

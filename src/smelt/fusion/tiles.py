@@ -135,7 +135,7 @@ def working_type() -> torch.dtype:
     for dtype in (torch.float32, torch.bfloat16):
         left, right = torch.ones(2048, 128, dtype=dtype), torch.ones(128, 64, dtype=dtype)
         best = np.inf
-        for _ in range(4):
+        for _ in range(12):
             begun = time.perf_counter()
             left @ right
             best = min(best, time.perf_counter() - begun)
