@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -194,12 +195,19 @@ def _command(folder: Path) -> None:
 def shell(text: str, folder: Path, where: str) -> str:
     """What the commands print; they must all succeed."""
     path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text], cwd=folder, capture_output=True, text=True, timeout=200,
+    process = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", text], cwd=folder, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "HOME": str(folder), "COLUMNS": "120"},
     )  # fmt: skip
-    assert done.returncode == 0, f"{where} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    try:
+        printed, _ = process.communicate(timeout=280)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    assert process.returncode == 0, f"{where} ended with {process.returncode}:\n{printed}"
+    return printed
 
 
 @pytest.fixture(scope="session")
