@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.files import MANIFEST, read_json
 from smelt.errors import ArtifactError
+
+SPLIT_WORDS = {"val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,22 @@ class Run:
         """What `evaluate` measured; empty before it has."""
         return self.one("evaluate").json("ladder.json")
 
+    def judged_on(self) -> str:
+        """The split whose accuracy is shown: test, else val; "" where neither has labels (yet)."""
+        rungs = self.ladder().get("rungs", [])
+        return next((s for s in reversed(SPLIT_WORDS) if any("top1" in rung[s] for rung in rungs)), "")
+
     @property
     def recipe(self) -> str:
         """The text of the recipe as it ran."""
         path = self.work / "recipe.yaml"
         return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    @property
+    def name(self) -> str:
+        """The name of the recipe, or of the folder where there is none."""
+        found = re.search(r"^name: *(\S+)", self.recipe, re.MULTILINE)
+        return found[1] if found else self.work.resolve().name
 
     def seconds(self) -> dict[str, float]:
         """Seconds that each node took when it was done, from the events."""

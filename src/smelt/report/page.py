@@ -43,7 +43,7 @@ def render(run: Run) -> str:
     style = Markup((templates / "report.css").read_text(encoding="utf-8"))
     found = [section for make in SECTIONS if (section := make(run)) is not None]
     return template.render(
-        name=run.work.resolve().name,
+        name=run.name,
         lead=sections_learn.lead(run),
         facts=sections_data.facts(run),
         sections=found,
