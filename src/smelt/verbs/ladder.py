@@ -36,10 +36,11 @@ def ladder(work: Path) -> dict[str, Any]:
     return value
 
 
-def _percent(value: float | None, against: float | None = None) -> str:
+def _percent(value: float | None, against: float | None = None, spread: float | None = None) -> str:
+    """`63.72 ±1.20 (+7.41)`: value, standard deviation over the models, gain."""
     if value is None:
         return "–"
-    text = f"{100 * value:.2f}"
+    text = f"{100 * value:.2f}" + ("" if spread is None else f" ±{100 * spread:.2f}")
     return text if against is None else f"{text} ({100 * (value - against):+.2f})"
 
 
@@ -65,7 +66,9 @@ def show(measured: Mapping[str, Any]) -> None:
         for split in ("val", "test"):
             for top in ("top1", "top5"):
                 value = rung[split].get(top)
-                cells.append(_percent(value, before.get(split + top) if top == "top1" else None))
+                first = top == "top1"
+                spread = rung["spread"].get(f"{split}_{top}") if first else None
+                cells.append(_percent(value, before.get(split + top) if first else None, spread))
                 before[split + top] = value
         table.add_row(rung["name"], *cells)
     console.print(table)
@@ -73,6 +76,9 @@ def show(measured: Mapping[str, Any]) -> None:
     dropped = [row for row in measured.get("selections", []) if row.get("precision") is not None]
     if dropped:
         console.print(_dropped_table(dropped))
+    scored = [row for row in measured.get("selections", []) if row.get("scores")]
+    if scored:
+        console.print(_scores_table(scored))
 
 
 def _dropped_table(rows: list[Mapping[str, Any]]) -> Any:
@@ -88,6 +94,28 @@ def _dropped_table(rows: list[Mapping[str, Any]]) -> Any:
         figures.append(row["scores"]["cleanness"]["auroc"])
         table.add_row(
             row["round"], str(row["rows"]), str(row["dropped"]),
-            *("–" if figure is None else f"{figure:.3f}" for figure in figures),
+            *(_plain(figure) for figure in figures),
         )  # fmt: skip
     return table
+
+
+def _scores_table(rows: list[Mapping[str, Any]]) -> Any:
+    """AUROC and precision at k of each score of each round's training."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    title = (
+        "How well each score finds wrong labels: AUROC / precision among the k least clean, k the wrong ones"
+    )
+    table = Table(title=title, box=SIMPLE_HEAD)
+    table.add_column("score", no_wrap=True)
+    for row in rows:
+        table.add_column(row["round"], justify="right")
+    for name in rows[0]["scores"]:
+        found = [row["scores"][name] for row in rows]
+        table.add_row(name, *(f"{_plain(f['auroc'])} / {_plain(f['precision_at_k'])}" for f in found))
+    return table
+
+
+def _plain(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
