@@ -119,7 +119,7 @@ def test_a_failure_stops_only_what_depends_on_it(tmp_path: Path, zygote: bool) -
     assert "the stage bad failed: RuntimeError: a bug" in text
     assert str(tmp_path / "logs" / "bad.log") in text
     assert "about to crash" in text  # the end of the log
-    assert "1 stages that depend on it have not run" in text
+    assert "1 stage further on did not run for it" in text
     assert caught.value.exit_code == 4
     done = [event["id"] for event in journal.read(tmp_path / "events.jsonl", "done")]
     assert sorted(done) == ["good", "later"]
@@ -394,5 +394,5 @@ def test_quiet_says_only_what_went_wrong() -> None:
     with Progress(stream, quiet=True) as progress:
         progress({"event": "run_started", "stages": 2, "done": 0})
         progress({"event": "progress", "id": "a", "done": 1, "total": 2})
-        progress({"event": "failed", "id": "a", "text": "the label 9"})
-    assert stream.getvalue() == "a: the label 9\n"
+        progress({"event": "failed", "id": "a", "text": "a failed: the label 9\nlog: …"})
+    assert stream.getvalue() == "a failed: the label 9\n"

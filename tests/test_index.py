@@ -87,3 +87,18 @@ def test_warnings_are_told(tmp_path: Path) -> None:
 def test_the_stage_is_found_by_its_name() -> None:
     assert settings_class("index") is StageSettings
     assert "root" not in StageSettings.model_fields
+
+
+def test_one_class_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    from smelt.stages.base import Context, Runtime
+    from smelt.stages.index import StageSettings, run
+
+    root = tmp_path / "data"
+    for number in range(3):
+        path = root / "only" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\xff\xd8")
+    settings = StageSettings(format="imagefolder", val_fraction=0.0)
+    context = Context(settings, {}, tmp_path / "out", tmp_path / "s", Runtime(root=str(root)))
+    with pytest.raises(DataError, match=r"two classes at least; here they are of one class only \(3 images"):
+        run(context)

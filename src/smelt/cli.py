@@ -1,12 +1,13 @@
 """The command line: puts the verbs together and turns errors into messages and exit codes.
 
-Exit codes: 0 done; 1 a bug in smelt; 2 something the user can mend; 3 another run holds the work folder;
-4 a stage failed; 75 stopped by a signal with everything saved (run the same command to go on); 130 Ctrl-C.
+Exit codes: 0 done; 1 a bug in smelt, or nobody reads its output (`smelt … | head`); 2 something the user can
+mend; 3 another run holds the work folder; 4 a stage failed; 75 stopped by a signal with everything saved (run
+the same command to go on); 130 Ctrl-C while no stage ran. typer itself sees to 130 and to closed pipes.
 """
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
 from typing import Annotated
 
@@ -15,6 +16,9 @@ import typer
 from smelt import __version__
 from smelt.errors import SmeltError
 from smelt.verbs import flow, fuse, inspect
+
+# errors of a file system that are no bug of smelt's and that its user can see to
+OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 app = typer.Typer(
     name="smelt",
@@ -49,16 +53,13 @@ def main() -> None:
     try:
         app()
     except SmeltError as error:
-        sys.stdout.flush()
         print(f"smelt: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("smelt: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # `smelt … | head`: the reader is gone. Keep Python from complaining once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE:
+            raise
+        print(f"smelt: {error.strerror}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Rows get their numbers in the order of the blocks. `finish` finds paths that wer
 from __future__ import annotations
 
 import bisect
+import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Sequence
@@ -191,7 +192,9 @@ class CatalogueWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:  # fmt: skip
         for column in self._columns.values():
-            column.close()
+            # after an error (a full disk, say) what was written is worthless, and the error is what counts
+            with contextlib.suppress(*(() if error is None else (OSError, ValueError))):
+                column.close()
 
     def add(self, block: Block) -> None:
         """Append the rows of `block`."""

@@ -149,7 +149,8 @@ class _Run:
         if self.preempted:
             raise PreemptedError(f"stopped ({self.preempted}): all is saved, the same command goes on")
         if self.failures:
-            waiting = f"\n{len(blocked)} stages that depend on it have not run" if blocked else ""
+            number = "1 stage" if len(blocked) == 1 else f"{len(blocked)} stages"
+            waiting = f"\n{number} further on did not run for it" if blocked else ""
             raise StageFailedError("\n\n".join(self.failures.values()) + waiting)
 
     def tell(self, event: str, **fields: Any) -> None:

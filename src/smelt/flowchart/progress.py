@@ -57,7 +57,9 @@ class Progress:
             self.done += 1
             self._say(f"{node}: done in {_clock(event['seconds'])} ({self.done} of {self.total})")
             self._latest.pop(node, None)
-        elif name in ("failed", "damaged", "warning", "stopping"):
+        elif name == "failed":  # its first line; the whole is told at the end
+            self._say(str(event.get("text", name)).partition("\n")[0], always=True)
+        elif name in ("damaged", "warning", "stopping"):
             self._say(f"{node + ': ' if node else ''}{event.get('text', name)}", always=name != "stopping")
         elif name == "progress":
             self._latest[node] = event

@@ -8,7 +8,7 @@ import numpy as np
 
 from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, count, paragraph, percent, preformatted, section, table
-from smelt.report.collect import Run, class_counts, read_csv
+from smelt.report.collect import SPLIT_WORDS, Run, class_counts, read_csv
 
 LISTED = 40  # rows of a list that the page shows; the file holds all
 
@@ -21,14 +21,10 @@ def facts(run: Run) -> list[dict[str, str]]:
         found.append(("training images", count(len(catalogue.rows("train")))))
         found.append(("classes", count(len(catalogue.classes))))
     found.append(("models", count(len(run.of("train")))))
-    rungs = run.ladder().get("rungs", [])
-    if rungs:
-        first, last = rungs[0]["test"].get("top1"), rungs[-1]["test"].get("top1")
-        split = "test"
-        if first is None:
-            first, last, split = rungs[0]["val"].get("top1"), rungs[-1]["val"].get("top1"), "validation"
-        found.append((f"{split} top-1, first step", f"{percent(first, 1)} %"))
-        found.append((f"{split} top-1, last step", f"{percent(last, 1)} %"))
+    if split := run.judged_on():
+        rungs, words = run.ladder()["rungs"], SPLIT_WORDS[split]
+        found.append((f"{words} top-1, first step", f"{percent(rungs[0][split].get('top1'), 1)} %"))
+        found.append((f"{words} top-1, last step", f"{percent(rungs[-1][split].get('top1'), 1)} %"))
     return [{"name": name, "value": value} for name, value in found]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, percent, section, table
-from smelt.report.collect import Item, Run, class_counts, number, read_csv
+from smelt.report.collect import SPLIT_WORDS, Item, Run, class_counts, number, read_csv
 
 
 def lead(run: Run) -> str:
@@ -14,8 +16,10 @@ def lead(run: Run) -> str:
     if not rungs:
         open_ = sum(state != "done" for state in run.states.values())
         return f"Not finished: {open_} of {len(run.items)} stages are still to do."
-    split = "test" if rungs[0]["test"].get("top1") is not None else "val"
-    first, last = rungs[0][split]["top1"], rungs[-1][split]["top1"]
+    split = run.judged_on()
+    if not split:
+        return "No validation or test image has a known label, so no accuracy could be measured."
+    first, last = rungs[0][split].get("top1"), rungs[-1][split].get("top1")
     words = "test images that were never used to choose anything" if split == "test" else "validation images"
     return (
         f"From {percent(first, 1)} % ({rungs[0]['name']}) to {percent(last, 1)} % ({rungs[-1]['name']}) "
@@ -30,35 +34,57 @@ def ladder(run: Run) -> Section | None:
     if not rungs:
         return None
     blocks: list[Block] = []
-    split = "test" if rungs[0]["test"].get("top1") is not None else "val"
-    rows, bars = [], []
-    before: dict[str, float] = {}
-    for rung in rungs:
-        cells = [rung["name"]]
-        for part in ("val", "test"):
-            for top in ("top1", "top5"):
-                value = rung[part].get(top)
-                gain = (
-                    f" ({100 * (value - before[part + top]):+.2f})" if value and part + top in before else ""
-                )
-                cells.append(percent(value) + gain)
-                if value is not None:
-                    before[part + top] = value
-        rows.append(cells)
-        spread = rung.get("spread", {}).get(f"{split}_top1")
-        value = rung[split]["top1"]
-        bars.append((rung["name"], value, (value - spread, value + spread) if spread else None))
-    best = max(range(len(bars)), key=lambda i: bars[i][1])
-    note = "Lines: one standard deviation over the models of a round." if any(b[2] for b in bars) else ""
-    blocks.append(chart(charts.bars(bars, best=best), f"Class-averaged top-1 on {split}, %", note=note))
+    if split := run.judged_on():
+        bars = [_bar(rung, split) for rung in rungs if "top1" in rung[split]]
+        best = max(range(len(bars)), key=lambda i: bars[i][1])
+        note = "Lines: one standard deviation over the models of a round." if any(b[2] for b in bars) else ""
+        title = f"Class-averaged top-1 on {SPLIT_WORDS[split]}, % (the axis does not begin at 0)"
+        blocks.append(chart(charts.bars(bars, best=best), title, note=note))
     header = ["step", "val top-1", "val top-5", "test top-1", "test top-5"]
-    notes = " ".join(measured.get("notes", []))
-    blocks.append(table(header, rows, "In brackets: gain over the step before", notes))
+    blocks.append(table(header, _with_gains(rungs), "In brackets: gain over the step before"))
+    blocks += _averages(measured.get("rounds", []), rungs)
     intro = (
         "Validation images are used to choose; test images are used for nothing but this table. Accuracy is "
         "averaged within each class first, then over the classes."
     )
     return section("ladder", "The ladder", blocks, intro)
+
+
+def _bar(rung: dict[str, Any], split: str) -> tuple[str, float, tuple[float, float] | None]:
+    value, spread = rung[split]["top1"], rung["spread"].get(f"{split}_top1")
+    return rung["name"], value, (value - spread, value + spread) if spread else None
+
+
+def _with_gains(rungs: list[dict[str, Any]]) -> list[list[str]]:
+    """A row for each step: its accuracies, and what top-1 gained over the step before."""
+    rows = []
+    before: dict[str, float] = {}
+    for rung in rungs:
+        cells = [rung["name"]]
+        for split in SPLIT_WORDS:
+            value = rung[split].get("top1")
+            gain = f" ({100 * (value - before[split]):+.2f})" if value is not None and split in before else ""
+            cells += [percent(value) + gain, percent(rung[split].get("top5"))]
+            if value is not None:
+                before[split] = value
+        rows.append(cells)
+    return rows
+
+
+def _averages(rounds: list[dict[str, Any]], rungs: list[dict[str, Any]]) -> list[Block]:
+    """What averaging the models of one round gains over one of them, where a round has several."""
+    rows = [
+        [one["title"], one["models"], *_pair(one, rung, "val"), *_pair(one, rung, "test")]
+        for one, rung in zip(rounds, rungs)  # the first steps are the rounds, in order
+        if one["models"] > 1
+    ]
+    header = ["round", "models", "val, one", "val, average", "test, one", "test, average"]
+    title = "One model of a round, and the average of its models, under the same view (top-1)"
+    return [table(header, rows, title)] if rows else []
+
+
+def _pair(one: dict[str, Any], rung: dict[str, Any], split: str) -> list[str]:
+    return [percent(rung[split].get("top1")), percent(one.get(split, {}).get("top1"))]
 
 
 def training(run: Run) -> Section | None:

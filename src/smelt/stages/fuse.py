@@ -3,6 +3,7 @@
 Ports: catalogue, predict (an artefact for each model). Writes `fusion.json` (see `fusion.run`); for each
 split `<split>/rows.npy`, `<split>/<method>.top5.npy` of every method, `<split>/top5.npy` of the chosen one,
 and, where the settings ask for it, `<split>/fused.npy` with its sidecar, a result like any other.
+A data set without labelled validation images gets the plain average, and `fusion.json` says so.
 """
 
 from __future__ import annotations
@@ -26,19 +27,20 @@ def run(context: Context) -> None:
     """Fit and choose on the labelled images of validation, then write lists for validation and test."""
     from smelt.artifacts.catalogue import Catalogue
     from smelt.artifacts.files import write_json
-    from smelt.errors import ResultError
     from smelt.fusion.run import fuse
 
     settings = cast(FuseSettings, context.settings)
     catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
     folders = context.inputs["predict"]
     results = {split: collect(folders, split, catalogue) for split in ("val", "test", "train")}
-    if not results["val"]:
-        raise ResultError("no results of the split 'val' to choose weights by: predict it (predict.splits)")
-    val = results["val"]
+    by = next((split for split in results if results[split]), None)
+    if by is None:
+        write_json(context.out / "fusion.json", nothing(settings))
+        return
+    val = results[by]  # where there is no validation, another split names the results
     outcome = fuse(
         list(val.values()),
-        catalogue.labels_N[catalogue.rows("val")],
+        catalogue.labels_N[catalogue.rows("val")] if by == "val" else None,
         settings,
         num_classes=len(catalogue.classes),
         folder=context.scratch / "tables",
@@ -54,6 +56,15 @@ def run(context: Context) -> None:
     if "train" in settings.write_scores and results["train"]:
         write_scores(context, catalogue, "train", matched(results["train"], val, "train"), outcome.chosen)
     write_json(context.out / "fusion.json", outcome.record)
+
+
+def nothing(settings: FuseSettings) -> dict[str, Any]:
+    """`fusion.json` where no image but the training images was predicted."""
+    words = "nothing is fused: the data set has neither validation nor test images"
+    return {
+        "metric": settings.metric, "images": 0, "methods": [], "plain": settings.methods[0],
+        "chosen": settings.methods[0], "words": words, "left_out": [], "results": [],
+    }  # fmt: skip
 
 
 def collect(folders: list[Path], split: str, catalogue: Catalogue) -> dict[str, Stored]:

@@ -36,6 +36,16 @@ def run(context: Context) -> None:
     if root is None:
         raise DataError("no data: set `root` to the folder of the data set")
     index(settings, root, context.out, context.emit)
+    _refuse_one_class(context.out)
+
+
+def _refuse_one_class(out: Path) -> None:
+    from smelt.artifacts.files import read_json
+
+    found = [number for number in read_json(out / "index.json")["classes"].get("train", []) if number]
+    if len(found) < 2:
+        there = f"one class only ({found[0]} images)" if found else "no class"
+        raise DataError(f"learning needs training images of two classes at least; here they are of {there}")
 
 
 def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda event, **fields: None) -> None:

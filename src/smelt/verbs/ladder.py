@@ -52,8 +52,9 @@ def show(measured: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    # lines that a pipe or a log gets are not cut at 80 characters
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    # lines that a pipe or a log gets are not cut at 80 characters; titles of rounds are plain text
+    width = None if sys.stdout.isatty() else 110
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
     table = Table(
         title="The ladder: class-averaged accuracy in % (gain over the step before)", box=SIMPLE_HEAD
     )
@@ -72,7 +73,7 @@ def show(measured: Mapping[str, Any]) -> None:
                 before[split + top] = value
         table.add_row(rung["name"], *cells)
     console.print(table)
-    console.print(f"Fusion: {measured['fusion']}.", highlight=False, markup=False)
+    console.print(f"Fusion: {measured['fusion']}.")
     dropped = [row for row in measured.get("selections", []) if row.get("precision") is not None]
     if dropped:
         console.print(_dropped_table(dropped))
@@ -86,12 +87,11 @@ def _dropped_table(rows: list[Mapping[str, Any]]) -> Any:
     from rich.table import Table
 
     table = Table(title="What was dropped as noise, against the known truth", box=SIMPLE_HEAD)
-    columns = ("round", "images", "dropped", "precision", "recall", "noise left", "AUROC of its ranking")
+    columns = ("round", "images", "dropped", "precision", "recall", "noise left")
     for column in columns:
         table.add_column(column, justify="left" if column == "round" else "right")
     for row in rows:
         figures = [row.get(name) for name in ("precision", "recall", "noise_left")]
-        figures.append(row["scores"]["cleanness"]["auroc"])
         table.add_row(
             row["round"], str(row["rows"]), str(row["dropped"]),
             *(_plain(figure) for figure in figures),

@@ -58,11 +58,11 @@ def _show_counts(folder: Path) -> None:
     index = read_json(folder / "index.json")
     by_class = dict(enumerate(index["classes"].get("train", [])))
     names = Catalogue.open(folder / "catalogue").classes
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False)
     for title, what, counts in (
         ("images by split", "split", index["splits"]),
         ("images by source", "source", index["sources"]),
-        ("training images by class", "class", {f"{i} {names[i]}": n for i, n in by_class.items()}),
+        ("training images by class", "class", {f"{i} {printable(names[i])}": n for i, n in by_class.items()}),
     ):
         table = Table(title=title)
         table.add_column(what)
@@ -75,3 +75,8 @@ def _show_counts(folder: Path) -> None:
         console.print(table)
     for warning in index["warnings"]:
         console.print(f"warning: {warning}", style="yellow")
+
+
+def printable(text: str) -> str:
+    """Crawled text without what a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -188,7 +188,8 @@ class _Table:
         wrong = (found < UNKNOWN) | ((found == UNKNOWN) & (self.splits != SPLITS.index("test")))
         for row in np.flatnonzero(wrong)[:SHOWN].tolist():
             shown = decode(words[int(codes[row])])
-            report.problem(f"{self.listed.where(row)}: label {shown!r} is not one of the classes")
+            hint = "" if shown else " (only test images may have none)"
+            report.problem(f"{self.listed.where(row)}: label {shown!r} is not one of the classes{hint}")
         report.num_problems += max(0, int(wrong.sum()) - SHOWN)
         return found
 
