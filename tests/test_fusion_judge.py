@@ -96,11 +96,11 @@ def test_weights_are_used_where_they_help_and_only_there() -> None:
     hits = plain_hits(outcome.chosen, sources_of(fresh), fresh_labels, np.arange(1200), (1,))[1]
     plain = hits_topk(fused(fresh, normalised(np.ones(6))), fresh_labels, 1)
     assert class_averaged(hits, fresh_labels) > class_averaged(plain, fresh_labels) + 0.005
-    scores, labels = problem(good=1.0)
+    scores, labels = problem(good=1.0, images=4000)
     outcome = fuse(sources_of(scores), labels, QUICK, num_classes=8)
     # equally good results: whatever is chosen must not cost anything worth mentioning
-    fresh, fresh_labels = problem(good=1.0, seed=1)
-    hits = plain_hits(outcome.chosen, sources_of(fresh), fresh_labels, np.arange(1200), (1,))[1]
+    fresh, fresh_labels = problem(good=1.0, seed=1, images=4000)
+    hits = plain_hits(outcome.chosen, sources_of(fresh), fresh_labels, np.arange(4000), (1,))[1]
     plain = hits_topk(fused(fresh, normalised(np.ones(6))), fresh_labels, 1)
     assert class_averaged(hits, fresh_labels) > class_averaged(plain, fresh_labels) - 0.01
 

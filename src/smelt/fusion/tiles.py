@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS = 1 << 13  # candidates of a tile: its product with a population fits the cache
+FEW = 1 << 10
 Done = TypeVar("Done")
 
 
@@ -87,8 +88,9 @@ def repack(parts: Sequence[Part], num_results: int) -> Iterator[Tile]:
     start = 0
     while start < len(order):
         depth = int(sizes[start])
-        stop = min(start + max(1, ROWS // depth), int(np.searchsorted(-sizes, 1 - 0.75 * depth, "right")))
-        stop = max(stop, start + 1)
+        # like numbers of candidates, so that little is padded; a few hundred rows are one tile anyway
+        alike = int(np.searchsorted(-sizes, 1 - 0.75 * depth, "right"))
+        stop = max(start + 1, min(start + ROWS // depth, max(alike, start + FEW // depth)))
         chosen = order[start:stop]
         place_n1 = np.arange(depth)[:, None]
         there_nI = place_n1 < counts_U[chosen]
