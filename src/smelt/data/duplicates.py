@@ -24,6 +24,8 @@ def join_exact(hashes_N: NDArray[np.generic], valid_N: NDArray[np.bool_] | None 
     words_N2 = np.ascontiguousarray(hashes_N).view(np.uint64).reshape(-1, 2)
     count = len(words_N2)
     rows = np.arange(count) if valid_N is None else np.flatnonzero(valid_N)
+    # hardly any row has a twin: sort whole rows only where half of the hash was seen twice
+    rows = rows[_repeated(words_N2[rows, 0])]
     words = words_N2[rows]
     order = np.lexsort((words[:, 1], words[:, 0]))  # stable: rows of equal hash stay ascending
     first = np.arange(count)
@@ -32,6 +34,16 @@ def join_exact(hashes_N: NDArray[np.generic], valid_N: NDArray[np.bool_] | None 
         starts = np.flatnonzero(np.r_[True, (words[1:] != words[:-1]).any(axis=1)])
         first[rows] = np.repeat(rows[starts], np.diff(np.r_[starts, len(rows)]))
     return first
+
+
+def _repeated(values_N: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which values occur more than once."""
+    ordered = np.sort(values_N)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(twice):
+        return np.zeros(len(values_N), np.bool_)
+    place = np.minimum(np.searchsorted(twice, values_N), len(twice) - 1)
+    return np.asarray(twice[place] == values_N, np.bool_)
 
 
 def join_near(
