@@ -73,13 +73,14 @@ def test_precision_and_auroc_where_there_is_nothing_to_find() -> None:
 def catalogue(true_labels: list[int] | None = None, noise: list[str] | None = None) -> Any:
     """What of a catalogue the diagnosis reads."""
     kinds = [""] + (noise or [""] * 12)
+    words = list(dict.fromkeys(kinds))
     return SimpleNamespace(
         labels_N=np.array([0] + [0, 1, 2] * 4, np.int32),
         source_codes_N=np.array([0] + [0] * 6 + [1] * 6, np.uint8),
         classes=("ant", "bee", "cat"),
         sources=("google", "flickr"),
         column=lambda name: None if true_labels is None else np.array([0, *true_labels], np.int32),
-        strings=lambda column, rows: [kinds[row] for row in rows],
+        coded=lambda column, rows: (words, np.array([words.index(kinds[row]) for row in rows])),
     )
 
 

@@ -149,6 +149,13 @@ class Catalogue:
         """(N,) codes into `words(column)` of a column of kind "words"."""
         return self._columns[column]
 
+    def coded(self, column: str, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
+        """A column of kind "words" as (words, codes (len(rows),) into them); all "" where it is not there."""
+        if self._kinds.get(column) != "words":
+            return [""], np.zeros(len(rows), np.int64)
+        words = [word.decode("utf-8", "replace") for word in self._strings(column)]
+        return words, self._columns[column][rows].astype(np.int64)
+
     def words(self, column: str) -> ByteStrings:
         """What the codes of a column of kind "words" (or "folder") stand for, or all its strings."""
         return self._strings(column)

@@ -87,9 +87,9 @@ class Dynamics:
         """Share of the visits at which the label had the largest logit."""
         return self._mean("correct")
 
-    def other(self) -> NDArray[np.int64]:
+    def other(self, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.int64]:
         """The class with the largest logit besides the label, at the last visit; −1 if never seen."""
-        last = np.asarray(self.last)
+        last = np.asarray(self.last[rows])
         return np.where(last >= 0, last & ((1 << OTHER_BITS) - 1), -1)
 
 

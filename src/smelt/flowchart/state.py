@@ -43,6 +43,10 @@ class Work:
     def create(self) -> None:
         """Make the folders; SmeltError if that cannot be done."""
         try:
+            str(self.folder.absolute()).encode()
+        except UnicodeEncodeError as error:  # Parquet's writer takes no other paths
+            raise SmeltError(f"the path of the work folder {self.folder} is not UTF-8") from error
+        try:
             for folder in (self.artifacts, self.attempts, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -166,7 +166,7 @@ def selection_against_truth(selection: Selection, catalogue: Catalogue) -> dict[
         "recall": _ratio(dropped, wrong & judged),
         "noise_left": _ratio(wrong, selection.kept & known),
         "reasons": _by_reason(selection, known, wrong),
-        "noise": _by_noise(selection, catalogue.strings("noise", selection.rows)),
+        "noise": _by_noise(selection, *catalogue.coded("noise", selection.rows)),
     }
 
 
@@ -229,11 +229,10 @@ def _by_reason(selection: Selection, known_N: Bools, wrong_N: Bools) -> dict[str
     }
 
 
-def _by_noise(selection: Selection, kinds: list[str]) -> dict[str, dict[str, Any]]:
-    words, codes = np.unique(np.array(kinds, dtype=np.str_), return_inverse=True)
-    rows = np.bincount(codes, minlength=len(words))
-    dropped = np.bincount(codes[~selection.kept], minlength=len(words))
+def _by_noise(selection: Selection, words: list[str], codes_N: Ints) -> dict[str, dict[str, Any]]:
+    rows = np.bincount(codes_N, minlength=len(words))
+    dropped = np.bincount(codes_N[~selection.kept], minlength=len(words))
     return {
-        str(word) or "none": {"rows": int(rows[i]), "dropped_share": _plain(dropped[i] / rows[i])}
-        for i, word in enumerate(words)
+        words[i] or "none": {"rows": int(rows[i]), "dropped_share": _plain(dropped[i] / rows[i])}
+        for i in sorted(np.flatnonzero(rows).tolist(), key=lambda i: words[i])
     }

@@ -22,9 +22,23 @@ def chart(svg: Markup, title: str = "", legend: Sequence[str] = (), note: str = 
     return {"kind": "chart", "svg": svg, "title": title, "legend": items, "note": note}
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "", note: str = "") -> Block:
-    """A table; the first column is to the left, all others to the right."""
-    return {"kind": "table", "columns": list(columns), "rows": rows, "title": title, "note": note}
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    title: str = "",
+    note: str = "",
+    words: Sequence[str] = (),
+) -> Block:
+    """A table; the first column and those named in `words` are to the left, figures to the right."""
+    left = [i for i, name in enumerate(columns) if i == 0 or name in words]
+    return {
+        "kind": "table",
+        "columns": list(columns),
+        "rows": rows,
+        "title": title,
+        "note": note,
+        "left": left,
+    }
 
 
 def paragraph(words: str) -> Block:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.files import MANIFEST, read_json
+from smelt.artifacts.tables import Ranking, Selection, read_selection
 from smelt.errors import ArtifactError
 
 SPLIT_WORDS = {"val": "validation", "test": "test"}
@@ -89,6 +90,25 @@ class Run:
     def ladder(self) -> dict[str, Any]:
         """What `evaluate` measured; empty before it has."""
         return self.one("evaluate").json("ladder.json")
+
+    @cached_property
+    def mined(self) -> tuple[Item, Ranking, Selection | None] | None:
+        """The ranking of the first round, which saw the data as they came (its cleanness alone: at full scale
+        a gigabyte less), and the first selection that was made by it."""
+        item = next((item for item in self.of("rank") if item.path), None)
+        if item is None or item.path is None:
+            return None
+        known = columns(item.path / "ranking.parquet", ["row", "cleanness"])
+        ranking = Ranking(rows=known["row"], scores={}, cleanness=known["cleanness"])
+        for one in self.of("select"):
+            if one.path and item.id in one.inputs.get("ranking", []):
+                return item, ranking, read_selection(one.path)
+        return item, ranking, None
+
+    def outcome(self) -> dict[str, Any]:
+        """The step of the ladder that a user would take away: the chosen fusion, else the last round."""
+        rungs: list[dict[str, Any]] = self.ladder()["rungs"]
+        return next((rung for rung in rungs if rung.get("chosen")), rungs[-1])
 
     def judged_on(self) -> str:
         """The split whose accuracy is shown: test, else val; "" where neither has labels (yet)."""

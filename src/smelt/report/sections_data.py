@@ -23,8 +23,8 @@ def facts(run: Run) -> list[dict[str, str]]:
     found.append(("models", count(len(run.of("train")))))
     if split := run.judged_on():
         rungs, words = run.ladder()["rungs"], SPLIT_WORDS[split]
-        found.append((f"{words} top-1, first step", f"{percent(rungs[0][split].get('top1'), 1)} %"))
-        found.append((f"{words} top-1, last step", f"{percent(rungs[-1][split].get('top1'), 1)} %"))
+        found.append((f"{words} top-1 at first", f"{percent(rungs[0][split].get('top1'), 1)} %"))
+        found.append((f"{words} top-1 in the end", f"{percent(run.outcome()[split].get('top1'), 1)} %"))
     return [{"name": name, "value": value} for name, value in found]
 
 
@@ -60,7 +60,7 @@ def _bad(run: Run) -> list[Block]:
     note = f"The first {LISTED} of {len(bad)}; all are in bad_files.csv." if len(bad) > LISTED else ""
     return [
         table(["reason", "files"], rows, "Files that cannot be used"),
-        table(["file", "reason"], listed, note=note),
+        table(["file", "reason"], listed, note=note, words=("reason",)),
     ]
 
 
@@ -85,7 +85,13 @@ def copies(run: Run) -> Section | None:
         shown = [list(row.values()) for row in leaks[:LISTED]]
         note = f"The first {LISTED} of {len(leaks)}; all are in leaks.csv." if len(leaks) > LISTED else ""
         blocks.append(
-            table(list(leaks[0]), shown, "Training images that show a validation or test picture", note)
+            table(
+                list(leaks[0]),
+                shown,
+                "Training images that show a validation or test picture",
+                note,
+                list(leaks[0]),
+            )
         )
     intro = (
         "Copies inflate what a class seems to have; a copy of a validation or test image in training "

@@ -22,15 +22,20 @@ def fusion(run: Run) -> Section | None:
     if found.get("curve"):
         points = [(float(point["results"]), float(point["accuracy"])) for point in found["curve"]]
         picture = charts.lines(
-            {"plain average": points}, "results averaged, best first", "top-1, %", percent=True
+            {"plain average": points}, "results averaged, best first", f"{_words(found)}, %", percent=True
         )
-        blocks.append(chart(picture, f"Gain over the number of results ({found['metric']} on validation)"))
+        blocks.append(chart(picture, f"Gain over the number of results ({_words(found)} on validation)"))
     blocks += _results(found, _names(run, found))
     intro = (
         "Weights are fitted on some folds of the validation images and judged on the others: what holds "
         "out is what counts, for a search gains most on the very images it was fitted to."
     )
     return section("fusion", "Fusion", blocks, intro)
+
+
+def _words(found: dict[str, Any]) -> str:
+    """The metric as people write it: top-1."""
+    return str(found["metric"]).replace("top", "top-")
 
 
 def _methods(found: dict[str, Any]) -> list[Block]:
@@ -56,7 +61,7 @@ def _methods(found: dict[str, Any]) -> list[Block]:
     ]
     header = ["way of fusing", "fitted on, %", "held out, %", "gain, points", "interval", "sure, %"]
     return [
-        chart(picture, f"Held-out gain over the plain average, points of {metric}", note=NOTE),
+        chart(picture, f"Held-out gain over the plain average, points of {_words(found)}", note=NOTE),
         table(header, rows),
     ]
 
@@ -81,11 +86,11 @@ def _results(found: dict[str, Any], names: list[str]) -> list[Block]:
             [name, f"{e['weight']:.4f}", percent(e["accuracy"][metric]), f"{100 * e['without']:+.2f}"]
             for name, e in ordered
         ]
-        header = ["result", "weight", f"own {metric}, %", "lost without it, points"]
+        header = ["result", "weight", f"own {_words(found)}, %", "lost without it, points"]
         blocks.append(table(header, rows, "What each result is worth to the chosen fusion"))
     likeness = found.get("likeness")
     if likeness and len(likeness) > 1:
         picture = charts.heatmap(names, likeness, "how alike the results are")
-        note = "Correlation of being wrong on the same images; the darker, the more alike."
+        note = "Correlation of being wrong on the same images; the stronger the colour, the more alike."
         blocks.append(chart(picture, "How alike the results are", note=note))
     return blocks

@@ -19,10 +19,11 @@ def lead(run: Run) -> str:
     split = run.judged_on()
     if not split:
         return "No validation or test image has a known label, so no accuracy could be measured."
-    first, last = rungs[0][split].get("top1"), rungs[-1][split].get("top1")
+    outcome = run.outcome()
+    first, last = rungs[0][split].get("top1"), outcome[split].get("top1")
     words = "test images that were never used to choose anything" if split == "test" else "validation images"
     return (
-        f"From {percent(first, 1)} % ({rungs[0]['name']}) to {percent(last, 1)} % ({rungs[-1]['name']}) "
+        f"From {percent(first, 1)} % ({rungs[0]['name']}) to {percent(last, 1)} % ({outcome['name']}) "
         f"class-averaged top-1 on {words}."
     )
 
@@ -35,9 +36,12 @@ def ladder(run: Run) -> Section | None:
         return None
     blocks: list[Block] = []
     if split := run.judged_on():
-        bars = [_bar(rung, split) for rung in rungs if "top1" in rung[split]]
-        best = max(range(len(bars)), key=lambda i: bars[i][1])
-        note = "Lines: one standard deviation over the models of a round." if any(b[2] for b in bars) else ""
+        shown = [rung for rung in rungs if "top1" in rung[split]]
+        bars = [_bar(rung, split) for rung in shown]
+        best = next((i for i, rung in enumerate(shown) if rung.get("chosen")), None)
+        note = "In the second colour: what was chosen, on validation images." if best is not None else ""
+        if any(gap for _, _, gap in bars):
+            note += " Lines: one standard deviation over the models of a round."
         title = f"Class-averaged top-1 on {SPLIT_WORDS[split]}, % (the axis does not begin at 0)"
         blocks.append(chart(charts.bars(bars, best=best), title, note=note))
     header = ["step", "val top-1", "val top-5", "test top-1", "test top-5"]
@@ -133,8 +137,9 @@ def difficulty(run: Run) -> Section | None:
     wrong = per_class.get("confused_with", {})
     rows = [[name, int(size), percent(value, 1), wrong.get(name, "–")] for size, value, name in hardest]
     picture = charts.scatter(points, "training images", "top-1, %", log_x=True, percent=True)
+    header = ["class", "training images", "top-1, %", "most often taken for"]
     blocks = [
-        chart(picture, f"Top-1 of the fused prediction on {per_class['split']}, by class"),
-        table(["class", "training images", "top-1", "most often taken for"], rows, "The hardest classes"),
+        chart(picture, f"Top-1 of the fused prediction on {SPLIT_WORDS[per_class['split']]}, by class"),
+        table(header, rows, "The hardest classes", words=header[3:]),
     ]
     return section("difficulty", "Class difficulty", blocks)

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue import Catalogue
-from smelt.artifacts.dynamics import open_dynamics
-from smelt.artifacts.tables import Ranking, Selection, read_ranking, read_selection
+from smelt.artifacts.dynamics import Dynamics, open_dynamics
+from smelt.artifacts.tables import Ranking, Selection
 from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, count, gallery, percent, section, table
-from smelt.report.collect import Item, Run
+from smelt.report.collect import Item, Run, class_counts
 from smelt.report.thumbnails import thumbnail
 
 BINS = 60
@@ -24,29 +24,13 @@ GALLERY_IMAGES = 8
 DROPPED_NOTE = "The dashed line is the highest score that was dropped."
 
 
-def first_ranking(run: Run) -> tuple[Item, Ranking] | None:
-    """The ranking of the first round: it saw the data as they came."""
-    done = [item for item in run.of("rank") if item.path]
-    return (done[0], read_ranking(done[0].path)) if done and done[0].path else None
-
-
-def following_selection(run: Run, ranking: Item) -> tuple[Item, Selection] | None:
-    """The first selection that was made by that ranking."""
-    for item in run.of("select"):
-        if item.path and ranking.id in item.inputs.get("ranking", []):
-            return item, read_selection(item.path)
-    return None
-
-
 def noise(run: Run) -> Section | None:
     """Histograms of the score by source, reasons of what is left out, noise by class, detection quality."""
-    found = first_ranking(run)
-    catalogue = run.catalogue
+    found, catalogue = run.mined, run.catalogue
     if found is None or catalogue is None:
         return None
-    item, ranking = found
-    followed = following_selection(run, item)
-    blocks = [_histogram(catalogue, item, ranking, followed[1] if followed else None)]
+    item, ranking, selection = found
+    blocks = [_histogram(catalogue, item, ranking, selection)]
     truth = catalogue.column("true_label")
     if truth is not None:
         blocks += _against_truth(catalogue, truth, ranking)
@@ -89,7 +73,7 @@ def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _against_truth(catalogue: Catalogue, truth: NDArray[Any], ranking: Ranking) -> list[Block]:
     """The same histogram by what is really wrong, where the data set knows."""
     rows, score = ranking.rows, ranking.cleanness
-    noise = np.array(catalogue.strings("noise", rows))
+    words, kind_of = catalogue.coded("noise", rows)
     real = truth[rows]
     wrong = (real != catalogue.labels_N[rows]) & (real != -2)
     kinds = {
@@ -111,9 +95,11 @@ def _against_truth(catalogue: Catalogue, truth: NDArray[Any], ranking: Ranking) 
             "Known because the data set was made or checked by people; neither learning nor mining sees it.",
         )
     ]
+    numbers = np.bincount(kind_of, minlength=len(words))
+    of_them = np.bincount(kind_of[wrong], minlength=len(words))
     table_rows = [
-        [name or "none planted", count(np.sum(noise == name)), percent(np.mean(wrong[noise == name]), 1)]
-        for name in sorted(set(noise.tolist()))
+        [words[i] or "none planted", count(numbers[i]), percent(of_them[i] / numbers[i], 1)]
+        for i in sorted(np.flatnonzero(numbers).tolist(), key=lambda i: words[i])
     ]
     if len(table_rows) > 1:
         blocks.append(table(["noise", "training images", "wrong label, %"], table_rows, "Known noise"))
@@ -129,7 +115,7 @@ def _reasons(run: Run) -> list[Block]:
             left_out = ", ".join(f"{reason} {count(n)}" for reason, n in sorted(counts.items()))
             rows.append([item.name, count(kept), left_out or "–"])
     header = ["selection", "kept", "left out or changed, by reason"]
-    return [table(header, rows, "What each selection keeps")] if rows else []
+    return [table(header, rows, "What each selection keeps", words=header[2:])] if rows else []
 
 
 def _quality(run: Run) -> list[Block]:
@@ -141,7 +127,7 @@ def _quality(run: Run) -> list[Block]:
             *(percent(row.get(name), 1) for name in ("precision", "recall", "noise_left")),
         ]
         for row in run.ladder().get("selections", [])
-        if row.get("precision") is not None
+        if row.get("precision") is not None and not row.get("selected_for")
     ]
     if rows:
         header = ["round", "dropped as noise", "precision, %", "recall, %", "noise left, %"]
@@ -177,7 +163,8 @@ def _diagnosis(diagnosis: dict[str, Any]) -> list[Block]:
         if rows:
             shown = [[_cell(row.get(column)) for column in wanted] for row in rows[:LISTED]]
             header = [HEADERS.get(column, column.replace("_", " ")) for column in wanted]
-            blocks.append(table(header, shown, title, NEGATIVE_NOTE if name == "sources" else ""))
+            note = NEGATIVE_NOTE if name == "sources" else ""
+            blocks.append(table(header, shown, title, note, words=("looks like",)))
     return blocks
 
 
@@ -187,20 +174,16 @@ def _cell(value: Any) -> Any:
 
 def galleries(run: Run) -> Section | None:
     """The most suspicious images of the classes with the most of them, with their crawled titles."""
-    found = first_ranking(run)
-    catalogue = run.catalogue
+    found, catalogue = run.mined, run.catalogue
     if found is None or catalogue is None:
         return None
-    item, ranking = found
-    followed = following_selection(run, item)
-    suspicious = _suspicious(catalogue, ranking, followed[1] if followed else None)
-    other = _looks_like(run, item, catalogue)
+    item, ranking, selection = found
+    other = _looks_like(run, item)
+    sizes = class_counts(catalogue, "train")
     blocks = []
-    for label, positions in suspicious:
-        rows = ranking.rows[positions]
-        cards = _cards(run, catalogue, ranking, positions, followed[1] if followed else None, other)
-        of_class = int(np.sum(catalogue.labels_N[ranking.rows] == label))
-        subtitle = f"{count(of_class)} training images; the {len(rows)} least clean"
+    for label, positions in _suspicious(catalogue, ranking, selection):
+        cards = _cards(run, catalogue, ranking, positions, selection, other)
+        subtitle = f"{count(sizes[label])} training images; the {len(positions)} least clean"
         blocks.append(gallery(catalogue.classes[label], subtitle, cards))
     intro = (
         "The least clean images of the classes that lost the largest share, with the titles they were "
@@ -231,12 +214,12 @@ def _suspicious(
     return found
 
 
-def _looks_like(run: Run, item: Item, catalogue: Catalogue) -> NDArray[np.int64] | None:
-    """Per catalogue row the class that the first model of the round took it for instead."""
+def _looks_like(run: Run, item: Item) -> Dynamics | None:
+    """Dynamics of the first model of the round: they know what it took each row for instead."""
     for name in item.inputs.get("train", []):
         path = run.items[name].path
         if path and (path / "dynamics").is_dir():
-            return open_dynamics(path / "dynamics")[0].other()
+            return open_dynamics(path / "dynamics")[0]
     return None
 
 
@@ -246,17 +229,18 @@ def _cards(
     ranking: Ranking,
     positions: NDArray[np.int64],
     selection: Selection | None,
-    other: NDArray[np.int64] | None,
+    dynamics: Dynamics | None,
 ) -> list[dict[str, Any]]:
     rows = ranking.rows[positions]
     titles = catalogue.strings("title", rows)
     noise = catalogue.strings("noise", rows)
     truth = catalogue.column("true_label")
+    other = None if dynamics is None else dynamics.other(rows)
     cards = []
     for i, row in enumerate(rows.tolist()):
         meta = f"{catalogue.sources[catalogue.source_codes_N[row]]}, {ranking.cleanness[positions[i]]:.2f}"
-        if other is not None and 0 <= other[row] < len(catalogue.classes):
-            meta += f"; more like {catalogue.classes[other[row]]}"
+        if other is not None and 0 <= other[i] < len(catalogue.classes):
+            meta += f"; more like {catalogue.classes[other[i]]}"
         cards.append(
             {
                 "image": thumbnail(catalogue, run.image_root, row),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from smelt.artifacts.catalogue import Catalogue
 
-VERSION = 1
+VERSION = 2
 SPLITS = ("val", "test")
 TOP = (1, 5)
 
@@ -176,6 +176,7 @@ def fusion_rungs(context: Context, catalogue: Catalogue, fusion: dict[str, Any])
                 {
                     "name": title + (", chosen" if name == fusion["chosen"] else ""),
                     "method": name,
+                    "chosen": name == fusion["chosen"],
                     "models": len(fusion["results"]),
                     "spread": {},
                     "val": methods[name].get("held_out", {}),
@@ -226,6 +227,17 @@ def against_truth(context: Context, catalogue: Catalogue, one: RoundSettings) ->
     from smelt.artifacts.tables import read_ranking, read_selection
     from smelt.mining import diagnosis
 
-    found = diagnosis.selection_against_truth(read_selection(context.one(f"select/{one.name}")), catalogue)
+    path = context.one(f"select/{one.name}")
+    found = diagnosis.selection_against_truth(read_selection(path), catalogue)
+    if not found:
+        return {}
     ranking = read_ranking(context.one(f"rank/{one.name}"))
-    return {**found, "scores": diagnosis.ranking_against_truth(ranking, catalogue)} if found else {}
+    rounds = cast(StageSettings, context.settings).rounds
+    first = next(r.name for r in rounds if context.one(f"select/{r.name}") == path)
+    return {
+        **found,
+        "selected_for": ""
+        if first == one.name
+        else first,  # the earlier round whose selection this one keeps
+        "scores": diagnosis.ranking_against_truth(ranking, catalogue),
+    }

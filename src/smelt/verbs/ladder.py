@@ -74,7 +74,8 @@ def show(measured: Mapping[str, Any]) -> None:
         table.add_row(rung["name"], *cells)
     console.print(table)
     console.print(f"Fusion: {measured['fusion']}.")
-    dropped = [row for row in measured.get("selections", []) if row.get("precision") is not None]
+    judged = [row for row in measured.get("selections", []) if row.get("precision") is not None]
+    dropped = [row for row in judged if not row.get("selected_for")]  # each selection once
     if dropped:
         console.print(_dropped_table(dropped))
     scored = [row for row in measured.get("selections", []) if row.get("scores")]
