@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,10 @@ from smelt.artifacts.files import read_json
 from smelt.errors import ArtifactError
 from smelt.fusion.reference import rounding, single
 from smelt.fusion.table import Table
-from smelt.fusion.tiles import Part, repack, working_store
+from smelt.fusion.tiles import Tile, layout, spread_over, working_store
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INDEX = "candidates.json"
 ROUGH = 1e-3  # candidates whose rounding in the reference may exceed this cosine are always re-examined
@@ -75,53 +77,48 @@ class Store:
         return theirs > own
 
     def table(self, labels_N: NDArray[np.integer], threads: int = 0) -> Table:
-        """The table of all candidates in memory."""
-        parts, slacks = [], [0.0]
-        for part, slack in self._parts():
-            parts.append(part)
-            slacks.append(slack)
-        tiles = list(repack(parts, self.num_results))
+        """The table of all candidates in memory, tile by tile from the disk."""
+        counts = np.array(self.counts_U)
+        made = list(spread_over(self._tile, list(layout(counts)), threads))
         # on top: the sums of the product, and what rounding its bfloat16 output can hide
-        slack = 1.02 * (max(slacks) + ROUGH + 2 * rounding(self.num_results))
+        slack = 1.02 * (max((moved for _, moved in made), default=0) + ROUGH + 2 * rounding(self.num_results))
         labels = np.asarray(labels_N, np.int32)
+        tiles = [tile for tile, _ in made]
         return Table(labels, np.array(self.hits_N), tiles, self, self.cap, slack, threads=threads)
 
-    def _parts(self, images: int = 1 << 11) -> Iterator[tuple[Part, float]]:
-        """Unit vectors of blocks of images, with how far low precision moved them at most."""
+    def _tile(self, of: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[Tile, float]:
+        """The tile of some images (see `tiles.layout`), and how far rounding moved its vectors at most."""
         import torch
 
-        for start in range(0, len(self.images_U), images):
-            block = slice(start, start + images)
-            counts = np.array(self.counts_U[block])
-            first = int(self._offsets[start] - self.counts_U[start])
-            rows = np.arange(first, first + int(counts.sum()))
-            values = single(self.values_RM[rows[0] : rows[-1] + 1])
-            own = np.repeat(self.own_UM[block].astype(np.float32), counts, axis=0)
-            units, spread = _units(values, own)
-            exact = torch.from_numpy(units)
-            low = exact.to(working_store())
-            moved = float((low.float() - exact).norm(dim=1).max())
-            yield (
-                Part(np.array(self.images_U[block]), np.array(self.need_U[block]), counts, low, rows, spread),
-                moved,
-            )
+        chosen, place_nI = of
+        there_nI = place_nI >= 0
+        first = self._offsets[chosen] - self.counts_U[chosen]
+        rows_nI = np.where(there_nI, first + place_nI, -1)
+        image_nI = np.broadcast_to(chosen, place_nI.shape)
+        values = torch.from_numpy(single(self.values_RM[rows_nI[there_nI]]))
+        own = torch.from_numpy(single(self.own_UM[image_nI[there_nI]]))
+        exact, spread = _units(values, own)
+        low = torch.full((place_nI.size, self.num_results), -1, dtype=working_store())
+        where = torch.from_numpy(np.flatnonzero(there_nI))
+        low[where] = exact.to(low.dtype)
+        moved = float((low[where].float() - exact).norm(dim=1).max())
+        spread_nI = np.zeros(place_nI.shape, np.float32)
+        spread_nI[there_nI] = spread.numpy()
+        images, need = np.array(self.images_U[chosen]), np.array(self.need_U[chosen])
+        return Tile(images, need, low, rows_nI, spread_nI), moved
 
 
-def _units(
-    values_RM: NDArray[np.float32], own_RM: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _units(values_RM: Tensor, own_RM: Tensor) -> tuple[Tensor, Tensor]:
     """Differences scaled to length one, zeros where they are too small to trust, and |units − mean|."""
     num_results = values_RM.shape[1]
-    largest = np.abs(values_RM).max(axis=1) + np.abs(own_RM).max(axis=1)
+    largest = values_RM.abs().amax(dim=1) + own_RM.abs().amax(dim=1)
     units = values_RM - own_RM
-    lengths = np.sqrt(np.einsum("rm,rm->r", units, units, dtype=np.float64))
+    lengths = units.norm(dim=1)
     # a weight vector that sums to 1 is at least 1/√M long: the reference's error as a cosine
-    rough = rounding(num_results) * largest * np.sqrt(num_results) > ROUGH * lengths
-    scale = np.where(rough, 0.0, 1.0 / np.maximum(lengths, 1e-30)).astype(np.float32)
-    units *= scale[:, None]
-    mean = units.mean(axis=1, dtype=np.float64)
-    square = np.einsum("rm,rm->r", units, units, dtype=np.float64) - num_results * mean**2
-    return units, (np.sqrt(np.maximum(square, 0.0)) * 1.001 + 1e-5).astype(np.float32)
+    rough = rounding(num_results) * num_results**0.5 * largest > ROUGH * lengths
+    units *= (1 / lengths.clamp(min=1e-30)).masked_fill(rough, 0.0)[:, None]
+    spread = (units - units.mean(dim=1, keepdim=True)).norm(dim=1)
+    return units, spread * 1.001 + 1e-5
 
 
 def _mapped(path: Path) -> NDArray[Any]:

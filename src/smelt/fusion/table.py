@@ -52,7 +52,7 @@ class Table:
         """M."""
         return self.store.num_results
 
-    @property
+    @cached_property
     def candidates(self) -> int:
         """Candidates in all tiles, padding left out."""
         return sum(int((tile.rows_nI >= 0).sum()) for tile in self.tiles)

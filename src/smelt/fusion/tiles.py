@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ROWS = 1 << 13  # candidates of a tile: its product with a population fits the cache
 FEW = 1 << 10
+Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
@@ -67,8 +68,27 @@ def kept(tile: Tile, keep_nI: NDArray[np.bool_], need_I: NDArray[np.integer]) ->
     )
 
 
+def layout(counts_U: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """For each tile: the images in it, (I,), and for each place (n, I) the candidate's number in its image.
+
+    −1 is padding. Images of like numbers of candidates go together, so that little is padded; a few hundred
+    candidates are one tile anyway.
+    """
+    order = np.argsort(-counts_U, kind="stable")
+    sizes = counts_U[order]
+    start = 0
+    while start < len(order):
+        depth = int(sizes[start])
+        alike = int(np.searchsorted(-sizes, 1 - 0.75 * depth, "right"))
+        stop = max(start + 1, min(start + ROWS // depth, max(alike, start + FEW // depth)))
+        chosen = order[start:stop]
+        place_n1 = np.arange(depth)[:, None]
+        yield chosen, np.where(place_n1 < counts_U[chosen], place_n1, -1)
+        start = stop
+
+
 def repack(parts: Sequence[Part], num_results: int) -> Iterator[Tile]:
-    """Tiles of like numbers of candidates."""
+    """Tiles of the candidates in `parts`."""
     import torch
 
     parts = [part for part in parts if len(part.images_U)]
@@ -79,31 +99,26 @@ def repack(parts: Sequence[Part], num_results: int) -> Iterator[Tile]:
     need_U = np.concatenate([part.need_U for part in parts])
     rows_R = np.concatenate([part.rows_R for part in parts])
     spread_R = np.concatenate([part.spread_R for part in parts])
-    units = torch.cat(
-        [*(part.units for part in parts), torch.full((1, num_results), -1, dtype=working_store())]
-    )
-    offsets_U = np.cumsum(counts_U) - counts_U
-    order = np.argsort(-counts_U, kind="stable")
-    sizes = counts_U[order]
-    start = 0
-    while start < len(order):
-        depth = int(sizes[start])
-        # like numbers of candidates, so that little is padded; a few hundred rows are one tile anyway
-        alike = int(np.searchsorted(-sizes, 1 - 0.75 * depth, "right"))
-        stop = max(start + 1, min(start + ROWS // depth, max(alike, start + FEW // depth)))
-        chosen = order[start:stop]
-        place_n1 = np.arange(depth)[:, None]
-        there_nI = place_n1 < counts_U[chosen]
-        index_nI = np.where(there_nI, offsets_U[chosen] + place_n1, len(rows_R))
-        safe_nI = np.minimum(index_nI, len(rows_R) - 1)
+    first_U = np.cumsum(counts_U) - counts_U
+    part_U = np.repeat(np.arange(len(parts)), [len(part.images_U) for part in parts])
+    within_U = first_U - np.cumsum([0, *(len(part.rows_R) for part in parts)])[part_U]
+    padding = torch.full((1, num_results), -1, dtype=working_store())
+    for chosen, place_nI in layout(counts_U):
+        counts = counts_U[chosen]
+        pieces = [
+            parts[part].units[begin : begin + count]
+            for part, begin, count in zip(part_U[chosen], within_U[chosen], counts)
+        ]
+        there_nI = place_nI >= 0
+        index_nI = np.where(there_nI, np.cumsum(counts) - counts + place_nI, counts.sum())
+        row_nI = np.where(there_nI, first_U[chosen] + place_nI, 0)
         yield Tile(
             images_U[chosen],
             need_U[chosen],
-            units[torch.from_numpy(index_nI.reshape(-1))],
-            np.where(there_nI, rows_R[safe_nI], -1),
-            np.where(there_nI, spread_R[safe_nI], np.float32(0)),
+            torch.cat([*pieces, padding])[torch.from_numpy(index_nI.reshape(-1))],
+            np.where(there_nI, rows_R[row_nI], -1),
+            np.where(there_nI, spread_R[row_nI], np.float32(0)),
         )
-        start = stop
 
 
 def product(units: Tensor, directions: Tensor) -> Tensor:
@@ -152,18 +167,18 @@ def working_store() -> torch.dtype:
     return torch.bfloat16 if working_type() == torch.bfloat16 else torch.float16
 
 
-def spread_over(work: Callable[[Tile], Done], tiles: Sequence[Tile], threads: int = 0) -> Iterator[Done]:
-    """`work` of every tile, in order, in several threads; torch keeps to one thread meanwhile."""
+def spread_over(work: Callable[[Item], Done], items: Sequence[Item], threads: int = 0) -> Iterator[Done]:
+    """`work` of every item, in order, in several threads; torch keeps to one thread meanwhile."""
     import torch
 
     threads = threads or len(os.sched_getaffinity(0))
-    if threads == 1 or len(tiles) < 4:
-        yield from map(work, tiles)
+    if threads == 1 or len(items) < 4:
+        yield from map(work, items)
         return
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(work, tiles)
+            yield from pool.map(work, items)
     finally:
         torch.set_num_threads(before)

@@ -46,6 +46,7 @@ class Valuer:
     def __init__(self, table: Table) -> None:
         self.table = table
         self.evaluated = 0
+        self.compared = 0  # candidates, each with each individual
         self._cuts: list[Table] = []
         self._seen: dict[bytes, float] = {}
 
@@ -76,6 +77,7 @@ class Valuer:
             if len(inside):
                 for index, value in zip(inside, table.accuracy(weights_PM[inside])):
                     self._seen[keys[index]] = float(value)
+                self.compared += table.candidates * len(inside)
                 left[inside] = False
         assert not left.any(), "weights above the cap"
         self.evaluated += len(keys)
