@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import html.parser
 import json
 import math
@@ -97,6 +98,29 @@ def test_a_run_that_is_not_finished_has_a_page_too(finished: Path, tmp_path: Pat
     assert "Not finished" in text and 'id="noise"' in text and 'id="ladder"' not in text
     shutil.rmtree(work / "artifacts")
     assert "Not finished" in page.render(Run(work))
+
+
+@pytest.mark.slow
+def test_a_data_set_without_labels_to_measure_by_has_a_page_too(finished: Path, tmp_path: Path) -> None:
+    work = tmp_path / "blind"
+    shutil.copytree(finished, work)
+    (path,) = (work / "artifacts").glob("evaluate-*/ladder.json")
+    whole = json.loads(path.read_text())
+    for splits in (("test",), ("test", "val")):
+        for rung in whole["rungs"]:
+            rung.update({split: {} for split in splits}, spread={})
+        path.write_text(json.dumps(whole))
+        text = page.render(Run(work))
+        assert ("validation top-1 in the end" in text) == (splits == ("test",))
+        assert ("no accuracy could be measured" in text) == (len(splits) == 2)
+
+
+@pytest.mark.slow
+def test_the_chosen_step_is_the_one_that_the_page_begins_with(finished: Path) -> None:
+    measured = json.loads(next((finished / "artifacts").glob("evaluate-*/ladder.json")).read_text())
+    (chosen,) = [rung for rung in measured["rungs"] if rung.get("chosen")]
+    text = (finished / "report.html").read_text()
+    assert f"to {100 * chosen['test']['top1']:.1f} % ({chosen['name']})" in html.unescape(text)
 
 
 @pytest.mark.slow

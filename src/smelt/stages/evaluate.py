@@ -139,9 +139,12 @@ def rung(one: RoundSettings, rows: list[dict[str, Any]], view: str) -> dict[str,
 
 def averaged(context: Context, catalogue: Catalogue, one: RoundSettings) -> dict[str, Any]:
     """The plain average of the probabilities of a round's models, each under the view of the single ones."""
+    import numpy as np
+
     from smelt.artifacts import results
-    from smelt.fusion.apply import Fusion, apply
+    from smelt.fusion.apply import Fusion, plain_hits
     from smelt.fusion.sources import Stored
+    from smelt.metrics import class_averaged
 
     found: dict[str, Any] = {"round": one.name, "title": one.title or one.name, "models": len(one.models)}
     view = cast(StageSettings, context.settings).view
@@ -156,7 +159,9 @@ def averaged(context: Context, catalogue: Catalogue, one: RoundSettings) -> dict
             for i, (path, info) in enumerate(zip(paths, infos))
         ]
         fusion = Fusion("mean_probability", "probability", (1.0,) * len(sources))
-        found[split] = blockwise((scores for _, scores in apply(fusion, sources, len(labels))), labels)
+        known = np.flatnonzero(labels >= 0)
+        hits = plain_hits(fusion, sources, labels, known, TOP)
+        found[split] = {f"top{k}": class_averaged(hits[k], labels[known]) for k in TOP}
     return found
 
 
@@ -212,12 +217,16 @@ def per_class(context: Context, catalogue: Catalogue, method: str) -> dict[str, 
         if not path.exists() or not (labels >= 0).any():
             continue
         first = np.load(path, allow_pickle=False)[:, 0]
-        accuracy = metrics.per_class(first == labels, labels, len(catalogue.classes))
-        confused = {}
-        for label in np.unique(labels[(labels >= 0) & (first != labels)]).tolist():
-            taken = np.bincount(first[(labels == label) & (first != label)])
-            confused[catalogue.classes[label]] = catalogue.classes[int(taken.argmax())]
-        plain = [None if value != value else float(value) for value in accuracy]
+        hits = metrics.per_class(first == labels, labels, len(catalogue.classes))
+        missed = (labels >= 0) & (first != labels)
+        pairs, counts = np.unique(
+            labels[missed].astype(np.int64) * len(catalogue.classes) + first[missed], return_counts=True
+        )
+        confused: dict[str, str] = {}
+        for pair in pairs[np.argsort(-counts, kind="stable")].tolist():
+            label, taken = divmod(pair, len(catalogue.classes))
+            confused.setdefault(catalogue.classes[label], catalogue.classes[taken])
+        plain = [None if value != value else float(value) for value in hits]
         return {"split": split, "top1": plain, "confused_with": confused}
     return {}
 
