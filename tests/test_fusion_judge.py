@@ -9,7 +9,7 @@ import pytest
 
 from smelt.artifacts.results import cut
 from smelt.fusion import explain, temperature
-from smelt.fusion.apply import Fusion, apply, plain_hits, top_classes
+from smelt.fusion.apply import Fusion, apply, plain_hits, top_classes, top_classes_of_all
 from smelt.fusion.config import MEANS, FuseSettings, GeneticSettings
 from smelt.fusion.judge import Verdict, bootstrap, guard, make_folds
 from smelt.fusion.reference import fused, normalised
@@ -201,9 +201,11 @@ def test_apply_streams_what_the_definition_gives(monkeypatch: pytest.MonkeyPatch
     )
     expected = fused(values, normalised(fusion.weights))
     assert np.array_equal(np.concatenate([block for _, block in blocks]), expected)
-    assert np.array_equal(
-        top_classes(fusion, sources_of(scores), 70, 3), np.argsort(-expected, axis=1, kind="stable")[:, :3]
-    )
+    best = np.argsort(-expected, axis=1, kind="stable")[:, :3]
+    other = Fusion("mean_rank", "rank", (1.0,) * 6)
+    both = top_classes_of_all([other, fusion], sources_of(scores), 70, 3)
+    assert np.array_equal(both[1], best) and not np.array_equal(both[0], best)
+    assert np.array_equal(top_classes(other, sources_of(scores), 70, 3), both[0])
 
 
 def test_the_middle_of_cut_scores_keeps_the_tail() -> None:

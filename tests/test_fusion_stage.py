@@ -141,8 +141,8 @@ def test_equal_bytes_and_resumed_tables(
 def test_refused(tmp_path: Path, index: Path, models: list[Path]) -> None:
     with pytest.raises(ResultError, match=r"both called m0/a"):
         run(index, [models[0], models[0]], tmp_path / "twice")
-    with pytest.raises(ResultError, match="no results of the split 'val'"):
-        run(index, [tmp_path / "nothing"], tmp_path / "none")
+    nothing = read_json(run(index, [tmp_path / "nothing"], tmp_path / "none") / "fusion.json")
+    assert nothing["results"] == [] and "nothing is fused" in nothing["words"]
     odd = shutil.copytree(models[1], tmp_path / "odd")
     (odd / "test" / "b.npy").unlink()
     with pytest.raises(ResultError, match=r"different results \(m1/b\)"):

@@ -97,6 +97,7 @@ def test_a_cut_table_changes_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     table, _ = planted()
     plain = search.genetic(Valuer(table), singles(table), QUICK, 3)
     monkeypatch.setattr(weights, "WORTH", 0)
+    monkeypatch.setattr(weights, "MOST", 0.95)
     cut = Valuer(table)
     again = search.genetic(cut, singles(table), QUICK, 3)
     assert cut._cuts and cut._cuts[-1].candidates < table.candidates

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from smelt.errors import ArtifactError
 from smelt.fusion.config import Method, Pooling
-from smelt.fusion.reference import fused, normalised
+from smelt.fusion.reference import normalised, single
 from smelt.fusion.sources import Pool, Source
 from smelt.metrics import hits_topk, top_lists
 
@@ -53,38 +53,68 @@ class Fusion:
         return Pool(sources, self.pooling, self.temperatures)
 
 
-def apply(
-    fusion: Fusion, sources: Sequence[Source], num_images: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Lines (B,) and fused scores (B, C) of block after block of images, as the reference sums them.
+def apply_all(
+    fusions: Sequence[Fusion], sources: Sequence[Source], num_images: int
+) -> Iterator[tuple[NDArray[np.int64], list[NDArray[np.float32]]]]:
+    """Lines (B,) and each fusion's scores (B, C) of block after block of images, as the reference sums them.
 
-    One result's block is in memory at a time. Results without weight are not read.
+    Every result is read once for all fusions, a block at a time.
     """
-    pool = fusion.pool(sources)
-    pool.refuse_cut()
-    weights = normalised(fusion.weights)
+    for fusion in fusions:
+        fusion.pool(sources).refuse_cut()
     step, start = 1, 0
     while start < num_images:
         lines = np.arange(start, min(start + step, num_images))
-        scores = fused_lines(pool, weights, lines)
+        scores = fused_lines(fusions, sources, lines)
         yield lines, scores
         start += len(lines)
-        step = max(1, ELEMENTS // scores.shape[1])
+        step = max(1, ELEMENTS // (scores[0].shape[1] * len(fusions)))
 
 
-def fused_lines(pool: Pool, weights_M: NDArray[np.float32], lines: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Fused scores (B, C) of the images at `lines`; results without weight add exactly nothing, unread."""
-    used = np.flatnonzero(weights_M)
-    scores = fused(pool.guess(int(used[0]), lines)[None], weights_M[used[:1]])
-    for index in used[1:]:
-        scores += fused(pool.guess(int(index), lines)[None], weights_M[index : index + 1])
-    return scores
+def apply(
+    fusion: Fusion, sources: Sequence[Source], num_images: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Lines (B,) and fused scores (B, C) of block after block of images."""
+    for lines, (scores,) in apply_all([fusion], sources, num_images):
+        yield lines, scores
+
+
+def fused_lines(
+    fusions: Sequence[Fusion], sources: Sequence[Source], lines: NDArray[np.int64]
+) -> list[NDArray[np.float32]]:
+    """Each fusion's scores (B, C) of the images at `lines`."""
+    pools = [fusion.pool(sources) for fusion in fusions]
+    weights_FM = np.stack([normalised(fusion.weights) for fusion in fusions])
+    sums: list[NDArray[np.float32] | None] = [None] * len(fusions)
+    for index in np.flatnonzero(weights_FM.any(axis=0)):
+        values: dict[tuple[Pooling, float], NDArray[np.float32]] = {}
+        for place, (fusion, pool) in enumerate(zip(fusions, pools)):
+            weight = weights_FM[place, index]
+            if weight == 0:
+                continue  # it would add exactly nothing
+            key = (fusion.pooling, fusion.temperatures[index] if fusion.temperatures else 1.0)
+            if key not in values:
+                values[key] = single(pool.guess(int(index), lines))
+            before, part = sums[place], weight * values[key]
+            sums[place] = part if before is None else np.add(before, part, out=before)
+    return [scores for scores in sums if scores is not None]
+
+
+def top_classes_of_all(
+    fusions: Sequence[Fusion], sources: Sequence[Source], num_images: int, k: int = 5
+) -> list[NDArray[np.int32]]:
+    """For each fusion the k best classes of each image, most confident first, (N, k)."""
+    lists_FNK = [np.empty((num_images, k), np.int32) for _ in fusions]
+    for lines, scores in apply_all(fusions, sources, num_images):
+        for lists_NK, scores_BC in zip(lists_FNK, scores):
+            lists_NK[lines] = top_lists(scores_BC, k)
+    return lists_FNK
 
 
 def top_classes(fusion: Fusion, sources: Sequence[Source], num_images: int, k: int = 5) -> NDArray[np.int32]:
     """The k best classes of each image, most confident first, (N, k)."""
-    blocks = [top_lists(scores, k) for _, scores in apply(fusion, sources, num_images)]
-    return np.concatenate(blocks).astype(np.int32) if blocks else np.empty((0, k), np.int32)
+    (lists_NK,) = top_classes_of_all([fusion], sources, num_images, k)
+    return lists_NK
 
 
 def plain_hits(
@@ -92,10 +122,9 @@ def plain_hits(
     ks: Sequence[int],
 ) -> dict[int, NDArray[np.bool_]]:  # fmt: skip
     """Hits of the images at `lines` for each k, by evaluating everything."""
-    pool, weights = fusion.pool(sources), normalised(fusion.weights)
     found: dict[int, list[NDArray[np.bool_]]] = {k: [] for k in ks}
     for block in np.array_split(lines, max(1, len(lines) // 256)):
-        scores = fused_lines(pool, weights, block)
+        (scores,) = fused_lines([fusion], sources, block)
         for k in ks:
             found[k].append(hits_topk(scores, labels_N[block], k))
     return {k: np.concatenate(parts) for k, parts in found.items()}

@@ -150,8 +150,11 @@ class Table:
                  for tile in self.tiles]  # fmt: skip
         return self._rebuilt(parts, labels, np.where(keep_N, self.hits_N, 0).astype(np.int8))
 
-    def near(self, center_M: ArrayLike, radius: float) -> Table:
-        """The table for weights within `radius` (Euclidean, weights summing to 1) of a centre."""
+    def near(self, center_M: ArrayLike, radius: float, most: float = 1.0) -> Table:
+        """The table for weights within `radius` (Euclidean, weights summing to 1) of a centre.
+
+        The table itself, when more than the share `most` of its candidates would remain.
+        """
         import torch
 
         center = np.asarray(center_M, np.float64)
@@ -163,17 +166,20 @@ class Table:
         slack = self.slack + 1.02 * float((direction.double() - exact.double()).norm()) + 1e-6
         hits = self.hits_N.copy()
 
-        def cut(tile: Tile) -> Part:
+        def look(tile: Tile) -> tuple[Tile, NDArray[np.bool_], NDArray[np.int64]]:
             cosine_nI = product(tile.units, direction).float().numpy().reshape(tile.rows_nI.shape)
-            reach_nI = tile.spread_nI * (radius / length) + slack * (1 + radius / length)
-            certain = (cosine_nI > reach_nI).sum(axis=0)
+            # 1.01: the cosine itself may be rounded to bfloat16
+            reach_nI = 1.01 * tile.spread_nI * (radius / length) + slack * (1 + radius / length)
+            need = tile.need_I - (cosine_nI > reach_nI).sum(axis=0)
             unknown = (np.abs(cosine_nI) <= reach_nI) & (tile.rows_nI >= 0)
-            need = tile.need_I - certain
             hits[tile.images_I[need <= 0]] = 0
             hits[tile.images_I[(need > 0) & (unknown.sum(axis=0) < need)]] = 1
-            return kept(tile, unknown & (hits[tile.images_I] < 0), need)
+            return tile, unknown & (hits[tile.images_I] < 0), need
 
-        parts = list(spread_over(cut, self.tiles, self.threads))
+        seen = list(spread_over(look, self.tiles, self.threads))
+        if sum(int(keep.sum()) for _, keep, _ in seen) > most * self.candidates:
+            return self
+        parts = [kept(tile, keep, need) for tile, keep, need in seen]
         return self._rebuilt(parts, self.labels_N, hits, center, radius)
 
     def _rebuilt(

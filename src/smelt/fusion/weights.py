@@ -9,7 +9,8 @@ from smelt.fusion.reference import normalised
 from smelt.fusion.table import Table
 
 WORTH = 20_000  # candidates below which cutting a table costs more than it saves
-TIGHTER = 0.7  # a new cut must be at most this share of the last one's radius
+TIGHTER = 0.7  # a new cut is tried at this share of the last one's radius, or of that tried in vain
+MOST = 0.6  # and made if it leaves no more than this share of the candidates
 
 
 def capped(weights_PM: ArrayLike, cap: float) -> NDArray[np.float64]:
@@ -49,6 +50,7 @@ class Valuer:
         self.compared = 0  # candidates, each with each individual
         self._cuts: list[Table] = []
         self._seen: dict[bytes, float] = {}
+        self._tried = np.inf  # the radius of the last cut that was made or not worth it
 
     @property
     def num_results(self) -> int:
@@ -91,12 +93,16 @@ class Valuer:
         radius = 1.15 * float(np.quantile(distance, 0.9))
         while self._cuts and self._cuts[-1].covers(weights_PM).mean() < 0.5:
             self._cuts.pop()
+            self._tried = np.inf
         parent = self._cuts[-1] if self._cuts else self.table
-        if parent.candidates < WORTH or radius > TIGHTER * parent.radius:
+        if parent.candidates < WORTH or radius > TIGHTER * self._tried:
             return
         if parent.center is not None:
             room = parent.radius - float(np.linalg.norm(center - parent.center))
             if radius > room:
                 parent = self.table
                 self._cuts = []
-        self._cuts.append(parent.near(center, radius))
+        cut = parent.near(center, radius, MOST)
+        self._tried = radius
+        if cut is not parent:
+            self._cuts.append(cut)

@@ -128,17 +128,15 @@ def write_split(
     """The best five classes of each image, by every method."""
     import numpy as np
 
-    from smelt.fusion.apply import top_classes
+    from smelt.fusion.apply import top_classes_of_all
 
     folder = context.out / split
     folder.mkdir(exist_ok=True)
     rows = catalogue.rows(split)
     np.save(folder / "rows.npy", rows)
-    for done, fusion in enumerate(outcome.fusions):
-        context.emit(
-            "progress", done=done, total=len(outcome.fusions), unit="methods", text=f"lists of {split}"
-        )
-        lists = top_classes(fusion, sources, len(rows), min(5, len(catalogue.classes)))
+    context.emit("progress", done=0, total=len(rows), unit="images", text=f"lists of {split}")
+    found = top_classes_of_all(outcome.fusions, sources, len(rows), min(5, len(catalogue.classes)))
+    for fusion, lists in zip(outcome.fusions, found):
         np.save(folder / f"{fusion.method}.top5.npy", lists)
         if fusion is outcome.chosen:
             np.save(folder / "top5.npy", lists)

@@ -227,14 +227,14 @@ def _results_table(record: Mapping[str, Any]) -> Any:
     return table
 
 
-def _likeness_table(record: Mapping[str, Any], most: int = 16) -> Any:
+def _likeness_table(record: Mapping[str, Any], most: int = 12) -> Any:
     from rich.table import Table
 
     names = [result["name"] for result in record["results"]][:most]
     table = Table(box=None, padding=(0, 1))
-    table.add_column("", no_wrap=True, overflow="ellipsis", max_width=24)
+    table.add_column("", no_wrap=True, overflow="ellipsis", max_width=20)
     for place in range(len(names)):
-        table.add_column(str(place + 1), justify="right", no_wrap=True)
+        table.add_column(str(place + 1), justify="right", no_wrap=True, min_width=2)
     for place, name in enumerate(names):
         row = record["likeness"][place][:most]
         cells = ("·" if other == place else f"{100 * value:.0f}" for other, value in enumerate(row))
