@@ -16,6 +16,7 @@ from smelt.stages.flow import Recipe, unfold
 SMALL: dict[str, Any] = {
     "name": "small",
     "synthesise": {},
+    "submit": {},
     "rounds": [
         {"name": "raw", "models": [{"name": "a", "seeds": [0, 1]}, {"name": "b"}]},
         {"name": "aum", "select": {"method": "lowest_fraction"}, "models": [{"name": "a"}]},

@@ -115,7 +115,7 @@ class Recipe(Settings):
     rounds: tuple[Round, ...] = Field(min_length=1)
     predict: PredictSettings = PredictSettings()
     fuse: FuseSettings = FuseSettings()
-    submit: SubmitSettings | None = SubmitSettings()
+    submit: SubmitSettings | None = None  # only a challenge wants a submission
     runtime: Runtime = Runtime()
 
     @model_validator(mode="after")
