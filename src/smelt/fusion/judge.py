@@ -20,12 +20,14 @@ from smelt.fusion.apply import Fusion, plain_hits
 from smelt.fusion.config import MEANS, SEARCHES, FuseSettings, Method, Pooling
 from smelt.fusion.reference import equal, normalised
 from smelt.fusion.sources import Source
+from smelt.fusion.table import Table
 from smelt.fusion.tables import Tables
 from smelt.fusion.weights import Valuer, capped, shrunk
 from smelt.metrics import class_averaged
 
 Told = Callable[[str], None]
 KS = (1, 5)
+KEPT = 1 << 26  # bytes of a fold's table up to which it is kept between searches
 POOLING: dict[Method, Pooling] = {
     "mean_probability": "probability",
     "mean_log_probability": "log_probability",
@@ -91,6 +93,7 @@ class Judge:
         self.count = max(2, min(settings.folds, known // 2))
         self.folds_N = make_folds(labels_N, self.count, settings.seed)
         self._temperatures: dict[int, tuple[float, ...]] = {}
+        self._parts: dict[tuple[Pooling, int], Table] = {}
 
     def verdicts(self) -> list[Verdict]:
         """All methods, in the order of the settings."""
@@ -175,8 +178,7 @@ class Judge:
     def _fit(self, method: Method, pooling: Pooling, fold: int) -> NDArray[np.float64]:
         whole = self.tables[pooling, self.settings.k]
         seen_N = (self.folds_N >= 0) & (self.folds_N != fold)
-        table = whole if fold < 0 else whole.subset(seen_N)
-        value = Valuer(table)
+        value = Valuer(self._table(pooling, fold))
         singles = np.array([class_averaged(hits[seen_N], self.labels_N[seen_N])
                             for hits in whole.store.singles_MN])  # fmt: skip
         seed = self.settings.seed * 1000 + fold + 1
@@ -185,6 +187,16 @@ class Judge:
         if method == "greedy":
             return search.greedy(value, singles).weights_M
         return search.coordinate(value, equal(len(singles)).astype(np.float64)).weights_M
+
+    def _table(self, pooling: Pooling, fold: int) -> Table:
+        """The table without the images of `fold` (−1: of all); small ones are kept for the next search."""
+        if (pooling, fold) in self._parts:
+            return self._parts[pooling, fold]
+        whole = self.tables[pooling, self.settings.k]
+        table = whole if fold < 0 else whole.subset((self.folds_N >= 0) & (self.folds_N != fold))
+        if table.bytes <= KEPT:
+            self._parts[pooling, fold] = table
+        return table
 
     def _held_out(
         self, method: Method, options: Sequence[Option]

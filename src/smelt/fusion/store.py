@@ -79,7 +79,7 @@ class Store:
     def table(self, labels_N: NDArray[np.integer], threads: int = 0) -> Table:
         """The table of all candidates in memory, tile by tile from the disk."""
         counts = np.array(self.counts_U)
-        made = list(spread_over(self._tile, list(layout(counts)), threads))
+        made = list(spread_over(self._tile, list(layout(counts)), int(counts.sum()), threads))
         # on top: the sums of the product, and what rounding its bfloat16 output can hide
         slack = 1.02 * (max((moved for _, moved in made), default=0) + ROUGH + 2 * rounding(self.num_results))
         labels = np.asarray(labels_N, np.int32)

@@ -120,7 +120,7 @@ class Table:
         def evaluate(tile: Tile) -> tuple[Tile, NDArray[np.bool_]]:
             return tile, self._hits(tile, directions, weights_PM, slack)
 
-        yield from spread_over(evaluate, self.tiles, self.threads)
+        yield from spread_over(evaluate, self.tiles, self.candidates, self.threads)
 
     def _hits(
         self, tile: Tile, directions: Tensor, weights_PM: NDArray[np.float32], slack: float
@@ -176,7 +176,7 @@ class Table:
             hits[tile.images_I[(need > 0) & (unknown.sum(axis=0) < need)]] = 1
             return tile, unknown & (hits[tile.images_I] < 0), need
 
-        seen = list(spread_over(look, self.tiles, self.threads))
+        seen = list(spread_over(look, self.tiles, self.candidates, self.threads))
         if sum(int(keep.sum()) for _, keep, _ in seen) > most * self.candidates:
             return self
         parts = [kept(tile, keep, need) for tile, keep, need in seen]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ROWS = 1 << 13  # candidates of a tile: its product with a population fits the cache
 FEW = 1 << 10
+MANY = 1 << 16  # candidates from which on threads gain more than starting them costs
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
@@ -167,17 +168,22 @@ def working_store() -> torch.dtype:
     return torch.bfloat16 if working_type() == torch.bfloat16 else torch.float16
 
 
-def spread_over(work: Callable[[Item], Done], items: Sequence[Item], threads: int = 0) -> Iterator[Done]:
-    """`work` of every item, in order, in several threads; torch keeps to one thread meanwhile."""
+def spread_over(
+    work: Callable[[Item], Done], items: Sequence[Item], candidates: int, threads: int = 0
+) -> Iterator[Done]:
+    """`work` of every item, in order; in several threads where there are many `candidates` in all.
+
+    torch keeps to one thread meanwhile.
+    """
     import torch
 
-    threads = threads or len(os.sched_getaffinity(0))
-    if threads == 1 or len(items) < 4:
-        yield from map(work, items)
-        return
+    threads = threads or (len(os.sched_getaffinity(0)) if candidates >= MANY else 1)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        if threads == 1 or len(items) == 1:
+            yield from map(work, items)
+            return
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield from pool.map(work, items)
     finally:
