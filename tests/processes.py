@@ -19,14 +19,42 @@ from smelt.flowchart import journal
 TOY = Path(__file__).with_name("toy.py")
 
 
-class Run:
+MARK = "SMELT_TEST_MARK"  # environment variable by which processes of one run are known
+
+
+class Marked:
+    """A run of which every process, children and grandchildren too, carries a mark in its environment."""
+
+    mark: str
+    process: subprocess.Popen[str]
+
+    def alive(self) -> list[int]:
+        """Pids of all processes of the run, children and grandchildren too, that are not dead."""
+        return [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if self._is_ours(pid)]
+
+    def _is_ours(self, pid: int) -> bool:
+        with contextlib.suppress(OSError):
+            zombie = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+            return not zombie and f"{MARK}={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        return False
+
+    def kill_everything(self) -> None:
+        """kill -9 of every process of the run, until none is left."""
+        while pids := self.alive():
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.process.communicate()
+
+
+class Run(Marked):
     """`toy.py run FOLDER OPTIONS` in a session of its own; every process of it carries a mark."""
 
     def __init__(self, folder: Path, fail_at: str = "", **options: Any) -> None:
         self.mark = uuid.uuid4().hex
         self.folder = folder
         environment = os.environ | {
-            "TOY_MARK": self.mark,
+            MARK: self.mark,
             "PYTHONPATH": str(TOY.parent),
             "OMP_NUM_THREADS": "1",
             "SMELT_FAIL_AT": fail_at,
@@ -44,26 +72,6 @@ class Run:
         """(return code, stderr)"""
         _, errors = self.process.communicate(timeout=seconds)
         return self.process.returncode, errors
-
-    def alive(self) -> list[int]:
-        """Pids of all processes of the run, children and grandchildren too, that are not dead."""
-        return [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if self._is_ours(pid)]
-
-    def _is_ours(self, pid: int) -> bool:
-        with contextlib.suppress(OSError):
-            zombie = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-            return (
-                not zombie and f"TOY_MARK={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
-            )
-        return False
-
-    def kill_everything(self) -> None:
-        """kill -9 of every process of the run, until none is left."""
-        while pids := self.alive():
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        self.end()
 
     def kill_orchestrator(self) -> None:
         """kill -9 of the process that the user started, and of no other."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -17,42 +16,22 @@ from pathlib import Path
 import pytest
 
 from conftest import TINY, overrides, smelt
-from processes import manifests, wait_for
+from processes import MARK, Marked, manifests, wait_for
 from smelt.flowchart import journal
 
 SMELT = [sys.executable, "-m", "smelt"]
 
 
-class Started:
+class Started(Marked):
     """`smelt run demo …` in a session of its own; every process of it carries a mark."""
 
     def __init__(self, work: Path, *extra: str) -> None:
         self.work, self.mark = work, uuid.uuid4().hex
         self.process = subprocess.Popen(
             [*SMELT, "run", "demo", "--work", str(work), "--quiet", *overrides(*extra)],
-            env=os.environ | {"FAULTS_MARK": self.mark}, start_new_session=True,
+            env=os.environ | {MARK: self.mark}, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-
-    def alive(self) -> list[int]:
-        """Processes of the run that are not dead."""
-        return [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if self._ours(pid)]
-
-    def _ours(self, pid: int) -> bool:
-        with contextlib.suppress(OSError):
-            dead = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-            return (
-                not dead and f"FAULTS_MARK={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
-            )
-        return False
-
-    def kill_everything(self) -> None:
-        """kill -9 of each of its processes, until none is left."""
-        while pids := self.alive():
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        self.process.communicate()
 
     def stages(self, event: str) -> list[str]:
         """Ids of the stages of which `event` was told."""
