@@ -1,9 +1,11 @@
-"""The challenge's metric, class-averaged top-k accuracy, with its corners defined.
+"""The challenge's metric, class-averaged top-k accuracy, and the one order that everything is judged by.
 
-Ties: an image is right when fewer than k classes score strictly above its label, so a tie goes in favour of
-the label whatever the order of the classes. Classes without images are left out of the mean. Rows with a
-label below 0 (unknown) are left out as well. Scores are compared in float32, whatever they are stored in.
-Scores that are not finite are refused by the readers, not here.
+The order of an image's classes is that of the list which is delivered for it: the higher score first, among
+equal scores the class with the lower number (`top_lists`; no label is asked). An image is right in its first
+k if its label is among the first k of that list, so what is measured is what is submitted: all-equal scores
+get what "always the first k classes" gets, not everything. A class whose score is NaN has no place in a list
+and is never right. Scores are compared in float32, whatever they are stored in. Classes without images are
+left out of the mean, rows with a label below 0 (unknown) as well.
 """
 
 from __future__ import annotations
@@ -13,13 +15,20 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def hits_topk(scores_NC: ArrayLike, labels_N: ArrayLike, k: int) -> NDArray[np.bool_]:
-    """Which of N images are right in the first k of their C scores; False where the label is unknown."""
+    """Which of N images have their label among the first k of their C classes; False where it is unknown.
+
+    The same as `hits_in_list(top_lists(scores, k), labels)`, without making the lists.
+    """
     scores = np.asarray(scores_NC, dtype=np.float32)
     labels = np.asarray(labels_N)
     assert scores.ndim == 2 and labels.shape == scores.shape[:1] and k >= 1
     known = labels >= 0
-    own = scores[np.arange(len(labels)), np.where(known, labels, 0)]
-    hits: NDArray[np.bool_] = ((scores > own[:, None]).sum(axis=1) < k) & known
+    label = np.where(known, labels, 0)[:, None]
+    own = np.take_along_axis(scores, label, axis=1)
+    equal = scores == own
+    # rivals of the same score come first where their number is lower
+    before = (scores > own).sum(axis=1) + (equal & (np.arange(scores.shape[1]) < label)).sum(axis=1)
+    hits: NDArray[np.bool_] = (before < k) & known & ~np.isnan(own[:, 0])
     return hits
 
 
@@ -57,6 +66,27 @@ def class_averaged_topk(scores_NC: ArrayLike, labels_N: ArrayLike, k: int) -> fl
 
 
 def top_lists(scores_NC: ArrayLike, k: int) -> NDArray[np.int64]:
-    """The k best classes of each image, most confident first, (N, k); among equals the lower class first."""
+    """The k best classes of each image, most confident first, (N, min(k, C)); among equals the lower first.
+
+    −1 in place of a class whose score is NaN.
+    """
     scores = np.asarray(scores_NC, dtype=np.float32)
-    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    assert scores.ndim == 2 and k >= 1
+    size = min(k, scores.shape[1])
+    if scores.shape[1] <= 4 * size:
+        return _sorted_lists(scores, size)
+    top = np.argpartition(-scores, size - 1, axis=1)[:, :size]
+    top.sort(axis=1)
+    values = np.take_along_axis(scores, top, axis=1)
+    lists: NDArray[np.int64] = np.take_along_axis(top, np.argsort(-values, axis=1, kind="stable"), axis=1)
+    # where the last place is a tie, or NaN is about, the partition has taken any of them
+    certain = (scores >= values.min(axis=1, keepdims=True)).sum(axis=1) == size
+    lists[~certain] = _sorted_lists(scores[~certain], size)
+    return lists
+
+
+def _sorted_lists(scores_NC: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """`top_lists` by sorting every row."""
+    lists: NDArray[np.int64] = np.argsort(-scores_NC, axis=1, kind="stable")[:, :k]
+    lists[np.isnan(np.take_along_axis(scores_NC, lists, axis=1))] = -1
+    return lists
