@@ -135,12 +135,15 @@ def plain_hits(scores: Any, labels: Any, weights: NDArray[np.float32]) -> NDArra
     import torch
 
     hits = []
+    classes = torch.arange(scores.shape[2])
     for start in range(0, len(labels), 32):
         fused = torch.zeros(scores[0, start : start + 32].shape)
         for weight, result in zip(weights.tolist(), scores):
             fused += result[start : start + 32].float() * weight
-        own = fused[torch.arange(len(fused)), labels[start : start + 32]]
-        hits.append(((fused > own[:, None]).sum(dim=1) < K).numpy())
+        label = labels[start : start + 32, None]
+        own = fused.gather(1, label)
+        before = (fused > own) | ((fused == own) & (classes < label))
+        hits.append((before.sum(dim=1) < K).numpy())
     return np.concatenate(hits)
 
 
@@ -151,8 +154,10 @@ def batched_hits(scores: Any, labels: Any, weights: Any) -> None:
     for start in range(0, len(labels), 16):
         block = scores[:, start : start + 16].float()
         fused = (weights @ block.flatten(1)).view(len(weights), *block.shape[1:])
-        own = fused[:, torch.arange(block.shape[1]), labels[start : start + 16]]
-        ((fused > own[:, :, None]).sum(dim=2) < K).numpy()
+        label = labels[None, start : start + 16, None].expand(len(weights), -1, 1)
+        own = fused.gather(2, label)
+        before = (fused > own) | ((fused == own) & (torch.arange(fused.shape[2]) < label))
+        (before.sum(dim=2) < K).numpy()
 
 
 def bench_build(images: int, say: Callable[[str], None]) -> dict[str, Any]:

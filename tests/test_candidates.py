@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from smelt.artifacts.results import cut
 from smelt.errors import ResultError
-from smelt.fusion import candidates, tiles
+from smelt.fusion import candidates, prune, tiles
+from smelt.fusion.apply import Fusion, plain_hits, top_classes
 from smelt.fusion.candidates import build, choose_cap
 from smelt.fusion.config import Pooling
 from smelt.fusion.prune import extreme_means, extreme_shares
@@ -20,7 +22,7 @@ from smelt.fusion.reference import equal, fused, normalised, rounding
 from smelt.fusion.sources import Held, Pool, ranks
 from smelt.fusion.store import Store
 from smelt.fusion.weights import capped
-from smelt.metrics import class_averaged, hits_topk
+from smelt.metrics import class_averaged, hits_in_list, hits_topk
 
 POOLINGS: list[Pooling] = ["log_probability", "probability", "rank"]
 
@@ -46,7 +48,7 @@ def random_problem(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Scores (M, N, C), labels, weights (P, M), k, of every nature: ties, huge values, near-ties, zeros."""
     random = np.random.default_rng(seed)
     m, n, c = (int(random.integers(1, high)) for high in (14, 40, 30))
-    nature = seed % 5
+    nature = (seed // 3) % 10
     common = random.normal(size=(1, n, c)) * random.choice([0.0, 1.0, 4.0])
     scores = common + random.normal(size=(m, n, c)) * random.choice([0.01, 0.3, 2.0])
     if nature == 1:
@@ -57,6 +59,16 @@ def random_problem(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         scores *= 10.0 ** random.integers(-6, 4, size=(m, 1, 1))
     elif nature == 4:
         scores[:, :, 1:] = scores[:, :, :1] + random.choice([-1, 0, 1], size=(m, n, c - 1)) / 1024
+    elif nature == 5:
+        scores = random.choice([-300.0, 0.0, 300.0], size=(m, n, c))  # saturated: underflow in softmax
+    elif nature == 6:
+        scores = random.integers(-3, 4, size=(m, n, c)) * 2.0**-24  # the smallest steps there are
+    elif nature == 7:
+        scores = random.choice([-1.0, -0.0, 0.0, 1.0], size=(m, n, c))
+    elif nature == 8:
+        scores[random.random(m) < 0.5] = 0.0  # constant results beside others
+    elif nature == 9:
+        scores = 1000.0 + random.integers(-2, 3, size=(m, n, c)) * 2.0**-14  # lost in the sums' rounding
     kind = np.float16 if random.random() < 0.7 else np.float32
     labels = random.integers(0, c, n)
     labels[random.random(n) < 0.1] = -1
@@ -67,7 +79,7 @@ def random_problem(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     return scores.clip(-60000, 60000).astype(kind), labels, normalised(weights), int(random.integers(1, 7))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.integers(0, 10**6))
 def test_hits_are_those_of_the_plain_loop(seed: int) -> None:
     scores, labels, weights, k = random_problem(seed)
@@ -75,8 +87,68 @@ def test_hits_are_those_of_the_plain_loop(seed: int) -> None:
     expected = brute(pool, labels, weights, k)
     table = build(pool, labels, k).table(labels)
     assert np.array_equal(table.hits(weights), expected)
+    values, _ = pool.block(np.arange(len(labels)), labels)
+    known = labels >= 0
+    singles = np.stack([hits_topk(one, labels, k) for one in values])
+    assert np.array_equal(table.store.singles_MN[:, known], singles[:, known])
     if (labels >= 0).any():
         assert table.accuracy(weights).tolist() == [class_averaged(hits, labels) for hits in expected]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1, 2, 5, 50]))
+def test_the_hits_are_those_of_the_lists_that_are_delivered(seed: int, k: int) -> None:
+    """Every pooling, every nature of ties, k beyond the classes too: the table, a fusion and its lists."""
+    scores, labels, weights, _ = random_problem(seed)
+    pool = pool_of(scores, POOLINGS[seed % 3])
+    table = build(pool, labels, k).table(labels)
+    for weight, hits in zip(weights, table.hits(weights)):
+        fusion = Fusion("genetic", pool.pooling, tuple(map(float, weight)))
+        lists = top_classes(fusion, pool.sources, len(labels), k=k)
+        assert np.array_equal(hits_in_list(lists, labels), hits)
+        lines = np.arange(len(labels))
+        assert np.array_equal(plain_hits(fusion, pool.sources, labels, lines, [k])[k], hits)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1.0, 3.0]))
+def test_repeated_candidates_are_kept_as_often_as_they_matter(seed: int, bound: float) -> None:
+    scores, labels, weights, k = random_problem(seed)
+    scores = np.concatenate([scores] * 3, axis=2)[
+        :, :, np.random.default_rng(seed).permutation(3 * scores.shape[2])
+    ]
+    pool = pool_of(scores)
+    with mock.patch.object(prune, "MANY", 2):
+        store = build(pool, labels, k, bound=bound)
+    weights = normalised(capped(weights, store.cap))
+    assert np.array_equal(store.table(labels).hits(weights), brute(pool, labels, weights, k))
+    assert len(store.classes_R) <= len(build(pool, labels, k, bound=bound).classes_R)
+
+
+def test_thousands_of_tied_classes_do_not_make_thousands_of_candidates() -> None:
+    """One result of two puts all probability on one class: every other class ties in it."""
+    random = np.random.default_rng(0)
+    scores = np.full((2, 20, 3000), -300, np.float32)
+    scores[:, :, 0] = 300
+    scores[1, np.arange(20), random.integers(1, 3000, 20)] = 305
+    labels = random.integers(1500, 3000, 20)
+    pool = pool_of(scores, "probability")
+    store = build(pool, labels, 5)
+    weights = normalised(random.dirichlet([1, 1], 9))
+    assert np.array_equal(store.table(labels).hits(weights), brute(pool, labels, weights, 5))
+    assert (store.counts_U <= 2 * 5 + 2).all()
+
+
+def test_weights_that_the_cap_lets_pass_are_proven_for() -> None:
+    """Rounding lets weights be a little above the cap: a class that can win there is still a candidate."""
+    scores = np.full((3, 1, 6), -50, np.float32)
+    scores[:, 0, 0], scores[:, 0, 1] = 0, [1, -1.000003, -1.0001]
+    pool = pool_of(scores)
+    labels = np.zeros(1, np.int32)
+    table = build(pool, labels, 1, bound=1.5).table(labels)
+    weights = normalised([[0.500004, 0.499996, 0.0]])
+    assert table.covers(weights).all()
+    assert np.array_equal(table.hits(weights), brute(pool, labels, weights, 1))
 
 
 @settings(max_examples=25, deadline=None)
@@ -279,6 +351,14 @@ def test_the_reference_is_the_plain_loop_within_its_rounding(seed: int) -> None:
         exact = np.tensordot(w.astype(np.float64), scores.astype(np.float64), 1)
         largest = np.abs(scores.astype(np.float64)).max(axis=0)
         assert (np.abs(found - exact) <= rounding(len(w)) * largest + 1e-30).all()
+
+
+@given(st.integers(0, 10**6))
+def test_weights_are_normalised_once_for_all(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    weights = normalised(random.dirichlet(np.full(int(random.integers(1, 200)), 0.3), size=5))
+    assert np.array_equal(normalised(weights), weights)
+    assert np.array_equal(normalised(weights[0].astype(np.float64).tolist()), weights[0])
 
 
 @settings(max_examples=30, deadline=None)

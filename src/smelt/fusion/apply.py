@@ -103,16 +103,18 @@ def fused_lines(
 def top_classes_of_all(
     fusions: Sequence[Fusion], sources: Sequence[Source], num_images: int, k: int = 5
 ) -> list[NDArray[np.int32]]:
-    """For each fusion the k best classes of each image, most confident first, (N, k)."""
-    lists_FNK = [np.empty((num_images, k), np.int32) for _ in fusions]
-    for lines, scores in apply_all(fusions, sources, num_images):
-        for lists_NK, scores_BC in zip(lists_FNK, scores):
-            lists_NK[lines] = top_lists(scores_BC, k)
-    return lists_FNK
+    """For each fusion the k best classes of each image, most confident first, (N, min(k, C))."""
+    lists: list[list[NDArray[np.int32]]] = [[np.empty((0, k), np.int32)] for _ in fusions]
+    for _, scores in apply_all(fusions, sources, num_images):
+        for blocks, scores_BC in zip(lists, scores):
+            best = top_lists(scores_BC, k).astype(np.int32)
+            blocks.append(best)
+            blocks[0] = blocks[0][:, : best.shape[1]]
+    return [np.concatenate(blocks) for blocks in lists]
 
 
 def top_classes(fusion: Fusion, sources: Sequence[Source], num_images: int, k: int = 5) -> NDArray[np.int32]:
-    """The k best classes of each image, most confident first, (N, k)."""
+    """The k best classes of each image, most confident first, (N, min(k, C))."""
     (lists_NK,) = top_classes_of_all([fusion], sources, num_images, k)
     return lists_NK
 

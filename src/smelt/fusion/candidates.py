@@ -64,7 +64,7 @@ def build(
     if folder is None:
         pieces = [Piece(start, _part(pool, labels, k, cap, start, memory_gib)) for start in _starts(labels)]
         return Store(k, cap, **_joined(pieces, len(labels), len(pool)))
-    identity = {"k": k, "cap": cap, "results": len(pool), "images": len(labels), "part": PART,
+    identity = {"format": 2, "k": k, "cap": cap, "results": len(pool), "images": len(labels), "part": PART,
                 "labels": hashlib.sha256(labels.tobytes()).hexdigest(), "of": fingerprint}  # fmt: skip
     if (folder / INDEX).exists() and read_json(folder / INDEX) == identity:
         return Store.open(folder)
@@ -167,7 +167,7 @@ def _nothing(num_results: int) -> Pruned:
     empty = np.empty
     return Pruned(
         empty(0, np.int8), empty(0, np.int64), empty(0, np.int32), empty(0, np.int64), empty(0, np.int32),
-        empty((0, num_results), np.float16), empty((0, num_results), np.float16),
+        empty(0, np.bool_), empty((0, num_results), np.float16), empty((0, num_results), np.float16),
         empty((num_results, 0), np.bool_),
     )  # fmt: skip
 

@@ -1,13 +1,16 @@
-"""Candidates: the classes of an image that weights can move above or below its label.
+"""Candidates: the classes of an image that weights can move before or behind its label.
+
+A rival with a higher number than the label is before it in the list where its fused score is higher, one
+with a lower number also where it is equal (`smelt.metrics`). Decisions are those of `reference.fused`:
+- monotony settles what holds in every result: a later rival that is ≤ the label in all never comes before
+  it, an earlier one that is ≥ in all always does;
+- everything else needs a margin for rounding: sums that differ by less may come out equal, or turned round.
 
 Weights w ≥ 0 with sum 1 and none above `cap` give Σ w_m D_m at most the mean of the greatest 1/cap of the
 differences D_m = s_m(class) − s_m(label), and at least the mean of the least 1/cap. A class whose greatest
-mean is not positive never counts, one whose least mean is positive always does. What is between are the
+mean is below the margin never counts, one whose least mean is above it always does. What is between are the
 image's candidates. An image with k or more certain classes is wrong, one with fewer than k certain classes
 and candidates together is right, whatever the weights; the rest are undecided.
-
-Decisions are those of `reference.fused`: a margin for its rounding is kept wherever its monotony does not
-settle the matter by itself.
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.fusion.reference import rounding, single
+from smelt.fusion.reference import UNDERFLOW, rounding, single
 
 TILE = 1 << 17  # elements compared at once, so that they stay in the cache
 WIDE = 256  # classes from which on lines are counted one by one, which is quicker then
+HALVES = 1500  # results up to which the steps of float16 are wider than what the sums' rounding can hide
+MANY = 256  # candidates from which on an image's are searched for repeats
+BEYOND = 1 + 4e-5  # weights may be above the cap by the rounding of float32; so much is proven for
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,9 @@ class Pruned:
     """A block of B images after pruning; U of them undecided, with R candidates in all.
 
     hits_B: 1 right, 0 wrong, -1 undecided. images_U: positions in the block. need_U: an image is wrong when
-    that many of its candidates are above its label. counts_U: candidates of each. classes_R: ids.
-    values_RM: their values, own_UM: the label's. singles_MB: hits of each result alone.
+    that many of its candidates come before its label. counts_U: candidates of each. classes_R: ids.
+    before_R: which of them win a tie with the label. values_RM: their values, own_UM: the label's.
+    singles_MB: hits of each result alone.
     """
 
     hits_B: NDArray[np.int8]
@@ -39,6 +46,7 @@ class Pruned:
     need_U: NDArray[np.int32]
     counts_U: NDArray[np.int64]
     classes_R: NDArray[np.int32]
+    before_R: NDArray[np.bool_]
     values_RM: NDArray[Any]
     own_UM: NDArray[Any]
     singles_MB: NDArray[np.bool_]
@@ -53,20 +61,23 @@ def prune(
 ) -> Pruned:
     """Decide the images of a block or find their candidates. Labels below 0: decided as wrong."""
     size = own_MB.shape[1]
+    labels_B = np.asarray(labels_B)
     above_BC, singles_MB = _count_above(values_MBC, own_MB, labels_B, k)
     possible_BC = above_BC > 0
     hits_B = np.full(size, -1, np.int8)
     hits_B[possible_BC.sum(axis=1) < k] = 1
-    hits_B[np.asarray(labels_B) < 0] = 0
-    hits_B[_surely_wrong(values_MBC, own_MB, above_BC, np.flatnonzero(hits_B < 0), k, cap)] = 0
+    hits_B[labels_B < 0] = 0
+    hits_B[_surely_wrong(values_MBC, own_MB, labels_B, above_BC, np.flatnonzero(hits_B < 0), k, cap)] = 0
     images = np.flatnonzero(hits_B < 0)
     line, classes = np.nonzero(possible_BC[images])
+    before_R = classes < labels_B[images][line]
     values_RM = _gathered(values_MBC, images[line], classes, own_MB.dtype)
     own_UM = np.ascontiguousarray(own_MB[:, images].T)
-    low_R, high_R = _bounds(values_RM, own_UM, line, cap)
+    low_R, high_R = _bounds(values_RM, own_UM, line, before_R, cap)
     certain = np.bincount(line[low_R], minlength=len(images))
     open_R = high_R & ~low_R
     need = k - certain
+    _drop_repeats(open_R, values_RM, line, before_R, need)
     counts = np.bincount(line[open_R], minlength=len(images))
     hits_B[images[need <= 0]] = 0
     hits_B[images[(need > 0) & (counts < need)]] = 1
@@ -78,66 +89,122 @@ def prune(
         need_U=need[left].astype(np.int32),
         counts_U=counts[left],
         classes_R=classes[rows].astype(np.int32),
+        before_R=before_R[rows],
         values_RM=np.ascontiguousarray(values_RM[rows]),
         own_UM=np.ascontiguousarray(own_UM[left]),
         singles_MB=singles_MB,
     )
 
 
+def _drop_repeats(
+    open_R: NDArray[np.bool_],
+    values_RM: NDArray[Any],
+    line_R: NDArray[np.int64],
+    before_R: NDArray[np.bool_],
+    need_U: NDArray[np.int64],
+) -> None:
+    """Take back all but `need` of an image's candidates that have the same values in every result.
+
+    They come before the label together or not at all, so that many decide. Where results tie thousands of
+    classes (underflow, ranks beyond the last that count) this is what keeps an image small.
+    """
+    counts_U = np.bincount(line_R[open_R], minlength=len(need_U))
+    rows = np.flatnonzero(open_R & (counts_U > MANY)[line_R])
+    if not len(rows):
+        return
+    bits = values_RM[rows].astype(np.float32).view(np.uint32).astype(np.uint64)
+    factors = np.random.default_rng(0).integers(1 << 62, size=bits.shape[1], dtype=np.uint64)
+    order = np.lexsort(((bits * factors).sum(axis=1), before_R[rows], line_R[rows]))
+    rows, bits = rows[order], bits[order]
+    same = (bits[1:] == bits[:-1]).all(axis=1)
+    same &= (line_R[rows[1:]] == line_R[rows[:-1]]) & (before_R[rows[1:]] == before_R[rows[:-1]])
+    first = np.flatnonzero(np.concatenate([[True], ~same]))
+    place = np.arange(len(rows)) - np.repeat(first, np.diff([*first, len(rows)]))
+    open_R[rows[place >= np.maximum(need_U[line_R[rows]], 1)]] = False
+
+
 def _count_above(
     values_MBC: Sequence[NDArray[Any]], own_MB: NDArray[Any], labels_B: NDArray[np.integer], k: int
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """How many results put a class strictly above the label, (B, C), and which results alone are right."""
+    """How many results put a class before the label, or so near it that rounding might, (B, C); and which
+    results alone are right, (M, B)."""
     num_results, size = own_MB.shape
     num_classes = values_MBC[0].shape[1]
     above_BC = np.zeros((size, num_classes), np.uint8 if num_results < 256 else np.uint16)
     singles_MB = np.empty((num_results, size), np.bool_)
     labels = np.maximum(np.asarray(labels_B, np.int64), 0)
     step = max(1, TILE // num_classes)
-    flags = np.empty((step, num_classes), np.bool_)
-    keys = np.empty((step, num_classes), np.int16)
     own_MB = own_MB + own_MB.dtype.type(0)  # −0 becomes 0: bits are compared below
     for start in range(0, size, step):
-        stop = min(size, start + step)
-        count, flag = above_BC[start:stop], flags[: stop - start]
-        label = (np.arange(stop - start), labels[start:stop])
+        part = slice(start, min(size, start + step))
+        compare = _Comparison(labels[part], num_classes, num_results)
         for index, values_BC in enumerate(values_MBC):
-            _above(values_BC[start:stop], own_MB[index, start:stop], flag, keys[: stop - start])
-            flag[label] = False
-            np.add(count, flag.view(np.uint8), out=count, casting="unsafe")
-            if num_classes >= WIDE:
-                over = np.array([np.count_nonzero(row) for row in flag])
-            else:
-                over = np.count_nonzero(flag, axis=1)
-            singles_MB[index, start:stop] = over < k
+            compare.add(values_BC[part], own_MB[index, part], above_BC[part])
+            singles_MB[index, part] = compare.over() < k
     return above_BC, singles_MB
 
 
-def _above(
-    values_BC: NDArray[Any], own_B: NDArray[Any], out_BC: NDArray[np.bool_], keys_BC: NDArray[np.int16]
-) -> None:
-    """out = values > own. numpy compares integers ten times as fast as float16, so bits are compared.
+class _Comparison:
+    """One block's classes against their labels, one result after the other, in buffers that stay."""
 
-    Bits order non-negative numbers as signed integers do, negative ones as unsigned integers in reverse.
-    """
-    if values_BC.dtype != np.float16:
-        np.greater(values_BC, own_B[:, None], out=out_BC)
-        return
-    bits, own = values_BC.view(np.int16), np.ascontiguousarray(own_B, np.float16).view(np.int16)[:, None]
-    if bool((own >= 0).all()):
-        np.greater(bits, own, out=out_BC)
-    elif bool((own < 0).all()):
-        np.less(bits.view(np.uint16), own.view(np.uint16), out=out_BC)
-    else:
-        np.right_shift(bits, 15, out=keys_BC)
-        np.bitwise_and(keys_BC, 0x7FFF, out=keys_BC)
-        np.bitwise_xor(keys_BC, bits, out=keys_BC)
-        np.greater(keys_BC, own ^ ((own >> 15) & 0x7FFF), out=out_BC)
+    def __init__(self, labels_B: NDArray[np.int64], num_classes: int, num_results: int) -> None:
+        shape = (len(labels_B), num_classes)
+        self.label = (np.arange(len(labels_B)), labels_B)
+        self.before = np.arange(num_classes) < labels_B[:, None]
+        self.steps = self.before.astype(np.int16)
+        self.flags = np.empty(shape, np.bool_)
+        self.keys, self.limits = np.empty(shape, np.int16), np.empty(shape, np.int16)
+        self.halves = num_results <= HALVES
+        self.error = 2.1 * rounding(num_results)
+        self.least = num_results * UNDERFLOW * num_results
+
+    def add(self, values_BC: NDArray[Any], own_B: NDArray[Any], above_BC: NDArray[Any]) -> None:
+        """Flag the classes that come before the label in this result; count them and what is near."""
+        if values_BC.dtype == np.float16 and self.halves:
+            self._halves(values_BC, np.ascontiguousarray(own_B, np.float16))
+            near = self.flags
+        else:
+            values, own = single(values_BC), single(own_B)
+            near = values > np.where(self.before, (own - self.error * np.abs(own) - self.least)[:, None],
+                                     own[:, None])  # fmt: skip
+            near[self.label] = False
+            np.greater(values, own[:, None], out=self.flags)
+            self.flags |= self.before & (values == own[:, None])
+        self.flags[self.label] = False
+        np.add(above_BC, near.view(np.uint8), out=above_BC, casting="unsafe")
+
+    def _halves(self, values_BC: NDArray[Any], own_B: NDArray[Any]) -> None:
+        """numpy compares integers ten times as fast as float16, so bits are compared.
+
+        Bits order non-negative numbers as signed integers do, negative ones as unsigned integers in reverse.
+        A class before the label needs one step less. −0 is one step below 0 here, though it is equal.
+        """
+        bits, own = values_BC.view(np.int16), own_B.view(np.int16)[:, None]
+        if bool((own > 0).all()):
+            np.subtract(own, self.steps, out=self.limits)
+            np.greater(bits, self.limits, out=self.flags)
+        elif bool((own < 0).all()):
+            np.add(own, self.steps, out=self.limits)
+            np.less(bits.view(np.uint16), self.limits.view(np.uint16), out=self.flags)
+        else:
+            np.right_shift(bits, 15, out=self.keys)
+            np.bitwise_and(self.keys, 0x7FFF, out=self.keys)
+            np.bitwise_xor(self.keys, bits, out=self.keys)
+            np.multiply(self.steps, np.where(own == 0, np.int16(2), np.int16(1)), out=self.limits)
+            np.subtract(own ^ ((own >> 15) & 0x7FFF), self.limits, out=self.limits)
+            np.greater(self.keys, self.limits, out=self.flags)
+
+    def over(self) -> NDArray[np.int64]:
+        """How many classes come before each label, (B,), in the result added last."""
+        if self.flags.shape[1] >= WIDE:
+            return np.array([np.count_nonzero(row) for row in self.flags])
+        return np.asarray(np.count_nonzero(self.flags, axis=1))
 
 
 def _surely_wrong(
     values_MBC: Sequence[NDArray[Any]],
     own_MB: NDArray[Any],
+    labels_B: NDArray[np.integer],
     above_BC: NDArray[Any],
     images: NDArray[np.int64],
     k: int,
@@ -153,7 +220,8 @@ def _surely_wrong(
     best = np.argpartition(above_BC[images], -tried, axis=1)[:, -tried:]
     line = np.repeat(np.arange(len(images)), tried)
     values_RM = _gathered(values_MBC, images[line], best.reshape(-1), own_MB.dtype)
-    low_R, _ = _bounds(values_RM, np.ascontiguousarray(own_MB[:, images].T), line, cap)
+    before_R = best.reshape(-1) < labels_B[images][line]
+    low_R, _ = _bounds(values_RM, np.ascontiguousarray(own_MB[:, images].T), line, before_R, cap)
     wrong: NDArray[np.int64] = images[low_R.reshape(len(images), tried).sum(axis=1) >= k]
     return wrong
 
@@ -173,22 +241,30 @@ def _gathered(
 
 
 def _bounds(
-    values_RM: NDArray[Any], own_UM: NDArray[Any], line_R: NDArray[np.int64], cap: float, chunk: int = 1 << 10
+    values_RM: NDArray[Any],
+    own_UM: NDArray[Any],
+    line_R: NDArray[np.int64],
+    before_R: NDArray[np.bool_],
+    cap: float,
+    chunk: int = 1 << 10,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Of each candidate: is it above under all weights, and under some? (R,), (R,)."""
+    """Of each candidate: does it come before the label under all weights, and under some? (R,), (R,)."""
     low = np.empty(len(values_RM), np.bool_)
     high = np.empty(len(values_RM), np.bool_)
-    share = extreme_shares(values_RM.shape[1], cap)
+    num_results = values_RM.shape[1]
+    share = extreme_shares(num_results, cap * BEYOND)
     labels_UM = single(own_UM)
     # no value is larger than the label's largest and the largest difference together
     largest_U = 2 * np.abs(labels_UM).max(axis=1, initial=0)
     for start in range(0, len(values_RM), chunk):
         part = slice(start, start + chunk)
         differences = single(values_RM[part]) - labels_UM[line_R[part]]
+        always = before_R[part] & (differences >= 0).all(axis=1)
         least, greatest, largest = extreme_means(differences, share)
-        slack = rounding(len(share)) * (largest + largest_U[line_R[part]])
-        low[part] = least > slack
-        high[part] = greatest > -slack
+        # rounding of the two sums, and once more of the means here
+        slack = rounding(num_results) * (2 * largest + largest_U[line_R[part]]) + num_results * UNDERFLOW
+        low[part] = always | (least > slack)
+        high[part] = greatest >= -slack
     return low, high
 
 

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
 INDEX = "candidates.json"
 ROUGH = 1e-3  # candidates whose rounding in the reference may exceed this cosine are always re-examined
-FIELDS = ("hits_N", "images_U", "need_U", "counts_U", "classes_R", "values_RM", "own_UM", "singles_MN")
+FIELDS = (
+    "hits_N",
+    "images_U",
+    "need_U",
+    "counts_U",
+    "classes_R",
+    "before_R",
+    "values_RM",
+    "own_UM",
+    "singles_MN",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class Store:
     need_U: NDArray[np.int32]
     counts_U: NDArray[np.int64]
     classes_R: NDArray[np.int32]
+    before_R: NDArray[np.bool_]
     values_RM: NDArray[Any]
     own_UM: NDArray[Any]
     singles_MN: NDArray[np.bool_]
@@ -65,7 +76,7 @@ class Store:
     def above(
         self, rows_Q: NDArray[np.int64], persons_Q: NDArray[np.int64], weights_PM: NDArray[np.float32]
     ) -> NDArray[np.bool_]:
-        """Is candidate `rows_Q[q]` above its label under `weights_PM[persons_Q[q]]`? By the reference."""
+        """Does candidate `rows_Q[q]` come before its label under `weights_PM[persons_Q[q]]`? By `fused`."""
         images_Q = np.searchsorted(self._offsets, rows_Q, side="right")
         weights_MQ = np.ascontiguousarray(weights_PM[persons_Q].T)
         values_MQ = single(np.ascontiguousarray(self.values_RM[rows_Q].T))
@@ -74,7 +85,8 @@ class Store:
         for weight, value, label in zip(weights_MQ, values_MQ, own_MQ):
             theirs += weight * value
             own += weight * label
-        return theirs > own
+        before: NDArray[np.bool_] = (theirs > own) | (self.before_R[rows_Q] & (theirs == own))
+        return before
 
     def table(self, labels_N: NDArray[np.integer], threads: int = 0) -> Table:
         """The table of all candidates in memory, tile by tile from the disk."""

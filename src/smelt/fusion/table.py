@@ -3,8 +3,8 @@
 For each undecided image the table holds unit vectors along the differences D = s(class) − s(label) of its
 candidates, in low precision. One matrix product with the population's weights, also of length one, gives
 the cosine of D and w; where its size is beyond `slack`, a proven bound of everything that was rounded, its
-sign is that of the reference's comparison. The few images that hang on a cosine within the slack are decided
-by the reference itself, on the stored values.
+sign is that of the reference's comparison. The few images that hang on a cosine within the slack, exact ties
+among them, are decided by the reference itself, on the stored values and by its rule for ties.
 
 `near` cuts a table to what is undecided within a ball of weights: |w·D − c·D| ≤ |w − c| |D − mean D|, since
 both sum to 1. A search that closes in on an optimum pays for fewer and fewer candidates.
