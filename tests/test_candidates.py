@@ -15,10 +15,11 @@ from smelt.artifacts.results import cut
 from smelt.errors import ResultError
 from smelt.fusion import candidates, prune, tiles
 from smelt.fusion.apply import Fusion, plain_hits, top_classes
-from smelt.fusion.candidates import build, choose_cap
+from smelt.fusion.candidates import Wanted, build, build_all, choose_cap
 from smelt.fusion.config import Pooling
 from smelt.fusion.prune import extreme_means, extreme_shares
 from smelt.fusion.reference import equal, fused, normalised, rounding
+from smelt.fusion.soften import softmax
 from smelt.fusion.sources import Held, Pool, ranks
 from smelt.fusion.store import Store
 from smelt.fusion.weights import capped
@@ -87,9 +88,8 @@ def test_hits_are_those_of_the_plain_loop(seed: int) -> None:
     expected = brute(pool, labels, weights, k)
     table = build(pool, labels, k).table(labels)
     assert np.array_equal(table.hits(weights), expected)
-    values, _ = pool.block(np.arange(len(labels)), labels)
     known = labels >= 0
-    singles = np.stack([hits_topk(one, labels, k) for one in values])
+    singles = np.stack([hits_topk(one, labels, k) for one in scores])  # as stored, whatever the pooling
     assert np.array_equal(table.store.singles_MN[:, known], singles[:, known])
     if (labels >= 0).any():
         assert table.accuracy(weights).tolist() == [class_averaged(hits, labels) for hits in expected]
@@ -255,6 +255,20 @@ def test_top_k_results_bound_what_all_scores_give(seed: int) -> None:
         assert np.array_equal(low, high) or pooling == "rank"
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1.0, 0.7]))
+def test_a_row_of_probabilities_does_not_depend_on_its_block(seed: int, temperature: float) -> None:
+    random = np.random.default_rng(seed)
+    logits = (random.normal(size=(60, int(random.integers(1, 3000)))) * 9).astype(np.float16)
+    whole = softmax(logits, temperature)
+    cuts = np.sort(random.integers(0, 61, 4))
+    for part, alone in zip(np.split(whole, cuts), np.split(logits, cuts)):
+        assert np.array_equal(softmax(alone, temperature), part)
+        assert np.array_equal(softmax(alone.astype(np.float32), temperature), part)
+    exact = np.exp(logits.astype(np.float64) / np.float32(temperature))
+    np.testing.assert_allclose(whole, exact / exact.sum(axis=1, keepdims=True), rtol=2e-5, atol=1e-30)
+
+
 def test_poolings_that_need_every_score_refuse_cut_results() -> None:
     top = Held("x", "logits", cut(np.ones((2, 5)), 2), 5)
     with pytest.raises(ResultError, match=r"x is a top-K.*probability"):
@@ -275,13 +289,13 @@ def test_a_pass_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def killed(*arguments: Any) -> Any:
         if len(done) == 3:
             raise KeyboardInterrupt
-        done.append(arguments[4])
+        done.append(arguments[2])
         return real(*arguments)
 
     monkeypatch.setattr(candidates, "_part", killed)
     with pytest.raises(KeyboardInterrupt):
         build(pool, labels, 2, bound=5, folder=tmp_path / "cut", fingerprint="a")
-    monkeypatch.setattr(candidates, "_part", lambda *a: done.append(a[4]) or real(*a))
+    monkeypatch.setattr(candidates, "_part", lambda *a: done.append(a[2]) or real(*a))
     seen: list[tuple[int, int]] = []
     resumed = build(
         pool, labels, 2, bound=5, folder=tmp_path / "cut", fingerprint="a",
@@ -298,6 +312,28 @@ def test_a_pass_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyP
     build(pool, labels, 2, bound=5, folder=tmp_path / "cut", fingerprint="b")
     assert len(done) == 7
     assert not list((tmp_path / "cut").glob("part-*")) and not list((tmp_path / "cut").glob("*.raw"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6))
+def test_several_poolings_and_ks_in_one_pass(seed: int) -> None:
+    """Counted together where they are about the same logits, and each still its own."""
+    scores, labels, weights, _ = random_problem(seed)
+    pools = [pool_of(scores, pooling) for pooling in POOLINGS]
+    together = build_all([Wanted(pool, k) for pool in pools for k in (1, 5)], labels)
+    for store, (pool, k) in zip(together, [(pool, k) for pool in pools for k in (1, 5)]):
+        assert np.array_equal(store.table(labels).hits(weights), brute(pool, labels, weights, k))
+
+
+def test_the_same_logits_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = np.random.default_rng(0).normal(size=(3, 20, 5)).astype(np.float16)
+    labels = np.arange(20) % 5
+    done: list[int] = []
+    real = prune.count
+    monkeypatch.setattr(prune, "count", lambda *a: done.append(1) or real(*a))
+    poolings: list[Pooling] = ["log_probability", "probability"]
+    build_all([Wanted(pool_of(scores, p), k, bound=3) for p in poolings for k in (1, 5)], labels)
+    assert len(done) == 1
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ import pytest
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError
 from smelt.fusion.inputs import read, read_ids, read_labels, read_lists
-from smelt.fusion.sources import Held, softmax
+from smelt.fusion.soften import softmax
+from smelt.fusion.sources import Held
 
 RANDOM = np.random.default_rng(0)
 A, B = (RANDOM.normal(size=(6, 4)).astype(np.float32) for _ in range(2))

@@ -14,7 +14,8 @@ from smelt.fusion.config import MEANS, FuseSettings, GeneticSettings
 from smelt.fusion.judge import Verdict, bootstrap, guard, make_folds
 from smelt.fusion.reference import fused, normalised
 from smelt.fusion.run import fuse
-from smelt.fusion.sources import Held, Pool, softmax
+from smelt.fusion.soften import softmax
+from smelt.fusion.sources import Held, Pool
 from smelt.metrics import class_averaged, hits_topk
 
 QUICK = FuseSettings(

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.files import read_json, write_json
 from smelt.errors import ResultError
-from smelt.fusion.prune import Pruned, prune
+from smelt.fusion.prune import Pruned, Values, counted, prune_counted, prune_each
 from smelt.fusion.store import FIELDS, INDEX, Store
 
 PART = 1024  # images of a part, the unit of work and of resuming
+BLOCK = 1 << 18  # scores of a result in a block, where classes are few: small blocks are all overhead
 SAMPLE = 192  # images that the bound is chosen from
 Progress = Callable[[int, int], None]
 
@@ -37,8 +38,34 @@ class Blocks(Protocol):
 
     def block(
         self, lines: NDArray[np.int64], labels_B: NDArray[np.integer]
-    ) -> tuple[Sequence[NDArray[Any]], NDArray[Any]]:
-        """M arrays of values (B, C), and the labels' values (M, B)."""
+    ) -> tuple[Sequence[Values], NDArray[Any]]:
+        """M arrays of values (B, C), and the labels' values (M, B); good until the next call."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A store to build: results under a pooling, for top-k.
+
+    bound: no weight above this many times 1/M (None: see `choose_cap`). folder: where parts and the store
+    are kept; with the same results (`fingerprint`) and settings a finished store is opened, a half-done pass
+    goes on. Without a folder all is done in memory.
+    """
+
+    pool: Blocks
+    k: int
+    bound: float | None = None
+    folder: Path | None = None
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A store whose cap is settled."""
+
+    pool: Blocks
+    k: int
+    cap: float
+    folder: Path | None
 
 
 def build(
@@ -53,30 +80,74 @@ def build(
     fingerprint: str = "",
     progress: Progress = lambda done, total: None,
 ) -> Store:
-    """The candidates of all images with a label.
+    """The candidates of all images with a label, for one pooling and k; see `build_all`."""
+    wanted = [Wanted(pool, k, bound, folder, fingerprint)]
+    return build_all(wanted, labels_N, memory_gib=memory_gib, workers=workers, progress=progress)[0]
 
-    bound: no weight above this many times 1/M (None: see `choose_cap`). folder: where parts and the store
-    are kept; with the same results (`fingerprint`) and settings a finished store is opened, a half-done pass
-    goes on. Without a folder all is done in memory. Raises ResultError when no table fits `memory_gib`.
+
+def build_all(
+    wanted: Sequence[Wanted],
+    labels_N: NDArray[np.integer],
+    *,
+    memory_gib: float = 4.0,
+    workers: int = 1,
+    progress: Progress = lambda done, total: None,
+) -> list[Store]:
+    """The candidates of all images with a label, for several poolings and k in one pass over the results.
+
+    memory_gib: of each table. Raises ResultError when one does not fit.
     """
     labels = np.asarray(labels_N, np.int32)
-    cap = choose_cap(pool, labels, k, memory_gib) if bound is None else min(1.0, bound / len(pool))
-    if folder is None:
-        pieces = [Piece(start, _part(pool, labels, k, cap, start, memory_gib)) for start in _starts(labels)]
-        return Store(k, cap, **_joined(pieces, len(labels), len(pool)))
-    identity = {"format": 2, "k": k, "cap": cap, "results": len(pool), "images": len(labels), "part": PART,
-                "labels": hashlib.sha256(labels.tobytes()).hexdigest(), "of": fingerprint}  # fmt: skip
-    if (folder / INDEX).exists() and read_json(folder / INDEX) == identity:
-        return Store.open(folder)
-    _begin(folder, identity)
-    todo = [start for start in _starts(labels) if not _file(folder, start).exists()]
-    total, done = len(labels), len(labels) - sum(min(PART, len(labels) - start) for start in todo)
+    caps = [
+        choose_cap(one.pool, labels, one.k, memory_gib) if one.bound is None else one.bound / len(one.pool)
+        for one in wanted
+    ]
+    jobs = [Job(one.pool, one.k, min(1.0, cap), one.folder) for one, cap in zip(wanted, caps)]
+    if any(job.folder is None for job in jobs):
+        parts = [_part(jobs, labels, start, memory_gib) for start in _starts(labels)]
+        return [
+            Store(job.k, job.cap, **_joined(
+                [Piece(start, part[place]) for start, part in zip(_starts(labels), parts)],
+                len(labels), len(job.pool)))
+            for place, job in enumerate(jobs)
+        ]  # fmt: skip
+    identities = [_identity(job, one, labels) for job, one in zip(jobs, wanted)]
+    open_jobs = [(job, identity) for job, identity in zip(jobs, identities) if not _finished(job, identity)]
+    for job, identity in open_jobs:
+        _begin(_folder(job), identity)
+    _pass([job for job, _ in open_jobs], labels, memory_gib, workers, progress)
+    for job, identity in open_jobs:
+        _finish(_folder(job), labels, len(job.pool), identity)
+    return [Store.open(_folder(job)) for job in jobs]
+
+
+def _folder(job: Job) -> Path:
+    assert job.folder is not None
+    return job.folder
+
+
+def _identity(job: Job, one: Wanted, labels_N: NDArray[np.int32]) -> dict[str, Any]:
+    """What makes a store the one that is wanted."""
+    digest = hashlib.sha256(labels_N.tobytes()).hexdigest()
+    return {"format": 2, "k": job.k, "cap": job.cap, "results": len(job.pool), "images": len(labels_N),
+            "part": PART, "labels": digest, "of": one.fingerprint}  # fmt: skip
+
+
+def _finished(job: Job, identity: dict[str, Any]) -> bool:
+    index = _folder(job) / INDEX
+    return index.exists() and bool(read_json(index) == identity)
+
+
+def _pass(
+    jobs: Sequence[Job], labels_N: NDArray[np.int32], memory_gib: float, workers: int, progress: Progress
+) -> None:
+    """Write every part that is missing."""
+    todo = [start for start in _starts(labels_N) if any(not _file(_folder(j), start).exists() for j in jobs)]
+    total, done = len(labels_N), len(labels_N) - sum(min(PART, len(labels_N) - start) for start in todo)
     progress(done, total)
-    for start in _run(pool, labels, k, cap, folder, todo, memory_gib / max(1, workers), workers):
+    for start in _run(jobs, labels_N, todo, memory_gib / max(1, workers), workers):
         done += min(PART, total - start)
         progress(done, total)
-    _finish(folder, labels, len(pool), identity)
-    return Store.open(folder)
 
 
 def choose_cap(pool: Blocks, labels_N: NDArray[np.int32], k: int, memory_gib: float) -> float:
@@ -91,8 +162,7 @@ def choose_cap(pool: Blocks, labels_N: NDArray[np.int32], k: int, memory_gib: fl
     sizes = np.zeros(len(caps))
     for line in np.array_split(lines, max(1, len(lines) // 16)):
         values, own = pool.block(line, labels_N[line])
-        for index, cap in enumerate(caps):
-            found = prune(values, own, labels_N[line], k, cap)
+        for index, found in enumerate(prune_each(values, own, labels_N[line], [(k, cap) for cap in caps])):
             sizes[index] += 2 * found.values_RM.size + 16 * len(found.values_RM)
     gib = sizes * len(known) / len(lines) / 2**30
     for cap, size in zip(caps, gib):
@@ -116,25 +186,28 @@ def _starts(labels_N: NDArray[np.int32]) -> list[int]:
     return list(range(0, len(labels_N), PART))
 
 
-def _part(
-    pool: Blocks, labels_N: NDArray[np.int32], k: int, cap: float, start: int, memory_gib: float
-) -> Pruned:
-    """Prune the images of one part, in blocks whose values take at most a quarter of the memory."""
+def _part(jobs: Sequence[Job], labels_N: NDArray[np.int32], start: int, memory_gib: float) -> list[Pruned]:
+    """Prune the images of one part for each job, in blocks whose values take at most a 16th of the memory."""
     lines = np.arange(start, min(start + PART, len(labels_N)))
-    found: list[Pruned] = []
+    pools = list({id(job.pool): job.pool for job in jobs}.values())
+    found: list[list[Pruned]] = [[] for _ in jobs]
     size = 1 if len(lines) > 64 else len(lines)
     position = 0
     while position < len(lines):
         block = lines[position : position + size]
-        values, own = pool.block(block, labels_N[block])
-        pruned = prune(values, own, labels_N[block], k, cap)
-        found.append(_moved(pruned, position))
+        labels = labels_N[block]
+        read = [pool.block(block, labels) for pool in pools]
+        counts = counted(read, labels)
+        for place, job in enumerate(jobs):
+            index = next(i for i, pool in enumerate(pools) if pool is job.pool)
+            pruned = prune_counted(*read[index], labels, counts[index], job.k, job.cap)
+            found[place].append(_moved(pruned, position))
         position += len(block)
         # candidates are gathered beside the block, so a block is kept to a 16th of the memory
-        size = int(
-            np.clip(memory_gib * 2**30 / 16 // max(1, sum(v.nbytes for v in values) // len(block)), 1, 64)
-        )
-    return _concatenated(found)
+        held = sum(one.nbytes for values, _ in read for one in values) // len(block)
+        most = max(64, BLOCK // read[0][0][0].shape[1])
+        size = int(np.clip(memory_gib * 2**30 / 16 // max(1, held), 1, most))
+    return [_concatenated(blocks) for blocks in found]
 
 
 def _moved(pruned: Pruned, by: int) -> Pruned:
@@ -186,17 +259,16 @@ def _file(folder: Path, start: int) -> Path:
 
 
 def _run(
-    pool: Blocks, labels_N: NDArray[np.int32], k: int, cap: float, folder: Path, todo: list[int],
-    memory_gib: float, workers: int,
-) -> Iterator[int]:  # fmt: skip
+    jobs: Sequence[Job], labels_N: NDArray[np.int32], todo: list[int], memory_gib: float, workers: int
+) -> Iterator[int]:
     """Write the parts that are missing; yields the start of each as it is done."""
     if workers <= 1 or len(todo) <= 1:
         for start in todo:
-            _write_part(pool, labels_N, k, cap, folder, start, memory_gib)
+            _write_part(jobs, labels_N, start, memory_gib)
             yield start
         return
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    setup = (pool, labels_N, k, cap, folder, memory_gib)
+    setup = (jobs, labels_N, memory_gib)
     with ProcessPoolExecutor(min(workers, len(todo)), context, _set_up, setup) as executor:
         try:
             for future in as_completed([executor.submit(_work, start) for start in todo]):
@@ -210,23 +282,24 @@ _job: tuple[Any, ...] = ()
 
 
 def _set_up(*job: Any) -> None:
+    import torch
+
     global _job
     _job = job
+    torch.set_num_threads(1)  # there is a process for every core
 
 
 def _work(start: int) -> int:
-    pool, labels, k, cap, folder, memory_gib = _job
-    _write_part(pool, labels, k, cap, folder, start, memory_gib)
+    jobs, labels, memory_gib = _job
+    _write_part(jobs, labels, start, memory_gib)
     return start
 
 
-def _write_part(
-    pool: Blocks, labels_N: NDArray[np.int32], k: int, cap: float, folder: Path, start: int, memory_gib: float
-) -> None:
-    pruned = _part(pool, labels_N, k, cap, start, memory_gib)
-    temporary = folder / f".{start}.{os.getpid()}.tmp.npz"
-    np.savez(temporary, **_fields(pruned))
-    os.replace(temporary, _file(folder, start))
+def _write_part(jobs: Sequence[Job], labels_N: NDArray[np.int32], start: int, memory_gib: float) -> None:
+    for job, pruned in zip(jobs, _part(jobs, labels_N, start, memory_gib)):
+        temporary = _folder(job) / f".{start}.{os.getpid()}.tmp.npz"
+        np.savez(temporary, **_fields(pruned))
+        os.replace(temporary, _file(_folder(job), start))
 
 
 def _finish(folder: Path, labels_N: NDArray[np.int32], num_results: int, identity: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ with a lower number also where it is equal (`smelt.metrics`). Decisions are thos
 - monotony settles what holds in every result: a later rival that is ≤ the label in all never comes before
   it, an earlier one that is ≥ in all always does;
 - everything else needs a margin for rounding: sums that differ by less may come out equal, or turned round.
+Only classes that come up to the label, or near it, in some result are looked at any closer.
 
 Weights w ≥ 0 with sum 1 and none above `cap` give Σ w_m D_m at most the mean of the greatest 1/cap of the
 differences D_m = s_m(class) − s_m(label), and at least the mean of the least 1/cap. A class whose greatest
@@ -23,8 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.fusion.reference import UNDERFLOW, rounding, single
+from smelt.fusion.soften import Softened
 
 TILE = 1 << 17  # elements compared at once, so that they stay in the cache
+Values = NDArray[Any] | Softened
 WIDE = 256  # classes from which on lines are counted one by one, which is quicker then
 HALVES = 1500  # results up to which the steps of float16 are wider than what the sums' rounding can hide
 MANY = 256  # candidates from which on an image's are searched for repeats
@@ -53,16 +56,56 @@ class Pruned:
 
 
 def prune(
-    values_MBC: Sequence[NDArray[Any]],
+    values_MBC: Sequence[Values],
     own_MB: NDArray[Any],
     labels_B: NDArray[np.integer],
     k: int,
     cap: float,
 ) -> Pruned:
     """Decide the images of a block or find their candidates. Labels below 0: decided as wrong."""
-    size = own_MB.shape[1]
+    return prune_each(values_MBC, own_MB, labels_B, [(k, cap)])[0]
+
+
+def counted(
+    blocks: Sequence[tuple[Sequence[Values], NDArray[Any]]], labels_B: NDArray[np.integer]
+) -> list[Counts]:
+    """`count` for each of several poolings of the same results, those of the same logits together."""
+    made: dict[tuple[int, ...], Counts] = {}
+    soft = [any(isinstance(one, Softened) for one in values_MBC) for values_MBC, _ in blocks]
+    found: dict[int, Counts] = {}
+    for index in sorted(range(len(blocks)), key=lambda index: not soft[index]):
+        values_MBC, own_MB = blocks[index]
+        raws = (one.logits_BC if isinstance(one, Softened) else one for one in values_MBC)
+        where = tuple(int(raw.__array_interface__["data"][0]) for raw in raws)
+        if where not in made:
+            made[where] = count(values_MBC, own_MB, labels_B)
+        found[index] = made[where]
+    return [found[index] for index in range(len(blocks))]
+
+
+def prune_each(
+    values_MBC: Sequence[Values],
+    own_MB: NDArray[Any],
+    labels_B: NDArray[np.integer],
+    tables: Sequence[tuple[int, float]],
+) -> list[Pruned]:
+    """`prune` for several (k, cap): every score is looked at once for all of them."""
+    counts = count(values_MBC, own_MB, labels_B)
+    return [prune_counted(values_MBC, own_MB, labels_B, counts, k, cap) for k, cap in tables]
+
+
+def prune_counted(
+    values_MBC: Sequence[Values],
+    own_MB: NDArray[Any],
+    labels_B: NDArray[np.integer],
+    counts: Counts,
+    k: int,
+    cap: float,
+) -> Pruned:
+    """One table's share of a block whose classes were counted."""
     labels_B = np.asarray(labels_B)
-    above_BC, singles_MB = _count_above(values_MBC, own_MB, labels_B, k)
+    above_BC, over_MB = counts.near_BC, counts.over_MB
+    size = own_MB.shape[1]
     possible_BC = above_BC > 0
     hits_B = np.full(size, -1, np.int8)
     hits_B[possible_BC.sum(axis=1) < k] = 1
@@ -78,21 +121,21 @@ def prune(
     open_R = high_R & ~low_R
     need = k - certain
     _drop_repeats(open_R, values_RM, line, before_R, need)
-    counts = np.bincount(line[open_R], minlength=len(images))
+    number = np.bincount(line[open_R], minlength=len(images))
     hits_B[images[need <= 0]] = 0
-    hits_B[images[(need > 0) & (counts < need)]] = 1
-    left = (need > 0) & (counts >= need)
+    hits_B[images[(need > 0) & (number < need)]] = 1
+    left = (need > 0) & (number >= need)
     rows = np.flatnonzero(open_R & left[line])
     return Pruned(
         hits_B=hits_B,
         images_U=images[left],
         need_U=need[left].astype(np.int32),
-        counts_U=counts[left],
+        counts_U=number[left],
         classes_R=classes[rows].astype(np.int32),
         before_R=before_R[rows],
         values_RM=np.ascontiguousarray(values_RM[rows]),
         own_UM=np.ascontiguousarray(own_UM[left]),
-        singles_MB=singles_MB,
+        singles_MB=over_MB < k,
     )
 
 
@@ -123,76 +166,108 @@ def _drop_repeats(
     open_R[rows[place >= np.maximum(need_U[line_R[rows]], 1)]] = False
 
 
-def _count_above(
-    values_MBC: Sequence[NDArray[Any]], own_MB: NDArray[Any], labels_B: NDArray[np.integer], k: int
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """How many results put a class before the label, or so near it that rounding might, (B, C); and which
-    results alone are right, (M, B)."""
+@dataclass(frozen=True)
+class Counts:
+    """near_BC: how many results put a class before the label, or so near it that the rounding of sums might.
+    over_MB: how many classes each result alone puts before it, as stored."""
+
+    near_BC: NDArray[Any]
+    over_MB: NDArray[np.int64]
+
+
+def count(values_MBC: Sequence[Values], own_MB: NDArray[Any], labels_B: NDArray[np.integer]) -> Counts:
+    """Compare every class with its image's label, in every result.
+
+    Probabilities are compared by their logits; the counts will do for these, too.
+    """
     num_results, size = own_MB.shape
     num_classes = values_MBC[0].shape[1]
-    above_BC = np.zeros((size, num_classes), np.uint8 if num_results < 256 else np.uint16)
-    singles_MB = np.empty((num_results, size), np.bool_)
+    near_BC = np.zeros((size, num_classes), np.uint8 if num_results < 256 else np.uint16)
+    over_MB = np.empty((num_results, size), np.int64)
     labels = np.maximum(np.asarray(labels_B, np.int64), 0)
     step = max(1, TILE // num_classes)
-    own_MB = own_MB + own_MB.dtype.type(0)  # −0 becomes 0: bits are compared below
+    here = np.arange(size)
+    raws, owns, lows = [], [], []
+    for values, own_B in zip(values_MBC, own_MB):
+        if isinstance(values, Softened):
+            raw, own = values.logits_BC, values.logits_BC[here, labels]
+            low = values.lowest(own, num_results)
+        else:
+            raw, own = values, np.asarray(own_B, values.dtype)
+            low = _lowest(own, num_results)
+        raws.append(raw)
+        owns.append(own)
+        lows.append(low)
     for start in range(0, size, step):
         part = slice(start, min(size, start + step))
-        compare = _Comparison(labels[part], num_classes, num_results)
-        for index, values_BC in enumerate(values_MBC):
-            compare.add(values_BC[part], own_MB[index, part], above_BC[part])
-            singles_MB[index, part] = compare.over() < k
-    return above_BC, singles_MB
+        compare = _Comparison(labels[part], num_classes)
+        for index, raw in enumerate(raws):
+            compare.add(raw[part], owns[index][part], lows[index][part], near_BC[part])
+            over_MB[index, part] = compare.over()
+    return Counts(near_BC, over_MB)
+
+
+def _lowest(own_B: NDArray[Any], num_results: int) -> NDArray[np.float32]:
+    """Values (B,) below which a class cannot come up to the label in a sum of results."""
+    own = single(own_B)
+    if own_B.dtype == np.float16 and num_results <= HALVES:
+        return own
+    return np.asarray(
+        own - 2.1 * rounding(num_results) * np.abs(own) - num_results * num_results * UNDERFLOW, np.float32
+    )
 
 
 class _Comparison:
-    """One block's classes against their labels, one result after the other, in buffers that stay."""
+    """One block's classes against their labels, one result after the other, in buffers that stay.
 
-    def __init__(self, labels_B: NDArray[np.int64], num_classes: int, num_results: int) -> None:
+    numpy compares integers ten times as fast as float16, so bits are compared: they order numbers that are
+    not negative as signed integers do, negative ones as unsigned integers in reverse. A class before the
+    label needs one step less than it.
+    """
+
+    def __init__(self, labels_B: NDArray[np.int64], num_classes: int) -> None:
         shape = (len(labels_B), num_classes)
         self.label = (np.arange(len(labels_B)), labels_B)
         self.before = np.arange(num_classes) < labels_B[:, None]
         self.steps = self.before.astype(np.int16)
-        self.flags = np.empty(shape, np.bool_)
+        self.flags, self.near = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
         self.keys, self.limits = np.empty(shape, np.int16), np.empty(shape, np.int16)
-        self.halves = num_results <= HALVES
-        self.error = 2.1 * rounding(num_results)
-        self.least = num_results * UNDERFLOW * num_results
 
-    def add(self, values_BC: NDArray[Any], own_B: NDArray[Any], above_BC: NDArray[Any]) -> None:
-        """Flag the classes that come before the label in this result; count them and what is near."""
-        if values_BC.dtype == np.float16 and self.halves:
-            self._halves(values_BC, np.ascontiguousarray(own_B, np.float16))
-            near = self.flags
+    def add(
+        self, values_BC: NDArray[Any], own_B: NDArray[Any], low_B: NDArray[np.float32], near_BC: NDArray[Any]
+    ) -> None:
+        """Flag the classes that come before the label in this result; count those not below `low`."""
+        if values_BC.dtype == np.float16:
+            self._halves(np.ascontiguousarray(values_BC).view(np.int16), own_B, _floor(low_B))
         else:
-            values, own = single(values_BC), single(own_B)
-            near = values > np.where(self.before, (own - self.error * np.abs(own) - self.least)[:, None],
-                                     own[:, None])  # fmt: skip
-            near[self.label] = False
-            np.greater(values, own[:, None], out=self.flags)
-            self.flags |= self.before & (values == own[:, None])
+            np.equal(values_BC, own_B[:, None], out=self.near)
+            np.greater(values_BC, own_B[:, None], out=self.flags)
+            self.flags |= np.logical_and(self.near, self.before, out=self.near)
+            np.greater_equal(values_BC, low_B[:, None], out=self.near)
         self.flags[self.label] = False
-        np.add(above_BC, near.view(np.uint8), out=above_BC, casting="unsafe")
+        self.near[self.label] = False
+        np.add(near_BC, self.near.view(np.uint8), out=near_BC, casting="unsafe")
 
-    def _halves(self, values_BC: NDArray[Any], own_B: NDArray[Any]) -> None:
-        """numpy compares integers ten times as fast as float16, so bits are compared.
-
-        Bits order non-negative numbers as signed integers do, negative ones as unsigned integers in reverse.
-        A class before the label needs one step less. −0 is one step below 0 here, though it is equal.
-        """
-        bits, own = values_BC.view(np.int16), own_B.view(np.int16)[:, None]
-        if bool((own > 0).all()):
-            np.subtract(own, self.steps, out=self.limits)
-            np.greater(bits, self.limits, out=self.flags)
+    def _halves(
+        self, bits: NDArray[np.int16], own_B: NDArray[np.float16], low_B: NDArray[np.float16]
+    ) -> None:
+        own, low = (_bits(one)[:, None] for one in (own_B, low_B))
+        limits, keys = self.limits, self.keys
+        if bool((low > 0).all()):
+            np.greater(bits, np.subtract(own, self.steps, out=limits), out=self.flags)
+            np.greater_equal(bits, low, out=self.near)
         elif bool((own < 0).all()):
-            np.add(own, self.steps, out=self.limits)
-            np.less(bits.view(np.uint16), self.limits.view(np.uint16), out=self.flags)
+            np.add(own, self.steps, out=limits)
+            np.less(bits.view(np.uint16), limits.view(np.uint16), out=self.flags)
+            np.less_equal(bits.view(np.uint16), low.view(np.uint16), out=self.near)
         else:
-            np.right_shift(bits, 15, out=self.keys)
-            np.bitwise_and(self.keys, 0x7FFF, out=self.keys)
-            np.bitwise_xor(self.keys, bits, out=self.keys)
-            np.multiply(self.steps, np.where(own == 0, np.int16(2), np.int16(1)), out=self.limits)
-            np.subtract(own ^ ((own >> 15) & 0x7FFF), self.limits, out=self.limits)
-            np.greater(self.keys, self.limits, out=self.flags)
+            np.bitwise_xor(
+                np.bitwise_and(np.right_shift(bits, 15, out=keys), 0x7FFF, out=keys), bits, out=keys
+            )
+            # −0 is one step below 0 here, though it is equal
+            np.multiply(self.steps, np.where(own == 0, np.int16(2), np.int16(1)), out=limits)
+            np.greater(keys, np.subtract(_key(own), limits, out=limits), out=self.flags)
+            np.greater_equal(keys, _key(low) - (low == 0), out=self.near)
 
     def over(self) -> NDArray[np.int64]:
         """How many classes come before each label, (B,), in the result added last."""
@@ -201,8 +276,25 @@ class _Comparison:
         return np.asarray(np.count_nonzero(self.flags, axis=1))
 
 
+def _bits(values_B: NDArray[np.float16]) -> NDArray[np.int16]:
+    """Bits of float16, −0 as 0."""
+    return np.ascontiguousarray(values_B + np.float16(0), np.float16).view(np.int16)
+
+
+def _key(bits: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Integers that are ordered as the numbers of these bits are."""
+    return np.asarray(bits ^ ((bits >> 15) & 0x7FFF), np.int16)
+
+
+def _floor(low_B: NDArray[np.float32]) -> NDArray[np.float16]:
+    """The largest float16 that are not above."""
+    with np.errstate(over="ignore"):
+        halves = low_B.astype(np.float16)
+    return np.where(halves > low_B, np.nextafter(halves, np.float16(-np.inf)), halves)
+
+
 def _surely_wrong(
-    values_MBC: Sequence[NDArray[Any]],
+    values_MBC: Sequence[Values],
     own_MB: NDArray[Any],
     labels_B: NDArray[np.integer],
     above_BC: NDArray[Any],
@@ -227,13 +319,15 @@ def _surely_wrong(
 
 
 def _gathered(
-    values_MBC: Sequence[NDArray[Any]], images_R: NDArray[np.int64], classes_R: NDArray[np.int64], kind: Any
+    values_MBC: Sequence[Values], images_R: NDArray[np.int64], classes_R: NDArray[np.int64], kind: Any
 ) -> NDArray[Any]:
     """Values (R, M) of single classes."""
     values_MR = np.empty((len(values_MBC), len(images_R)), kind)
     places_R = images_R * values_MBC[0].shape[1] + classes_R
     for row, values_BC in zip(values_MR, values_MBC):
-        if values_BC.dtype == kind:
+        if isinstance(values_BC, Softened):
+            row[:] = values_BC.of(np.take(values_BC.logits_BC.reshape(-1), places_R), images_R)
+        elif values_BC.dtype == kind:
             np.take(values_BC.reshape(-1), places_R, out=row, mode="clip")
         else:
             row[:] = values_BC.reshape(-1)[places_R]
@@ -260,11 +354,12 @@ def _bounds(
         part = slice(start, start + chunk)
         differences = single(values_RM[part]) - labels_UM[line_R[part]]
         always = before_R[part] & (differences >= 0).all(axis=1)
+        never = ~before_R[part] & (differences <= 0).all(axis=1)
         least, greatest, largest = extreme_means(differences, share)
         # rounding of the two sums, and once more of the means here
         slack = rounding(num_results) * (2 * largest + largest_U[line_R[part]]) + num_results * UNDERFLOW
         low[part] = always | (least > slack)
-        high[part] = greatest >= -slack
+        high[part] = ~never & (greatest >= -slack)
     return low, high
 
 

@@ -34,6 +34,18 @@ def single(values: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(torch.from_numpy(held).float().numpy())
 
 
+def widened(values: NDArray[Any], out: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`single`, into an array that is there already: fresh pages cost more than the work."""
+    if values.dtype != np.float16 or values.size < 4096 or not values.flags.c_contiguous:
+        np.copyto(out, values)
+        return out
+    import torch
+
+    held = values if values.flags.writeable else np.array(values)
+    torch.from_numpy(out).copy_(torch.from_numpy(held))
+    return out
+
+
 def fused(
     values_MBC: NDArray[Any] | Sequence[NDArray[Any]], weights_M: NDArray[np.float32]
 ) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 A pooling turns stored scores into the values that are averaged:
     log_probability   logits as stored: an image's normaliser is the same for all its classes, so the
                       weighted mean of logits ranks classes as that of log-probabilities does
-    probability       softmax in float32 (stored probabilities as stored)
+    probability       softmax in float32, see `soften` (stored probabilities as stored)
     rank              minus the number of classes above (half of those equal), not below -DEPTH
 A cut score of a top-K result lies between its line's floor and its last kept score. `side` says which end
 is taken: images that are right with every other class at its high end and the label at its low end are
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from smelt.artifacts import results
 from smelt.errors import ResultError
 from smelt.fusion.config import Pooling
+from smelt.fusion.soften import Softened, soften
 
 Side = Literal["low", "high", "middle"]
 DEPTH = 100.0  # ranks beyond count as this; small enough that halves are exact in float16
@@ -162,26 +163,31 @@ class Pool:
 
     def block(
         self, lines: NDArray[np.int64], labels_B: NDArray[np.integer]
-    ) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+    ) -> tuple[list[NDArray[Any] | Softened], NDArray[Any]]:
         """M arrays of values (B, C) of the classes, and (M, B) of the labels, of the images at `lines`.
 
         Only the former may be used for classes other than the label. A label below 0 counts as class 0.
         """
         safe = np.maximum(np.asarray(labels_B, np.int64), 0)
+        here = np.arange(len(lines))
         blocks, own = [], []
         for index, source in enumerate(self.sources):
             sides: tuple[Side, Side] = ("high", "low") if self.pessimistic else ("low", "high")
             values_BC = self._values(index, lines, sides[0])
             label_BC = self._values(index, lines, sides[1]) if source.cut else values_BC
             blocks.append(values_BC)
-            own.append(label_BC[np.arange(len(lines)), safe])
-        return blocks, np.stack(own).astype(np.result_type(*blocks), copy=False)
+            if isinstance(label_BC, Softened):
+                own.append(label_BC.of(label_BC.logits_BC[here, safe], here))
+            else:
+                own.append(label_BC[here, safe])
+        kind = np.result_type(*(block.dtype for block in blocks))
+        return blocks, np.stack(own).astype(kind, copy=False)
 
     def guess(self, index: int, lines: NDArray[np.int64]) -> NDArray[Any]:
         """Values (B, C) of one result without regard to labels, cut scores in the middle."""
-        return self._values(index, lines, "middle")
+        return np.asarray(self._values(index, lines, "middle"))
 
-    def _values(self, index: int, lines: NDArray[np.int64], side: Side) -> NDArray[Any]:
+    def _values(self, index: int, lines: NDArray[np.int64], side: Side) -> NDArray[Any] | Softened:
         source = self.sources[index]
         temperature = self.temperatures[index] if self.temperatures else 1.0
         # a rank's ends come from the ties of the cut scores, which need one and the same fill
@@ -201,7 +207,7 @@ class Pool:
 
 def pooled(
     scores_BC: NDArray[Any], source: Source, pooling: Pooling, temperature: float, side: Side
-) -> NDArray[Any]:
+) -> NDArray[Any] | Softened:
     """Values that are averaged, float16 or float32, from stored scores; see the top of this file."""
     if pooling == "rank":
         return ranks(scores_BC, cut_side=side if source.cut else None)
@@ -211,17 +217,10 @@ def pooled(
         return np.log(np.maximum(scores_BC.astype(np.float32), np.float32(LEAST)))
     if source.kind == "probabilities" and temperature == 1.0:
         return scores_BC
-    logits = scores_BC.astype(np.float32)
+    logits = scores_BC
     if source.kind == "probabilities":
-        logits = np.log(np.maximum(logits, np.float32(LEAST)))
-    return softmax(logits / np.float32(temperature))
-
-
-def softmax(logits_BC: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities in float32."""
-    exp = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
-    chances: NDArray[np.float32] = exp / exp.sum(axis=1, keepdims=True)
-    return chances
+        logits = np.log(np.maximum(scores_BC.astype(np.float32), np.float32(LEAST)))
+    return soften(logits, temperature)
 
 
 def ranks(scores_BC: NDArray[Any], cut_side: Side | None = None) -> NDArray[np.float16]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.fusion.candidates import build
+from smelt.fusion.candidates import Wanted, build_all
 from smelt.fusion.config import FuseSettings, Pooling
 from smelt.fusion.sources import Pool, Source
 from smelt.fusion.store import Store
@@ -41,25 +41,37 @@ class Tables:
         self._stores: dict[tuple[Pooling, int], Store] = {}
         self._tables: dict[tuple[Pooling, int], Table] = {}  # the least recently used first
 
+    def prepare(self, keys: Iterable[tuple[Pooling, int]]) -> None:
+        """Build the stores of these poolings and ks that are not there yet, in one pass over the results."""
+        missing = [key for key in dict.fromkeys(keys) if key not in self._stores]
+        if not missing:
+            return
+        side = "low" if self.pessimistic else "high"
+        pools = {pooling: Pool(self.sources, pooling, pessimistic=self.pessimistic) for pooling, _ in missing}
+        wanted = [
+            Wanted(
+                pools[pooling], k, self.settings.bound,
+                None if self.folder is None else self.folder / f"{pooling}-{k}-{side}",
+                f"{self.fingerprint} {pooling} {side}",
+            )
+            for pooling, k in missing
+        ]  # fmt: skip
+        text = "table " + ", ".join(f"{pooling} top-{k}" for pooling, k in missing)
+        stores = build_all(
+            wanted,
+            self.labels_N,
+            memory_gib=self.settings.memory_gib,
+            workers=self.workers,
+            progress=lambda done, total: self.emit(
+                "progress", done=done, total=total, unit="images", text=text
+            ),
+        )
+        self._stores.update(zip(missing, stores))
+
     def store(self, pooling: Pooling, k: int) -> Store:
         """The candidates under a pooling for top-k."""
-        key = (pooling, k)
-        if key not in self._stores:
-            side = "low" if self.pessimistic else "high"
-            self._stores[key] = build(
-                Pool(self.sources, pooling, pessimistic=self.pessimistic),
-                self.labels_N,
-                k,
-                bound=self.settings.bound,
-                folder=None if self.folder is None else self.folder / f"{pooling}-{k}-{side}",
-                memory_gib=self.settings.memory_gib,
-                workers=self.workers,
-                fingerprint=f"{self.fingerprint} {pooling} {side}",
-                progress=lambda done, total: self.emit(
-                    "progress", done=done, total=total, unit="images", text=f"table {pooling}, top-{k}"
-                ),
-            )
-        return self._stores[key]
+        self.prepare([(pooling, k)])
+        return self._stores[pooling, k]
 
     def __getitem__(self, key: tuple[Pooling, int]) -> Table:
         table = self._tables.pop(key, None)

@@ -1,0 +1,118 @@
+"""Probabilities of logits, worked out where they are asked for.
+
+    p_c = exp(fl(fl(l_c / T) − n)),  n = log Σ exp(l / T)        in float32, element by element
+
+Given a row's normaliser n, a probability depends on its own logit alone. So a table of candidates needs no
+N × C probabilities: it compares logits, with a margin for what rounding may do, and takes the exponential of
+what remains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.fusion.reference import rounding, single, widened
+
+CACHED = 1 << 16  # scores worked on at once, so that they stay in the cache
+DEEP = -80.0  # logarithms of probabilities below which underflow is near: nothing is told by logits there
+
+
+@dataclass(frozen=True)
+class Softened:
+    """Probabilities (B, C) of logits (B, C) over a temperature; normaliser_B as in `normaliser`."""
+
+    logits_BC: NDArray[Any]
+    normaliser_B: NDArray[np.float32]
+    temperature: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(B, C)."""
+        return self.logits_BC.shape
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """Of the probabilities."""
+        return np.dtype(np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """What is held."""
+        return int(self.logits_BC.nbytes)
+
+    def of(self, logits: NDArray[Any], images: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Probabilities of single logits of the images at `images`."""
+        import torch
+
+        values = np.array(single(logits), np.float32)
+        if self.temperature != 1.0:
+            values /= np.float32(self.temperature)
+        values -= self.normaliser_B[images]
+        torch.exp(torch.from_numpy(values), out=torch.from_numpy(values))
+        return values
+
+    def lowest(self, own_B: NDArray[Any], num_results: int) -> NDArray[np.float32]:
+        """Logits (B,) below which a class cannot come up to the label in a sum of `num_results` results,
+        neither of these probabilities nor of the logits themselves.
+
+        own_B: the label's. −inf where its probability is so small that underflow may tie it with any.
+        """
+        own = single(own_B)
+        error = 2.1 * rounding(num_results)
+        reach = self.temperature * (error + 2e-5) + (error + 2.0**-20) * np.abs(own)
+        deep = own / np.float32(self.temperature) - self.normaliser_B < DEEP
+        return np.asarray(np.where(deep, -np.inf, own - reach), np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
+        dense = probabilities(self.logits_BC, self.normaliser_B, self.temperature)
+        return dense if dtype is None else dense.astype(dtype, copy=False)
+
+
+def soften(logits_BC: NDArray[Any], temperature: float = 1.0) -> Softened:
+    """The probabilities of logits (B, C) divided by a temperature."""
+    return Softened(logits_BC, normaliser(logits_BC, temperature), temperature)
+
+
+def softmax(logits_BC: NDArray[Any], temperature: float = 1.0) -> NDArray[np.float32]:
+    """The same, all worked out, (B, C)."""
+    return probabilities(logits_BC, normaliser(logits_BC, temperature), temperature)
+
+
+def normaliser(logits_BC: NDArray[Any], temperature: float = 1.0) -> NDArray[np.float32]:
+    """log Σ_c exp(l_c / T), (B,). A row's are the same bits whatever rows are beside it."""
+    import torch
+
+    size, classes = logits_BC.shape
+    found_B = np.empty(size, np.float32)
+    step = max(1, CACHED // max(1, classes))
+    room = np.empty((min(step, size), classes), np.float32)
+    for start in range(0, size, step):
+        part = widened(logits_BC[start : start + step], room[: min(step, size - start)])
+        if temperature != 1.0:
+            part /= np.float32(temperature)
+        most_B = part.max(axis=1)
+        np.subtract(part, most_B[:, None], out=part)
+        torch.exp(torch.from_numpy(part), out=torch.from_numpy(part))
+        found_B[start : start + step] = most_B + np.log(part.sum(axis=1))
+    return found_B
+
+
+def probabilities(
+    logits_BC: NDArray[Any], normaliser_B: NDArray[np.float32], temperature: float
+) -> NDArray[np.float32]:
+    """exp(l / T − n), (B, C)."""
+    import torch
+
+    chances_BC = np.empty(logits_BC.shape, np.float32)
+    step = max(1, CACHED // max(1, logits_BC.shape[1]))
+    for start in range(0, len(logits_BC), step):
+        part = widened(logits_BC[start : start + step], chances_BC[start : start + step])
+        if temperature != 1.0:
+            part /= np.float32(temperature)
+        np.subtract(part, normaliser_B[start : start + step, None], out=part)
+        torch.exp(torch.from_numpy(part), out=torch.from_numpy(part))
+    return chances_BC
