@@ -402,8 +402,8 @@ def bench_guarded(work: Path, images: int, workers: int, say: Callable[[str], No
     }
     say(
         f"(e) guarded fusion of {len(sources)} × {images} × {CLASSES}: {found['minutes']:.1f} min "
-        f"({found['cpu_minutes']:.1f} of processor time, of it {found['cpu_minutes_generating_once']:.1f} for "
-        f"generating the scores each time they are read), peak {found['peak_gib']:.1f} GiB + "
+        f"({found['cpu_minutes']:.1f} of processor time; generating all scores once takes "
+        f"{found['cpu_minutes_generating_once']:.1f} of it), peak {found['peak_gib']:.1f} GiB + "
         f"{workers} workers of {found['peak_gib_of_a_worker']:.1f}; {found['words']}"
     )
     return found
