@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "learning": LEARN,
     "mining": LEARN,
     "fusion": LEARN,
-    "report": {"errors", "settings", "metrics", "artifacts"},
+    "report": {"errors", "settings", "metrics", "artifacts", "data"},  # its gallery shows what models see
     "stages": BASE | LEARN | {"learning", "mining", "fusion", "flowchart"},
     "verbs": BASE | LEARN | {"learning", "mining", "fusion", "flowchart", "stages", "report", "recipes"},
     "cli": {"errors", "verbs"},

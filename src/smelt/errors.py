@@ -4,6 +4,7 @@ SmeltError (ValueError)                exit 2   the user can mend it; the messag
 ├── RecipeError                                 a recipe or an override that cannot be right
 ├── DataError                                   file lists, labels, images
 │   └── BadImageError                           one image that cannot be used, with a short reason
+├── StorageError                                a disk, a permission, a limit: no fact about a file's content
 ├── ArtifactError                               a committed file that is missing, damaged or not ours
 ├── ResultError                                 score files that cannot be fused together
 ├── TrainingError                               training that cannot go on
@@ -13,6 +14,22 @@ SmeltError (ValueError)                exit 2   the user can mend it; the messag
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+SHOWN = 10  # names that a message lists …
+WIDEST = 200  # … each in so many characters: a message about millions of images stays readable
+
+
+def some(names: Iterable[str], total: int) -> list[str]:
+    """The first few of `total` names, long ones cut in the middle, and how many more there are."""
+    half = WIDEST // 2
+    shown = [
+        name if len(name) <= WIDEST else f"{name[: half - 2]} … {name[1 - half :]}"
+        for name in islice(names, SHOWN)
+    ]
+    return shown + ([f"… and {total - len(shown):,} more"] if total > len(shown) else [])
 
 
 class SmeltError(ValueError):
@@ -36,6 +53,10 @@ class BadImageError(DataError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class StorageError(SmeltError):
+    """The machine kept a file from being read: a disk, a network, a permission, a limit, want of memory."""
 
 
 class ArtifactError(SmeltError):

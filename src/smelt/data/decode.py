@@ -5,7 +5,8 @@ Whatever the bytes are, the outcome is uint8 RGB pixels (H, W, 3) or BadImageErr
     empty               no bytes
     not_an_image        HTML, text, noise
     unsupported_format  an image that is not read: HEIC, SVG, TIFF, PSD, EPS, PDF, FITS, ICO, JPEG 2000/XL
-    too_large           more pixels than headers.MAX_PIXELS; told from the header, nothing is decoded
+    too_large           more pixels than headers.MAX_PIXELS, or more scans than headers.MAX_SCANS; told from
+                        the header, nothing is decoded
     truncated           ends too early
     corrupt             the decoder found damage
 
@@ -21,21 +22,35 @@ Whatever the bytes are, the outcome is uint8 RGB pixels (H, W, 3) or BadImageErr
 | Exif orientation 1–8              | applied to JPEG, where cameras write it; not in other formats      |
 | flipped bytes in a JPEG           | `corrupt` where the decoder notices; what it cannot notice is read |
 | junk between the pixels and EOI   | read: every row was decoded before it                              |
+
+Want of memory is no such reason: MemoryError goes through, for `reading.patiently` to try again.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import mmap
 from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
-import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from smelt.data.headers import Header, probe
+# Pillow would import the readers when they are first needed, take a failure (too many open files) for a
+# reader that was not built, and from then on every file of that format for damaged.
+from PIL import (  # noqa: F401
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
+
+from smelt.data.headers import MAX_PIXELS, Header, probe
 from smelt.errors import BadImageError
 
 Pixels = NDArray[np.uint8]
@@ -45,10 +60,9 @@ __all__ = ["Box", "Pixels", "crop_resize", "decode", "load_crop", "probe"]
 
 _SMALL = 64 * 64  # pixels up to which numpy mirrors quicker than torch starts to
 _ROWS_BELOW = 16  # rows decoded below a box: upsampling of colour looks at neighbours
+_STRIP = 1 << 20  # pixels laid on white at a time
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF")
-_resize: Callable[..., torch.Tensor] = (
-    torch._C._nn._upsample_bilinear2d_aa
-)  # F.interpolate without its checks
+_NO_MEMORY = ("out of memory", "insufficient memory", "cannot allocate", "not enough memory")
 
 
 def load_crop(
@@ -61,7 +75,7 @@ def load_crop(
     (height, width, 3). Raises BadImageError only; damage below the box may go unseen (`decode` sees it).
     """
     header = header or probe(data)
-    if box is not None and header.single_scan and header.orientation == 1:
+    if box is not None and header.in_part:
         rows = math.ceil(box[3]) + _ROWS_BELOW
         if rows < header.height:
             return crop_resize(_guarded(_decode_jpeg, data, header, rows), box, size, flip)
@@ -73,6 +87,8 @@ def crop_resize(pixels_HW3: Pixels, box: Box | None, size: tuple[int, int], flip
 
     The result may share memory with `pixels_HW3`.
     """
+    import torch  # not at the top: the report decodes, and must start quickly
+
     height, width = pixels_HW3.shape[:2]
     if box is not None:
         left, top = min(max(round(box[0]), 0), width - 1), min(max(round(box[1]), 0), height - 1)
@@ -85,7 +101,7 @@ def crop_resize(pixels_HW3: Pixels, box: Box | None, size: tuple[int, int], flip
     # its vector paths for interleaved uint8 (half the time of the resize, a tenth of the mirroring).
     image = torch.from_numpy(np.require(pixels_HW3, requirements=("C", "W")))[None].permute(0, 3, 1, 2)
     if (height, width) != size:
-        image = _resize(image, list(size), False)
+        image = torch._C._nn._upsample_bilinear2d_aa(image, list(size), False)  # F.interpolate, unchecked
     if flip:
         image = image.flip(3)
     mirrored: Pixels = image.permute(0, 2, 3, 1).numpy()[0]
@@ -98,19 +114,37 @@ def decode(data: bytes, header: Header | None = None) -> Pixels:
     if header.format == "JPEG" and header.components in (1, 3):
         height = header.height if header.orientation < 5 else header.width
         return _upright(_guarded(_decode_jpeg, data, header, height), header.orientation)
-    return _upright(_guarded(_decode_any, data), header.orientation)
+    return _upright(_guarded(_decode_any, data, header), header.orientation)
 
 
-def _guarded(decoder: Callable[..., Pixels], data: bytes, *rest: object) -> Pixels:
-    """Call a decoder, which on damaged input may raise nearly anything: OSError, SyntaxError, …"""
+def _guarded(decoder: Callable[..., Pixels], data: bytes, header: Header, *rest: object) -> Pixels:
+    """Call a decoder, which on damaged input may raise nearly anything: OSError, SyntaxError, …
+
+    MemoryError and errors of the system (an OSError with a number) are not the image's: they go through.
+    """
     try:
-        return decoder(data, *rest)
-    except MemoryError as error:
-        raise BadImageError("too_large", "no memory for its pixels") from error
+        return decoder(data, header, *rest)
+    except (MemoryError, BadImageError):
+        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         text = str(error)
+        if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+            raise BadImageError("too_large", text) from error
+        if any(words in text.lower() for words in _NO_MEMORY) or not _memory_for(header):
+            raise MemoryError(text) from error
         ended = any(word in text.lower() for word in ("truncated", "premature end of jpeg", "unexpected end"))
         raise BadImageError("truncated" if ended else "corrupt", text) from error
+
+
+def _memory_for(header: Header) -> bool:
+    """Whether the memory that decoding takes could be had; some decoders do not tell want of it from damage."""
+    try:
+        mmap.mmap(-1, max(8 * header.width * header.height, 1 << 20)).close()
+    except OSError:
+        return False
+    return True
 
 
 def _decode_jpeg(data: bytes, header: Header, rows: int) -> Pixels:
@@ -127,26 +161,41 @@ def _decode_jpeg(data: bytes, header: Header, rows: int) -> Pixels:
         patched[header.height_at : header.height_at + 2] = rows.to_bytes(2, "big")
         data = bytes(patched)
     try:
-        simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HW3, strict=True)
+        filled = simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HW3, strict=True)
     except ValueError as error:
         if not str(error).endswith("extraneous bytes before marker 0xd9"):
             raise
+    else:
+        if filled.shape != pixels_HW3.shape:
+            raise BadImageError("corrupt", f"decodes to {filled.shape}, its header says {pixels_HW3.shape}")
     return pixels_HW3
 
 
-def _decode_any(data: bytes) -> Pixels:
-    """By Pillow, restricted to the formats that `probe` knows; the first frame of an animation."""
+def _decode_any(data: bytes, _: Header) -> Pixels:
+    """By Pillow, restricted to the formats that `probe` knows; the first frame of an animation.
+
+    Pillow's own idea of the size is looked at before pixels are made: the header may have lied.
+    """
     with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
+        if file.width * file.height > MAX_PIXELS:
+            raise BadImageError("too_large", f"{file.width}×{file.height} pixels, at most {MAX_PIXELS}")
         file.load()
         image: Image.Image = file
         if image.mode.startswith("I"):  # 16 bits of grey
             grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
             return np.repeat(grey[:, :, None], 3, axis=2)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-            image = Image.alpha_composite(white, image)
-        return np.asarray(image.convert("RGB"))
+        return _on_white(image) if image.has_transparency_data else np.asarray(image.convert("RGB"))
+
+
+def _on_white(image: Image.Image) -> Pixels:
+    """An image with transparency as a white page shows it; in strips, so that it is not held four times."""
+    pixels_HW3 = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(_STRIP // image.width, 1)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
+        pixels_HW3[top : top + rows] = Image.alpha_composite(white, strip).convert("RGB")
+    return pixels_HW3
 
 
 def _upright(pixels_HW3: Pixels, orientation: int) -> Pixels:

@@ -7,12 +7,14 @@ RFC 9649 (WebP), the BMP headers of Windows, ISO/IEC 23008-12 (AVIF's `ispe` box
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
 from smelt.errors import BadImageError
 
 MAX_PIXELS = 89_478_485  # 256 MiB as RGB, the size from which Pillow warns of a bomb
+MAX_SCANS = 100  # of a JPEG, each a pass over all pixels; encoders write some ten
 
 _UNSUPPORTED = (
     (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"%PDF", "PDF"), (b"%!PS", "PostScript"),
@@ -41,12 +43,17 @@ class Header:
     single_scan: bool = False
     height_at: int = 0
 
+    @property
+    def in_part(self) -> bool:
+        """Whether the rows above some place can be decoded without those below."""
+        return self.single_scan and self.orientation == 1
+
 
 def probe(data: bytes) -> Header:
     """The header of an image file.
 
     BadImageError: `empty`, `not_an_image`, `unsupported_format` (an image, but of a kind that is not
-    read), `truncated` or `corrupt` (the header itself), `too_large` (more than MAX_PIXELS).
+    read), `truncated` or `corrupt` (the header itself), `too_large` (more than MAX_PIXELS or MAX_SCANS).
     """
     if not data:
         raise BadImageError("empty")
@@ -69,7 +76,7 @@ def _parse(data: bytes) -> Header:
             raise BadImageError("truncated" if len(data) < 16 else "corrupt", "no IHDR")
         return Header("PNG", *struct.unpack_from(">II", data, 16))
     if data[:6] in (b"GIF87a", b"GIF89a"):
-        return Header("GIF", *struct.unpack_from("<HH", data, 6))
+        return _gif(data)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp(data)
     if data[4:8] == b"ftyp":
@@ -124,7 +131,28 @@ def _jpeg(data: bytes) -> Header:
     if orientation >= 5:
         width, height = height, width
     single = kind in (0xC0, 0xC1) and data[at + 2] == components and not restarts
+    if not single:
+        _count_scans(data, at)
     return Header("JPEG", width, height, components, orientation, single, height_at)
+
+
+_MARKER = re.compile(rb"\xff+[^\xff\x00\xd0-\xd7]")  # not of a zero byte that was stuffed, nor of a restart
+
+
+def _count_scans(data: bytes, at: int) -> None:
+    """Refuse a JPEG of very many scans, from the length of its first scan header on (at `at`).
+
+    A file of 300 kB can hold a thousand passes over 90 million pixels: half a minute of a core.
+    """
+    scans = 1
+    while marker := _MARKER.search(data, at + (data[at] << 8 | data[at + 1])):
+        at = marker.end()
+        kind = data[at - 1]
+        scans += kind == 0xDA
+        if scans > MAX_SCANS:
+            raise BadImageError("too_large", f"more than {MAX_SCANS} scans")
+        if kind == 0xD9 or at + 2 > len(data):
+            break
 
 
 def _orientation(tiff: bytes) -> int:
@@ -142,6 +170,31 @@ def _orientation(tiff: bytes) -> int:
     except struct.error:
         pass
     return 1
+
+
+def _gif(data: bytes) -> Header:
+    """The screen, or what the first frame needs where it is larger: decoders make the screen as large."""
+    width, height = struct.unpack_from("<HH", data, 6)
+    at = 13 + _colours(data[10])
+    while at < len(data) and data[at] != 0x3B:
+        if data[at] == 0x2C:
+            left, top, columns, rows = struct.unpack_from("<HHHH", data, at + 1)
+            return Header("GIF", max(width, left + columns), max(height, top + rows))
+        at = _after_extension(data, at) if data[at] == 0x21 else at + 1
+    return Header("GIF", width, height)
+
+
+def _after_extension(data: bytes, at: int) -> int:
+    """Where an extension at `at` ends: it is blocks of a length and so many bytes, up to an empty one."""
+    at += 2
+    while at < len(data) and data[at]:
+        at += 1 + data[at]
+    return at + 1
+
+
+def _colours(flags: int) -> int:
+    """Bytes of the palette that the flags of a GIF's screen announce."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _webp(data: bytes) -> Header:

@@ -3,21 +3,22 @@
 Decoders and resizing let go of the interpreter's lock, so threads use all cores and share one memory; a
 batch is written in place by whoever has time. Pixels stay uint8: normalising is the device's work.
 
-What an image looks like depends on (seed, epoch, row, how often the row came before in the epoch) alone:
-not on workers, batches or where an epoch was taken up again. A bad image gives zeros and valid = False,
-never another image: its margins would be booked on the wrong row.
+What an image looks like depends on (seed, epoch, row, how often the row came before in the epoch, on all
+ranks) alone: not on workers, ranks, batches or where an epoch was taken up again. A bad image gives zeros and
+valid = False, never another image: its margins would be booked on the wrong row.
+
+In training only as much of a JPEG is decoded as its crop needs (`decode.load_crop`); all of it only where its
+pixels are to be kept in memory. Both give the same pixels and the same verdict: an image that is damaged
+below its crop is shown all the same, whether or not there was room to keep it.
 """
 
 from __future__ import annotations
 
-import os
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,105 +28,20 @@ from torch import Tensor
 from smelt.data import augment as aug
 from smelt.data.config import AugmentSettings, ViewSettings
 from smelt.data.decode import Pixels, crop_resize, decode, load_crop, probe
+from smelt.data.headers import Header
 from smelt.data.randaugment import randaugment
-from smelt.errors import BadImageError, DataError, TrainingError
+from smelt.data.reading import patiently
+from smelt.data.sampler import Batches
+from smelt.data.store import ImageStore
+from smelt.errors import BadImageError, TrainingError, some
 
-if TYPE_CHECKING:
-    from smelt.artifacts.catalogue import Catalogue
+__all__ = ["Batch", "ImageStore", "Loader", "scaled_size"]
 
 CHUNK = 16  # images per task of a worker
 AHEAD = 3  # batches under way before the one that is asked for
 LONGEST = 8  # a view's image is at most so many times as long as its short side; beyond, it is squeezed
-MAX_BYTES = 1 << 28  # of a file; what is larger is no photograph
 MANY = 4096  # batches counted at once where an epoch is taken up again
 FEW = 20  # an epoch of fewer images is never stopped for bad ones
-
-
-class ImageStore:
-    """The bytes (or raw pixels) of any row: files below a root, or members of shards read by offset."""
-
-    def __init__(self, catalogue: Catalogue, root: Path | None) -> None:
-        self.catalogue = catalogue
-        self.root = None if root is None else Path(os.path.realpath(root))
-        self._files: dict[Path, int] = {}
-        self._folders: dict[str, bool] = {}
-
-    def read(self, row: int) -> bytes | Pixels:
-        """The file of `row` as bytes, or uint8 pixels (H, W, 3) where the data set stores them raw.
-
-        Raises BadImageError(`missing`) if there is no such file, (`outside_root`) if it leads elsewhere.
-        """
-        place = self.catalogue.location(row)
-        if place.shard is None:
-            return self._read_file(place.path)
-        folder = self.catalogue.folder if place.inside else self._root()
-        data = self._read_part(folder / place.shard, place.offset, place.size)
-        if place.raw_shape is None:
-            return data
-        return np.frombuffer(data, np.uint8).reshape(place.raw_shape)
-
-    def name(self, row: int) -> str:
-        """What to call the image of `row` in messages and lists."""
-        name: str = self.catalogue.path(row)
-        return name
-
-    def _root(self) -> Path:
-        if self.root is None:
-            raise DataError("the catalogue's images lie below a root folder, but none was given (root:)")
-        return self.root
-
-    def _read_file(self, name: str) -> bytes:
-        path = os.path.join(self._root(), name)
-        if not self._is_inside(os.path.dirname(path)):
-            raise BadImageError("outside_root", name)
-        try:
-            descriptor = self._open(path)
-            with open(descriptor, "rb", buffering=0) as file:
-                if os.fstat(descriptor).st_size > MAX_BYTES:
-                    raise BadImageError("too_large", f"{name}: a file of more than {MAX_BYTES} bytes")
-                return file.read()
-        except BadImageError:
-            raise
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            raise BadImageError("missing", f"{name}: {error}") from error
-
-    def _open(self, path: str) -> int:
-        """Open a file; a link is followed if it stays below the root; a named pipe does not block."""
-        try:
-            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            path = os.path.realpath(path)
-            if not self._is_inside(os.path.dirname(path)):
-                raise BadImageError("outside_root", path) from None
-            return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-
-    def _is_inside(self, folder: str) -> bool:
-        """Whether `folder`, its links followed, lies below the root (remembered: there are few folders)."""
-        known = self._folders.get(folder)
-        if known is None:
-            root = str(self._root())
-            known = os.path.commonpath([root, os.path.realpath(folder)]) == root
-            self._folders[folder] = known
-        return known
-
-    def _read_part(self, path: Path, offset: int, size: int) -> bytes:
-        descriptor = self._files.get(path)
-        if descriptor is None:
-            try:
-                descriptor = os.open(path, os.O_RDONLY)
-            except OSError as error:
-                raise DataError(
-                    f"{path}: {error.strerror}; the catalogue says that images are in it"
-                ) from error
-            descriptor = self._files.setdefault(path, descriptor)
-        data = os.pread(descriptor, size, offset)
-        if len(data) != size:
-            raise BadImageError("truncated", f"{path} ends within it")
-        return data
-
-    def __del__(self) -> None:
-        for descriptor in self._files.values():
-            os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -144,7 +60,8 @@ Job = Callable[[int, NDArray[np.uint8]], None]  # (position in the batch, its sl
 class Loader:
     """Batches of images by exact rows.
 
-    workers: threads, at least one. cache_mib: decoded pixels kept in memory, first come.
+    workers: threads, at least one. cache_mib: decoded pixels kept in memory, first come; of images for which
+    there is no room only what is shown is decoded.
     max_bad: an epoch is stopped when more than this part of its images is bad.
     """
 
@@ -157,6 +74,7 @@ class Loader:
         self._pool = _pool(self._workers)
         self._cache: dict[int, Pixels] = {}
         self._cache_left = cache_mib << 20
+        self._cache_lock = threading.Lock()
 
     def training(
         self,
@@ -167,16 +85,13 @@ class Loader:
     ) -> Iterator[Batch]:
         """Augmented batches `start`, `start` + 1, … of an epoch; `batches` are this rank's rows of each.
 
-        TrainingError when the bad images met are more than `max_bad` of all images of the epoch.
+        The rows of the other ranks are counted too where `batches` knows them (`ClassBalancedSampler.batches`
+        does); a plain list of arrays is all there is. TrainingError when the bad images met are more than
+        `max_bad` of all images of the epoch; StorageError when the machine keeps images from being read.
         """
-        total = sum(len(rows_B) for rows_B in batches)
-        seen = _Occurrences(self.store.catalogue.num_rows)
-        for at in range(0, start, MANY):
-            seen.skip(np.concatenate([*batches[at : min(at + MANY, start)]]))
-        works = (
-            self._training_work(np.asarray(batches[b], np.int64), augment, epoch, b, seen)
-            for b in range(start, len(batches))
-        )
+        total = batches.num_images if isinstance(batches, Batches) else sum(map(len, batches))
+        turns = _Turns(batches, self.store.catalogue.num_rows, start)
+        works = (self._training_work(augment, epoch, b, *turns.next(b)) for b in range(start, len(batches)))
         bad: list[int] = []
         for batch in self._ordered(works):
             bad += batch.rows_B[~batch.valid_B].tolist()
@@ -199,17 +114,26 @@ class Loader:
         if known is not None:
             return known
         data = self.store.read(row)
-        pixels = decode(data) if isinstance(data, bytes) else data
-        if self._cache_left >= pixels.nbytes and row not in self._cache:
-            self._cache_left -= pixels.nbytes
-            self._cache[row] = pixels = np.ascontiguousarray(pixels)
-        return pixels
+        return self._put(row, decode(data) if isinstance(data, bytes) else data)
+
+    def _put(self, row: int, pixels: Pixels) -> Pixels:
+        """Keep the pixels of `row` in memory if there is room."""
+        with self._cache_lock:
+            if row not in self._cache and pixels.nbytes <= self._cache_left:
+                self._cache_left -= pixels.nbytes
+                self._cache[row] = np.ascontiguousarray(pixels)
+        return self._cache.get(row, pixels)
 
     def _training_work(
-        self, rows_B: NDArray[np.int64], augment: AugmentSettings, epoch: int, batch: int, seen: _Occurrences
+        self,
+        augment: AugmentSettings,
+        epoch: int,
+        batch: int,
+        rows_B: NDArray[np.int64],
+        turns_B: NDArray[np.int64],
     ) -> _Work:
         size = aug.batch_size_in_pixels(augment, self.seed, epoch, batch)
-        keys_B = aug.keys(self.seed, epoch, rows_B, seen.take(rows_B))
+        keys_B = aug.keys(self.seed, epoch, rows_B, turns_B)
         numbers_BD = aug.uniform(keys_B, aug.draws_per_image(augment))
 
         def fill(at: int, slot: NDArray[np.uint8]) -> None:
@@ -224,10 +148,6 @@ class Loader:
         if augment.pad_crop is not None:
             whole = crop_resize(self.pixels(row), None, (size, size), flip)
             pixels = aug.pad_crop(whole, augment.pad_crop, numbers)
-        elif self._cache_left or row in self._cache:
-            whole = self.pixels(row)
-            box = aug.random_box(whole.shape[1], whole.shape[0], augment, numbers)
-            pixels = crop_resize(whole, box, (size, size), flip)
         else:
             pixels = self._crop(row, size, augment, flip, numbers)
         if augment.randaugment is None:
@@ -237,14 +157,31 @@ class Loader:
     def _crop(
         self, row: int, size: int, augment: AugmentSettings, flip: bool, numbers: NDArray[np.float64]
     ) -> Pixels:
-        """The random resized crop straight from the file, through the seam."""
-        data = self.store.read(row)
-        if not isinstance(data, bytes):
-            box = aug.random_box(data.shape[1], data.shape[0], augment, numbers)
-            return crop_resize(data, box, (size, size), flip)
-        header = probe(data)
-        box = aug.random_box(header.width, header.height, augment, numbers)
-        return load_crop(data, box, (size, size), flip, header)
+        """The random resized crop: of pixels in memory, or straight from the file, through the seam."""
+        whole = self._cache.get(row)
+        if whole is None:
+            data = self.store.read(row)
+            if isinstance(data, bytes):
+                header = probe(data)
+                whole = self._whole(row, data, header)
+                if whole is None:
+                    box = aug.random_box(header.width, header.height, augment, numbers)
+                    return load_crop(data, box, (size, size), flip, header)
+            else:
+                whole = data
+        box = aug.random_box(whole.shape[1], whole.shape[0], augment, numbers)
+        return crop_resize(whole, box, (size, size), flip)
+
+    def _whole(self, row: int, data: bytes, header: Header) -> Pixels | None:
+        """All pixels of a file; None where a part of them will do, or is all that can be had of it."""
+        if header.in_part and 3 * header.width * header.height > self._cache_left:
+            return None
+        try:
+            return self._put(row, decode(data, header))
+        except BadImageError:
+            if header.in_part:
+                return None
+            raise
 
     def _view_work(self, rows_B: NDArray[np.int64], view: ViewSettings) -> _Work:
         def fill(at: int, slot: NDArray[np.uint8]) -> None:
@@ -282,11 +219,15 @@ class Loader:
         bad = []
         for at in range(first, last):
             try:
-                work.fill(at, work.pixels[at])
+                self._fill(work, at)
             except BadImageError as error:
                 work.pixels[at] = 0
                 bad.append((at, error.reason))
         return bad
+
+    def _fill(self, work: _Work, at: int) -> None:
+        """One image of a batch; want of memory may be over when the other threads are done with theirs."""
+        patiently(lambda: work.fill(at, work.pixels[at]), lambda: self.store.name(int(work.rows_B[at])))
 
     def _finish(self, work: _Work, futures: list[Future[list[tuple[int, str]]]]) -> Batch:
         bad = [item for future in futures for item in future.result()]
@@ -299,11 +240,14 @@ class Loader:
         return Batch(torch.from_numpy(work.rows_B), images, torch.from_numpy(valid_B))
 
     def _too_many(self, bad: list[int], total: int) -> str:
-        lines = [f"  {self.store.name(row)}: {self.bad[row]}" for row in sorted(set(bad))]
+        rows = sorted(set(bad))
+        reasons = Counter(self.bad[row] for row in rows)
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
+        lines = some((f"{self.store.name(row)}: {self.bad[row]}" for row in rows), len(rows))
         return (
-            f"{len(bad)} of the epoch's {total} images cannot be read, more than {self.max_bad:.1%}:\n"
-            + "\n".join(lines)
-            + "\nRun the `check` stage and select without them, or raise max_bad."
+            f"{len(bad)} of the epoch's {total} images cannot be read, more than {self.max_bad:.1%} "
+            f"({counts}):\n  " + "\n  ".join(lines) + "\n"
+            "Run the `check` stage and select without them, or raise max_bad."
         )
 
 
@@ -337,14 +281,44 @@ class _Work:
         self.rows_B, self.pixels, self.fill, self.squeeze = rows_B, pixels, fill, squeeze
 
 
+class _Turns:
+    """The rows of each batch of an epoch, and for each how often it came before in the epoch.
+
+    Counted over the rows of all ranks: a row that two ranks show in one epoch is shown in two ways.
+    """
+
+    def __init__(self, batches: Sequence[NDArray[np.int64]], num_rows: int, start: int) -> None:
+        self._batches = batches
+        self._seen = _Occurrences(num_rows)
+        for at in range(0, start, MANY):
+            self._seen.skip(np.concatenate([self._whole(b) for b in range(at, min(at + MANY, start))]))
+
+    def next(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(rows_B, turns_B) of this rank in batch `number`; to be asked for in order, each once."""
+        rows, batches = self._whole(number), self._batches
+        turns = self._seen.take(rows)
+        own = slice(batches.rank, None, batches.world_size) if isinstance(batches, Batches) else slice(None)
+        return rows[own], turns[own]
+
+    def _whole(self, number: int) -> NDArray[np.int64]:
+        batches = self._batches
+        return batches.whole(number) if isinstance(batches, Batches) else np.asarray(batches[number], np.int64)
+
+
 class _Occurrences:
-    """How often each row has been shown in the epoch so far; 2 bytes a row, touched pages only."""
+    """How often each row has been shown in the epoch so far; 2 bytes a row, touched pages only.
+
+    4 bytes from the row on that comes more than 65,535 times.
+    """
 
     def __init__(self, num_rows: int) -> None:
-        self._counts_N = np.zeros(num_rows, np.uint16)
+        self._counts_N: NDArray[np.uint16 | np.uint32] = np.zeros(num_rows, np.uint16)
 
     def skip(self, rows_B: NDArray[np.int64]) -> None:
-        np.add.at(self._counts_N, rows_B, np.uint16(1))
+        most = np.iinfo(self._counts_N.dtype).max
+        if len(rows_B) and int(self._counts_N[rows_B].max()) + len(rows_B) > most:
+            self._counts_N = self._counts_N.astype(np.uint32)
+        np.add.at(self._counts_N, rows_B, self._counts_N.dtype.type(1))
 
     def take(self, rows_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """The occurrence number of each row of a batch, and count them."""

@@ -130,9 +130,19 @@ class Batches(Sequence[NDArray[np.int64]]):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
+        return self.whole(index)[self.rank :: self.world_size]
+
+    def whole(self, index: int) -> NDArray[np.int64]:
+        """Row numbers of global batch `index`, of all ranks."""
         start = range(len(self))[index] * self.batch_size
-        batch: NDArray[np.int64] = np.asarray(self.order[start : start + self.batch_size])
-        return batch[self.rank :: self.world_size]
+        return np.asarray(self.order[start : start + self.batch_size], np.int64)
+
+    @property
+    def num_images(self) -> int:
+        """Images of this rank in the epoch; nothing is drawn for it."""
+        full, rest = divmod(len(self.order), self.batch_size)
+        own = len(range(self.rank, self.batch_size, self.world_size))
+        return full * own + len(range(self.rank, rest, self.world_size))
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         return (self[index] for index in range(len(self)))

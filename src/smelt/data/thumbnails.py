@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from smelt.data.alignment import Agreement, compare
 from smelt.data.decode import decode
 from smelt.data.perceptual import SIZE, content_box, luma, thumbnail
+from smelt.data.reading import patiently
 from smelt.errors import ArtifactError, BadImageError
 
 Flags = NDArray[np.bool_]
@@ -49,7 +50,7 @@ class Thumbnails:
             with open(self._path, "ab") as file, ThreadPoolExecutor(self._workers) as pool:
                 for begin in range(0, len(rows), CHUNK):
                     part = rows[begin : begin + CHUNK].tolist()
-                    file.write(b"".join(pool.map(self._record, part)))
+                    file.write(b"".join(pool.map(self._patient_record, part)))
                     progress(begin + len(part), len(rows))
         except OSError as error:
             raise ArtifactError(
@@ -59,6 +60,9 @@ class Thumbnails:
         merged = np.r_[self._rows, rows]
         order = np.argsort(merged, kind="stable")
         self._rows, self._places = merged[order], np.r_[self._places, places][order]
+
+    def _patient_record(self, row: int) -> bytes:
+        return patiently(lambda: self._record(row), lambda: f"the image of row {row}")
 
     def _record(self, row: int) -> bytes:
         try:

@@ -1,68 +1,48 @@
-"""Small pictures for the galleries, as data URLs. Whatever cannot be shown is left out, never an error.
+"""Small pictures for the galleries, as data URLs, made from the pixels that a model is shown.
 
-Crawled files are hostile: only plain image formats are opened, sizes are looked at before pixels are, and no
-path leaves the root.
+Read and decoded by the loader's own `ImageStore` and `decode`: upright, on white, within the same limits. What
+a model could not be shown has no picture either. Where the machine keeps an image from being read the report
+stops (StorageError): a page that says "no image" would say something of the image.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-import os
-import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from smelt.artifacts.catalogue import Catalogue
+from smelt.errors import DataError
 
-from smelt.artifacts.catalogue import Catalogue, Location
+if TYPE_CHECKING:
+    from smelt.data.store import ImageStore
 
 SIDE = 96
-MAX_PIXELS = 60_000_000
-MAX_BYTES = 64 << 20
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 
 def thumbnail(catalogue: Catalogue, root: Path | None, row: int) -> str | None:
-    """`data:image/jpeg;base64,…` of the image of `row`, or None."""
+    """`data:image/jpeg;base64,…` of the image of `row`, or None where it has no pixels to show."""
+    from smelt.data.reading import patiently
+    from smelt.data.store import ImageStore
+
+    store = ImageStore(catalogue, root)
+    try:
+        small = patiently(lambda: _small(store, row), lambda: store.name(row))
+    except DataError:  # a bad image, or the images are no longer where they were
+        return None
+    return "data:image/jpeg;base64," + base64.b64encode(small).decode()
+
+
+def _small(store: ImageStore, row: int) -> bytes:
+    """The image of `row` as a JPEG of at most 2 SIDE pixels a side."""
     from PIL import Image
 
-    location = catalogue.location(row)
-    data = _bytes(catalogue, root, location)
-    if data is None:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if location.raw_shape:
-                image = Image.fromarray(np.frombuffer(data, np.uint8).reshape(location.raw_shape))
-            else:
-                image = Image.open(io.BytesIO(data), formats=FORMATS)
-                if image.width * image.height > MAX_PIXELS:
-                    return None
-                image.draft("RGB", (2 * SIDE, 2 * SIDE))
-            small = image.convert("RGB")
-            small.thumbnail((2 * SIDE, 2 * SIDE))
-            out = io.BytesIO()
-            small.save(out, "JPEG", quality=80)
-    except Exception:
-        # a decoder may raise anything on bytes made to break it; the page shows "no image"
-        return None
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+    from smelt.data.decode import decode
 
-
-def _bytes(catalogue: Catalogue, root: Path | None, location: Location) -> bytes | None:
-    folder = catalogue.folder if location.inside else root
-    if folder is None:
-        return None
-    name = location.shard if location.shard is not None else location.path
-    path = Path(os.path.realpath(folder / os.fsdecode(name)))
-    if not path.is_relative_to(os.path.realpath(folder)):
-        return None
-    try:
-        with open(path, "rb") as file:
-            if location.shard is None:
-                return file.read(MAX_BYTES)
-            file.seek(location.offset)
-            return file.read(min(location.size, MAX_BYTES))
-    except OSError:
-        return None
+    data = store.read(row)
+    image = Image.fromarray(decode(data) if isinstance(data, bytes) else data)
+    image.thumbnail((2 * SIDE, 2 * SIDE))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=80)
+    return out.getvalue()

@@ -7,7 +7,11 @@ bad_files.csv     file, reason: one line for every image that cannot be used
 check.json        counts by reason and by split
 
 Works in chunks of rows, each kept in scratch when it is done: a killed run goes on with the next one, and
-memory holds one chunk whatever the size of the catalogue.
+memory holds one chunk (and a byte a row) whatever the size of the catalogue.
+
+Single images may be bad. That not one of a whole class or split can be read is far more often a folder that
+is not mounted or was not unpacked: it stops the run, and what was found bad is looked at again by the next.
+An error of the machine (a disk, a permission, too many open files) stops it too; see `smelt.data.reading`.
 """
 
 from __future__ import annotations
@@ -19,36 +23,43 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from smelt.settings import Settings
 from smelt.stages.base import Context
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.data.loader import ImageStore
+    from smelt.data.store import ImageStore
 
-VERSION = 1
+VERSION = 2
 CHUNK = 8192  # rows a file in scratch, and a row group
 TASK = 16  # images a thread takes at once
+WARN = 0.2  # a class is named when more than this part of its images cannot be read …
+FEW = 2  # … and more than so many
 
 
 class StageSettings(Settings):
-    """`check` has nothing to set: what can be read is a fact."""
+    """What can be read is a fact and not set here, only what is made of it."""
+
+    # a class or a split of which not one image can be read: "stop" the run, or "warn" and do without it
+    unreadable: Literal["stop", "warn"] = "stop"
 
 
 def run(context: Context) -> None:
-    """Check all rows of the catalogue; DataError when not a single image can be read."""
+    """Check all rows of the catalogue; DataError when none can be read, or none of a class or split."""
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.data.loader import ImageStore
+    from smelt.data.store import ImageStore
 
     catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
     root = context.maybe("data") or (Path(context.runtime.root) if context.runtime.root else None)
     context.scratch.mkdir(parents=True, exist_ok=True)
     chunks = _check_chunks(context, ImageStore(catalogue, root))
-    _write(context.out, catalogue, root, chunks)
+    _write(context, catalogue, root, chunks)
 
 
 def _check_chunks(context: Context, store: ImageStore) -> list[Path]:
@@ -72,8 +83,13 @@ def _check_rows(context: Context, store: ImageStore, first: int, last: int) -> I
     """The records of rows first..last−1 in order, computed by threads."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from smelt.data.reading import patiently
+
+    def one(row: int) -> dict[str, Any]:
+        return patiently(lambda: _check_row(store, row), lambda: store.name(row))
+
     def task(start: int) -> list[dict[str, Any]]:
-        return [_check_row(store, row) for row in range(start, min(start + TASK, last))]
+        return [one(row) for row in range(start, min(start + TASK, last))]
 
     said, total = time.monotonic(), store.catalogue.num_rows
     with ThreadPoolExecutor(max(context.runtime.workers, 1), "check") as pool:
@@ -136,8 +152,9 @@ def _table(records: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(records, schema)
 
 
-def _write(out: Path, catalogue: Catalogue, root: Path | None, chunks: list[Path]) -> None:
-    """Join the chunks and list what is bad."""
+def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: list[Path]) -> None:
+    """Join the chunks and list what is bad; DataError where that is too much to be single images."""
+    import numpy as np
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -145,11 +162,11 @@ def _write(out: Path, catalogue: Catalogue, root: Path | None, chunks: list[Path
     from smelt.errors import DataError
 
     reasons: Counter[str] = Counter()
-    splits: Counter[str] = Counter()
+    ok_N = np.ones(catalogue.num_rows, bool)
     bad_files = io.StringIO(newline="")
     lines = csv.writer(bad_files, lineterminator="\n")
     lines.writerow(["file", "reason"])
-    temporary = out / ".images.parquet.tmp"
+    temporary = context.out / ".images.parquet.tmp"
     with pq.ParquetWriter(temporary, _table([]).schema, compression="zstd") as writer:
         for chunk in chunks:
             table = pq.read_table(chunk)
@@ -158,15 +175,78 @@ def _write(out: Path, catalogue: Catalogue, root: Path | None, chunks: list[Path
             for record in bad:
                 lines.writerow([catalogue.path(record["row"]), record["reason"]])
                 reasons[record["reason"]] += 1
-                splits[catalogue.splits[catalogue.split_codes_N[record["row"]]]] += 1
-    if catalogue.num_rows and reasons.total() == catalogue.num_rows:
+                ok_N[record["row"]] = False
+    try:
+        _judge(context, catalogue, root, ok_N, reasons)
+    except DataError:
         temporary.unlink()
+        for number, chunk in enumerate(chunks):  # what is mended meanwhile is not to stay bad
+            if not ok_N[number * CHUNK : (number + 1) * CHUNK].all():
+                chunk.unlink()
+        raise
+    os.replace(temporary, context.out / "images.parquet")
+    # names of files are bytes: those that are not UTF-8 are written as they are
+    write_bytes(context.out / "bad_files.csv", bad_files.getvalue().encode("utf-8", "surrogateescape"))
+    splits = np.bincount(catalogue.split_codes_N[~ok_N], minlength=len(catalogue.splits)).tolist()
+    by_split = {split: count for split, count in zip(catalogue.splits, splits) if count}
+    counts = {"images": catalogue.num_rows, "ok": int(ok_N.sum())}
+    write_json(context.out / "check.json", counts | {"bad": dict(reasons), "bad_by_split": by_split})
+
+
+def _judge(
+    context: Context, catalogue: Catalogue, root: Path | None, ok_N: NDArray[np.bool_], reasons: Counter[str]
+) -> None:
+    """Refuse a catalogue of which nothing, or nothing of a split or a class, can be read; warn of many."""
+    from smelt.errors import DataError, some
+
+    settings = cast(StageSettings, context.settings)
+    if catalogue.num_rows and not ok_N.any():
         raise DataError(
             f"none of the {catalogue.num_rows} images below {root} can be read ({dict(reasons)}); the first "
             f"is {catalogue.path(0)!r}: is `root` the folder that the catalogue's paths start from?"
         )
-    os.replace(temporary, out / "images.parquet")
-    # names of files are bytes: those that are not UTF-8 are written as they are
-    write_bytes(out / "bad_files.csv", bad_files.getvalue().encode("utf-8", "surrogateescape"))
-    counts = {"images": catalogue.num_rows, "ok": catalogue.num_rows - reasons.total()}
-    write_json(out / "check.json", counts | {"bad": dict(reasons), "bad_by_split": dict(splits)})
+    lost, thin = [], []
+    for split in catalogue.splits:
+        gone, few = _groups(catalogue, split, ok_N)
+        lost += gone
+        thin += few
+    if lost:
+        text = (
+            f"not one image can be read of {len(lost):,} whole part(s) of the data set (all in all "
+            f"{dict(reasons)} below {root}):\n  " + "\n  ".join(some(lost, len(lost)))
+        )
+        if settings.unreadable == "stop":
+            raise DataError(
+                text + "\nSee that their files are there and whole, or take them out of the data set; to go "
+                "on without them: -o check.unreadable=warn"
+            )
+        context.emit("warning", text=text)
+    if thin:
+        text = f"of {len(thin):,} class(es) more than {WARN:.0%} of the images cannot be read: "
+        context.emit("warning", text=text + "; ".join(some(thin, len(thin))))
+
+
+def _groups(catalogue: Catalogue, split: str, ok_N: NDArray[np.bool_]) -> tuple[list[str], list[str]]:
+    """What of a split cannot be read at all, and classes of which much cannot be, in words; worst first.
+
+    Held-out classes without a readable image are only told: a few images can all be bad, and nothing is learnt
+    from them.
+    """
+    import numpy as np
+
+    rows = catalogue.rows(split)
+    if len(rows) and not ok_N[rows].any():
+        return [f"split {split}: {len(rows):,} images, such as {catalogue.path(int(rows[0]))!r}"], []
+    labels, classes = catalogue.labels_N[rows], catalogue.num_classes
+    known = (labels >= 0) & (labels < classes)
+    total_C = np.bincount(labels[known], minlength=classes)
+    bad_C = np.bincount(labels[known & ~ok_N[rows]], minlength=classes)
+    share_C = bad_C / np.maximum(total_C, 1)
+    order = np.lexsort((-bad_C, -share_C))
+
+    def told(label: int) -> str:
+        return f"{split} class {label} ({catalogue.classes[label]}): {bad_C[label]:,} of {total_C[label]:,}"
+
+    gone_C = (bad_C == total_C) & (total_C > 0) & (split == "train")
+    thin_C = (share_C > WARN) & (bad_C > FEW) & ~gone_C
+    return [told(c) for c in order[gone_C[order]]], [told(c) for c in order[thin_C[order]]]

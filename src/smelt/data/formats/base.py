@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.bytestrings import encode
+from smelt.artifacts.bytestrings import decode, encode
 from smelt.data.formats.config import FormatSettings
+from smelt.data.reading import NOT_THERE, patiently
 from smelt.errors import DataError
 
 SHOWN = 10
@@ -40,6 +41,12 @@ class Report:
     def warn(self, text: str) -> None:
         """Note something odd that can be lived with."""
         self.warnings.append(text)
+
+    def add(self, other: Report) -> None:
+        """Take over what another report noted."""
+        self.num_problems += other.num_problems
+        self.problems += other.problems[: max(SHOWN - len(self.problems), 0)]
+        self.warnings += other.warnings
 
     def refuse(self) -> None:
         """Raise DataError if there was a problem."""
@@ -100,11 +107,18 @@ def hold_out(
 
 
 def list_folder(root: Path, folder: bytes) -> set[bytes]:
-    """Names in `root`/`folder`; empty where there is no such folder."""
-    try:
-        return set(os.listdir(os.path.join(os.fsencode(root), folder)))
-    except OSError:
-        return set()
+    """Names in `root`/`folder`; empty where there is no such folder. StorageError where it cannot be read."""
+    path = os.path.join(os.fsencode(root), folder)
+
+    def listed() -> set[bytes]:
+        try:
+            return set(os.listdir(path))
+        except OSError as error:
+            if error.errno not in NOT_THERE:
+                raise
+            return set()
+
+    return patiently(listed, lambda: decode(path))
 
 
 def as_bytes(path: Path, root: Path) -> bytes:

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue_writer import Paths
 from smelt.data.formats.base import Report, unsafe
+from smelt.data.reading import NOT_THERE, patiently, read_part
 from smelt.errors import DataError
 
 BLOCK = 512
 _MAX_META = 1 << 20  # bytes of a long name or pax header; real ones have some hundred
+_DIGITS = 20  # of a number in a pax header: enough for 64 bits
 _KINDS = {49: "a hard link", 50: "a symbolic link", 51: "a device", 52: "a device", 54: "a pipe"}
 
 
@@ -42,13 +44,23 @@ class Members:
 def read_members(path: Path, report: Report) -> Members:
     """Members of the archive `path`. What must be refused goes to `report`, an archive cut short as warning.
 
-    Raises DataError if it cannot be read, is compressed, or its headers are damaged.
+    Raises DataError if it is not there, is compressed, or its headers are damaged; StorageError where the
+    machine keeps it from being read.
     """
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return _Scan(path, file.fileno(), report).run()
-    except OSError as error:
-        raise DataError(f"cannot read the archive {path}: {error.strerror}") from error
+
+    def scanned() -> tuple[Members, Report]:
+        found = Report()
+        try:
+            with open(path, "rb", buffering=0) as file:
+                return _Scan(path, file.fileno(), found).run(), found
+        except OSError as error:
+            if error.errno not in NOT_THERE:
+                raise
+            raise DataError(f"cannot read the archive {path}: {error.strerror}") from error
+
+    members, found = patiently(scanned, lambda: str(path))
+    report.add(found)
+    return members
 
 
 class _Scan:
@@ -65,7 +77,7 @@ class _Scan:
     def run(self) -> Members:
         position = 0
         while position + BLOCK <= self.end:
-            header = os.pread(self.descriptor, BLOCK, position)
+            header = read_part(self.descriptor, BLOCK, position)
             if header[0] == 0 and not any(header):
                 break
             size = self._number(header, position)
@@ -130,7 +142,7 @@ class _Scan:
         """A GNU long name (L), a pax header of the next member (x), or of all (g, nothing of it is used)."""
         if size > _MAX_META:
             raise DataError(f"{self.path} has a name of {size} bytes at byte {start}: it is damaged")
-        data = os.pread(self.descriptor, size, start)
+        data = read_part(self.descriptor, size, start)
         if kind == 76:
             self.long_name = data.partition(b"\0")[0]
         elif kind == 120:
@@ -138,16 +150,20 @@ class _Scan:
 
     def _pax(self, data: bytes) -> None:
         """Records `length key=value\\n`."""
-        while data:
-            length, _, rest = data.partition(b" ")
-            if not length.isdigit() or not len(length) < int(length) <= len(data):
+        at = 0
+        while at < len(data):
+            digits = data[at : at + _DIGITS].partition(b" ")[0]
+            length = int(digits) if digits.isdigit() and len(digits) < _DIGITS else 0
+            if not len(digits) < length <= len(data) - at:
                 raise DataError(f"{self.path} has a damaged pax header")
-            key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
+            key, _, value = data[at + len(digits) + 1 : at + length - 1].partition(b"=")
             if key == b"path":
                 self.long_name = value
-            elif key == b"size" and value.isdigit():
+            elif key == b"size":
+                if not value.isdigit() or len(value) > _DIGITS:
+                    raise DataError(f"{self.path} has a damaged pax header: a size of {len(value)} characters")
                 self.long_size = int(value)
-            data = data[int(length) :]
+            at += length
 
     def _add(self, name: bytes, start: int, size: int) -> None:
         folder, _, name = name.rpartition(b"/")
