@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import io
 import math
-import mmap
 from collections.abc import Callable
 
 import numpy as np
@@ -141,8 +140,8 @@ def _guarded(decoder: Callable[..., Pixels], data: bytes, header: Header, *rest:
 def _memory_for(header: Header) -> bool:
     """Whether the memory that decoding takes could be had; some decoders do not tell want of it from damage."""
     try:
-        mmap.mmap(-1, max(8 * header.width * header.height, 1 << 20)).close()
-    except OSError:
+        np.empty(8 * header.width * header.height, np.uint8)  # never touched: asked for only
+    except MemoryError:
         return False
     return True
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from smelt.learning.loop import Loop
     from smelt.mining.dynamics import Recorder
 
-VERSION = 1
+VERSION = 2
 COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "train_top1",
            "val_top1", "val_top5", "val_top1_ema", "val_top5_ema")  # fmt: skip
 

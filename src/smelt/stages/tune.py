@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from smelt.data.loader import Batch
     from smelt.learning.loop import TrainingData
 
-VERSION = 1
+VERSION = 2
 
 
 class StageSettings(TrainSettings):
