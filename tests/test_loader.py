@@ -1,12 +1,14 @@
-"""The loader: exact rows, the same pixels for any number of workers, bad images masked, resumable."""
+"""The loader: exact rows, the same pixels for any number of workers and ranks, bad images masked, resumable."""
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,13 @@ from PIL import Image
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
+from smelt.data import loader as module
+from smelt.data.augment import random_box
 from smelt.data.config import AugmentSettings, RandAugmentSettings, ViewSettings
-from smelt.data.decode import decode
+from smelt.data.decode import Pixels, crop_resize, decode, load_crop
 from smelt.data.loader import Batch, ImageStore, Loader, _Occurrences, scaled_size
-from smelt.errors import BadImageError, DataError, TrainingError
+from smelt.data.sampler import ClassBalancedSampler, Order
+from smelt.errors import BadImageError, DataError, StorageError, TrainingError
 
 COUNT = 48
 BAD = {5: b"", 17: b"<html>404</html>", 30: b"\xff\xd8\xff"}
@@ -379,3 +384,265 @@ def test_scaled_sizes(height: int, width: int, short: int) -> None:
     scaled = scaled_size(height, width, short)
     assert min(scaled) == short and max(scaled) <= 8 * short
     assert (scaled[0] <= scaled[1]) == (height <= width) or scaled[0] == scaled[1]
+
+
+# ranks
+
+
+class Numbers(Loader):
+    """Loads nothing: the pixels of an image are its random numbers."""
+
+    def _augmented(
+        self, row: int, size: int, augment: AugmentSettings, numbers: NDArray[np.float64]
+    ) -> Pixels:
+        bits = np.frombuffer(numbers[:6].tobytes(), np.uint8)
+        return np.resize(bits, (size, size, 3))
+
+
+def epoch_of(
+    loader: Loader, sampler: ClassBalancedSampler, batch: int, world_size: int, start: int = 0
+) -> list[tuple[list[int], NDArray[np.uint8]]]:
+    """(rows, images) of each global batch of epoch 1, put together from all ranks' parts."""
+    parts = []
+    for rank in range(world_size):
+        batches = sampler.batches(sampler.order(1), batch, rank, world_size)
+        parts.append(list(loader.training(batches, AugmentSettings(sizes=(4,)), epoch=1, start=start)))
+    whole = []
+    for ranks in zip(*parts, strict=True):
+        rows = np.zeros(sum(len(part.rows_B) for part in ranks), np.int64)
+        images = np.zeros((len(rows), 3, 4, 4), np.uint8)
+        for rank, part in enumerate(ranks):
+            rows[rank::world_size], images[rank::world_size] = part.rows_B, part.images
+        whole.append((rows.tolist(), images))
+    return whole
+
+
+@pytest.fixture
+def numbers(files: ImageStore) -> Iterator[Numbers]:
+    made = Numbers(files, workers=1, seed=3)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 8])
+def test_every_draw_differs_and_is_the_same_over_any_number_of_ranks(
+    numbers: Numbers, world_size: int
+) -> None:
+    """40 images of two classes, each class shown 600 times: 30 times an image, on all ranks."""
+    sampler = ClassBalancedSampler(range(40), np.arange(40) % 2, images_per_class=600, seed=0)
+    alone, ranks = epoch_of(numbers, sampler, 64, 1), epoch_of(numbers, sampler, 64, world_size)
+    assert [rows for rows, _ in ranks] == [rows for rows, _ in alone]
+    assert all(np.array_equal(mine, theirs) for (_, mine), (_, theirs) in zip(ranks, alone))
+    shown = {image.tobytes() for _, images in ranks for image in images}
+    assert len(shown) == 1200, "two draws were shown in the same way"
+    for start in (1, 7, 18):
+        later = epoch_of(numbers, sampler, 64, world_size, start)
+        assert all(np.array_equal(mine, theirs) for (_, mine), (_, theirs) in zip(later, alone[start:]))
+
+
+def test_ranks_of_plain_lists_are_counted_as_they_are(numbers: Numbers) -> None:
+    sampler = ClassBalancedSampler(range(5), np.zeros(5, int), images_per_class=20, seed=0)
+    order = sampler.epoch(1)
+    plain = [order[at : at + 8] for at in range(0, 20, 8)]
+    got = numbers.training(plain, AugmentSettings(sizes=(4,)), epoch=1)
+    alone = epoch_of(numbers, sampler, 8, 1)
+    assert all(np.array_equal(mine.images, theirs) for mine, (_, theirs) in zip(got, alone, strict=True))
+
+
+def test_an_epoch_is_not_drawn_to_count_it(numbers: Numbers, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = ClassBalancedSampler(range(40), np.zeros(40, int), images_per_class=4000, seed=0)
+    drawn: list[int] = []
+    original = Order.__getitem__
+
+    def counting(self: Order, index: Any) -> Any:
+        found = original(self, index)
+        drawn.append(np.size(found))
+        return found
+
+    monkeypatch.setattr(Order, "__getitem__", counting)
+    iterator = numbers.training(sampler.batches(sampler.order(0), 10, 0, 2), AUGMENT, epoch=0)
+    next(iterator)
+    assert 0 < sum(drawn) <= 10 * (module.AHEAD + 2)
+    iterator.close()
+
+
+def test_occurrences_do_not_wrap_round() -> None:
+    seen = _Occurrences(3)
+    seen.skip(np.full(65_000, 1))
+    taken = np.concatenate([seen.take(np.full(400, 1)) for _ in range(3)])
+    assert taken.tolist() == list(range(65_000, 66_200))
+    assert seen.take(np.array([0, 1, 2])).tolist() == [0, 66_200, 0]
+
+
+# decoding in part
+
+
+def photo(number: int, format: str = "JPEG", mode: str = "RGB", **options: Any) -> bytes:
+    rough = np.random.default_rng(number).integers(0, 256, (10, 13, 3), dtype=np.uint8)
+    image = Image.fromarray(rough).resize((150 + number, 120), Image.Resampling.BICUBIC).convert(mode)
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def damaged_below(data: bytes) -> bytes:
+    """With so many bytes cut out near the end that the decoder wants for some at the bottom."""
+    for cut in range(20, 400):
+        damaged = data[: -20 - cut] + data[-20:]
+        try:
+            decode(damaged)
+        except BadImageError:
+            return damaged
+    raise AssertionError("the decoder noticed none of it")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
+    """18 photographs of all kinds; the fourth is damaged near its bottom, the fifth cut in the middle."""
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    kinds: list[dict[str, Any]] = [
+        {}, {"quality": 95}, {"subsampling": "4:4:4"}, {}, {}, {"progressive": True}, {"mode": "CMYK"},
+        {"mode": "L"}, {"exif": turned}, {"restart_marker_rows": 1}, {"format": "PNG"}, {"format": "WEBP"},
+        {"format": "PNG", "mode": "P"},
+    ]  # fmt: skip
+    root = tmp_path_factory.mktemp("photos")
+    names = [f"{number}.img" for number in range(18)]
+    for number, name in enumerate(names):
+        data = photo(number, **(kinds[number] if number < len(kinds) else {}))
+        changed = {3: damaged_below(data), 4: data[: len(data) // 2]}
+        (root / name).write_bytes(changed.get(number, data))
+    return ImageStore(catalogue_of(root / "catalogue", names), root)
+
+
+def whole_and_crop(store: ImageStore, row: int, numbers: NDArray[np.float64]) -> Pixels:
+    """The plain way: decode all, cut, resize, mirror."""
+    pixels = decode(bytes(store.read(row)))
+    box = random_box(pixels.shape[1], pixels.shape[0], PLAIN, numbers)
+    return crop_resize(pixels, box, (24, 24), bool(numbers[22] < 0.5))
+
+
+PLAIN = AugmentSettings(sizes=(24,), scale=(0.05, 0.5))
+
+
+@pytest.mark.parametrize("cache_mib", [0, 1, 1000])
+def test_training_decodes_in_part_and_shows_the_same(
+    photos: ImageStore, monkeypatch: pytest.MonkeyPatch, cache_mib: int
+) -> None:
+    """Bit for bit what decoding everything shows, whatever is kept; and the shipped path decodes in part."""
+    loader = Loader(photos, workers=2, seed=0, cache_mib=cache_mib, max_bad=1.0)
+    if cache_mib == 1:  # room for a few images, and always some left
+        loader._cache_left = 300_000
+    calls: list[Any] = []
+    asked: list[Any] = []
+    original = loader._augmented
+    monkeypatch.setattr(loader, "_augmented", lambda *a: asked.append((a[0], a[3])) or original(*a))
+    monkeypatch.setattr(module, "load_crop", lambda *a: calls.append(a) or load_crop(*a))
+    sound = {row for row in range(18) if row not in (3, 4)}
+    for epoch in range(6):
+        asked.clear()
+        (batch,) = loader.training([np.arange(18)], PLAIN, epoch)
+        by_row = dict(asked)
+        for row in sound:
+            shown = batch.images[row].permute(1, 2, 0).numpy()
+            assert np.array_equal(shown, whole_and_crop(photos, row, by_row[row])), (epoch, row)
+        assert not batch.valid_B[4] and batch.valid_B[sorted(sound)].all()
+    in_part = len({id(call[0]) for call in calls})
+    assert in_part > (6 * 8 if cache_mib == 0 else 4 * 8 if cache_mib == 1 else 0)
+    loader.close()
+
+
+def test_what_is_kept_changes_no_verdict(photos: ImageStore) -> None:
+    """An image damaged below its crop: shown or masked by its crop alone, not by whether there was room."""
+    results = []
+    for cache_mib in (0, 1000):
+        loader = Loader(photos, workers=1, seed=0, cache_mib=cache_mib, max_bad=1.0)
+        results.append([next(loader.training([np.arange(18)], PLAIN, epoch)) for epoch in range(40)])
+        loader.close()
+    assert same(*results)
+    verdicts = {bool(batch.valid_B[3]) for batch in results[0]}
+    assert verdicts == {True, False}, "the damage is met by some crops only"
+
+
+def test_a_cache_without_room_decodes_no_more_than_none(
+    photos: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_decoded: list[int] = []
+    original = module.load_crop.__globals__["_decode_jpeg"]
+
+    def counting(data: bytes, header: Any, rows: int) -> Pixels:
+        rows_decoded.append(rows)
+        return original(data, header, rows)  # type: ignore[no-any-return]
+
+    monkeypatch.setitem(module.load_crop.__globals__, "_decode_jpeg", counting)
+    counts = []
+    for left in (0, 10_000):
+        loader = Loader(photos, workers=1, seed=0, cache_mib=0, max_bad=1.0)
+        loader._cache_left = left
+        rows_decoded.clear()
+        list(loader.training([np.arange(13, 18)] * 8, PLAIN, epoch=0))
+        counts.append(sum(rows_decoded))
+        loader.close()
+    assert counts[0] == counts[1] < 0.9 * 8 * 5 * 120
+
+
+# the machine's faults
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE, errno.ENOMEM])
+def test_a_disk_that_fails_stops_training_and_prediction(
+    photos: ImageStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    loader = Loader(photos, workers=2, seed=0, max_bad=1.0)
+    original = os.open
+
+    def failing(path: Any, *rest: Any) -> int:
+        if str(path).endswith("7.img"):
+            raise OSError(number, os.strerror(number), path)
+        return original(path, *rest)
+
+    monkeypatch.setattr(os, "open", failing)
+    for batches in (
+        loader.training([np.arange(5, 10)], AUGMENT, epoch=0),
+        loader.views(np.arange(5, 10), ViewSettings(size=8), batch_size=5),
+    ):
+        with pytest.raises(StorageError, match=rf"7\.img.*{errno.errorcode[number]}"):
+            list(batches)
+    assert loader.bad == {}
+    loader.close()
+
+
+@pytest.mark.parametrize("cache_mib", [0, 100])
+def test_want_of_memory_is_tried_again_and_never_masks(
+    photos: ImageStore, monkeypatch: pytest.MonkeyPatch, cache_mib: int
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    expected = next(Loader(photos, workers=1, seed=0).training([np.arange(3)], PLAIN, epoch=0))
+    left, original = [4], module.load_crop.__globals__["_decode_jpeg"]
+
+    def hungry(*args: Any) -> Pixels:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise MemoryError
+        return original(*args)  # type: ignore[no-any-return]
+
+    monkeypatch.setitem(module.load_crop.__globals__, "_decode_jpeg", hungry)
+    loader = Loader(photos, workers=1, seed=0, cache_mib=cache_mib)
+    assert same(list(loader.training([np.arange(3)], PLAIN, epoch=0)), [expected])
+    left[0], loader._cache = 10**6, {}
+    with pytest.raises(StorageError, match="0.img: there is not enough memory"):
+        list(loader.training([np.arange(3)], PLAIN, epoch=0))
+    loader.close()
+
+
+def test_a_message_of_very_many_bad_images_is_short(files: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = Loader(files, workers=1, seed=0)
+    monkeypatch.setattr(files, "name", lambda row: f"google/{'very ' * 1000}long/{row:08d}.jpg")
+    bad = list(range(160_001))
+    loader.bad = dict.fromkeys(bad, "truncated") | {7: "empty"}
+    text = loader._too_many(bad, 16_000_000)
+    assert len(text.encode()) < 4000
+    assert "160001 of the epoch's 16000000 images" in text and "1 empty, 160,000 truncated" in text
+    assert "00000000.jpg: truncated" in text and "and 159,991 more" in text
+    loader.close()

@@ -83,11 +83,13 @@ def test_ranks_share_each_batch(
     order = sampler.epoch(epoch)
     parts = [sampler.batches(sampler.order(epoch), batch, rank, world) for rank in range(world)]
     assert len(parts[0]) == -(-len(order) // batch)
+    assert [part.num_images for part in parts] == [sum(map(len, part)) for part in parts]
     for number, pieces in enumerate(zip(*parts)):
         whole = order[number * batch : (number + 1) * batch]
         assert sorted(np.concatenate(pieces).tolist()) == sorted(whole.tolist())
         for rank, piece in enumerate(pieces):
             assert piece.tolist() == whole[rank::world].tolist()
+            assert parts[rank].whole(number).tolist() == whole.tolist()
 
 
 @given(LABELS, st.one_of(st.none(), st.integers(1, 9)), st.data())

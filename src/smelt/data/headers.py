@@ -45,8 +45,8 @@ class Header:
 
     @property
     def in_part(self) -> bool:
-        """Whether the rows above some place can be decoded without those below."""
-        return self.single_scan and self.orientation == 1
+        """Whether the rows above some place can be decoded without those below (not of CMYK: Pillow's work)."""
+        return self.single_scan and self.orientation == 1 and self.components in (1, 3)
 
 
 def probe(data: bytes) -> Header:
