@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,12 @@ import pytest
 import xxhash
 from PIL import Image
 
+from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.files import read_json
 from smelt.data.decode import decode
 from smelt.data.perceptual import perceptual_hash, perceptual_hashes
-from smelt.errors import DataError
+from smelt.errors import DataError, StorageError
 from smelt.stages import check
 from smelt.stages.base import Context, Runtime
 
@@ -164,3 +167,139 @@ def test_the_data_artefact_is_the_root_when_it_is_connected(root: Path) -> None:
     inputs = {"catalogue": [root.parent / "index"], "data": [root]}
     check.run(Context(check.StageSettings(), inputs, out, out / "scratch", Runtime(root="/nowhere")))
     assert read_json(out / "check.json")["ok"] == COUNT - 4
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.EACCES])
+def test_a_fault_of_the_machine_stops_and_leaves_no_trace(
+    root: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Rows before it are kept, it and what comes after are looked at by the next run."""
+    monkeypatch.setattr(check, "CHUNK", 8)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    undisturbed = artefacts(run(root, "undisturbed"))
+    original = os.open
+
+    def failing(path: Any, *rest: Any) -> int:
+        if str(path).endswith("/18.jpg"):
+            raise OSError(number, os.strerror(number), path)
+        return original(path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", failing)
+        with pytest.raises(StorageError, match=rf"18\.jpg.*{errno.errorcode[number]}"):
+            run(root)
+    assert artefacts(run(root)) == undisturbed
+
+
+def test_want_of_memory_is_no_property_of_an_image(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    undisturbed = artefacts(run(root, "undisturbed"))
+    original, asked = check._check_row, []
+
+    def hungry(store: Any, row: int) -> dict[str, Any]:
+        asked.append(row)
+        if row == 11 and asked.count(11) < 3:
+            raise MemoryError
+        return original(store, row)
+
+    monkeypatch.setattr(check, "_check_row", hungry)
+    assert artefacts(run(root)) == undisturbed
+
+
+LOST = 3  # the class whose training files are gone
+PER_CLASS = 10
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    """20 classes of 10 training and 2 validation images, which all can be read; the folder of them."""
+    with CatalogueWriter(tmp_path / "index" / "catalogue") as writer:
+        writer.classes = [f"class {label}" for label in range(20)]
+        for split, count in (("train", PER_CLASS), ("val", 2)):
+            labels = np.repeat(np.arange(20), count).astype(np.int32)
+            names = [f"{split}/{label}/{i}.jpg".encode() for label in range(20) for i in range(count)]
+            writer.add(Block(split, "", Paths.of(names), labels))
+        writer.finish()
+    for name in names_of(tmp_path):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(picture(0))
+    return tmp_path / "images"
+
+
+def names_of(folder: Path) -> list[str]:
+    catalogue = Catalogue.open(folder / "index" / "catalogue")
+    return [catalogue.path(row) for row in range(catalogue.num_rows)]
+
+
+def warned(root: Path, unreadable: str = "stop") -> list[str]:
+    """Run; the warnings."""
+    out = root.parent / "out"
+    out.mkdir(exist_ok=True)
+    events: list[str] = []
+    settings = check.StageSettings.model_validate({"unreadable": unreadable})
+    context = Context(
+        settings, {"catalogue": [root.parent / "index"]}, out, out / "scratch", Runtime(root=str(root)),
+        emit=lambda event, **fields: events.append(fields["text"]) if event == "warning" else None,
+    )  # fmt: skip
+    check.run(context)
+    return events
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"<html>"])
+def test_a_class_of_which_nothing_can_be_read_stops_the_run(classes: Path, damage: bytes | None) -> None:
+    for i in range(PER_CLASS):
+        path = classes / f"train/{LOST}/{i}.jpg"
+        path.unlink() if damage is None else path.write_bytes(damage)
+    with pytest.raises(DataError, match=r"train class 3 \(class 3\): 10 of 10") as caught:
+        warned(classes)
+    assert "check.unreadable=warn" in str(caught.value) and "class 4" not in str(caught.value)
+    assert not (classes.parent / "out" / "images.parquet").exists()
+    (told,) = warned(classes, "warn")
+    assert "train class 3 (class 3): 10 of 10" in told
+    assert read_json(classes.parent / "out" / "check.json")["ok"] == 230
+
+
+def test_what_was_mended_after_the_stop_is_looked_at_again(
+    classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "CHUNK", 16)
+    (classes / "train" / str(LOST)).rename(classes / "away")
+    with pytest.raises(DataError, match="class 3"):
+        warned(classes)
+    (classes / "away").rename(classes / "train" / str(LOST))
+    original, checked = check._check_row, []
+    monkeypatch.setattr(check, "_check_row", lambda store, row: checked.append(row) or original(store, row))
+    assert warned(classes) == []
+    assert read_json(classes.parent / "out" / "check.json")["ok"] == 240
+    assert set(range(30, 40)) <= set(checked) and len(checked) <= 48, "whole chunks of sound rows were kept"
+
+
+def test_a_split_of_which_nothing_can_be_read_stops_the_run(classes: Path) -> None:
+    (classes / "val").rename(classes / "unpacked later")
+    with pytest.raises(DataError, match=r"split val: 40 images, such as 'val/0/0\.jpg'"):
+        warned(classes)
+
+
+def test_held_out_images_of_a_class_may_all_be_bad_and_many_bad_ones_are_told(classes: Path) -> None:
+    for name in ("val/5/0.jpg", "val/5/1.jpg", "train/6/0.jpg", "train/6/1.jpg"):
+        (classes / name).unlink()
+    assert warned(classes) == []
+    (classes / "train/6/2.jpg").unlink()
+    assert warned_anew(classes) == [
+        "of 1 class(es) more than 20% of the images cannot be read: train class 6 (class 6): 3 of 10"
+    ]
+
+
+def warned_anew(root: Path) -> list[str]:
+    for path in (root.parent / "out" / "scratch").iterdir():
+        path.unlink()
+    return warned(root)
+
+
+def test_very_many_lost_classes_make_a_short_message(classes: Path) -> None:
+    for label in range(19):
+        for i in range(PER_CLASS):
+            (classes / f"train/{label}/{i}.jpg").unlink()
+    with pytest.raises(DataError, match=r"(?s)19 whole part.*and 9 more") as caught:
+        warned(classes)
+    assert len(str(caught.value)) < 3000

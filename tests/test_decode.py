@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import struct
+import subprocess
+import sys
 import tarfile
 import zlib
 from pathlib import Path
@@ -19,7 +22,7 @@ from PIL import Image
 
 from smelt.data import decode as module
 from smelt.data.decode import crop_resize, decode, load_crop
-from smelt.data.headers import MAX_PIXELS, probe
+from smelt.data.headers import MAX_PIXELS, MAX_SCANS, probe
 from smelt.errors import BadImageError
 
 REASONS = {"empty", "not_an_image", "unsupported_format", "too_large", "truncated", "corrupt"}
@@ -216,6 +219,154 @@ def test_bombs_are_refused_from_the_header(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(BadImageError, match="too_large"):
             load_crop(data, (0, 0, 8, 8), (8, 8), False)
     assert 10_000 * 10_000 > MAX_PIXELS > 8_000 * 8_000
+
+
+def gif(width: int, height: int, screen: tuple[int, int], before: bytes = b"", left: int = 0) -> bytes:
+    """A GIF whose screen is not as large as its first frame; `before`: what stands before the frame."""
+    data = encoded(Image.new("P", (width, height)), "GIF")
+    palette = 3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0
+    frame = data.index(b",", 13 + palette)
+    moved = struct.pack("<H", left)
+    return data[:6] + struct.pack("<HH", *screen) + data[10:frame] + before + b"," + moved + data[frame + 3 :]
+
+
+COMMENT = b"!\xfe\x03abc\x02,,\x00"
+
+
+@pytest.mark.parametrize("before", [b"", COMMENT, COMMENT * 3, b"junk"])
+@pytest.mark.parametrize(("screen", "left"), [((1, 1), 0), ((30, 2), 4), ((2, 30), 7), ((90, 80), 0)])
+def test_a_gif_is_as_large_as_its_frame_needs(before: bytes, screen: tuple[int, int], left: int) -> None:
+    data = gif(20, 10, screen, before, left)
+    header = probe(data)
+    assert (header.width, header.height) == (max(screen[0], left + 20), max(screen[1], 10))
+    assert decode(data).shape == (header.height, header.width, 3)
+
+
+def test_a_frame_larger_than_its_screen_is_no_way_round_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = gif(400, 400, (1, 1))
+    bomb = data.replace(struct.pack("<HH", 400, 400), struct.pack("<HH", 20_000, 20_000))
+    assert reason_of(bomb) == "too_large"
+    # and if the header could not be read as Pillow reads it, Pillow's own size is looked at before its pixels
+    monkeypatch.setattr(module, "MAX_PIXELS", 400 * 400 - 1)
+    monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("pixels were made"))
+    assert reason_of(data) == "too_large"
+
+
+def progressive(scans: int) -> bytes:
+    """A progressive JPEG of 64 × 64 whose scans each are some bytes; nothing in it is damaged."""
+
+    def segment(marker: int, content: bytes) -> bytes:
+        return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+    tables = segment(0xC4, b"\x00\x01" + bytes(15) + b"\x00") + segment(0xC4, b"\x10\x01" + bytes(15) + b"\x00")
+    start = b"\xff\xd8" + segment(0xDB, b"\0" + bytes([1] * 64))
+    start += segment(0xC2, struct.pack(">BHHB", 8, 64, 64, 1) + b"\x01\x11\x00") + tables
+    first = segment(0xDA, b"\x01\x01\x00\x00\x00\x00") + bytes(8)
+    more = segment(0xDA, b"\x01\x01\x00\x01\x01\x00") + bytes(8)
+    return start + first + more * (scans - 1) + b"\xff\xd9"
+
+
+def test_very_many_scans_are_refused_and_some_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe(progressive(MAX_SCANS))
+    monkeypatch.setattr(module.simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("it was decoded"))
+    for data in (progressive(MAX_SCANS + 1), progressive(5000)):
+        assert reason_of(data) == "too_large"
+        with pytest.raises(BadImageError, match="scans"):
+            load_crop(data, (0, 0, 8, 8), (8, 8), False)
+
+
+def test_scans_of_other_images_in_the_file_do_not_count() -> None:
+    """A preview in an APP segment, or a film that a telephone hangs on, holds bytes that look like scans."""
+    data = encoded(photo(), "JPEG", progressive=True)
+    assert np.array_equal(decode(data + b"\xff\xda\0\x08" * 5000), decode(data))
+    preview = b"\xff\xe5" + struct.pack(">H", 4 * 500 + 2) + b"\xff\xda\0\x08" * 500
+    assert np.array_equal(decode(data[:2] + preview + data[2:]), decode(data))
+    within = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)  # between two scans
+    assert probe(data[:within] + preview + data[within:]) == probe(data)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_want_of_memory_is_no_damage(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(photo(), format)
+
+    def raising(error: Exception) -> None:
+        def decoder(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(module.simplejpeg, "decode_jpeg", decoder)
+        monkeypatch.setattr(Image, "open", decoder)
+
+    for error in (MemoryError(), OSError("out of memory error when reading image file"),
+                  ValueError("Insufficient memory (case 4)")):  # fmt: skip
+        raising(error)
+        with pytest.raises(MemoryError):
+            decode(data)
+    raising(OSError(errno.EMFILE, "Too many open files"))
+    with pytest.raises(OSError, match="open files"):
+        decode(data)
+    raising(OSError("broken data stream when reading image file"))
+    assert reason_of(data) == "corrupt"
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from smelt.data.decode import decode
+from smelt.errors import BadImageError
+data = open(sys.argv[1], "rb").read()
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + (16 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    print(decode(data).shape)
+except MemoryError:
+    print("no memory")
+except BadImageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is kept by Linux only")
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_a_decoder_that_says_damage_for_want_of_memory_is_not_believed(format: str, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(encoded(Image.new("RGB", (5000, 4000)), format))
+    (tmp_path / "small").write_bytes(encoded(photo(), format)[:300])
+    told = [
+        subprocess.run([sys.executable, "-c", LITTLE_MEMORY, tmp_path / name], capture_output=True, text=True,
+                       check=True).stdout
+        for name in ("large", "small")
+    ]  # fmt: skip
+    assert told[0] == "no memory\n" and told[1].startswith("truncated")
+
+
+def test_pillow_has_nothing_left_to_import() -> None:
+    """It would take a failed import (too many open files) for a reader that was not built, for good."""
+    code = "import sys, smelt.data.decode; print('torch' in sys.modules, *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    torch, *loaded = done.stdout.split()
+    wanted = {f"PIL.{name}ImagePlugin" for name in ("Jpeg", "Mpo", "Png", "Gif", "Bmp", "WebP", "Avif")}
+    assert wanted <= set(loaded)
+    assert torch == "False", "the report decodes too, and must start quickly"
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_strips_laid_on_white_are_the_whole_laid_on_white(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = photo(70, 50, seed=1)[:, :, :1]
+    image = Image.fromarray(np.concatenate([photo(70, 50), alpha], axis=2)).convert(mode)
+    data = encoded(image, "PNG", **({"transparency": bytes(range(0, 256, 2))} if mode == "P" else {}))
+    with Image.open(io.BytesIO(data)) as file:
+        file.load()
+        whole = Image.alpha_composite(Image.new("RGBA", file.size, "white"), file.convert("RGBA"))
+    for strip in (1, 50, 333, 1 << 20):
+        monkeypatch.setattr(module, "_STRIP", strip)
+        assert np.array_equal(decode(data), np.asarray(whole.convert("RGB")))
+
+
+def test_cmyk_in_part_is_cmyk_as_a_whole() -> None:
+    data = encoded(Image.fromarray(photo(200, 90)).convert("CMYK"), "JPEG", quality=90)
+    box = (3, 10, 80, 60)
+    assert np.array_equal(load_crop(data, box, (50, 77), False), decode(data)[10:60, 3:80])
 
 
 def test_long_thin_images_are_read() -> None:

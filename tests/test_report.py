@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import errno
 import html
 import html.parser
+import io
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from markupsafe import Markup
+from PIL import Image
 
-from smelt.errors import ArtifactError
+from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
+from smelt.data.decode import decode
+from smelt.errors import ArtifactError, StorageError
 from smelt.report import charts, page
 from smelt.report.collect import Run
 from smelt.report.thumbnails import thumbnail
@@ -135,6 +146,77 @@ def test_thumbnails_do_not_leave_the_root(finished: Path, tmp_path: Path) -> Non
     target.parent.mkdir(parents=True)
     target.symlink_to(run.image_root / run.catalogue.path(row))
     assert thumbnail(run.catalogue, tmp_path, row) is None
+
+
+def drawing(mode: str = "RGB") -> Image.Image:
+    """Four quarters of different colours, so that turning and mirroring show; the upper left one see-through."""
+    pixels = np.zeros((120, 200, 4), np.uint8)
+    pixels[:60, :100], pixels[:60, 100:] = (0, 0, 0, 0), (200, 30, 30, 255)
+    pixels[60:, :100], pixels[60:, 100:] = (30, 160, 30, 255), (40, 40, 220, 255)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+IMAGES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    **{f"turned {n}": ("RGB", "JPEG", {"exif": exif(n), "quality": 95}) for n in range(1, 9)},
+    "cmyk": ("CMYK", "JPEG", {}), "grey": ("L", "JPEG", {}), "avif": ("RGB", "AVIF", {}),
+    "alpha": ("RGBA", "PNG", {}), "grey with alpha": ("LA", "PNG", {}), "gif": ("P", "GIF", {}),
+    "webp": ("RGBA", "WEBP", {"lossless": True}), "bmp": ("RGB", "BMP", {}), "sixteen bits": ("I;16", "PNG", {}),
+}  # fmt: skip
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> tuple[Catalogue, Path]:
+    """A catalogue of IMAGES, a file that is no image and one that is not there, and their folder."""
+    root = tmp_path / "root"
+    root.mkdir()
+    for name, (mode, format, options) in IMAGES.items():
+        image = drawing("L") if mode == "I;16" else drawing(mode)
+        if mode == "I;16":
+            image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+        image.save(root / name, format, **options)
+    (root / "html").write_bytes(b"<html>")
+    names = [*IMAGES, "html", "absent"]
+    with CatalogueWriter(tmp_path / "catalogue") as writer:
+        paths = Paths.of(name.encode() for name in names)
+        writer.add(Block("train", "", paths, np.zeros(len(names), np.int32)))
+        writer.classes = ["one"]
+        return Catalogue.open(writer.finish()), root
+
+
+def test_the_gallery_shows_what_a_model_is_shown(pictures: tuple[Catalogue, Path]) -> None:
+    catalogue, root = pictures
+    for row, name in enumerate(IMAGES):
+        url = thumbnail(catalogue, root, row)
+        assert url is not None, name
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
+        seen = decode((root / name).read_bytes())
+        small = np.asarray(Image.fromarray(seen).resize(shown.shape[1::-1], Image.Resampling.BICUBIC))
+        ratio = shown.shape[0] / shown.shape[1]
+        assert ratio == pytest.approx(seen.shape[0] / seen.shape[1], rel=0.02), name
+        assert np.abs(small.astype(int) - shown).mean() < 6, name
+    assert [thumbnail(catalogue, root, len(IMAGES) + i) for i in (0, 1)] == [None, None]
+    assert thumbnail(catalogue, None, 0) is None and thumbnail(catalogue, root / "gone", 0) is None
+
+
+def test_a_disk_that_fails_is_not_shown_as_no_image(
+    pictures: tuple[Catalogue, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue, root = pictures
+    assert thumbnail(catalogue, root, 0) is not None
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    def failing(path: Any, *rest: Any) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(StorageError, match=r"turned 1.*EIO"):
+        thumbnail(catalogue, root, 0)
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
