@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import random
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,13 @@ from pydantic import ValidationError
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Paths
-from smelt.data.formats.base import Report, natural
+from smelt.data.formats.base import Report, list_folder, natural
 from smelt.data.formats.config import DataSettings, FormatSettings, fingerprint
 from smelt.data.formats.files import Files, Part
 from smelt.data.formats.lists import line_of, read_list
 from smelt.data.formats.paths import find_paths
 from smelt.data.formats.tars import read_members
-from smelt.errors import DataError
+from smelt.errors import DataError, StorageError
 from smelt.stages.index import index
 
 PIXEL = b"\xff\xd8 not decoded when indexed"
@@ -420,6 +422,83 @@ def test_tar_damage(tmp_path: Path) -> None:
     packed.write_bytes(b"\x1f\x8b" + bytes(600))
     with pytest.raises(DataError, match="compressed"):
         read_members(packed, Report())
+
+
+def pax(*records: tuple[bytes, bytes], end: bytes = b"") -> bytes:
+    """A pax header of these records and what follows them, then its member `short.jpg` of three bytes."""
+
+    def record(key: bytes, value: bytes) -> bytes:
+        rest = b" " + key + b"=" + value + b"\n"
+        length = next(n for n in range(len(rest), len(rest) + 9) if n == len(rest) + len(str(n)))
+        return str(length).encode() + rest
+
+    def member(name: str, kind: bytes, data: bytes) -> bytes:
+        info = tarfile.TarInfo(name)
+        info.size, info.type = len(data), kind
+        return info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
+
+    body = b"".join(record(*pair) for pair in records) + end
+    return member("p", b"x", body) + member("short.jpg", b"0", b"abc") + bytes(1024)
+
+
+@pytest.mark.parametrize("digits", [20, 21, 4300, 4301, 100_000])
+def test_a_number_of_very_many_digits_in_a_tar_is_damage(tmp_path: Path, digits: int) -> None:
+    path = tmp_path / "t.tar"
+    path.write_bytes(pax((b"size", b"9" * digits)))
+    if digits == 20:  # a number, if a large one: the member it is of ends beyond the archive
+        assert len(read_members(path, Report())) == 0
+        return
+    with pytest.raises(DataError, match=r"t\.tar has a damaged pax header"):
+        read_members(path, Report())
+    path.write_bytes(pax((b"path", b"y"), end=b"9" * digits + b" path=x\n"))
+    with pytest.raises(DataError, match=r"t\.tar has a damaged pax header"):
+        read_members(path, Report())
+
+
+def test_a_tar_header_of_very_many_records_is_read(tmp_path: Path) -> None:
+    path, report = tmp_path / "t.tar", Report()
+    path.write_bytes(pax(*[(b"k", b"v")] * 150_000, (b"path", b"long.jpg"), (b"size", b"2")))
+    found = read_members(path, report)
+    assert [found.paths[i] for i in range(len(found))] == [b"long.jpg"] and found.sizes.tolist() == [2]
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, call: str, number: int, times: int) -> None:
+    """Let `os.<call>` fail so many times."""
+    original, left = getattr(os, call), [times]
+
+    def failing(*args: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(number, os.strerror(number))
+        return original(*args)
+
+    monkeypatch.setattr(os, call, failing)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE])
+def test_a_folder_that_cannot_be_listed_now_is_not_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(PIXEL)
+    broken(monkeypatch, "listdir", number, 2)
+    assert list_folder(tmp_path, b"") == {b"a.jpg"}
+    broken(monkeypatch, "listdir", number, 99)
+    with pytest.raises(StorageError, match=errno.errorcode[number]):
+        list_folder(tmp_path, b"")
+    broken(monkeypatch, "listdir", errno.ENOENT, 99)
+    assert list_folder(tmp_path, b"") == set()
+
+
+def test_a_tar_that_cannot_be_read_now_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tar(tmp_path / "t.tar", {f"{i}.jpg": b"xyz" for i in range(5)})
+    path.write_bytes(path.read_bytes()[: 4 * 1024 + 512])  # of which a warning tells, once
+    report = Report()
+    broken(monkeypatch, "pread", errno.EIO, 1)
+    assert len(read_members(path, report)) == 4 and len(report.warnings) == 1
+    broken(monkeypatch, "pread", errno.EIO, 99)
+    with pytest.raises(StorageError, match="EIO"):
+        read_members(path, Report())
 
 
 @given(st.binary(max_size=3000))
