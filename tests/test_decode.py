@@ -258,7 +258,9 @@ def progressive(scans: int) -> bytes:
     def segment(marker: int, content: bytes) -> bytes:
         return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
 
-    tables = segment(0xC4, b"\x00\x01" + bytes(15) + b"\x00") + segment(0xC4, b"\x10\x01" + bytes(15) + b"\x00")
+    tables = segment(0xC4, b"\x00\x01" + bytes(15) + b"\x00") + segment(
+        0xC4, b"\x10\x01" + bytes(15) + b"\x00"
+    )
     start = b"\xff\xd8" + segment(0xDB, b"\0" + bytes([1] * 64))
     start += segment(0xC2, struct.pack(">BHHB", 8, 64, 64, 1) + b"\x01\x11\x00") + tables
     first = segment(0xDA, b"\x01\x01\x00\x00\x00\x00") + bytes(8)
@@ -349,9 +351,7 @@ def test_pillow_has_nothing_left_to_import() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_strips_laid_on_white_are_the_whole_laid_on_white(
-    mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_strips_laid_on_white_are_the_whole_laid_on_white(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     alpha = photo(70, 50, seed=1)[:, :, :1]
     image = Image.fromarray(np.concatenate([photo(70, 50), alpha], axis=2)).convert(mode)
     data = encoded(image, "PNG", **({"transparency": bytes(range(0, 256, 2))} if mode == "P" else {}))

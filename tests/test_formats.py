@@ -490,7 +490,9 @@ def test_a_folder_that_cannot_be_listed_now_is_not_empty(
     assert list_folder(tmp_path, b"") == set()
 
 
-def test_a_tar_that_cannot_be_read_now_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tar_that_cannot_be_read_now_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tar(tmp_path / "t.tar", {f"{i}.jpg": b"xyz" for i in range(5)})
     path.write_bytes(path.read_bytes()[: 4 * 1024 + 512])  # of which a warning tells, once
     report = Report()

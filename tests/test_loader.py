@@ -1,4 +1,4 @@
-"""The loader: exact rows, the same pixels for any number of workers and ranks, bad images masked, resumable."""
+"""The loader: exact rows, the same pixels for any workers and ranks, bad images masked, resumable."""
 
 from __future__ import annotations
 
@@ -631,12 +631,14 @@ def test_want_of_memory_is_tried_again_and_never_masks(
     loader = Loader(photos, workers=1, seed=0, cache_mib=cache_mib)
     assert same(list(loader.training([np.arange(3)], PLAIN, epoch=0)), [expected])
     left[0], loader._cache = 10**6, {}
-    with pytest.raises(StorageError, match="0.img: there is not enough memory"):
+    with pytest.raises(StorageError, match=r"0\.img: there is not enough memory"):
         list(loader.training([np.arange(3)], PLAIN, epoch=0))
     loader.close()
 
 
-def test_a_message_of_very_many_bad_images_is_short(files: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_of_very_many_bad_images_is_short(
+    files: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loader = Loader(files, workers=1, seed=0)
     monkeypatch.setattr(files, "name", lambda row: f"google/{'very ' * 1000}long/{row:08d}.jpg")
     bad = list(range(160_001))

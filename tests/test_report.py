@@ -149,7 +149,7 @@ def test_thumbnails_do_not_leave_the_root(finished: Path, tmp_path: Path) -> Non
 
 
 def drawing(mode: str = "RGB") -> Image.Image:
-    """Four quarters of different colours, so that turning and mirroring show; the upper left one see-through."""
+    """Four quarters of different colours, so that turning shows; the upper left one see-through."""
     pixels = np.zeros((120, 200, 4), np.uint8)
     pixels[:60, :100], pixels[:60, 100:] = (0, 0, 0, 0), (200, 30, 30, 255)
     pixels[60:, :100], pixels[60:, 100:] = (30, 160, 30, 255), (40, 40, 220, 255)
@@ -166,7 +166,8 @@ IMAGES: dict[str, tuple[str, str, dict[str, Any]]] = {
     **{f"turned {n}": ("RGB", "JPEG", {"exif": exif(n), "quality": 95}) for n in range(1, 9)},
     "cmyk": ("CMYK", "JPEG", {}), "grey": ("L", "JPEG", {}), "avif": ("RGB", "AVIF", {}),
     "alpha": ("RGBA", "PNG", {}), "grey with alpha": ("LA", "PNG", {}), "gif": ("P", "GIF", {}),
-    "webp": ("RGBA", "WEBP", {"lossless": True}), "bmp": ("RGB", "BMP", {}), "sixteen bits": ("I;16", "PNG", {}),
+    "webp": ("RGBA", "WEBP", {"lossless": True}), "bmp": ("RGB", "BMP", {}),
+    "sixteen bits": ("I;16", "PNG", {}),
 }  # fmt: skip
 
 

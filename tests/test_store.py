@@ -153,7 +153,7 @@ def test_when_the_root_is_gone_no_image_is_missing(files: ImageStore, tmp_path: 
     with pytest.raises(BadImageError, match="missing"):
         files.read(2)
     shutil.move(tmp_path / "root", tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="root.*mount it") as caught:
+    with pytest.raises(DataError, match=r"root.*mount it") as caught:
         files.read(0)
     assert not isinstance(caught.value, BadImageError)
 

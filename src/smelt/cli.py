@@ -18,7 +18,10 @@ from smelt.errors import SmeltError
 from smelt.verbs import flow, fuse, inspect
 
 # errors of a file system that are no bug of smelt's and that its user can see to
-OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+OF_THE_MACHINE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE,
+    errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT,
+)  # fmt: skip
 
 app = typer.Typer(
     name="smelt",

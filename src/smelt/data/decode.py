@@ -100,7 +100,9 @@ def crop_resize(pixels_HW3: Pixels, box: Box | None, size: tuple[int, int], flip
     # its vector paths for interleaved uint8 (half the time of the resize, a tenth of the mirroring).
     image = torch.from_numpy(np.require(pixels_HW3, requirements=("C", "W")))[None].permute(0, 3, 1, 2)
     if (height, width) != size:
-        image = torch._C._nn._upsample_bilinear2d_aa(image, list(size), False)  # F.interpolate, unchecked
+        # F.interpolate without its checks
+        resize: Callable[..., torch.Tensor] = torch._C._nn._upsample_bilinear2d_aa
+        image = resize(image, list(size), False)
     if flip:
         image = image.flip(3)
     mirrored: Pixels = image.permute(0, 2, 3, 1).numpy()[0]
@@ -138,7 +140,7 @@ def _guarded(decoder: Callable[..., Pixels], data: bytes, header: Header, *rest:
 
 
 def _memory_for(header: Header) -> bool:
-    """Whether the memory that decoding takes could be had; some decoders do not tell want of it from damage."""
+    """Whether the memory that decoding takes could be had: some decoders take want of it for damage."""
     try:
         np.empty(8 * header.width * header.height, np.uint8)  # never touched: asked for only
     except MemoryError:
@@ -193,7 +195,7 @@ def _on_white(image: Image.Image) -> Pixels:
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
         white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
-        pixels_HW3[top : top + rows] = Image.alpha_composite(white, strip).convert("RGB")
+        pixels_HW3[top : top + rows] = np.asarray(Image.alpha_composite(white, strip).convert("RGB"))
     return pixels_HW3
 
 

@@ -45,7 +45,7 @@ class Header:
 
     @property
     def in_part(self) -> bool:
-        """Whether the rows above some place can be decoded without those below (not of CMYK: Pillow's work)."""
+        """Whether the rows above some place can be decoded without those below; CMYK is left to Pillow."""
         return self.single_scan and self.orientation == 1 and self.components in (1, 3)
 
 

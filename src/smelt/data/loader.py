@@ -302,7 +302,9 @@ class _Turns:
 
     def _whole(self, number: int) -> NDArray[np.int64]:
         batches = self._batches
-        return batches.whole(number) if isinstance(batches, Batches) else np.asarray(batches[number], np.int64)
+        return (
+            batches.whole(number) if isinstance(batches, Batches) else np.asarray(batches[number], np.int64)
+        )
 
 
 class _Occurrences:

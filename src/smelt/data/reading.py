@@ -57,8 +57,8 @@ def patiently(action: Callable[[], T], name: Callable[[], str]) -> T:
 def denied(error: OSError, name: str) -> StorageError:
     """The error for a file that may not be read."""
     return StorageError(
-        f"{error.filename or name}: {error.strerror} ({_code(error)}). That says nothing of what is in it, so "
-        f"the work stops here: let the user that runs smelt read it (chmod, chown), or take it out of the "
+        f"{error.filename or name}: {error.strerror} ({_code(error)}). That says nothing of what is in it, "
+        f"so the work stops here: let the user that runs smelt read it (chmod, chown), or take it out of the "
         f"data set; then give the same command again"
     )
 
@@ -72,8 +72,8 @@ def _given_up(error: OSError | MemoryError, name: str) -> StorageError:
         name = str(error.filename or name)
         what, hint = f"{error.strerror or error} ({_code(error)})", _HINTS.get(error.errno or 0, _DISK)
     return StorageError(
-        f"{name}: {what}, {len(PAUSES) + 1} times in {sum(PAUSES):.1f} s. That says nothing of the image, so the "
-        f"work stops here: {hint}; then give the same command again, it goes on"
+        f"{name}: {what}, {len(PAUSES) + 1} times in {sum(PAUSES):.1f} s. That says nothing of the image, "
+        f"so the work stops here: {hint}; then give the same command again, it goes on"
     )
 
 

@@ -1,8 +1,8 @@
 """Small pictures for the galleries, as data URLs, made from the pixels that a model is shown.
 
-Read and decoded by the loader's own `ImageStore` and `decode`: upright, on white, within the same limits. What
-a model could not be shown has no picture either. Where the machine keeps an image from being read the report
-stops (StorageError): a page that says "no image" would say something of the image.
+Read and decoded by the loader's own `ImageStore` and `decode`: upright, on white, within the same limits.
+What a model could not be shown has no picture either. Where the machine keeps an image from being read the
+report stops (StorageError): a page that says "no image" would say something of the image.
 """
 
 from __future__ import annotations

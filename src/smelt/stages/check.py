@@ -229,8 +229,8 @@ def _judge(
 def _groups(catalogue: Catalogue, split: str, ok_N: NDArray[np.bool_]) -> tuple[list[str], list[str]]:
     """What of a split cannot be read at all, and classes of which much cannot be, in words; worst first.
 
-    Held-out classes without a readable image are only told: a few images can all be bad, and nothing is learnt
-    from them.
+    Held-out classes without a readable image are only told: a few images can all be bad, and nothing is
+    learnt from them.
     """
     import numpy as np
 

@@ -161,7 +161,9 @@ class _Scan:
                 self.long_name = value
             elif key == b"size":
                 if not value.isdigit() or len(value) > _DIGITS:
-                    raise DataError(f"{self.path} has a damaged pax header: a size of {len(value)} characters")
+                    raise DataError(
+                        f"{self.path} has a damaged pax header: a size of {len(value)} characters"
+                    )
                 self.long_size = int(value)
             at += length
 
