@@ -490,6 +490,23 @@ def test_a_folder_that_cannot_be_listed_now_is_not_empty(
     assert list_folder(tmp_path, b"") == set()
 
 
+def test_a_file_that_cannot_be_looked_at_now_is_not_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "a.jpg").write_bytes(PIXEL)
+    files = Files(tmp_path, [], Report())
+    with monkeypatch.context() as patch:
+        broken(patch, "stat", errno.EIO, 3)
+        assert files.find(b"f/a.jpg") is not None
+        broken(patch, "stat", errno.EIO, 99)
+        for look in (files.find, files.has_folder):
+            with pytest.raises(StorageError, match="EIO"):
+                look(b"f")
+    assert files.find(b"f/b.jpg") is None and files.find(b"f") is None
+    assert files.has_folder(b"f") and not files.has_folder(b"f/a.jpg") and not files.has_folder(b"g")
+
+
 def test_a_tar_that_cannot_be_read_now_is_not_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,7 @@ __all__ = ["Batch", "ImageStore", "Loader", "scaled_size"]
 CHUNK = 16  # images per task of a worker
 AHEAD = 3  # batches under way before the one that is asked for
 LONGEST = 8  # a view's image is at most so many times as long as its short side; beyond, it is squeezed
-MANY = 4096  # batches counted at once where an epoch is taken up again
+MANY = 256  # batches, of all ranks, counted at once where an epoch is taken up again
 FEW = 20  # an epoch of fewer images is never stopped for bad ones
 
 

@@ -110,3 +110,20 @@ def resolved(path: str | os.PathLike[str]) -> str:
         if error.errno not in NOT_THERE:
             raise
         return os.path.realpath(path)
+
+
+def is_kind(path: bytes, kind: Callable[[int], bool]) -> bool:
+    """Whether `path` is there and of a kind (`stat.S_ISREG`, `stat.S_ISDIR`). StorageError if none can tell.
+
+    `os.path.isfile` and its like say "no" to every error.
+    """
+
+    def looked() -> bool:
+        try:
+            return kind(os.stat(path).st_mode)
+        except OSError as error:
+            if error.errno not in NOT_THERE:
+                raise
+            return False
+
+    return patiently(looked, lambda: os.fsdecode(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from smelt.artifacts.bytestrings import ByteStrings, combine, decode, encode, ha
 from smelt.artifacts.catalogue_writer import Paths
 from smelt.data.formats.base import Report, list_folder, unsafe
 from smelt.data.formats.tars import Members, read_members
+from smelt.data.reading import is_kind
 from smelt.errors import DataError
 
 _MAX_SHARDS = 0xFFFF  # codes are uint16, the last one means "in no shard"
@@ -75,7 +77,7 @@ class Files:
 
     def has_folder(self, folder: bytes) -> bool:
         """Whether there is such a folder, on disk or in an archive."""
-        return folder in self._tops or os.path.isdir(os.path.join(os.fsencode(self.root), folder))
+        return folder in self._tops or is_kind(os.path.join(os.fsencode(self.root), folder), stat.S_ISDIR)
 
     def find(self, path: bytes) -> Part | None:
         """The file `path`, or None."""
@@ -86,7 +88,7 @@ class Files:
             shard = self.root / self.shards[int(self._shard[member])]
             return Part(shard, int(self._offset[member]), int(self._size[member]), decode(path))
         plain = os.path.join(os.fsencode(self.root), path)
-        return Part(self.root / decode(path)) if os.path.isfile(plain) else None
+        return Part(self.root / decode(path)) if is_kind(plain, stat.S_ISREG) else None
 
     def find_any(self, paths: Sequence[str]) -> Part | None:
         """The first of `paths` that is there, or None."""
