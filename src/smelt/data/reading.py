@@ -120,7 +120,7 @@ def is_kind(path: bytes, kind: Callable[[int], bool]) -> bool:
 
     def looked() -> bool:
         try:
-            return kind(os.stat(path).st_mode)
+            return b"\0" not in path and kind(os.stat(path).st_mode)
         except OSError as error:
             if error.errno not in NOT_THERE:
                 raise
