@@ -476,6 +476,16 @@ def broken(monkeypatch: pytest.MonkeyPatch, call: str, number: int, times: int) 
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
+def test_a_name_of_a_megabyte_makes_a_short_message() -> None:
+    report = Report()
+    for number in range(10_000):
+        report.problem(f"a.csv:{number}: {'x' * (1 << 20 if number < 12 else 1)!r} leads out of its folder (..)")
+    with pytest.raises(DataError, match=r"(?s)10000 problem.*a\.csv:0: 'xxx") as caught:
+        report.refuse()
+    text = str(caught.value)
+    assert len(text) < 5000 and text.count("leads out of its folder (..)") == 10 and "9990 more" in text
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE])
 def test_a_folder_that_cannot_be_listed_now_is_not_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

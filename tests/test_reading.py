@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smelt.data.reading import NOT_THERE, PAUSES, patiently, read_part, resolved
-from smelt.errors import BadImageError, StorageError
+from smelt.errors import BadImageError, StorageError, short
 
 PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ENOSPC,
            errno.EINTR, errno.EAGAIN, errno.ENOTCONN, errno.EDQUOT, errno.EBUSY)  # fmt: skip
@@ -118,3 +120,13 @@ def test_a_link_that_cannot_be_looked_at_is_not_taken_for_a_folder(
     monkeypatch.setattr(os, "lstat", lstat)
     with pytest.raises(OSError, match="Input/output"):
         resolved(tmp_path / "link")
+
+
+@given(st.text(max_size=60), st.integers(10, 40))
+def test_a_short_text_keeps_both_ends(text: str, width: int) -> None:
+    cut = short(text, width)
+    assert len(cut) <= width
+    if len(text) > width:
+        assert cut[:3] == text[:3] and cut[-3:] == text[-3:] and "…" in cut
+    else:
+        assert cut == text

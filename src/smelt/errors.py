@@ -22,13 +22,15 @@ SHOWN = 10  # names that a message lists …
 WIDEST = 200  # … each in so many characters: a message about millions of images stays readable
 
 
+def short(text: str, width: int = WIDEST) -> str:
+    """`text` in at most `width` characters: where it is longer, its middle is left out."""
+    half = width // 2
+    return text if len(text) <= width else f"{text[: half - 2]} … {text[1 - half :]}"
+
+
 def some(names: Iterable[str], total: int) -> list[str]:
     """The first few of `total` names, long ones cut in the middle, and how many more there are."""
-    half = WIDEST // 2
-    shown = [
-        name if len(name) <= WIDEST else f"{name[: half - 2]} … {name[1 - half :]}"
-        for name in islice(names, SHOWN)
-    ]
+    shown = [short(name) for name in islice(names, SHOWN)]
     return shown + ([f"… and {total - len(shown):,} more"] if total > len(shown) else [])
 
 

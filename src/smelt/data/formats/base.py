@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.data.formats.config import FormatSettings
 from smelt.data.reading import NOT_THERE, patiently
-from smelt.errors import DataError
+from smelt.errors import WIDEST, DataError, short
 
 SHOWN = 10
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
@@ -53,7 +53,7 @@ class Report:
         if not self.problems:
             return
         rest = self.num_problems - len(self.problems)
-        lines = [*self.problems, *([f"… and {rest} more"] if rest else [])]
+        lines = [*(short(problem, 2 * WIDEST) for problem in self.problems), *([f"… and {rest} more"] if rest else [])]
         raise DataError(f"the data set has {self.num_problems} problem(s):\n  " + "\n  ".join(lines))
 
 
