@@ -479,7 +479,9 @@ def broken(monkeypatch: pytest.MonkeyPatch, call: str, number: int, times: int) 
 def test_a_name_of_a_megabyte_makes_a_short_message() -> None:
     report = Report()
     for number in range(10_000):
-        report.problem(f"a.csv:{number}: {'x' * (1 << 20 if number < 12 else 1)!r} leads out of its folder (..)")
+        report.problem(
+            f"a.csv:{number}: {'x' * (1 << 20 if number < 12 else 1)!r} leads out of its folder (..)"
+        )
     with pytest.raises(DataError, match=r"(?s)10000 problem.*a\.csv:0: 'xxx") as caught:
         report.refuse()
     text = str(caught.value)

@@ -53,7 +53,10 @@ class Report:
         if not self.problems:
             return
         rest = self.num_problems - len(self.problems)
-        lines = [*(short(problem, 2 * WIDEST) for problem in self.problems), *([f"… and {rest} more"] if rest else [])]
+        lines = [
+            *(short(problem, 2 * WIDEST) for problem in self.problems),
+            *([f"… and {rest} more"] if rest else []),
+        ]
         raise DataError(f"the data set has {self.num_problems} problem(s):\n  " + "\n  ".join(lines))
 
 
