@@ -10,19 +10,19 @@ Whatever the bytes are, the outcome is uint8 RGB pixels (H, W, 3) or BadImageErr
     truncated           ends too early
     corrupt             the decoder found damage
 
-| file                              | outcome                                                            |
-|-----------------------------------|--------------------------------------------------------------------|
-| JPEG, PNG, GIF, BMP, WebP, AVIF   | read by content, whatever the name says                            |
-| grey, palette, 1 bit              | RGB                                                                |
-| CMYK, YCCK JPEG                   | RGB by Pillow's conversion, without colour profiles                |
-| alpha, palette with transparency  | laid on white, as a web page shows it                              |
-| 16 bit                            | the upper 8 bits                                                   |
-| animated                          | the first frame                                                    |
-| 1×1, 10000×1                      | read as they are                                                   |
-| Exif orientation 1–8              | applied to JPEG, where cameras write it; not in other formats      |
-| flipped bytes in a JPEG           | `corrupt` where the decoder notices; what it cannot notice is read |
-| junk between the pixels and EOI   | read: every row was decoded before it                              |
-| GIF with a frame beyond its screen | as large as the frame needs, and limited by that                  |
+| file                                | outcome                                                            |
+|-------------------------------------|--------------------------------------------------------------------|
+| JPEG, PNG, GIF, BMP, WebP, AVIF     | read by content, whatever the name says                            |
+| grey, palette, 1 bit                | RGB                                                                |
+| CMYK, YCCK JPEG                     | RGB by Pillow's conversion, without colour profiles                |
+| alpha, palette with transparency    | laid on white, as a web page shows it                              |
+| 16 bit                              | the upper 8 bits                                                   |
+| animated                            | the first frame                                                    |
+| 1×1, 10000×1                        | read as they are                                                   |
+| Exif orientation 1–8                | applied to JPEG, where cameras write it; not in other formats      |
+| flipped bytes in a JPEG             | `corrupt` where the decoder notices; what it cannot notice is read |
+| junk between the pixels and EOI     | read: every row was decoded before it                              |
+| GIF with a frame beyond its screen  | as large as the frame needs, and limited by that                   |
 | AVIF with a frame beyond its `ispe` | scaled to it by libavif, whose own limit (16384²) bounds the frame |
 
 Want of memory is no such reason: MemoryError goes through, for `reading.patiently` to try again.
