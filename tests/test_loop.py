@@ -56,6 +56,8 @@ class Watcher:
         assert logits_BC.dtype == torch.float32 and not logits_BC.requires_grad
         self.seen.append((rows_B.clone(), logits_BC.clone(), labels_B.clone()))
 
+    def exchange(self) -> None: ...
+
     def reduce(self) -> None: ...
 
     def state_dict(self) -> dict[str, Tensor]:
