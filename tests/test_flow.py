@@ -45,6 +45,24 @@ def test_ports_of_the_rounds() -> None:
     assert "teach/aum/a-0" not in graph.nodes
 
 
+def test_two_rounds_with_one_teacher_each_get_what_they_ask_for() -> None:
+    """Unlike scores are predicted apart, like ones once."""
+    rounds = [
+        {"name": "raw", "models": [{"name": "a"}]},
+        {"name": "one", "models": [{"name": "a"}], "teacher": {"round": "raw", "top_k": 20}},
+        {"name": "two", "models": [{"name": "a"}], "teacher": {"round": "raw", "top_k": 3}},
+        {"name": "three", "models": [{"name": "a"}], "teacher": {"round": "raw", "top_k": 20}},
+    ]
+    graph = made(rounds=rounds)
+    asked = {}
+    for name in ("one", "two", "three"):
+        (teacher,) = graph[f"train/{name}/a-0"].inputs["teacher"]
+        asked[name] = (teacher, graph[teacher].settings["topk"])
+    assert asked["one"][1] == {"train": 20} and asked["two"][1] == {"train": 3}
+    assert asked["three"][0] == asked["one"][0] != asked["two"][0]
+    assert sum(node.startswith("teach/") for node in graph.nodes) == 2
+
+
 def test_overrides_reach_one_model_only_and_seeds_differ() -> None:
     other = {"name": "b", "train": {"epochs": 9, "augment": {"flip": 0.0}}}
     rounds = [{"name": "raw", "train": {"epochs": 7}, "models": [{"name": "a", "seeds": [0, 1]}, other]}]

@@ -56,6 +56,8 @@ class Watcher:
         assert logits_BC.dtype == torch.float32 and not logits_BC.requires_grad
         self.seen.append((rows_B.clone(), logits_BC.clone(), labels_B.clone()))
 
+    def exchange(self) -> None: ...
+
     def reduce(self) -> None: ...
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -396,3 +398,33 @@ def test_normaliser() -> None:
         assert found.is_contiguous(
             memory_format=torch.channels_last if channels_last else torch.contiguous_format
         )
+
+
+def normed_net() -> nn.Module:
+    """Down to one pixel before a batch norm: torch refuses the statistics of a single image there."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 16), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8, CLASSES)
+    )
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 17}, {"batch_size": 7, "accumulate_steps": 7}])
+def test_no_batch_of_one_ends_a_training(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """120 images in batches of 17 leave a last one of one, and so do micro-batches."""
+    loop, watcher, _ = make_loop(
+        data, tmp_path, normed_net(), epochs=1, warmup_epochs=0, ema_decay=None, **changes
+    )
+    loop.run()
+    assert sorted(watcher.rows) == list(range(120))
+    assert torch.isfinite(weights_of(loop.model)).all()
+
+
+def test_micro_batches_are_never_of_one_image(data: Path, tmp_path: Path) -> None:
+    sizes: list[int] = []
+    model = normed_net()
+    model[1].register_forward_pre_hook(
+        lambda _, given: sizes.append(len(given[0])) if model.training else None
+    )
+    loop, _, _ = make_loop(data, tmp_path, model, epochs=1, warmup_epochs=0, batch_size=8, accumulate_steps=8)
+    loop.run()
+    assert min(sizes) == 2

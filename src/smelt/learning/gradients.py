@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +63,7 @@ class Gradients:
         rows_B, images = batch.rows_B, batch.images
         if not batch.valid_B.all():  # a bad image is no part of the batch, not even of its statistics
             rows_B, images = rows_B[batch.valid_B], images[batch.valid_B]
-        parts = min(parts, max(len(rows_B), 1))
+        parts = min(parts, max(len(rows_B) // 2, 1))  # one image by itself has no statistics
         bounds = [len(rows_B) * i // parts for i in range(parts + 1)]
         try:
             for first, last in itertools.pairwise(bounds):
@@ -81,7 +83,7 @@ class Gradients:
         """Forward and backward of one micro-batch; its record and (loss, right, valid) sums."""
         rows = rows_B.numpy()
         labels_B = torch.from_numpy(self.labels_N[rows]).long().to(self.normalise.device, non_blocking=True)
-        with autocast(self.normalise.device, self.settings.precision):
+        with autocast(self.normalise.device, self.settings.precision), _norms_of_one(self.model, len(rows)):
             logits_BC = self.model(self.normalise(images))
         logits_BC = logits_BC.float()
         loss_B = self._loss(rows_B, logits_BC, labels_B)
@@ -119,6 +121,21 @@ class Gradients:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         self.group.sum_all(gradients)
         return gradients
+
+
+@contextmanager
+def _norms_of_one(model: nn.Module, images: int) -> Iterator[None]:
+    """For a batch of one image, batch norms use their running statistics: its own say nothing, and torch
+    refuses to compute them where the image has shrunk to one pixel."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    norms = norms if images == 1 else []
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
 
 
 def _joined(records: list[Record]) -> Record:

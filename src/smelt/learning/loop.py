@@ -43,6 +43,8 @@ from smelt.learning.optimisation import (
 )
 from smelt.learning.validation import accuracy
 
+EXCHANGE_STEPS = 64  # how many steps' visits a rank keeps before it tells the others
+
 
 class Observer(Protocol):
     """Who watches training forwards. `smelt.mining.dynamics.Recorder` is one; the loop knows none."""
@@ -52,8 +54,11 @@ class Observer(Protocol):
     def update(self, rows_B: Tensor, logits_BC: Tensor, labels_B: Tensor) -> None:
         """Called once a step with the raw float32 logits of the step's own forward pass."""
 
+    def exchange(self) -> None:
+        """Called on all ranks every EXCHANGE_STEPS steps: the ranks tell one another what they saw."""
+
     def reduce(self) -> None:
-        """Called on all ranks before a checkpoint: moves what is recorded to rank 0."""
+        """Called on all ranks before a checkpoint: brings what is recorded to rank 0."""
 
     def state_dict(self) -> dict[str, Tensor]: ...
 
@@ -235,6 +240,9 @@ class Loop:
             observer.update(*record)
         progress.bad_in_a_row = 0
         progress.step += 1
+        if progress.step % EXCHANGE_STEPS == 0:
+            for observer in self.observers:
+                observer.exchange()
         progress.loss += sums.loss
         progress.right += sums.right
         progress.seen += sums.valid

@@ -32,25 +32,15 @@ def score_blocks(
 ) -> Iterator[NDArray[np.float32]]:
     """Logits (n, num_classes) in the order of `rows_N`, the mean over the view's crops.
 
-    An image that cannot be read gets `blind_guess`. Outputs beyond `num_classes` (the class of threshold
+    An image that cannot be read gets zeros: no opinion, which leaves it to other models in a fusion and by
+    itself lists the first classes, as equal scores do. Outputs beyond `num_classes` (the class of threshold
     samples) are left out.
     """
     done = 0
-    for logits_BC, valid_B in view_logits(model, loader, rows_N, view, batch_size, normalise, precision):
+    for logits_BC, _ in view_logits(model, loader, rows_N, view, batch_size, normalise, precision):
         done += len(logits_BC)
         progress(done)
-        scores = logits_BC[:, :num_classes].cpu().numpy()
-        scores[~valid_B.cpu().numpy()] = blind_guess(num_classes)
-        yield scores
-
-
-def blind_guess(num_classes: int) -> NDArray[np.float32]:
-    """Scores (C,) for an image that cannot be read: the first class, then the second, and so on.
-
-    Not all equal, for a tie counts in favour of the label: every such image would be called right.
-    """
-    scores: NDArray[np.float32] = (np.arange(num_classes) / -128).astype(np.float32)
-    return scores
+        yield logits_BC[:, :num_classes].cpu().numpy()
 
 
 def write_best(

@@ -157,11 +157,23 @@ def num_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def head_names(model: nn.Module) -> set[str]:
-    """Names, in the state dict, of the tensors of the last layer, which has the classes as outputs."""
+def heads(model: nn.Module) -> list[nn.Module]:
+    """The layers that have the classes as outputs: one, or several that the net averages; [] if unknown."""
     classifier = getattr(model, "get_classifier", None)
-    head: Any = classifier() if callable(classifier) else getattr(model, "last_linear", None)
-    for name, module in model.named_modules():
-        if module is head and isinstance(head, nn.Module):
-            return {f"{name}.{key}" for key in module.state_dict()}
-    return set()
+    found: Any = classifier() if callable(classifier) else getattr(model, "last_linear", None)
+    return [
+        head
+        for head in (found if isinstance(found, tuple | list) else [found])
+        if isinstance(head, nn.Module)
+    ]
+
+
+def head_names(model: nn.Module) -> set[str]:
+    """Names, in the state dict, of the tensors of the last layers."""
+    last = {id(head) for head in heads(model)}
+    return {
+        f"{name}.{key}"
+        for name, module in model.named_modules()
+        if id(module) in last
+        for key in module.state_dict()
+    }

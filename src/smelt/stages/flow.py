@@ -210,7 +210,6 @@ class _Unfolding:
         self.data: dict[str, tuple[str, ...]] = {"data": ("synthesise",)} if recipe.synthesise else {}
         self.checked = {"check": ("check",)} | ({"dedupe": ("dedupe",)} if recipe.dedupe else {})
         self.selected: dict[str, str] = {}  # round → id of the node whose selection it learns from
-        self.taught: set[str] = {one.teacher.round for one in recipe.rounds if one.teacher}
 
     def node(self, name: str, settings: Settings, inputs: Mapping[str, tuple[str, ...]], **rest: Any) -> Node:
         stage = rest.pop("stage", name.split("/")[0])
@@ -312,7 +311,8 @@ class _Unfolding:
             inputs["tune"] = (tune,)
         if one.teacher:
             teachers = next(r for r in recipe.rounds if r.name == one.teacher.round)
-            inputs["teacher"] = tuple(f"teach/{n}" for n in _models(teachers))
+            which = self.lessons(one.teacher.round).index(self.lesson(one.teacher))
+            inputs["teacher"] = tuple(_teach(n, which) for n in _models(teachers))
         if one.start:
             inputs["start"] = (f"train/{one.start}/{model.name}-{seed}",)
         run = {"threads": max(1, settings.threads), "devices": self.devices * settings.world_size}
@@ -325,13 +325,24 @@ class _Unfolding:
         recipe = self.recipe
         ports = {**self.data, "catalogue": ("index",), "train": (f"train/{name}",)}
         yield self.node(f"predict/{name}", recipe.predict, ports, **run)
-        if one.name in self.taught:
-            teacher = next(r.teacher for r in recipe.rounds if r.teacher and r.teacher.round == one.name)
-            view = teacher.view or recipe.predict.views[0]
+        for which, (view, top_k) in enumerate(self.lessons(one.name)):
             scores = recipe.predict.model_copy(
-                update={"views": (view,), "splits": ("train",), "topk": {"train": teacher.top_k}}
+                update={"views": (view,), "splits": ("train",), "topk": {"train": top_k}}
             )
-            yield self.node(f"teach/{name}", scores, ports, stage="predict", **run)
+            yield self.node(_teach(name, which), scores, ports, stage="predict", **run)
+
+    def lesson(self, teacher: Teacher) -> tuple[ViewSettings, int]:
+        """What a round asks its teachers for: the view, and how many scores of each image."""
+        return teacher.view or self.recipe.predict.views[0], teacher.top_k
+
+    def lessons(self, name: str) -> list[tuple[ViewSettings, int]]:
+        """Everything that later rounds ask the models of round `name` for, each once."""
+        wanted = [one.teacher for one in self.recipe.rounds if one.teacher and one.teacher.round == name]
+        found: list[tuple[ViewSettings, int]] = []
+        for lesson in map(self.lesson, wanted):
+            if lesson not in found:
+                found.append(lesson)
+        return found
 
     @property
     def devices(self) -> int:
@@ -356,6 +367,11 @@ class _Unfolding:
 def _models(one: Round) -> tuple[str, ...]:
     """`round/model-seed` of every model of a round."""
     return tuple(f"{one.name}/{model.name}-{seed}" for model in one.models for seed in model.seeds)
+
+
+def _teach(model: str, which: int) -> str:
+    """The id of a teacher's scores; further ones where rounds ask for different scores of one teacher."""
+    return f"teach/{model}" + (f"@{which + 1}" if which else "")
 
 
 def _shifted(settings: Any, seed: int) -> Any:

@@ -2,7 +2,7 @@
 
 Ports: data (optional), catalogue, train. Writes `<split>/<view>.npy`, or `<split>/<view>.topk.npz` for the
 splits in `topk`, with their sidecars; `<split>/<view>.bad.csv` where images could not be read (their scores
-are learning.prediction.blind_guess). A killed attempt goes on with the first view that is not there.
+are zeros). A killed attempt goes on with the first view that is not there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from smelt.data.config import ViewSettings
     from smelt.data.loader import Loader
 
-VERSION = 2
+VERSION = 3
 
 
 class StageSettings(PredictSettings):
