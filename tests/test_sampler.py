@@ -92,6 +92,25 @@ def test_ranks_share_each_batch(
             assert parts[rank].whole(number).tolist() == whole.tolist()
 
 
+@given(LABELS, st.one_of(st.none(), st.integers(1, 9)), st.integers(1, 7), st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_even_batches_share_the_epoch(
+    labels: list[int], per_class: int | None, batch: int, world: int
+) -> None:
+    sampler = sampler_of(labels, per_class)
+    order = sampler.epoch(1)
+    parts = [sampler.batches(sampler.order(1), batch, rank, world, even=True) for rank in range(world)]
+    assert len(parts[0]) == -(-len(order) // batch)
+    assert [part.num_images for part in parts] == [sum(map(len, part)) for part in parts]
+    whole = [parts[0].whole(number) for number in range(len(parts[0]))]
+    assert np.concatenate(whole).tolist() == order.tolist()
+    sizes = [len(one) for one in whole]
+    assert sizes == [parts[0].size(number) for number in range(len(whole))]
+    assert max(sizes) <= batch and max(sizes) - min(sizes) <= 1
+    for rank, part in enumerate(parts):
+        assert [piece.tolist() for piece in part] == [one[rank::world].tolist() for one in whole]
+
+
 @given(LABELS, st.one_of(st.none(), st.integers(1, 9)), st.data())
 @settings(max_examples=60, deadline=None)
 def test_any_slice_is_that_slice_of_the_epoch(

@@ -85,11 +85,12 @@ class ClassBalancedSampler:
 
     def batches(
         self, order: NDArray[np.int64] | Order, batch_size: int, rank: int | None = None,
-        world_size: int | None = None,
+        world_size: int | None = None, even: bool = False,
     ) -> Batches:  # fmt: skip
-        """Batches of one rank: global batch b is order[b*B:(b+1)*B], its part [rank::world_size]."""
+        """Batches of one rank: its part [rank::world_size] of each global batch; see `Batches`."""
         rank = self.rank if rank is None else rank
-        return Batches(order, batch_size, rank, self.world_size if world_size is None else world_size)
+        world_size = self.world_size if world_size is None else world_size
+        return Batches(order, batch_size, rank, world_size, even)
 
 
 class Order:
@@ -114,11 +115,23 @@ class Order:
 
 
 class Batches(Sequence[NDArray[np.int64]]):
-    """Row numbers of each batch of one rank, drawn when they are asked for."""
+    """Row numbers of each batch of one rank, drawn when they are asked for.
 
-    def __init__(self, order: NDArray[np.int64] | Order, batch_size: int, rank: int, world_size: int) -> None:
+    Batches of `batch_size` over all ranks, the last of what is left; or `even`: as many, but all of one size
+    except for a single image, since the step of a last batch of a few images would be as large as any.
+    """
+
+    def __init__(
+        self,
+        order: NDArray[np.int64] | Order,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        even: bool = False,
+    ) -> None:
         assert batch_size >= 1 and 0 <= rank < world_size
         self.order, self.batch_size, self.rank, self.world_size = order, batch_size, rank, world_size
+        self.even = even
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
@@ -132,17 +145,33 @@ class Batches(Sequence[NDArray[np.int64]]):
             return [self[i] for i in range(len(self))[index]]
         return self.whole(index)[self.rank :: self.world_size]
 
+    def _begin(self, index: int) -> int:
+        """Where global batch `index` begins in the order."""
+        if self.even:
+            return index * len(self.order) // len(self)
+        return min(index * self.batch_size, len(self.order))
+
     def whole(self, index: int) -> NDArray[np.int64]:
         """Row numbers of global batch `index`, of all ranks."""
-        start = range(len(self))[index] * self.batch_size
-        return np.asarray(self.order[start : start + self.batch_size], np.int64)
+        place = range(len(self))[index]
+        return np.asarray(self.order[self._begin(place) : self._begin(place + 1)], np.int64)
+
+    def size(self, index: int) -> int:
+        """Images of global batch `index`; nothing is drawn for it."""
+        return self._begin(index + 1) - self._begin(index)
 
     @property
     def num_images(self) -> int:
         """Images of this rank in the epoch; nothing is drawn for it."""
-        full, rest = divmod(len(self.order), self.batch_size)
-        own = len(range(self.rank, self.batch_size, self.world_size))
-        return full * own + len(range(self.rank, rest, self.world_size))
+        if not len(self):
+            return 0
+        # all batches have one of two sizes
+        size, images = (len(self.order) // len(self) if self.even else self.batch_size), len(self.order)
+        if self.even:
+            sizes = {size: len(self) - images % len(self), size + 1: images % len(self)}
+        else:
+            sizes = {size: images // size, images % size: 1}
+        return sum(len(range(self.rank, one, self.world_size)) * times for one, times in sizes.items())
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         return (self[index] for index in range(len(self)))

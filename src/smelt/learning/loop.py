@@ -154,10 +154,9 @@ class Loop:
     # one epoch
 
     def _batches(self, epoch: int) -> Batches:
-        """This rank's rows of each step. All steps are of nearly one size: no last batch of a few images."""
-        sampler = self.data.sampler
-        size = math.ceil(self.num_images / self.steps_per_epoch)
-        return sampler.batches(sampler.order(epoch), size, self.group.rank, self.group.world_size)
+        """This rank's rows of each step. All steps are of one size except for a single image."""
+        sampler, size = self.data.sampler, self.settings.batch_size
+        return sampler.batches(sampler.order(epoch), size, self.group.rank, self.group.world_size, even=True)
 
     def _epoch(self, epoch: int, start: int) -> None:
         for observer in self.observers:
@@ -252,8 +251,8 @@ class Loop:
 
     def _planned(self) -> int:
         """Images of this step over all ranks."""
-        size = math.ceil(self.num_images / self.steps_per_epoch)
-        return min(size, self.num_images - size * (self.progress.step % self.steps_per_epoch))
+        epoch, step = divmod(self.progress.step, self.steps_per_epoch)
+        return self._batches(epoch).size(step)
 
     def _update(self, sums: Sums, planned: int) -> bool:
         """One step of the optimiser; False, and nothing changed, where loss or gradient is not finite."""
