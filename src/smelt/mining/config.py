@@ -32,6 +32,9 @@ class RankSettings(Settings):
     combine: Literal["standard", "rank", "mean"] = "standard"
     # Bring to one scale within each class, so that hard classes lose no more than others.
     per_class: bool = False
+    # Whether labels of validation can be taken to be right, so that by it the share of wrong ones in training
+    # can be told: `checked`, or `crawled` like those of training. Left out, a recipe goes by the format.
+    validation_labels: Literal["checked", "crawled"] | None = None
 
 
 class DownWeightSettings(Settings):
@@ -46,7 +49,9 @@ class SelectSettings(Settings):
     """What a round learns from.
 
     Methods: `all`; `lowest_fraction` flags the least clean share; `noise_rate` flags as large a share as is
-    estimated to be wrong; `threshold_runs` gives `part` 0 or 1 of the rows an extra class (the two
+    estimated to be wrong, and where training was not enough to tell, or validation cannot check it, warns and
+    flags `fraction`, or the share of negative AUMs that validation does not explain if that is less;
+    `threshold_runs` gives `part` 0 or 1 of the rows an extra class (the two
     trainings before `threshold_samples`); `threshold_samples` flags what scored below them;
     `worst_classes` keeps only the classes with the lowest validation accuracy.
     """

@@ -1,7 +1,8 @@
-"""The diagnosis of the noise: where it sits, what it is taken for, which classes cannot be learnt.
+"""The diagnosis of the noise: where margins are low, what images are taken for, which classes stand out.
 
-`diagnose` goes by what training saw alone. The two functions `…_against_truth` measure a ranking and a
-selection by the hidden truth of a data set that has one; only `evaluate` calls them.
+`diagnose` goes by what training saw alone, and claims of the data only what cannot as well be the learner's
+weakness. The two functions `…_against_truth` measure a ranking and a selection by the hidden truth of a data
+set that has one; only `evaluate` calls them. Intervals are of 95 %.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from smelt.artifacts.catalogue import UNKNOWN_TRUTH
 from smelt.artifacts.dynamics import Dynamics
 from smelt.artifacts.tables import Ranking, Selection
-from smelt.mining.noise_rate import negative_share
+from smelt.mining.intervals import auroc_interval, wilson, z_of_many
+from smelt.mining.noise_rate import NOT_ENOUGH, Estimate, negative_share
 from smelt.mining.rankings import grouped_ranks
 
 if TYPE_CHECKING:
@@ -25,31 +27,54 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 PAIRS = 200  # pairs of classes listed
+COMPARABLE = 20  # classes of the nearest sizes that a class is compared with
+FEWEST = 4  # fewer to compare with tell nothing
+FENCE = 1.5  # a class stands out beyond the upper quartile and so many times their spread (Tukey 1977)
+TOO_FEW = "too few classes to compare"
 
 
-def diagnose(ranking: Ranking, models: Sequence[Dynamics], catalogue: Catalogue) -> dict[str, Any]:
+def diagnose(
+    ranking: Ranking, models: Sequence[Dynamics], catalogue: Catalogue, noise: Estimate | None = None
+) -> dict[str, Any]:
     """Tables (lists of rows, each a dict by column) for people: `sources`, `classes`, `pairs`, `abstract`.
 
-    `models` are the dynamics that the ranking was made from. `estimated_noise` is the share of the rows with
-    an AUM whose AUM is negative: models would rather call them something else (an upper estimate, see
-    mining.noise_rate). Classes come with the most estimated noise first.
+    `models` are the dynamics that the ranking was made from, `noise` what mining.noise_rate.estimate says.
+    `negative` is the share of the rows with an AUM whose AUM is negative (`low`, `high`: its interval): what
+    models would rather call something else, or have not learnt. It is no estimate of the noise;
+    `estimated_noise` is, and None where nothing supports one (`noise` says why). Classes come with the
+    surely largest share first.
     """
     labels, classes = catalogue.labels_N[ranking.rows], catalogue.classes
     aum, sources = ranking.scores["aum"], catalogue.source_codes_N[ranking.rows]
-    by_source = _by_group(aum, sources, "source", catalogue.sources)
     by_class = _by_group(aum, labels, "class", classes)
+    standing_out, why = abstract_classes(models, ranking.rows, labels, len(classes))
     return {
-        "estimated_noise": _plain(negative_share(aum)),
-        "sources": by_source,
-        "classes": sorted(by_class, key=lambda row: -row["estimated_noise"]),
+        "estimated_noise": noise.rate if noise else None,
+        "noise": _of_estimate(noise),
+        "negative": _plain(negative_share(aum)),
+        "sources": _by_group(aum, sources, "source", catalogue.sources),
+        "classes": sorted(by_class, key=lambda row: -row["low"]),
         "pairs": [
             {"label": classes[label], "looks_like": classes[other], "images": count}
             for label, other, count in confusions(models, ranking.rows, labels, len(classes))
         ],
-        "abstract": [
-            {**row, "class": classes[row["class"]]}
-            for row in abstract_classes(models, ranking.rows, labels, len(classes))
-        ],
+        "abstract": [{**row, "class": classes[row["class"]]} for row in standing_out],
+        "abstract_why": why,
+    }
+
+
+def _of_estimate(noise: Estimate | None) -> dict[str, Any]:
+    """The estimate for JSON, its line for people under `words`."""
+    if noise is None:
+        return {}
+    figures = {name: value for name in ("rate", "low", "high") if (value := getattr(noise, name)) is not None}
+    return {
+        **{name: _plain(value) for name, value in figures.items()},
+        "images": noise.images,
+        "validation_images": noise.validation_images,
+        "models": noise.models,
+        "why": noise.why,
+        "words": noise.words,
     }
 
 
@@ -58,13 +83,15 @@ def confusions(
 ) -> list[tuple[int, int, int]]:
     """(label, other class, images) of the rows with a negative AUM, the most frequent pairs first.
 
-    The other class is that of the last visit; over several models the mean count, rounded.
+    The other class is that of the last visit; rows that looked like the extra class of threshold samples
+    then look like none of the data's. Over several models the mean count, rounded.
     """
     codes = []
     for model in models:
         doubted = model.aum()[rows_N] < 0
-        other = np.minimum(model.other()[rows_N[doubted]], num_classes - 1)
-        codes.append(labels_N[doubted].astype(np.int64) * num_classes + other)
+        other, label = model.other()[rows_N[doubted]], labels_N[doubted].astype(np.int64)
+        real = (other >= 0) & (other < num_classes)
+        codes.append(label[real] * num_classes + other[real])
     pairs, counts = np.unique(np.concatenate(codes), return_counts=True)
     counts = np.rint(counts / len(models)).astype(np.int64)
     order = np.lexsort((pairs, -counts))[:PAIRS]
@@ -73,19 +100,66 @@ def confusions(
 
 def abstract_classes(
     models: Sequence[Dynamics], rows_N: Ints, labels_N: NDArray[np.int32], num_classes: int
-) -> list[dict[str, Any]]:
-    """Classes that no model learnt: in every model the median AUM of their rows is negative. The worst first.
+) -> tuple[list[dict[str, Any]], str]:
+    """(classes that stand out, "" or why nothing can be told): no model learnt them, though it did learn
+    classes of like size. The worst first.
 
-    Noise alone rarely does that: more than half of the class would have to be wrong.
+    In every model more than half of the class's rows have a negative AUM, and more than an outlier among the
+    `COMPARABLE` classes of nearest size, by the lower end of an interval that holds for all classes together.
+    Where the typical class is not learnt either, it is the learner that is weak. A class that is merely hard
+    stands out as well: to tell one that shows nothing takes a look, or validation.
     """
+    negative_MC, images_MC = _negative_by_class(models, rows_N, labels_N, num_classes)
+    there = np.flatnonzero((images_MC > 0).all(axis=0))
+    if len(there) <= FEWEST:
+        return [], TOO_FEW
+    share_MC, images_MC = negative_MC[:, there] / images_MC[:, there], images_MC[:, there]
+    weak = int((share_MC.mean(axis=0) >= 0.5).sum())
+    if 2 * weak >= len(there):
+        return [], f"{NOT_ENOUGH}: in {weak} of {len(there)} classes most images have a negative AUM"
+    others_CK = comparable(images_MC.mean(axis=0))
+    usual_M3C = np.quantile(share_MC[:, others_CK], [0.25, 0.5, 0.75], axis=2).swapaxes(0, 1)
+    fence_MC = usual_M3C[:, 2] + FENCE * (usual_M3C[:, 2] - usual_M3C[:, 0])
+    surely_MC = wilson(share_MC, images_MC, z_of_many(len(there)))[0]
+    out_C = ((surely_MC > 0.5) & (surely_MC > fence_MC) & (usual_M3C[:, 1] < 0.5)).all(axis=0)
     medians_MC = np.array([_medians(model.aum()[rows_N], labels_N, num_classes) for model in models])
-    best_C = np.where(np.isnan(medians_MC).any(axis=0), np.inf, medians_MC.max(axis=0))
-    sizes = np.bincount(labels_N[labels_N >= 0], minlength=num_classes)
+    best_C = medians_MC[:, there].max(axis=0)
     return [
-        {"class": int(c), "images": int(sizes[c]), "best_median_aum": _plain(best_C[c])}
+        {
+            "class": int(there[c]),
+            **_share(share_MC[:, c].mean(), round(images_MC[:, c].mean())),
+            "comparable": _plain(usual_M3C[:, 1, c].mean()),
+            "best_median_aum": _plain(best_C[c]),
+        }
         for c in np.argsort(best_C, kind="stable")
-        if best_C[c] < 0
-    ]
+        if out_C[c]
+    ], ""
+
+
+def comparable(sizes_C: Floats) -> Ints:
+    """(C, K) the K = min(`COMPARABLE`, C − 1) other classes of nearest size by rank, for each class."""
+    count = min(COMPARABLE, len(sizes_C) - 1)
+    order = np.argsort(sizes_C, kind="stable")
+    places = np.arange(len(sizes_C))
+    starts = np.clip(places - count // 2, 0, len(sizes_C) - count - 1)
+    window = starts[:, None] + np.arange(count + 1)
+    others = window[window != places[:, None]].reshape(len(sizes_C), count)
+    found: Ints = np.empty_like(others)
+    found[order] = order[others]
+    return found
+
+
+def _negative_by_class(
+    models: Sequence[Dynamics], rows_N: Ints, labels_N: NDArray[np.int32], num_classes: int
+) -> tuple[Ints, Ints]:
+    """Rows of each class with a negative AUM and with any, by model: (M, C) each."""
+    negative, images = [], []
+    for model in models:
+        aum = model.aum()[rows_N]
+        known = ~np.isnan(aum) & (labels_N >= 0)
+        images.append(np.bincount(labels_N[known], minlength=num_classes))
+        negative.append(np.bincount(labels_N[known & (aum < 0)], minlength=num_classes))
+    return np.array(negative), np.array(images)
 
 
 def _by_group(aum_N: Floats, groups_N: NDArray[Any], what: str, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -95,14 +169,15 @@ def _by_group(aum_N: Floats, groups_N: NDArray[Any], what: str, names: Sequence[
     negative = np.bincount(groups_N[known & (aum_N < 0)], minlength=size)
     medians = _medians(aum_N, groups_N, size)
     return [
-        {
-            what: names[int(i)],
-            "images": int(images[i]),
-            "estimated_noise": _plain(negative[i] / images[i]),
-            "median_aum": _plain(medians[i]),
-        }
+        {what: names[int(i)], **_share(negative[i] / images[i], images[i]), "median_aum": _plain(medians[i])}
         for i in np.flatnonzero(images)
     ]
+
+
+def _share(negative: float, images: int) -> dict[str, Any]:
+    """The columns of a share of negative AUMs."""
+    low, high = wilson(negative, images)
+    return {"images": int(images), "negative": _plain(negative), "low": _plain(low), "high": _plain(high)}
 
 
 def _medians(scores_N: Floats, groups_N: NDArray[Any], size: int) -> Floats:
@@ -125,22 +200,31 @@ def _plain(value: float) -> float | None:
 # Against the hidden truth
 
 
-def ranking_against_truth(ranking: Ranking, catalogue: Catalogue) -> dict[str, dict[str, float | None]]:
-    """AUROC and precision at k (k = number of wrong rows) of every score and of `cleanness`.
+def ranking_against_truth(ranking: Ranking, catalogue: Catalogue) -> dict[str, dict[str, Any]]:
+    """AUROC and precision at k (k = number of wrong rows) of every score and of `cleanness`, each with its
+    interval under `…_interval` and the rows it was measured on (`images`, `wrong`).
 
-    `{}` where the catalogue has no truth; rows whose truth is unknown are left out.
+    `{}` where the catalogue has no truth; rows without a score or whose truth is unknown are left out.
     """
     truth = wrong_labels(ranking.rows, catalogue)
     if truth is None:
         return {}
     known, wrong = truth
     scores = {"cleanness": ranking.cleanness, **ranking.scores}
+    return {name: _score_against_truth(values[known], wrong[known]) for name, values in scores.items()}
+
+
+def _score_against_truth(scores_N: Floats, wrong_N: Bools) -> dict[str, Any]:
+    scored = ~np.isnan(scores_N)
+    k = int(wrong_N[scored].sum())
+    found = precision_at_k(scores_N, wrong_N)
     return {
-        name: {
-            "auroc": _plain(auroc(values[known], wrong[known])),
-            "precision_at_k": _plain(precision_at_k(values[known], wrong[known])),
-        }
-        for name, values in scores.items()
+        "auroc": _plain(auroc(scores_N, wrong_N)),
+        "auroc_interval": [_plain(end) for end in auroc_interval(scores_N, wrong_N)],
+        "precision_at_k": _plain(found),
+        "precision_at_k_interval": [_plain(end) for end in wilson(found, k)],
+        "images": int(scored.sum()),
+        "wrong": k,
     }
 
 
@@ -149,7 +233,8 @@ def selection_against_truth(selection: Selection, catalogue: Catalogue) -> dict[
 
     dropped: rows left out because they ranked low (reason `low_…`). precision: share of them that is wrong;
     recall: share of the wrong rows that is among them, rows left out for other reasons not counted.
-    noise_left: share of wrong labels among what is kept. reasons, noise: by reason, and by kind of noise.
+    noise_left: share of wrong labels among what is kept. `…_interval`: of each. reasons, noise: by reason,
+    and by kind of noise.
     """
     truth = wrong_labels(selection.rows, catalogue)
     if truth is None:
@@ -162,9 +247,9 @@ def selection_against_truth(selection: Selection, catalogue: Catalogue) -> dict[
         "rows": int(known.sum()),
         "wrong": int(wrong.sum()),
         "dropped": int(dropped.sum()),
-        "precision": _ratio(wrong, dropped),
-        "recall": _ratio(dropped, wrong & judged),
-        "noise_left": _ratio(wrong, selection.kept & known),
+        **_ratio("precision", wrong, dropped),
+        **_ratio("recall", dropped, wrong & judged),
+        **_ratio("noise_left", wrong, selection.kept & known),
         "reasons": _by_reason(selection, known, wrong),
         "noise": _by_noise(selection, *catalogue.coded("noise", selection.rows)),
     }
@@ -214,9 +299,11 @@ def precision_at_k(cleanness_N: Floats, wrong_N: NDArray[np.bool_], k: int | Non
     return float((wrong[below].sum() + expected) / k)
 
 
-def _ratio(part_N: Bools, whole_N: Bools) -> float | None:
-    """Share of `whole_N` that is in `part_N` too; None where the whole is empty."""
-    return _plain((part_N & whole_N).sum() / whole_N.sum()) if whole_N.any() else None
+def _ratio(name: str, part_N: Bools, whole_N: Bools) -> dict[str, Any]:
+    """Share of `whole_N` that is in `part_N` too, and its interval; None where the whole is empty."""
+    images = int(whole_N.sum())
+    share = float((part_N & whole_N).sum() / images) if images else float("nan")
+    return {name: _plain(share), f"{name}_interval": [_plain(end) for end in wilson(share, images)]}
 
 
 def _by_reason(selection: Selection, known_N: Bools, wrong_N: Bools) -> dict[str, dict[str, int]]:

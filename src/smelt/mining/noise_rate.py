@@ -1,28 +1,186 @@
-"""How large a share of the labels is wrong, estimated from margins. Arrays in, numbers out.
+"""How large a share of the labels is wrong, and whether training was enough to tell. Arrays in, numbers out.
 
 A row whose AUM is negative is one that the models would rather call something else: its label is wrong, or
-the models are. What they get wrong on validation, where labels are taken to be right, is the second part.
-A mixture of two Gaussians, the usual estimate (Li et al. 2020, DivideMix, section 3.1), was tried first: it
-sees 35–60 % noise where there is none, because margins are skewed (docs/log.md).
+the models are weak. A weak learner has many such rows where every label is right, one that learns by heart
+has none where half of the labels are wrong. So the share of them is no estimate, nor a bound.
+
+`estimate` compares like with like instead: how often a visit in training finds the label first, and how often
+a validation image, whose label is taken to be right, does at the same time. With r the share of wrong labels,
+α the accuracy on right ones and β on wrong ones a visit is right in A = (1 − r) · α + r · β of the cases.
+α is taken to lie between the accuracies on validation before and after (a training picture is augmented, so
+it may be `AUGMENTED` times as often right), β to be what guessing among the other classes gives. Learning by
+heart lifts A, so later epochs show less of the noise: stretches of training are judged one by one. Wrong
+labels that a model itself would give, such as those between classes that look alike, are not seen.
+
+Tried before: a mixture of two Gaussians, the usual estimate (Li et al. 2020, DivideMix, section 3.1), which
+sees 35–60 % noise where there is none; the share of negative AUMs less the final error (docs/log.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
+from smelt.mining.intervals import Z, wilson
 
-def negative_share(aum_N: NDArray[np.float64]) -> float:
-    """Share of the rows with a score whose AUM is negative; NaN where none has a score."""
+Floats = NDArray[np.float64]
+
+AUGMENTED = 0.85  # lowest accuracy on an augmented training picture, of that on a plain one (docs/log.md)
+WIDEST = 0.3  # an interval wider than this tells nothing that one could go by
+LEARNT = 0.5  # of what the best validation accuracy has over guessing: only from there on is one judged
+SURER = 1.5  # the lower end is the best of several stretches, so each has an interval so much wider
+
+NOT_ENOUGH = "not enough training to tell"
+NO_VALIDATION = "cannot be checked: there are no labelled validation images"
+CRAWLED = "cannot be checked: the labels of validation are as crawled as those of training"
+NO_RECORD = "cannot be checked: no training that began with these labels recorded its accuracy on validation"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy of one training after each epoch (E,): of the epoch's visits under the labels that were
+    taught, averaged as validation is, and of validation; NaN where it was not validated."""
+
+    train_E: Floats
+    val_E: Floats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Share of wrong labels among `images` rows, with an interval; None where there is nothing to say.
+
+    why: empty, or why no rate is claimed; `low` and `high` may be known then.
+    """
+
+    images: int
+    validation_images: int
+    models: int
+    rate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    why: str = ""
+
+    @property
+    def words(self) -> str:
+        """One line for people."""
+        by = f"by {self.models} models and {self.validation_images} validation images"
+        if self.low is None or self.high is None:
+            return self.why
+        between = f"{self.low:.2f} to {self.high:.2f}"
+        if self.rate is None:
+            return f"{self.why}: anything from {between} is possible ({by})"
+        return f"about {self.rate:.2f} of {self.images} labels look wrong (estimated, {between}; {by})"
+
+
+def estimate(curves: Sequence[Curve], images: int, validation_C: NDArray[np.int64]) -> Estimate:
+    """The share of wrong labels among the `images` rows that the trainings behind `curves` were taught.
+
+    validation_C: labelled validation images of each class. Several trainings: the mean of their estimates.
+    The lower end is the highest lower end of all stretches (learning by heart only hides noise), the upper
+    end the highest upper end. The rate is the largest that both ends of a stretch bear out.
+    """
+    validation = int(validation_C.sum())
+    unknown = Estimate(images, validation, len(curves))
+    if not validation:
+        return replace(unknown, why=NO_VALIDATION)
+    if not curves:
+        return replace(unknown, why=NO_RECORD)
+    size, classes = effective_images(validation_C), len(validation_C)
+    found = [interval for curve in curves if (interval := _of_curve(curve, classes, size, Z))]
+    if len(found) < len(curves):
+        return replace(unknown, why=f"{NOT_ENOUGH}: {_what_there_was(curves, classes)}")
+    rate, low, high = (float(value) for value in np.mean(found, axis=0))
+    if high - low <= WIDEST:
+        return replace(unknown, rate=rate, low=low, high=high)
+    return replace(unknown, low=low, high=high, why=NOT_ENOUGH)
+
+
+def effective_images(images_C: NDArray[np.int64]) -> float:
+    """As many images, equal numbers of each class, give a class-averaged share the same variance."""
+    there = images_C[images_C > 0]
+    return float(len(there) ** 2 / (1 / there).sum()) if len(there) else 0.0
+
+
+def class_average_over_mean(
+    seen_N: NDArray[np.int32],
+    correct_N: NDArray[np.int32],
+    labels_N: NDArray[np.int32],
+    judged_C: NDArray[np.int64],
+) -> float:
+    """Class-averaged share of right visits over the plain share: brings the accuracy of an epoch's visits to
+    the average that validation has. Only classes with `judged_C` > 0 are averaged; 1 where nothing was seen.
+    """
+    known = labels_N >= 0
+    size = len(judged_C)
+    seen = np.bincount(labels_N[known], weights=seen_N[known], minlength=size)
+    right = np.bincount(labels_N[known], weights=correct_N[known], minlength=size)
+    counted = (seen > 0) & (judged_C > 0)
+    if not counted.any() or not right.sum():
+        return 1.0
+    return float((right[counted] / seen[counted]).mean() / (right.sum() / seen.sum()))
+
+
+def _what_there_was(curves: Sequence[Curve], classes: int) -> str:
+    times = min(int((~np.isnan(curve.val_E)).sum()) for curve in curves)
+    if times < 2:
+        return f"validation was looked at {'once' if times else 'never'} (`validate_every_epochs`)"
+    best = float(np.mean([np.nanmax(curve.val_E) for curve in curves]))
+    return f"validation accuracy came to {best:.2f}, guessing among {classes} classes gives {1 / classes:.2f}"
+
+
+def _of_curve(curve: Curve, classes: int, size: float, z: float) -> tuple[float, float, float] | None:
+    """(rate, low, high) by one training; None where no stretch of it can be judged."""
+    rates, lows, highs = [], [], []
+    for visits, worse, better in _stretches(curve, classes, size):
+        rates.append(_wrong(visits, worse, classes))
+        lows.append(_wrong(visits, AUGMENTED * wilson(worse, size, SURER * z)[0], classes))
+        highs.append(_wrong(visits, wilson(better, size, z)[1], classes))
+    if not rates:
+        return None
+    low, high = max(lows), max(highs)
+    return float(np.clip(max(rates), low, high)), low, high
+
+
+def _stretches(curve: Curve, classes: int, size: float) -> Iterator[tuple[float, float, float]]:
+    """(accuracy of the visits, lower and higher accuracy on validation before and after) of each stretch
+    between two validations, from when half of what was learnt in the end, and surely more than guessing."""
+    epochs, guess = np.flatnonzero(~np.isnan(curve.val_E)).tolist(), 1 / classes
+    for before, after in pairwise(epochs):
+        ends = curve.val_E[before], curve.val_E[after]
+        enough = guess + LEARNT * (np.nanmax(curve.val_E) - guess)
+        if min(ends) >= enough and wilson(min(ends), size)[0] > guess:
+            yield float(curve.train_E[before + 1 : after + 1].mean()), float(min(ends)), float(max(ends))
+
+
+def _wrong(visits: float, accuracy: float, classes: int) -> float:
+    """The share r, 0..1, with visits = (1 − r) · α + r · β for α = `accuracy`, β what is left to each other
+    class."""
+    guessed = (1 - accuracy) / (classes - 1)
+    if accuracy <= guessed:
+        return 0.0  # no better than guessing: nothing can be seen
+    return float(np.clip((accuracy - visits) / (accuracy - guessed), 0, 1))
+
+
+# What the margins alone say
+
+
+def negative_share(aum_N: Floats) -> float:
+    """Share of the rows with a score whose AUM is negative; NaN where none has a score. An AUM of exactly 0
+    speaks for neither side and is not counted."""
     known = aum_N[~np.isnan(aum_N)]
     return float((known < 0).mean()) if len(known) else float("nan")
 
 
-def noise_rate(aum_N: NDArray[np.float64], error: float = 0.0) -> float:
-    """Share of wrong labels, 0..1: with n the negative share and e the models' error rate on right labels,
-    n = r + (1 − r) · e for the rate r, if every wrong label has a negative AUM.
+def noise_rate(aum_N: Floats, error: float = 0.0) -> float:
+    """Share of wrong labels, 0..1: with n the negative share and e the share of negative AUMs on right
+    labels, n = r + (1 − r) · e for the rate r, if every wrong label has a negative AUM.
 
-    Without `error` it is an upper estimate. NaN where no row has a score.
+    That holds for scores of models that did not learn the rows by heart (out of fold) and an `error` measured
+    the same way; else see `estimate`. NaN where no row has a score.
     """
     assert 0 <= error <= 1
     if error == 1:

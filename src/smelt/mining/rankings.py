@@ -93,14 +93,20 @@ def scaled(scores_N: Floats, labels_N: ArrayLike, settings: RankSettings) -> Flo
 
 
 def standardised(scores_N: Floats, groups_N: NDArray[np.int32]) -> Floats:
-    """(score − mean)/deviation within each group; 0 where a group's scores are all equal. NaN stays NaN."""
+    """(score − mean)/deviation within each group; 0 where a group's scores are all equal. NaN stays NaN.
+
+    Scores are sums that were kept in float32: what they differ by below its resolution is no difference.
+    """
     known = ~np.isnan(scores_N)
     _, codes = np.unique(groups_N, return_inverse=True)
+    values = np.where(known, scores_N, 0)
     counts = np.maximum(np.bincount(codes, weights=known), 1)
-    mean = np.bincount(codes, weights=np.where(known, scores_N, 0)) / counts
+    mean = np.bincount(codes, weights=values) / counts
     centred = scores_N - mean[codes]
     deviation = np.sqrt(np.bincount(codes, weights=np.where(known, centred, 0) ** 2) / counts)
-    return centred / np.where(deviation > 0, deviation, 1)[codes]
+    size = np.sqrt(np.bincount(codes, weights=values**2) / counts)
+    equal = deviation <= size * np.finfo(np.float32).eps
+    return np.where(equal[codes] & known, 0.0, centred / np.where(equal, 1, deviation)[codes])
 
 
 def grouped_ranks(scores_N: Floats, groups_N: NDArray[np.int32]) -> Floats:

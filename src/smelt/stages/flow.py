@@ -262,7 +262,8 @@ class _Unfolding:
         trained = tuple(f"train/{name}" for name in _models(one))
         taught = (self.selected[one.name],) * len(trained)
         ports = {"catalogue": ("index",), "train": trained, "selection": taught}
-        yield self.node(f"rank/{one.name}", one.rank, ports)
+        checked = {"validation_labels": one.rank.validation_labels or _validation_labels(self.recipe.data)}
+        yield self.node(f"rank/{one.name}", one.rank.model_copy(update=checked), ports)
 
     def select(self, one: Round, before: Round | None) -> Iterator[Node]:
         if one.select is None and before is not None:
@@ -362,6 +363,16 @@ class _Unfolding:
             {"view": self.recipe.predict.views[0].name, "rounds": rounds}
         )
         return self.node("evaluate", settings, ports)
+
+
+def _validation_labels(data: DataSettings) -> str:
+    """`checked` where people looked at the format's validation, `crawled` where it is held out of the same
+    crawl, or nobody says otherwise: one's own images."""
+    if data.format == "cifar_n":
+        return "checked" if "clean" in (data.val_labels, data.labels) else "crawled"
+    if data.format in ("animal10n", "food101n"):
+        return "checked" if data.val_from == "test" else "crawled"
+    return "crawled" if data.format in ("imagefolder", "csv", "webdataset") else "checked"
 
 
 def _models(one: Round) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """rank: dynamics of one or several models → one cleanness for each training row.
 
-Ports: catalogue; train (one or more, each with `dynamics/`); selection (optional, for each train the
-selection it was taught from, in the same order: rows taught under another label are not judged by that
-model). Writes `ranking.parquet`, `rank.json` and `diagnosis.json` (tables for people: see
-mining.diagnosis.diagnose).
+Ports: catalogue; train (one or more, each with `dynamics/`, and `metrics.csv` to estimate the noise by);
+selection (optional, for each train the selection it was taught from, in the same order: rows taught under
+another label are not judged by that model). Writes `ranking.parquet`, `rank.json` and `diagnosis.json`
+(tables for people: see mining.diagnosis.diagnose).
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from smelt.artifacts.catalogue import Catalogue
     from smelt.artifacts.dynamics import Dynamics
+    from smelt.mining.noise_rate import Curve, Estimate
 
-VERSION = 1
+VERSION = 2
 
 
 class StageSettings(RankSettings):
@@ -45,11 +46,10 @@ def run(context: Context) -> None:
     rows = catalogue.rows("train")
     labels = catalogue.labels_N[rows]
     models = [dynamics_of(path, catalogue) for path in context.inputs["train"]]
-    if taught := context.inputs.get("selection", []):
-        if len(taught) != len(models):
-            raise ArtifactError(f"rank: {len(models)} trainings (train) but {len(taught)} selections")
-        models = [without(m, taught_otherwise(path, catalogue)) for m, path in zip(models, taught)]
+    relabelled = relabelled_rows(context, catalogue)
+    models = [without(model, rows) for model, rows in zip(models, relabelled, strict=True)]
     ranking = rank(models, rows, labels, settings)
+    noise = estimated_noise(context, catalogue, models, [len(rows) > 0 for rows in relabelled])
     summary = {
         "score": settings.score,
         "models": len(models),
@@ -57,7 +57,69 @@ def run(context: Context) -> None:
         "seen_mean": float(np.mean([model.seen[rows].mean() for model in models])),
     }
     write_ranking(context.out, ranking, summary)
-    write_json(context.out / "diagnosis.json", diagnose(ranking, models, catalogue))
+    write_json(context.out / "diagnosis.json", diagnose(ranking, models, catalogue, noise))
+
+
+def relabelled_rows(context: Context, catalogue: Catalogue) -> list[NDArray[np.int64]]:
+    """For each training the rows that it was taught under another label than the catalogue's."""
+    import numpy as np
+
+    trained, taught = context.inputs["train"], context.inputs.get("selection", [])
+    if not taught:
+        return [np.empty(0, np.int64)] * len(trained)
+    if len(taught) != len(trained):
+        raise ArtifactError(f"rank: {len(trained)} trainings (train) but {len(taught)} selections")
+    return [taught_otherwise(path, catalogue) for path in taught]
+
+
+def estimated_noise(
+    context: Context, catalogue: Catalogue, models: list[Dynamics], relabelled: list[bool]
+) -> Estimate:
+    """The share of wrong labels by the trainings that began afresh and were taught the catalogue's labels."""
+    import numpy as np
+
+    from smelt.mining.noise_rate import CRAWLED, Estimate, estimate
+
+    settings = cast(StageSettings, context.settings)
+    rows = catalogue.rows("train")
+    seen = int(np.any([np.asarray(model.seen[rows]) > 0 for model in models], axis=0).sum())
+    labels = catalogue.labels_N[catalogue.rows("val")]
+    validation = np.bincount(labels[labels >= 0], minlength=len(catalogue.classes))
+    if settings.validation_labels == "crawled" and validation.any():
+        return Estimate(seen, int(validation.sum()), len(models), why=CRAWLED)
+    curves = [
+        curve
+        for path, model, other in zip(context.inputs["train"], models, relabelled, strict=True)
+        if not other and (curve := curve_of(path, model, rows, catalogue.labels_N[rows], validation))
+    ]
+    return estimate(curves, seen, validation)
+
+
+def curve_of(
+    path: Path, model: Dynamics, rows: NDArray[np.int64], labels_N: NDArray[np.int32],
+    validation_C: NDArray[np.int64],
+) -> Curve | None:  # fmt: skip
+    """Accuracies by epoch of a train artefact, the visits' averaged over classes as validation is; None
+    without a record, and for a fine-tuned model, which knew its rows before."""
+    import csv
+
+    import numpy as np
+
+    from smelt.artifacts.files import MANIFEST, read_json
+    from smelt.mining.noise_rate import Curve, class_average_over_mean
+
+    manifest = path / MANIFEST
+    if not (path / "metrics.csv").is_file():
+        return None
+    if manifest.is_file() and read_json(manifest).get("inputs", {}).get("start"):
+        return None
+    with open(path / "metrics.csv", encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    train, val = (
+        np.array([float(line.get(name) or "nan") for line in lines]) for name in ("train_top1", "val_top1")
+    )
+    ratio = class_average_over_mean(model.seen[rows], model.correct[rows], labels_N, validation_C)
+    return Curve(train * ratio, val)
 
 
 def dynamics_of(path: Path, catalogue: Catalogue) -> Dynamics:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from smelt.artifacts.tables import Ranking
     from smelt.mining.selection import Draft
 
-VERSION = 1
+VERSION = 2
 
 
 class StageSettings(SelectSettings):
@@ -145,21 +145,56 @@ def lowest_fraction(
 def noise_rate(
     context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None
 ) -> dict[str, Any]:
-    """Flag as large a share as the margins say is wrong, less what the models get wrong on validation."""
+    """Flag as large a share as the ranking's trainings say is wrong, or a safe one where they cannot tell."""
+    settings = cast(StageSettings, context.settings)
+    ranking = need(ranking, settings.method)
+    noise = noise_of(context)
+    told, error = noise.get("rate"), validation_error(context, catalogue)
+    safe = min(settings.fraction, unexplained_share(ranking, draft, error or 0.0))
+    rate = min(safe if told is None else float(told), settings.maximum_rate)
+    words = str(noise.get("words") or "no estimate in the ranking")
+    if told is None:
+        context.emit(
+            "warning",
+            text=f"noise_rate: {words}; flags {rate:.3f} of the rows instead, the least of `fraction` "
+            f"{settings.fraction} and of what has a negative margin beyond validation's error",
+        )
+    flag(draft, ranking, rate, context)
+    return {
+        "noise": words,
+        "supported": told is not None,
+        "validation_error": None if error is None else round(error, 6),
+        "rate": round(rate, 6),
+    }
+
+
+def noise_of(context: Context) -> dict[str, Any]:
+    """What the ranking on the port says of the noise; empty where it says nothing."""
+    from smelt.artifacts.files import read_json
+
+    path = context.maybe("ranking")
+    if path is None or not (path / "diagnosis.json").is_file():
+        return {}
+    found: dict[str, Any] = read_json(path / "diagnosis.json").get("noise", {})
+    return found
+
+
+def validation_error(context: Context, catalogue: Catalogue) -> float | None:
+    """Class-averaged error of the results on the port on validation; None without results or labels."""
+    import numpy as np
+
+    if not context.inputs.get("results") or not (catalogue.labels_N[catalogue.rows("val")] >= 0).any():
+        return None
+    return 1 - float(np.nanmean(validation_accuracy(context.inputs["results"], catalogue, 1)))
+
+
+def unexplained_share(ranking: Ranking, draft: Draft, error: float) -> float:
+    """Share of the kept rows with a negative AUM beyond an error rate of the models, 0..1; 0 without any."""
     import numpy as np
 
     from smelt.mining import noise_rate as estimate
 
-    settings = cast(StageSettings, context.settings)
-    ranking = need(ranking, settings.method)
-    error = 0.0
-    if context.inputs.get("results") and len(catalogue.rows("val")):
-        accuracy = validation_accuracy(context.inputs["results"], catalogue, 1)
-        error = 1 - float(np.nanmean(accuracy))
-    estimated = estimate.noise_rate(ranking.scores["aum"][draft.kept], error)
-    rate = float(np.nan_to_num(min(estimated, settings.maximum_rate)))
-    flag(draft, ranking, rate, context)
-    return {"validation_error": round(error, 6), "rate": round(rate, 6)}
+    return float(np.nan_to_num(estimate.noise_rate(ranking.scores["aum"][draft.kept], error)))
 
 
 def flag(draft: Draft, ranking: Ranking, fraction: float, context: Context) -> None:

@@ -12,7 +12,7 @@ FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "dedupe": ("dedupe.json", ()),
     "train": ("train.json", ()),
     "rank": ("rank.json", ("score", "models", "rows", "unseen")),
-    "select": ("selection.json", ("method", "counts", "num_classes")),
+    "select": ("selection.json", ("method", "noise", "rate", "counts", "num_classes")),
 }  # stage → (file, fields to print; none: all that are plain numbers, words or counts)
 MOST_CLASSES = 20
 
@@ -43,6 +43,8 @@ def _show_one(folder: Path, stage: str) -> None:
                 value = ", ".join(f"{key or '(none)'} {number}" for key, number in value.items())
             if isinstance(value, (int, float, str)):
                 print(f"  {field}: {value:.4f}" if isinstance(value, float) else f"  {field}: {value}")
+        if stage == "rank":
+            print(f"  noise: {read_json(folder / 'diagnosis.json')['noise']['words']}")
     else:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.name != "manifest.json":
