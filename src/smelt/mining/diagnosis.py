@@ -58,7 +58,7 @@ def diagnose(
             {"label": classes[label], "looks_like": classes[other], "images": count}
             for label, other, count in confusions(models, ranking.rows, labels, len(classes))
         ],
-        "abstract": [{**row, "class": classes[row["class"]]} for row in standing_out],
+        "abstract": [{"class": classes[row["number"]], **row} for row in standing_out],
         "abstract_why": why,
     }
 
@@ -126,7 +126,7 @@ def abstract_classes(
     best_C = medians_MC[:, there].max(axis=0)
     return [
         {
-            "class": int(there[c]),
+            "number": int(there[c]),
             **_share(share_MC[:, c].mean(), round(images_MC[:, c].mean())),
             "comparable": _plain(usual_M3C[:, 1, c].mean()),
             "best_median_aum": _plain(best_C[c]),
@@ -134,6 +134,33 @@ def abstract_classes(
         for c in np.argsort(best_C, kind="stable")
         if out_C[c]
     ], ""
+
+
+def by_validation(labels: Sequence[int], accuracy_C: Floats, images_C: Ints) -> list[dict[str, Any]]:
+    """What validation says of some classes (`number`): accuracy with its interval, beside the median over
+    all classes (`usual`), and whether the class was learnt (`learnt`).
+
+    "no" where it surely has less than half of the usual accuracy, "yes" where it surely has as much, else
+    "cannot be told". accuracy_C: NaN for a class without validation images. [] without any.
+    """
+    usual = np.nanmedian(accuracy_C) if images_C.any() else np.nan
+    if np.isnan(usual):
+        return []
+    found = []
+    for label in labels:
+        low, high = wilson(accuracy_C[label], images_C[label])
+        verdict = "no" if high < usual / 2 else "yes" if low >= usual / 2 else "cannot be told"
+        found.append(
+            {
+                "number": label,
+                "images": int(images_C[label]),
+                "top1": _plain(accuracy_C[label]),
+                "top1_interval": [_plain(low), _plain(high)],
+                "usual": _plain(usual),
+                "learnt": verdict,
+            }
+        )
+    return found
 
 
 def comparable(sizes_C: Floats) -> Ints:

@@ -11,14 +11,23 @@ from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.dynamics import Dynamics, open_dynamics
 from smelt.artifacts.tables import Ranking, Selection
 from smelt.report import charts
-from smelt.report.blocks import Block, Section, chart, count, gallery, percent, section, table
+from smelt.report.blocks import Block, Section, chart, count, gallery, paragraph, percent, section, table
 from smelt.report.collect import Item, Run, class_counts
 from smelt.report.thumbnails import thumbnail
 
 BINS = 60
 LISTED = 12
-HEADERS = {"estimated_noise": "share", "median_aum": "median AUM", "best_median_aum": "best median AUM"}
-NEGATIVE_NOTE = "An upper bound of the noise: images that were not learnt yet are among them."
+NEGATIVE_NOTE = (
+    "Not the share of wrong labels: images that were not learnt yet are among them, wrong labels learnt by "
+    "heart are not. In brackets intervals of 95 %."
+)
+HIDDEN_NOTE = "Wrong labels between classes that look alike hide from such an estimate."
+STANDING_OUT_NOTE = (
+    "In every model most of their images have a negative AUM, and surely more than in the classes nearest in "
+    "size. Learnt: whether validation, as far as its images tell, gives at least half of the usual accuracy. A "
+    "class can be hard, or show nothing in common: look at its images."
+)
+QUALITY_NOTE = "In brackets intervals of 95 %."
 GALLERY_CLASSES = 12
 GALLERY_IMAGES = 8
 DROPPED_NOTE = "The dashed line is the highest score that was dropped."
@@ -30,16 +39,19 @@ def noise(run: Run) -> Section | None:
     if found is None or catalogue is None:
         return None
     item, ranking, selection = found
-    blocks = [_histogram(catalogue, item, ranking, selection)]
+    blocks = _estimate(item.json("diagnosis.json"))
+    blocks.append(_histogram(catalogue, item, ranking, selection))
     truth = catalogue.column("true_label")
     if truth is not None:
         blocks += _against_truth(catalogue, truth, ranking)
     blocks += _reasons(run)
     blocks += _quality(run)
     blocks += _diagnosis(item.json("diagnosis.json"))
+    blocks += _standing_out(item, run.one("evaluate").json("evaluate.json"))
     intro = (
         "The margin of an image is the score of its label less the highest other score; AUM is its mean over "
-        "training. A wrong label is pulled down by the images of its true class, so its margin stays low."
+        "training. A wrong label is pulled down by the images of its true class, so its margin stays low; so "
+        "does that of an image that is hard, or that training was too short for."
     )
     return section("noise", "What is wrong with the data", blocks, intro)
 
@@ -123,53 +135,136 @@ def _quality(run: Run) -> list[Block]:
     rows = [
         [
             row["round"],
+            count(row["rows"]),
             count(row["dropped"]),
-            *(percent(row.get(name), 1) for name in ("precision", "recall", "noise_left")),
+            *(_between(row, name) for name in ("precision", "recall", "noise_left")),
         ]
         for row in run.ladder().get("selections", [])
         if row.get("precision") is not None and not row.get("selected_for")
     ]
     if rows:
-        header = ["round", "dropped as noise", "precision, %", "recall, %", "noise left, %"]
-        blocks.append(table(header, rows, "What was dropped, against the known truth"))
+        header = ["round", "images", "dropped as noise", "precision, %", "recall, %", "noise left, %"]
+        blocks.append(table(header, rows, "What was dropped, against the known truth", QUALITY_NOTE))
     judged = [row for row in run.ladder().get("selections", []) if row.get("scores")]
     if judged:
         header = ["score", *(f"{row['round']}: {what}" for row in judged for what in ("AUROC", "P@k"))]
         table_rows = [[name, *_figures(judged, name)] for name in judged[0]["scores"]]
-        note = "P@k: share of wrong labels among the k least clean, k being the true number of wrong labels."
+        note = (
+            "P@k: share of wrong labels among the k least clean, k being the true number of wrong labels. "
+            f"{QUALITY_NOTE} {_measured_on(judged)}"
+        )
         blocks.append(table(header, table_rows, "How well each score finds wrong labels", note))
     return blocks
 
 
 def _figures(judged: list[dict[str, Any]], score: str) -> list[str]:
-    found = (row["scores"][score][figure] for row in judged for figure in ("auroc", "precision_at_k"))
-    return ["–" if value is None else f"{value:.3f}" for value in found]
+    return [
+        _between(row["scores"][score], figure, 1.0, 3)
+        for row in judged
+        for figure in ("auroc", "precision_at_k")
+    ]
+
+
+def _measured_on(judged: list[dict[str, Any]]) -> str:
+    """How many images with a known truth, and wrong ones among them, each round was judged on."""
+    known = [(row["round"], next(iter(row["scores"].values()))) for row in judged]
+    counts = (
+        f"{name} {count(found['images'])}, {count(found['wrong'])} of them wrong"
+        for name, found in known
+        if "images" in found
+    )
+    return f"Images with a margin and a known truth: {'; '.join(counts)}."
+
+
+def _between(row: dict[str, Any], name: str, factor: float = 100.0, digits: int = 1) -> str:
+    """A figure of `row` with its interval, `83.1 (80.2–85.6)`; a dash where it is not known."""
+    value, ends = row.get(name), row.get(f"{name}_interval") or (None, None)
+    if value is None:
+        return "–"
+    text = f"{factor * value:.{digits}f}"
+    if None in ends:
+        return text
+    return f"{text} ({factor * ends[0]:.{digits}f}–{factor * ends[1]:.{digits}f})"
+
+
+def _estimate(diagnosis: dict[str, Any]) -> list[Block]:
+    """How many labels are wrong, or why that cannot be told."""
+    found = diagnosis.get("noise") or {}
+    if not found:
+        return []
+    hidden = f" {HIDDEN_NOTE}" if "rate" in found else ""
+    return [paragraph(f"How many labels are wrong: {found['words']}.{hidden}")]
 
 
 def _diagnosis(diagnosis: dict[str, Any]) -> list[Block]:
     """What mining says of sources, classes and pairs of classes."""
     blocks = []
-    for name, title, wanted in (
-        (
-            "sources",
-            "Images with a negative AUM, by source",
-            ("source", "images", "estimated_noise", "median_aum"),
-        ),
-        ("classes", "… and by class", ("class", "images", "estimated_noise", "median_aum")),
-        ("pairs", "What suspicious images look like instead", ("label", "looks_like", "images")),
-        ("abstract", "Classes that no model learnt", ("class", "images", "best_median_aum")),
+    for name, what, title in (
+        ("sources", "source", "Images with a negative AUM, by source"),
+        ("classes", "class", "… and by class, those with surely the most first"),
     ):
-        rows = diagnosis.get(name, [])
+        rows = [
+            [row[what], count(row["images"]), _negative(row), _number(row["median_aum"])]
+            for row in diagnosis.get(name, [])[:LISTED]
+        ]
         if rows:
-            shown = [[_cell(row.get(column)) for column in wanted] for row in rows[:LISTED]]
-            header = [HEADERS.get(column, column.replace("_", " ")) for column in wanted]
-            note = NEGATIVE_NOTE if name == "sources" else ""
-            blocks.append(table(header, shown, title, note, words=("looks like",)))
+            header = [what, "images", "negative AUM, %", "median AUM"]
+            blocks.append(table(header, rows, title, NEGATIVE_NOTE if name == "sources" else ""))
+    pairs = [
+        [row["label"], row["looks_like"], count(row["images"])] for row in diagnosis.get("pairs", [])[:LISTED]
+    ]
+    if pairs:
+        header = ["label", "looks like", "images"]
+        note = "Images with a negative AUM, by the class that scored highest besides the label at the last visit."
+        blocks.append(
+            table(
+                header,
+                pairs,
+                "What images with a negative AUM look like instead",
+                note,
+                words=("looks like",),
+            )
+        )
     return blocks
 
 
-def _cell(value: Any) -> Any:
-    return f"{value:.3f}" if isinstance(value, float) else "–" if value is None else value
+def _standing_out(item: Item, evaluated: dict[str, Any]) -> list[Block]:
+    """Classes that training did not learn where it learnt comparable ones, and what validation says of them."""
+    diagnosis = item.json("diagnosis.json")
+    if "abstract" not in diagnosis:
+        return []
+    if why := diagnosis.get("abstract_why"):
+        return [paragraph(f"Classes that no model learnt: {why}.")]
+    if not diagnosis["abstract"]:
+        return [paragraph("Classes that no model learnt: none that stands out from classes of like size.")]
+    judged = {row["number"]: row for row in evaluated.get("standing_out", {}).get(item.name, [])}
+    rows = []
+    for row in diagnosis["abstract"][:LISTED]:
+        seen = judged.get(row["number"], {})
+        rows.append(
+            [
+                row["class"],
+                count(row["images"]),
+                _negative(row),
+                percent(row["comparable"], 1),
+                count(seen["images"]) if seen else "–",
+                _between(seen, "top1"),
+                percent(seen.get("usual"), 1),
+                seen.get("learnt", "–"),
+            ]
+        )
+    header = ["class", "images", "negative AUM, %", "classes of like size, %"]
+    header += ["validation images", "their top-1, %", "usual top-1, %", "learnt"]
+    title = "Classes that no model learnt, though classes of like size were"
+    return [table(header, rows, title, STANDING_OUT_NOTE, words=("learnt",))]
+
+
+def _negative(row: dict[str, Any]) -> str:
+    return _between({"negative": row["negative"], "negative_interval": (row["low"], row["high"])}, "negative")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def galleries(run: Run) -> Section | None:

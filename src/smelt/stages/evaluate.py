@@ -3,8 +3,8 @@
 Ports: catalogue, fuse; for each round r of the settings train/r, predict/r (one artefact a model, in order),
 rank/r and select/r.
 Writes `ladder.json` (steps, rounds, selections and rankings against the truth) and `evaluate.json` (accuracy
-of every result and class). This stage and the report alone look at test labels
-and truth.
+of every result and class, and what validation says of classes that mining found to stand out). This stage
+and the report alone look at test labels and truth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from smelt.artifacts.catalogue import Catalogue
 
-VERSION = 2
+VERSION = 3
 SPLITS = ("val", "test")
 TOP = (1, 5)
 
@@ -66,6 +66,7 @@ def run(context: Context) -> None:
     detail = {
         "results": [row for rows in singles.values() for row in rows],
         "per_class": per_class(context, catalogue, fusion["chosen"]),
+        "standing_out": {one.name: standing_out(context, catalogue, one) for one in settings.rounds},
     }
     write_json(context.out / "evaluate.json", detail)
 
@@ -229,6 +230,23 @@ def per_class(context: Context, catalogue: Catalogue, method: str) -> dict[str, 
         plain = [None if value != value else float(value) for value in hits]
         return {"split": split, "top1": plain, "confused_with": confused}
     return {}
+
+
+def standing_out(context: Context, catalogue: Catalogue, one: RoundSettings) -> list[dict[str, Any]]:
+    """What the round's own results say on validation of the classes that its ranking found to stand out."""
+    import numpy as np
+
+    from smelt.artifacts.files import read_json
+    from smelt.mining.diagnosis import by_validation
+    from smelt.stages.rank import validation_accuracy
+
+    path, labels = context.one(f"rank/{one.name}") / "diagnosis.json", labels_of(catalogue, "val")
+    found = read_json(path)["abstract"] if path.is_file() else []
+    accuracy = validation_accuracy(context.inputs[f"predict/{one.name}"], catalogue, 1) if found else None
+    if accuracy is None:
+        return []
+    images = np.bincount(labels[labels >= 0], minlength=len(catalogue.classes))
+    return by_validation([row["number"] for row in found], accuracy, images)
 
 
 def against_truth(context: Context, catalogue: Catalogue, one: RoundSettings) -> dict[str, Any]:

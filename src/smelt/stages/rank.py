@@ -142,3 +142,24 @@ def taught_otherwise(path: Path, catalogue: Catalogue) -> NDArray[np.int64]:
     selection = read_selection(path)
     rows: NDArray[np.int64] = selection.rows[selection.labels != catalogue.labels_N[selection.rows]]
     return rows
+
+
+def validation_accuracy(paths: list[Path], catalogue: Catalogue, topk: int) -> NDArray[np.float64] | None:
+    """Accuracy of each class (C,) on validation, NaN without images, averaged over all dense results in the
+    predict artefacts; None where there is none."""
+    import numpy as np
+
+    from smelt.artifacts.results import find, open_dense, rows_hash
+    from smelt.metrics import hits_topk, per_class
+
+    rows = catalogue.rows("val")
+    labels, expected = catalogue.labels_N[rows], rows_hash(rows)
+    found = []
+    for path in (file for folder in paths for file in find(folder, "val") if file.suffix == ".npy"):
+        scores, info = open_dense(path)
+        if info.rows_hash != expected:
+            raise ArtifactError(f"{path} is of other rows than the catalogue's validation split")
+        blocks = range(0, len(labels), 4096)
+        hits = np.concatenate([hits_topk(scores[i : i + 4096], labels[i : i + 4096], topk) for i in blocks])
+        found.append(per_class(hits, labels, len(catalogue.classes)))
+    return np.asarray(np.mean(found, axis=0)) if found else None

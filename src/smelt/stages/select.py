@@ -183,9 +183,12 @@ def validation_error(context: Context, catalogue: Catalogue) -> float | None:
     """Class-averaged error of the results on the port on validation; None without results or labels."""
     import numpy as np
 
-    if not context.inputs.get("results") or not (catalogue.labels_N[catalogue.rows("val")] >= 0).any():
+    from smelt.stages.rank import validation_accuracy
+
+    if not (catalogue.labels_N[catalogue.rows("val")] >= 0).any():
         return None
-    return 1 - float(np.nanmean(validation_accuracy(context.inputs["results"], catalogue, 1)))
+    accuracy = validation_accuracy(context.inputs.get("results", []), catalogue, 1)
+    return None if accuracy is None else 1 - float(np.nanmean(accuracy))
 
 
 def unexplained_share(ranking: Ranking, draft: Draft, error: float) -> float:
@@ -263,35 +266,15 @@ def worst_classes(
     import numpy as np
 
     from smelt.mining import selection
+    from smelt.stages.rank import validation_accuracy
 
     settings = cast(StageSettings, context.settings)
     accuracy = validation_accuracy(context.inputs.get("results", []), catalogue, settings.worst_topk)
+    if accuracy is None:
+        raise RecipeError("select: worst_classes needs dense results of the validation split (port results)")
     worst = selection.worst_classes(accuracy, settings.worst_classes)
     draft.drop(~np.isin(draft.labels, worst), selection.OTHER_CLASS)
     return {"worst_classes": worst.tolist()}
-
-
-def validation_accuracy(paths: list[Path], catalogue: Catalogue, topk: int) -> NDArray[np.float64]:
-    """Accuracy of each class (C,) on validation, averaged over all dense results in the predict artefacts."""
-    import numpy as np
-
-    from smelt.artifacts.results import find, open_dense, rows_hash
-    from smelt.metrics import hits_topk, per_class
-
-    rows = catalogue.rows("val")
-    labels, expected = catalogue.labels_N[rows], rows_hash(rows)
-    found = []
-    for path in (file for folder in paths for file in find(folder, "val") if file.suffix == ".npy"):
-        scores, info = open_dense(path)
-        if info.rows_hash != expected:
-            raise ArtifactError(f"{path} is of other rows than the catalogue's validation split")
-        blocks = range(0, len(labels), 4096)
-        hits = np.concatenate([hits_topk(scores[i : i + 4096], labels[i : i + 4096], topk) for i in blocks])
-        found.append(per_class(hits, labels, len(catalogue.classes)))
-    if not found:
-        raise RecipeError("select: worst_classes needs dense results of the validation split (port results)")
-    mean: NDArray[np.float64] = np.mean(found, axis=0)
-    return mean
 
 
 METHODS = {
