@@ -7,7 +7,7 @@ set that has one; only `evaluate` calls them. Intervals are of 95 %.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -227,32 +227,42 @@ def _plain(value: float) -> float | None:
 # Against the hidden truth
 
 
-def ranking_against_truth(ranking: Ranking, catalogue: Catalogue) -> dict[str, dict[str, Any]]:
-    """AUROC and precision at k (k = number of wrong rows) of every score and of `cleanness`, each with its
-    interval under `…_interval` and the rows it was measured on (`images`, `wrong`).
+def ranking_against_truth(ranking: Ranking, catalogue: Catalogue) -> dict[str, dict[str, float | None]]:
+    """AUROC and precision at k (k = number of wrong rows) of every score and of `cleanness`.
 
-    `{}` where the catalogue has no truth; rows without a score or whose truth is unknown are left out.
+    `{}` where the catalogue has no truth; rows whose truth is unknown are left out.
     """
-    truth = wrong_labels(ranking.rows, catalogue)
-    if truth is None:
-        return {}
-    known, wrong = truth
-    scores = {"cleanness": ranking.cleanness, **ranking.scores}
-    return {name: _score_against_truth(values[known], wrong[known]) for name, values in scores.items()}
-
-
-def _score_against_truth(scores_N: Floats, wrong_N: Bools) -> dict[str, Any]:
-    scored = ~np.isnan(scores_N)
-    k = int(wrong_N[scored].sum())
-    found = precision_at_k(scores_N, wrong_N)
     return {
-        "auroc": _plain(auroc(scores_N, wrong_N)),
-        "auroc_interval": [_plain(end) for end in auroc_interval(scores_N, wrong_N)],
-        "precision_at_k": _plain(found),
-        "precision_at_k_interval": [_plain(end) for end in wilson(found, k)],
-        "images": int(scored.sum()),
-        "wrong": k,
+        name: {
+            "auroc": _plain(auroc(scores, wrong)),
+            "precision_at_k": _plain(precision_at_k(scores, wrong)),
+        }
+        for name, scores, wrong in _judged(ranking, catalogue)
     }
+
+
+def intervals_against_truth(ranking: Ranking, catalogue: Catalogue) -> dict[str, dict[str, Any]]:
+    """The intervals of the figures of `ranking_against_truth`, and the rows that they were measured on."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, scores, wrong in _judged(ranking, catalogue):
+        scored = ~np.isnan(scores)
+        k = int(wrong[scored].sum())
+        found[name] = {
+            "auroc": [_plain(end) for end in auroc_interval(scores, wrong)],
+            "precision_at_k": [_plain(end) for end in wilson(precision_at_k(scores, wrong), k)],
+            "images": int(scored.sum()),
+            "wrong": k,
+        }
+    return found
+
+
+def _judged(ranking: Ranking, catalogue: Catalogue) -> Iterator[tuple[str, Floats, Bools]]:
+    """(name, scores, wrong or not) of each score, of the rows whose truth is known."""
+    truth = wrong_labels(ranking.rows, catalogue)
+    if truth is not None:
+        known, wrong = truth
+        for name, scores in {"cleanness": ranking.cleanness, **ranking.scores}.items():
+            yield name, scores[known], wrong[known]
 
 
 def selection_against_truth(selection: Selection, catalogue: Catalogue) -> dict[str, Any]:

@@ -7,10 +7,11 @@ has none where half of the labels are wrong. So the share of them is no estimate
 `estimate` compares like with like instead: how often a visit in training finds the label first, and how often
 a validation image, whose label is taken to be right, does at the same time. With r the share of wrong labels,
 α the accuracy on right ones and β on wrong ones a visit is right in A = (1 − r) · α + r · β of the cases.
-α is taken to lie between the accuracies on validation before and after (a training picture is augmented, so
-it may be `AUGMENTED` times as often right), β to be what guessing among the other classes gives. Learning by
-heart lifts A, so later epochs show less of the noise: stretches of training are judged one by one. Wrong
-labels that a model itself would give, such as those between classes that look alike, are not seen.
+α is taken to lie between the accuracies on validation before and after (not beyond `LATER` of the way, since
+learning slows down; a training picture is augmented, so it may be `AUGMENTED` times as often right), β to be what guessing among the other classes gives. Learning by
+heart lifts A, so later epochs show less of the noise: stretches of training are judged one by one, and where
+it shows the most, at most `BY_HEART` is taken to be known by heart. Wrong labels that a model itself would
+give, such as those between classes that look alike, are not seen.
 
 Tried before: a mixture of two Gaussians, the usual estimate (Li et al. 2020, DivideMix, section 3.1), which
 sees 35–60 % noise where there is none; the share of negative AUMs less the final error (docs/log.md).
@@ -30,7 +31,9 @@ from smelt.mining.intervals import Z, wilson
 Floats = NDArray[np.float64]
 
 AUGMENTED = 0.85  # lowest accuracy on an augmented training picture, of that on a plain one (docs/log.md)
-WIDEST = 0.3  # an interval wider than this tells nothing that one could go by
+LATER = 2 / 3  # way from the accuracy before a stretch to that after it, which its mean does not pass
+BY_HEART = 0.05  # largest share of rows that may be known by heart in the stretch that shows the most noise
+WIDEST = 0.35  # an interval wider than this tells nothing that one could go by
 LEARNT = 0.5  # of what the best validation accuracy has over guessing: only from there on is one judged
 SURER = 1.5  # the lower end is the best of several stretches, so each has an interval so much wider
 
@@ -138,7 +141,8 @@ def _of_curve(curve: Curve, classes: int, size: float, z: float) -> tuple[float,
     for visits, worse, better in _stretches(curve, classes, size):
         rates.append(_wrong(visits, worse, classes))
         lows.append(_wrong(visits, AUGMENTED * wilson(worse, size, SURER * z)[0], classes))
-        highs.append(_wrong(visits, wilson(better, size, z)[1], classes))
+        most = wilson(worse + LATER * (better - worse), size, z)[1]
+        highs.append(_wrong((visits - BY_HEART) / (1 - BY_HEART), most, classes))
     if not rates:
         return None
     low, high = max(lows), max(highs)
@@ -147,7 +151,7 @@ def _of_curve(curve: Curve, classes: int, size: float, z: float) -> tuple[float,
 
 def _stretches(curve: Curve, classes: int, size: float) -> Iterator[tuple[float, float, float]]:
     """(accuracy of the visits, lower and higher accuracy on validation before and after) of each stretch
-    between two validations, from when half of what was learnt in the end, and surely more than guessing."""
+    between two validations, from when `LEARNT` of what was learnt in the end, and surely more than guessing."""
     epochs, guess = np.flatnonzero(~np.isnan(curve.val_E)).tolist(), 1 / classes
     for before, after in pairwise(epochs):
         ends = curve.val_E[before], curve.val_E[after]

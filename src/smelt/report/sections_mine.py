@@ -24,8 +24,8 @@ NEGATIVE_NOTE = (
 HIDDEN_NOTE = "Wrong labels between classes that look alike hide from such an estimate."
 STANDING_OUT_NOTE = (
     "In every model most of their images have a negative AUM, and surely more than in the classes nearest in "
-    "size. Learnt: whether validation, as far as its images tell, gives at least half of the usual accuracy. A "
-    "class can be hard, or show nothing in common: look at its images."
+    "size. Learnt: whether validation, as far as its images tell, gives at least half of the usual accuracy. "
+    "A class can be hard, or show nothing in common: look at its images."
 )
 QUALITY_NOTE = "In brackets intervals of 95 %."
 GALLERY_CLASSES = 12
@@ -158,31 +158,32 @@ def _quality(run: Run) -> list[Block]:
 
 
 def _figures(judged: list[dict[str, Any]], score: str) -> list[str]:
-    return [
-        _between(row["scores"][score], figure, 1.0, 3)
-        for row in judged
-        for figure in ("auroc", "precision_at_k")
-    ]
+    found = []
+    for row in judged:
+        ends = row.get("intervals", {}).get(score, {})
+        for figure in ("auroc", "precision_at_k"):
+            both = {figure: row["scores"][score][figure], f"{figure}_interval": ends.get(figure)}
+            found.append(_between(both, figure, 1.0, 3))
+    return found
 
 
 def _measured_on(judged: list[dict[str, Any]]) -> str:
     """How many images with a known truth, and wrong ones among them, each round was judged on."""
-    known = [(row["round"], next(iter(row["scores"].values()))) for row in judged]
-    counts = (
+    known = {row["round"]: next(iter(row["intervals"].values())) for row in judged if row.get("intervals")}
+    counts = [
         f"{name} {count(found['images'])}, {count(found['wrong'])} of them wrong"
-        for name, found in known
-        if "images" in found
-    )
-    return f"Images with a margin and a known truth: {'; '.join(counts)}."
+        for name, found in known.items()
+    ]
+    return f"Images with a margin and a known truth: {'; '.join(counts)}." if counts else ""
 
 
 def _between(row: dict[str, Any], name: str, factor: float = 100.0, digits: int = 1) -> str:
     """A figure of `row` with its interval, `83.1 (80.2–85.6)`; a dash where it is not known."""
-    value, ends = row.get(name), row.get(f"{name}_interval") or (None, None)
+    value, ends = row.get(name), row.get(f"{name}_interval")
     if value is None:
         return "–"
     text = f"{factor * value:.{digits}f}"
-    if None in ends:
+    if not ends or None in ends:
         return text
     return f"{text} ({factor * ends[0]:.{digits}f}–{factor * ends[1]:.{digits}f})"
 
@@ -215,7 +216,7 @@ def _diagnosis(diagnosis: dict[str, Any]) -> list[Block]:
     ]
     if pairs:
         header = ["label", "looks like", "images"]
-        note = "Images with a negative AUM, by the class that scored highest besides the label at the last visit."
+        note = "By the class that scored highest besides the label at the last visit."
         blocks.append(
             table(
                 header,
@@ -229,7 +230,7 @@ def _diagnosis(diagnosis: dict[str, Any]) -> list[Block]:
 
 
 def _standing_out(item: Item, evaluated: dict[str, Any]) -> list[Block]:
-    """Classes that training did not learn where it learnt comparable ones, and what validation says of them."""
+    """Classes that training did not learn where it learnt comparable ones, and what validation says."""
     diagnosis = item.json("diagnosis.json")
     if "abstract" not in diagnosis:
         return []

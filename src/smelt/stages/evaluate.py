@@ -267,4 +267,5 @@ def against_truth(context: Context, catalogue: Catalogue, one: RoundSettings) ->
         if first == one.name
         else first,  # the earlier round whose selection this one keeps
         "scores": diagnosis.ranking_against_truth(ranking, catalogue),
+        "intervals": diagnosis.intervals_against_truth(ranking, catalogue),
     }

@@ -256,7 +256,14 @@ def threshold_samples(
     flagged, thresholds = below_threshold(aum, samples, settings.percentile, settings.agreement)
     cleanness = ranking.cleanness if ranking else np.nanmean(np.array(aum), axis=0)
     mark(draft, flagged & draft.kept, cleanness, context)
-    return {"thresholds": thresholds}
+    counts = [int((sample & ~np.isnan(one)).sum()) for sample, one in zip(samples, aum)]
+    if min(counts) * (100 - settings.percentile) < 100:
+        context.emit(
+            "warning",
+            text=f"threshold_samples: {min(counts)} samples are too few for a percentile of "
+            f"{settings.percentile:g}: the threshold hangs on the largest of them",
+        )
+    return {"thresholds": thresholds, "threshold_samples": counts}
 
 
 def worst_classes(
