@@ -1,4 +1,4 @@
-"""Intervals against what defines them: the score equation by bisection, DeLong's variance by loops, coverage."""
+"""Intervals against their definitions: the score equation by bisection, DeLong's variance by loops."""
 
 from __future__ import annotations
 

@@ -102,6 +102,36 @@ def test_a_loud_model_weighs_no_more_than_a_quiet_one() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "count"), [(0.1, 3), (0.9, 10), (1 / 3, 7), (0.7, 6), (-2.3, 11), (0.0, 4)]
+)
+def test_equal_scores_stand_at_zero_whatever_rounds(value: float, count: int) -> None:
+    others = np.array([1.0, 2.0, 4.0])
+    scores = np.r_[np.full(count, value), np.nan, others]
+    groups = np.r_[np.zeros(count + 1), np.ones(3)].astype(np.int32)
+    found = standardised(scores, groups)
+    assert found[:count].tolist() == [0.0] * count and np.isnan(found[count])
+    np.testing.assert_allclose(found[count + 1 :], (others - others.mean()) / others.std())
+
+
+def test_what_float32_cannot_tell_apart_is_equal() -> None:
+    """Saturated probabilities: sums of ones that were added in another order."""
+    one = np.float64(np.float32(1))
+    scores = np.array([one, one - 2.0**-25, one, one + 2.0**-25])
+    assert standardised(scores, np.zeros(4, np.int32)).tolist() == [0.0] * 4
+    told_apart = standardised(np.array([1.0, 1.0 + 1e-5]), np.zeros(2, np.int32))
+    np.testing.assert_allclose(told_apart, [-1, 1], rtol=1e-6)
+
+
+def test_a_class_of_equal_scores_moves_no_row() -> None:
+    recorder = Recorder(6)
+    logits = torch.tensor([[0.1, 0.0]] * 3 + [[0.0, 1.0], [0.0, 2.0], [0.0, 3.0]])
+    recorder.update(torch.arange(6), logits, torch.tensor([0, 0, 0, 1, 1, 1]))
+    labels = np.array([0, 0, 0, 1, 1, 1], np.int32)
+    ranking = rank([Dynamics(**recorder.arrays())], np.arange(6), labels, RankSettings(per_class=True))
+    assert ranking.cleanness[:3].tolist() == [0.0, 0.0, 0.0]
+
+
 def test_a_row_counts_only_where_it_was_seen() -> None:
     np.testing.assert_array_equal(
         mean_of([np.array([1.0, np.nan, np.nan]), np.array([3.0, 5.0, np.nan])]), [2.0, 5.0, np.nan]

@@ -14,35 +14,62 @@ import torch
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.dynamics import save_dynamics
-from smelt.artifacts.files import read_json
+from smelt.artifacts.files import read_json, write_json
 from smelt.artifacts.results import describe, write_dense
 from smelt.artifacts.tables import Selection, read_ranking, read_selection
 from smelt.errors import ArtifactError, RecipeError, SmeltError
 from smelt.mining.dynamics import Recorder
+from smelt.mining.noise_rate import CRAWLED, NO_RECORD, NOT_ENOUGH
 from smelt.stages import base
 
 CLASSES = ("ant", "bee", "cat")
 TRAIN = 30  # catalogue rows 6..35: rows 0..5 are validation, so that places and rows differ
 FIRST = 6
+FIRST_OF_MANY = 3000
 
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """A folder with the artefact `index`: 6 validation rows, then 30 training rows, labels in turn."""
-    with CatalogueWriter(tmp_path / "index" / "catalogue") as writer:
-        for split, count in (("val", FIRST), ("train", TRAIN)):
-            paths = Paths.of(f"{split}/{i}.jpg".encode() for i in range(count))
-            writer.add(Block(split, "google", paths, (np.arange(count) % 3).astype(np.int32)))
-        writer.classes = list(CLASSES)
-        writer.finish()
+    catalogue_of(tmp_path, [0, 1, 2, 0, 1, 2])
     return tmp_path
 
 
-def stage(work: Path, name: str, out: str, ports: dict[str, list[str]], **settings: Any) -> Path:
-    """Run a stage on artefacts of `work` into the folder `out`."""
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """The same with so many validation rows that a share of wrong labels can be told."""
+    catalogue_of(tmp_path, [i % 3 for i in range(FIRST_OF_MANY)])
+    return tmp_path
+
+
+def catalogue_of(folder: Path, validation: list[int]) -> range:
+    """Write `index` with validation rows of these labels and 30 training rows; returns the former."""
+    with CatalogueWriter(folder / "index" / "catalogue") as writer:
+        for split, labels in (("val", validation), ("train", [i % 3 for i in range(TRAIN)])):
+            paths = Paths.of(f"{split}/{i}.jpg".encode() for i in range(len(labels)))
+            writer.add(Block(split, "google", paths, np.array(labels, np.int32)))
+        writer.classes = list(CLASSES)
+        writer.finish()
+    return range(len(validation))
+
+
+def stage(
+    work: Path,
+    name: str,
+    out: str,
+    ports: dict[str, list[str]],
+    warn: list[str] | None = None,
+    **settings: Any,
+) -> Path:
+    """Run a stage on artefacts of `work` into the folder `out`; its warnings go to `warn`."""
+
+    def emit(event: str, **fields: Any) -> None:
+        if event == "warning" and warn is not None:
+            warn.append(fields["text"])
+
     (work / out / "scratch").mkdir(parents=True)
     inputs = {"catalogue": [work / "index"], **{port: [work / p for p in ps] for port, ps in ports.items()}}
-    base.run(name, settings, inputs=inputs, out=work / out, scratch=work / out / "scratch")
+    base.run(name, settings, inputs=inputs, out=work / out, scratch=work / out / "scratch", emit=emit)
     return work / out
 
 
@@ -55,15 +82,27 @@ def words(selection: Selection) -> dict[int, str]:
     return {int(row): selection.words[code] for row, code in zip(selection.rows, selection.reasons) if code}
 
 
-def trained(work: Path, name: str, margins: dict[int, float], classes: int = 3, labels: Any = None) -> str:
+def recorded(work: Path, name: str, accuracies: list[tuple[float, float]], **manifest: Any) -> str:
+    """Give a train artefact `metrics.csv`: accuracy of the visits and of validation after each epoch."""
+    lines = ["epoch,step,train_top1,val_top1"]
+    lines += [f"{i + 1},{i},{visits},{'' if val < 0 else val}" for i, (visits, val) in enumerate(accuracies)]
+    (work / name / "metrics.csv").write_text("\n".join(lines) + "\n")
+    if manifest:
+        write_json(work / name / "manifest.json", manifest)
+    return name
+
+
+def trained(
+    work: Path, name: str, margins: dict[int, float], classes: int = 3, labels: Any = None, first: int = FIRST
+) -> str:
     """A train artefact with one visit of each training row, its margin as given (else 1 + row/100)."""
-    rows = torch.arange(FIRST, FIRST + TRAIN)
+    rows = torch.arange(first, first + TRAIN)
     labels = torch.arange(TRAIN) % 3 if labels is None else torch.tensor(labels.tolist())
     logits = torch.full((TRAIN, classes), -9.0)
     for i, row in enumerate(rows.tolist()):
         logits[i, labels[i]] = margins.get(row, 1 + row / 100)
         logits[i, (int(labels[i]) + 1) % classes] = 0.0
-    recorder = Recorder(FIRST + TRAIN)
+    recorder = Recorder(first + TRAIN)
     recorder.update(rows, logits, labels)
     save_dynamics(work / name / "dynamics", recorder.arrays(), {})
     return name
@@ -168,6 +207,76 @@ def test_the_noise_rate_is_corrected_by_the_validation_error(work: Path) -> None
     assert (~capped.kept).sum() == 3
 
 
+def test_a_rate_that_is_not_supported_falls_back_and_says_so(work: Path) -> None:
+    """All but three rows have a negative AUM: a weak learner. `fraction` is dropped, not the most allowed."""
+    weak = dict.fromkeys(range(FIRST, FIRST + TRAIN - 3), -2.0)
+    stage(work, "rank", "rank", {"train": [recorded(work, trained(work, "m", weak), [(0.1, 0.35)] * 3)]})
+    warnings: list[str] = []
+    selection = select(work, "s", {"ranking": ["rank"]}, method="noise_rate", fraction=0.3, warn=warnings)
+    assert (~selection.kept).sum() == 9
+    summary = read_json(work / "s" / "selection.json")
+    assert summary["supported"] is False and summary["rate"] == 0.3
+    assert summary["noise"].startswith(NOT_ENOUGH)
+    (warning,) = warnings
+    assert NOT_ENOUGH in warning and "flags 0.300 of the rows" in warning
+    assert read_json(work / "rank" / "diagnosis.json")["estimated_noise"] is None
+
+
+def test_a_rate_that_is_supported_is_dropped(many: Path) -> None:
+    """The margins alone would say 5 rows of 30; the record of training says a third."""
+    low = dict.fromkeys(range(FIRST_OF_MANY + 4, FIRST_OF_MANY + 9), -2.0)
+    good = [(0.6 * a + 0.4 * (1 - a) / 2, a) for a in (0.85, 0.9, 0.92, 0.92)]
+    stage(
+        many, "rank", "rank", {"train": [recorded(many, trained(many, "m", low, first=FIRST_OF_MANY), good)]}
+    )
+    noise = read_json(many / "rank" / "diagnosis.json")["noise"]
+    assert noise["low"] <= 0.4 <= noise["high"] and noise["rate"] == pytest.approx(0.4, abs=0.06)
+    warnings: list[str] = []
+    selection = select(many, "s", {"ranking": ["rank"]}, method="noise_rate", warn=warnings)
+    assert (~selection.kept).sum() == int(noise["rate"] * TRAIN) and not warnings
+    assert read_json(many / "s" / "selection.json")["supported"] is True
+    capped = select(many, "t", {"ranking": ["rank"]}, method="noise_rate", maximum_rate=0.1)
+    assert (~capped.kept).sum() == 3
+
+
+def test_the_estimate_goes_by_trainings_that_can_judge_it_alone(many: Path) -> None:
+    good = [(0.6 * a + 0.2 * (1 - a), a) for a in (0.85, 0.9, 0.92)]
+    made = trained(many, "m", {}, first=FIRST_OF_MANY)
+
+    def words(out: str, **settings: Any) -> str:
+        stage(many, "rank", out, {"train": [made]}, **settings)
+        return str(read_json(many / out / "diagnosis.json")["noise"]["words"])
+
+    assert words("a") == NO_RECORD  # nothing was recorded
+    recorded(many, made, good)
+    assert words("b").startswith("about")
+    assert words("c", validation_labels="checked") == words("d")
+    assert words("e", validation_labels="crawled") == CRAWLED
+    recorded(many, made, good, inputs={"start": ["key"]})
+    assert words("f") == NO_RECORD  # a fine-tuned model knew the rows before
+    recorded(many, made, good, inputs={"selection": ["key"]})
+    assert words("g").startswith("about")
+    recorded(many, made, [(visits, -1.0) for visits, _ in good])
+    assert "validation was looked at never" in words("h")
+
+
+def test_trainings_on_made_up_labels_estimate_nothing(many: Path) -> None:
+    part = select(many, "part", method="threshold_runs")
+    made = trained(many, "m", {}, classes=4, labels=part.labels, first=FIRST_OF_MANY)
+    recorded(many, made, [(0.6, 0.9)] * 3)
+    stage(many, "rank", "rank", {"train": [made], "selection": ["part"]})
+    assert read_json(many / "rank" / "diagnosis.json")["noise"]["words"] == NO_RECORD
+
+
+def test_the_validation_error_is_averaged_over_classes(tmp_path: Path) -> None:
+    """Eight ants, all right, and two bees, both wrong: half is wrong, not a fifth."""
+    rows = catalogue_of(tmp_path, [0] * 8 + [1] * 2)
+    stage(tmp_path, "rank", "rank", {"train": [trained(tmp_path, "m", {}, first=len(rows))]})
+    predicted(tmp_path, [0] * 10)
+    select(tmp_path, "s", {"ranking": ["rank"], "results": ["predict"]}, method="noise_rate")
+    assert read_json(tmp_path / "s" / "selection.json")["validation_error"] == 0.5
+
+
 def predicted(work: Path, guesses: list[int], rows: Any = None) -> str:
     catalogue = Catalogue.open(work / "index" / "catalogue")
     rows = catalogue.rows("val") if rows is None else rows
@@ -221,7 +330,10 @@ def test_threshold_samples_from_the_two_runs_to_the_flagged_rows(work: Path) -> 
         low = dict.fromkeys(mine, -1.0) | dict.fromkeys(wrong - mine, -2.0)
         trains.append(trained(work, f"m{number}", low, classes=4, labels=part.labels))
     ports = {"train": trains, "threshold": ["part0", "part1"]}
-    flagged = select(work, "s", ports, method="threshold_samples")
+    warnings: list[str] = []
+    flagged = select(work, "s", ports, method="threshold_samples", warn=warnings)
+    assert "7 samples are too few for a percentile of 99" in warnings[0]
+    assert read_json(work / "s" / "selection.json")["threshold_samples"] == [7, 7]
     assert set(words(flagged)) == wrong and set(words(flagged).values()) == {"low_aum"}
     assert flagged.num_classes == 3 and flagged.labels.tolist() == [i % 3 for i in range(TRAIN)]
     assert read_json(work / "s" / "selection.json")["thresholds"] == [-1.0, -1.0]

@@ -8,10 +8,11 @@ has none where half of the labels are wrong. So the share of them is no estimate
 a validation image, whose label is taken to be right, does at the same time. With r the share of wrong labels,
 α the accuracy on right ones and β on wrong ones a visit is right in A = (1 − r) · α + r · β of the cases.
 α is taken to lie between the accuracies on validation before and after (not beyond `LATER` of the way, since
-learning slows down; a training picture is augmented, so it may be `AUGMENTED` times as often right), β to be what guessing among the other classes gives. Learning by
-heart lifts A, so later epochs show less of the noise: stretches of training are judged one by one, and where
-it shows the most, at most `BY_HEART` is taken to be known by heart. Wrong labels that a model itself would
-give, such as those between classes that look alike, are not seen.
+learning slows down; a training picture is augmented, so it may be `AUGMENTED` times as often right), β to be
+what guessing among the other classes gives. Learning by heart lifts A, so later epochs show less of the
+noise: stretches of training are judged one by one, and where it shows the most, at most `BY_HEART` is taken
+to be known by heart. Wrong labels that a model itself would give, such as those between classes that look
+alike, are not seen.
 
 Tried before: a mixture of two Gaussians, the usual estimate (Li et al. 2020, DivideMix, section 3.1), which
 sees 35–60 % noise where there is none; the share of negative AUMs less the final error (docs/log.md).
@@ -151,7 +152,7 @@ def _of_curve(curve: Curve, classes: int, size: float, z: float) -> tuple[float,
 
 def _stretches(curve: Curve, classes: int, size: float) -> Iterator[tuple[float, float, float]]:
     """(accuracy of the visits, lower and higher accuracy on validation before and after) of each stretch
-    between two validations, from when `LEARNT` of what was learnt in the end, and surely more than guessing."""
+    between two validations, once `LEARNT` of what was learnt at best, and surely more than guessing, is."""
     epochs, guess = np.flatnonzero(~np.isnan(curve.val_E)).tolist(), 1 / classes
     for before, after in pairwise(epochs):
         ends = curve.val_E[before], curve.val_E[after]
