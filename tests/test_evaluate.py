@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from smelt.artifacts import results
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.tables import Ranking, Selection, write_ranking, write_selection
+from smelt.mining.intervals import wilson
 from smelt.stages.base import Context, Runtime
-from smelt.stages.evaluate import RoundSettings, StageSettings, blockwise, run
+from smelt.stages.evaluate import RoundSettings, StageSettings, blockwise, run, standing_out
 from smelt.stages.index import StageSettings as IndexSettings
 from smelt.stages.index import index
 
@@ -106,6 +107,8 @@ def test_single_models_averages_and_fusions_of_a_run(finished: Path) -> None:
 
 # Made-up artefacts
 
+ONE = RoundSettings(name="r", models=("r/m-0",))
+
 
 def made(tmp_path: Path, val: str, test: str, truth: bool = True) -> tuple[Context, Path]:
     """Two classes and six training images; labels of two val and two test images as given, "?" unknown."""
@@ -142,7 +145,7 @@ def made(tmp_path: Path, val: str, test: str, truth: bool = True) -> tuple[Conte
               "chosen": "mean_probability", "words": "made up"}  # fmt: skip
     (tmp_path / "fuse" / "fusion.json").write_text(json.dumps(fusion))
     mined(tmp_path, catalogue)
-    one = RoundSettings(name="r", models=("r/m-0",))
+    one = ONE
     inputs = {"catalogue": [tmp_path / "index"], "fuse": [tmp_path / "fuse"]}
     inputs |= {f"{stage}/r": [tmp_path / stage] for stage in ("predict", "rank", "select")}
     (tmp_path / "out").mkdir()
@@ -186,6 +189,27 @@ def test_by_hand(tmp_path: Path) -> None:
     assert found["scores"]["aum"] == {"auroc": 1.0, "precision_at_k": 1.0}
     assert found["noise"]["flip"] == {"rows": 1, "dropped_share": 1.0}
     assert found["noise"]["oov"] == {"rows": 1, "dropped_share": 0.0}
+
+
+def test_mining_is_judged_with_intervals_and_on_how_many(tmp_path: Path) -> None:
+    context, out = made(tmp_path, "01", "01")
+    (found,) = outcome(context, out)[0]["selections"]
+    assert found["precision_interval"] == pytest.approx(wilson(0.5, 2), abs=1e-6)
+    assert found["noise_left_interval"] == pytest.approx(wilson(1 / 3, 3), abs=1e-6)
+    assert (found["intervals"]["aum"]["images"], found["intervals"]["aum"]["wrong"]) == (5, 2)
+    assert found["intervals"]["aum"]["auroc"][1] == 1.0 and found["intervals"]["aum"]["auroc"][0] < 0.7
+
+
+def test_validation_is_asked_about_classes_that_stand_out(tmp_path: Path) -> None:
+    context, out = made(tmp_path, "01", "01")
+    diagnosis = {"abstract": [{"number": 1, "class": "1"}]}
+    (tmp_path / "rank" / "diagnosis.json").write_text(json.dumps(diagnosis))
+    (found,) = outcome(context, out)[1]["standing_out"]["r"]
+    # class 0: right, class 1: wrong, one image each; that is not enough to say that it was not learnt
+    assert (found["number"], found["top1"], found["images"], found["usual"]) == (1, 0.0, 1, 0.5)
+    assert found["learnt"] == "cannot be told"
+    (tmp_path / "predict" / "val" / "8x1.npy").unlink()
+    assert standing_out(context, Catalogue.open(tmp_path / "index" / "catalogue"), ONE) == []
 
 
 def test_without_test_labels_truth_or_test_images(tmp_path: Path) -> None:

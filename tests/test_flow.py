@@ -63,6 +63,23 @@ def test_two_rounds_with_one_teacher_each_get_what_they_ask_for() -> None:
     assert sum(node.startswith("teach/") for node in graph.nodes) == 2
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"format": "webvision"}, "checked"), ({"format": "clothing1m"}, "checked"),
+        ({"format": "imagefolder"}, "crawled"), ({"format": "csv"}, "crawled"),
+        ({"format": "webdataset"}, "crawled"), ({"format": "animal10n"}, "crawled"),
+        ({"format": "animal10n", "val_from": "test"}, "checked"),
+        ({"format": "cifar_n", "val_labels": "clean"}, "checked"), ({"format": "cifar_n"}, "crawled"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_whether_validation_can_be_trusted_goes_by_the_format(data: dict[str, str], expected: str) -> None:
+    assert made(data=data)["rank/raw"].settings["validation_labels"] == expected
+    rounds = [{**SMALL["rounds"][0], "rank": {"validation_labels": "checked"}}]
+    assert made(data=data, rounds=rounds)["rank/raw"].settings["validation_labels"] == "checked"
+
+
 def test_overrides_reach_one_model_only_and_seeds_differ() -> None:
     other = {"name": "b", "train": {"epochs": 9, "augment": {"flip": 0.0}}}
     rounds = [{"name": "raw", "train": {"epochs": 7}, "models": [{"name": "a", "seeds": [0, 1]}, other]}]

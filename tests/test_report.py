@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.decode import decode
 from smelt.errors import ArtifactError, StorageError
-from smelt.report import charts, page
-from smelt.report.collect import Run
+from smelt.report import charts, page, sections_mine
+from smelt.report.collect import Item, Run
 from smelt.report.thumbnails import thumbnail
 
 
@@ -253,3 +254,91 @@ def test_the_ladder_in_the_page_is_the_one_measured(finished: Path) -> None:
     words = " ".join(Page((finished / "report.html").read_text()).words)
     for rung in measured["rungs"]:
         assert rung["name"] in words and f"{100 * rung['test']['top1']:.2f}" in words
+
+
+# What mining says
+
+
+def rank_item(folder: Path, **diagnosis: Any) -> Item:
+    (folder / "diagnosis.json").write_text(json.dumps(diagnosis))
+    return Item("rank/raw", "rank", {}, {}, folder)
+
+
+def words_of(blocks: list[dict[str, Any]]) -> str:
+    return json.dumps(blocks, ensure_ascii=False)
+
+
+def test_where_training_was_too_short_the_page_says_so_and_names_no_class(tmp_path: Path) -> None:
+    words = "not enough training to tell: anything from 0.13 to 0.57 is possible"
+    why = "not enough training to tell: in 21 of 25 classes most images have a negative AUM"
+    item = rank_item(
+        tmp_path, noise={"words": words, "low": 0.13, "high": 0.57}, abstract=[], abstract_why=why
+    )
+    (said,) = sections_mine._estimate(item.json("diagnosis.json"))
+    assert said["text"] == f"How many labels are wrong: {words}."
+    (said,) = sections_mine._standing_out(item, {})
+    assert said["text"] == f"Classes that no model learnt: {why}."
+    none = rank_item(tmp_path, abstract=[], abstract_why="")
+    (said,) = sections_mine._standing_out(none, {})
+    assert "none that stands out" in said["text"]
+
+
+def test_a_class_is_shown_with_its_interval_and_what_validation_says(tmp_path: Path) -> None:
+    row = {"number": 3, "class": "luck", "images": 90, "negative": 0.9, "low": 0.82, "high": 0.947,
+           "comparable": 0.2, "best_median_aum": -1.0}  # fmt: skip
+    item = rank_item(tmp_path, abstract=[row, {**row, "number": 4, "class": "fate"}], abstract_why="")
+    judged = {
+        "number": 3,
+        "images": 20,
+        "top1": 0.05,
+        "top1_interval": [0.009, 0.236],
+        "usual": 0.8,
+        "learnt": "no",
+    }
+    (shown,) = sections_mine._standing_out(item, {"standing_out": {"raw": [judged], "aum": []}})
+    assert shown["rows"] == [
+        ["luck", "90", "90.0 (82.0–94.7)", "20.0", "20", "5.0 (0.9–23.6)", "80.0", "no"],
+        ["fate", "90", "90.0 (82.0–94.7)", "20.0", "–", "–", "–", "–"],
+    ]
+    assert len(shown["columns"]) == 8
+
+
+def test_shares_of_negative_margins_are_not_called_noise(tmp_path: Path) -> None:
+    row = {"images": 50, "negative": 0.8, "low": 0.67, "high": 0.888, "median_aum": None}
+    blocks = sections_mine._diagnosis(
+        {"sources": [{"source": "web", **row}], "classes": [{"class": "ant", **row}]}
+    )
+    assert [block["rows"] for block in blocks] == [
+        [["web", "50", "80.0 (67.0–88.8)", "–"]],
+        [["ant", "50", "80.0 (67.0–88.8)", "–"]],
+    ]
+    assert "noise" not in words_of(blocks) and "upper bound" not in words_of(blocks)
+
+
+def test_every_figure_of_mining_has_its_interval_and_its_number(tmp_path: Path) -> None:
+    measured: dict[str, Any] = {
+        "round": "raw", "rows": 1000, "dropped": 200,
+        "precision": 0.5, "precision_interval": [0.43, 0.57],
+        "recall": 0.25, "recall_interval": [0.21, 0.3],
+        "noise_left": None, "noise_left_interval": [None, None],
+        "scores": {"aum": {"auroc": 0.75, "precision_at_k": 0.5}},
+        "intervals": {
+            "aum": {"auroc": [0.7, 0.8], "precision_at_k": [0.4, 0.6], "images": 1000, "wrong": 400}
+        },
+    }  # fmt: skip
+    run = SimpleNamespace(ladder=lambda: {"selections": [measured]})
+    dropped, found = sections_mine._quality(run)  # type: ignore[arg-type]
+    assert dropped["rows"] == [["raw", "1\u202f000", "200", "50.0 (43.0–57.0)", "25.0 (21.0–30.0)", "–"]]
+    assert found["rows"] == [["aum", "0.750 (0.700–0.800)", "0.500 (0.400–0.600)"]]
+    assert "raw 1\u202f000, 400 of them wrong" in found["note"]
+    measured.pop("intervals")  # as written by an earlier version
+    assert sections_mine._quality(run)[1]["rows"] == [["aum", "0.750", "0.500"]]  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_a_run_says_how_much_of_its_labels_is_wrong_or_that_it_cannot_tell(finished: Path) -> None:
+    diagnosis = json.loads(next((finished / "artifacts").glob("rank-*/diagnosis.json")).read_text())
+    assert diagnosis["estimated_noise"] is None  # after two epochs nobody knows
+    words = " ".join(Page((finished / "report.html").read_text()).words)
+    assert "How many labels are wrong: not enough training to tell" in words
+    assert "Classes that no model learnt: " in words

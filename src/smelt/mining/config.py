@@ -49,11 +49,13 @@ class SelectSettings(Settings):
     """What a round learns from.
 
     Methods: `all`; `lowest_fraction` flags the least clean share; `noise_rate` flags as large a share as is
-    estimated to be wrong, and where training was not enough to tell, or validation cannot check it, warns and
-    flags `fraction`, or the share of negative AUMs that validation does not explain if that is less;
-    `threshold_runs` gives `part` 0 or 1 of the rows an extra class (the two
+    estimated to be wrong (below); `threshold_runs` gives `part` 0 or 1 of the rows an extra class (the two
     trainings before `threshold_samples`); `threshold_samples` flags what scored below them;
     `worst_classes` keeps only the classes with the lowest validation accuracy.
+
+    Where training was not enough to tell, or validation cannot check it, `noise_rate` warns and flags
+    `fraction`, or the share of negative AUMs that validation does not explain if that is less, within the
+    interval of what is possible if there is one.
     """
 
     method: Method = "all"

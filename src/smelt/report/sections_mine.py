@@ -202,7 +202,7 @@ def _diagnosis(diagnosis: dict[str, Any]) -> list[Block]:
     blocks = []
     for name, what, title in (
         ("sources", "source", "Images with a negative AUM, by source"),
-        ("classes", "class", "… and by class, those with surely the most first"),
+        ("classes", "class", "Images with a negative AUM, by class: those with surely the most"),
     ):
         rows = [
             [row[what], count(row["images"]), _negative(row), _number(row["median_aum"])]

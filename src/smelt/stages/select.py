@@ -151,13 +151,15 @@ def noise_rate(
     noise = noise_of(context)
     told, error = noise.get("rate"), validation_error(context, catalogue)
     safe = min(settings.fraction, unexplained_share(ranking, draft, error or 0.0))
+    safe = min(max(safe, noise.get("low", 0.0)), noise.get("high", 1.0))
     rate = min(safe if told is None else float(told), settings.maximum_rate)
     words = str(noise.get("words") or "no estimate in the ranking")
     if told is None:
         context.emit(
             "warning",
-            text=f"noise_rate: {words}; flags {rate:.3f} of the rows instead, the least of `fraction` "
-            f"{settings.fraction} and of what has a negative margin beyond validation's error",
+            text=f"noise_rate: {words}; flags {rate:.3f} of the rows instead: the least of `fraction` "
+            f"({settings.fraction:g}) and of the share of negative AUMs beyond validation's error, within what "
+            "is possible",
         )
     flag(draft, ranking, rate, context)
     return {
