@@ -82,6 +82,29 @@ def test_an_edit_reruns_only_what_depends_on_it(finished: Path) -> None:
     assert "folds 5 → 4" in next(s["why"] for s in stages if s["id"] == "fuse")
 
 
+def test_figures_of_mining_are_printed_with_intervals(capsys: pytest.CaptureFixture[str]) -> None:
+    from smelt.verbs import ladder
+
+    row = {
+        "round": "raw", "rows": 1000, "dropped": 200, "precision": 0.5, "precision_interval": [0.431, 0.569],
+        "recall": 0.25, "recall_interval": [0.21, 0.294], "noise_left": None, "noise_left_interval": [None, None],
+        "scores": {"aum": {"auroc": 0.75, "precision_at_k": None}},
+        "intervals": {
+            "aum": {"auroc": [0.7, 0.8], "precision_at_k": [None, None], "images": 1000, "wrong": 400}
+        },
+    }  # fmt: skip
+    noise = [{"round": "raw", "words": "not enough training to tell"}, {"round": "aum", "words": ""}]
+    ladder.show({"rungs": [], "fusion": "none", "noise": noise, "selections": [row]})
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Wrong labels, raw: not enough training to tell." in printed and "Wrong labels, aum" not in printed
+    assert "0.500 (0.431–0.569) 0.250 (0.210–0.294) –" in printed
+    assert "raw: 1000 images, 400 of them wrong, intervals of 95 % up to ±0.050" in printed
+    for name in ("intervals", "precision_interval"):
+        row.pop(name)  # as written by an earlier version
+    ladder.show({"rungs": [], "fusion": "none", "selections": [row]})
+    assert "0.500 0.250 (0.210–0.294)" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.slow
 def test_the_ladder_is_printed_again(finished: Path) -> None:
     shown = smelt("results", str(finished))

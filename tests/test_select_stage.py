@@ -222,6 +222,21 @@ def test_a_rate_that_is_not_supported_falls_back_and_says_so(work: Path) -> None
     assert read_json(work / "rank" / "diagnosis.json")["estimated_noise"] is None
 
 
+@pytest.mark.parametrize(
+    ("possible", "flagged"),
+    [({"low": 0.3, "high": 0.8}, 9), ({"low": 0.0, "high": 0.1}, 3), ({"low": 0.1, "high": 0.5}, 6), ({}, 6)],
+)
+def test_what_is_dropped_without_a_rate_is_possible(
+    work: Path, possible: dict[str, float], flagged: int
+) -> None:
+    """A fifth, but never less than is surely wrong, nor more than can be."""
+    low = dict.fromkeys(range(FIRST, FIRST + 12), -2.0)
+    stage(work, "rank", "rank", {"train": [trained(work, "m", low)]})
+    write_json(work / "rank" / "diagnosis.json", {"noise": {**possible, "words": "cannot be told"}})
+    selection = select(work, "s", {"ranking": ["rank"]}, method="noise_rate")
+    assert (~selection.kept).sum() == flagged
+
+
 def test_a_rate_that_is_supported_is_dropped(many: Path) -> None:
     """The margins alone would say 5 rows of 30; the record of training says a third."""
     low = dict.fromkeys(range(FIRST_OF_MANY + 4, FIRST_OF_MANY + 9), -2.0)

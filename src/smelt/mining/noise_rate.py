@@ -71,7 +71,8 @@ class Estimate:
     @property
     def words(self) -> str:
         """One line for people."""
-        by = f"by {self.models} models and {self.validation_images} validation images"
+        models = f"{self.models} model{'s' if self.models > 1 else ''}"
+        by = f"by {models} and {self.validation_images} validation images"
         if self.low is None or self.high is None:
             return self.why
         between = f"{self.low:.2f} to {self.high:.2f}"

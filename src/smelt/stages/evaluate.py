@@ -60,6 +60,7 @@ def run(context: Context) -> None:
         ],
         "rounds": [averaged(context, catalogue, one) for one in settings.rounds],
         "selections": [{"round": name, **found} for name, found in mined.items() if found],
+        "noise": [{"round": one.name, "words": noise_words(context, one)} for one in settings.rounds],
         "fusion": fusion["words"],
     }
     write_json(context.out / "ladder.json", ladder)
@@ -232,16 +233,28 @@ def per_class(context: Context, catalogue: Catalogue, method: str) -> dict[str, 
     return {}
 
 
+def diagnosis_of(context: Context, one: RoundSettings) -> dict[str, Any]:
+    """The tables that the round's ranking came with."""
+    from smelt.artifacts.files import read_json
+
+    path = context.one(f"rank/{one.name}") / "diagnosis.json"
+    found: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return found
+
+
+def noise_words(context: Context, one: RoundSettings) -> str:
+    """What the round's trainings say of the share of wrong labels among what they learnt from."""
+    return str(diagnosis_of(context, one).get("noise", {}).get("words", ""))
+
+
 def standing_out(context: Context, catalogue: Catalogue, one: RoundSettings) -> list[dict[str, Any]]:
     """What the round's own results say on validation of the classes that its ranking found to stand out."""
     import numpy as np
 
-    from smelt.artifacts.files import read_json
     from smelt.mining.diagnosis import by_validation
     from smelt.stages.rank import validation_accuracy
 
-    path, labels = context.one(f"rank/{one.name}") / "diagnosis.json", labels_of(catalogue, "val")
-    found = read_json(path)["abstract"] if path.is_file() else []
+    labels, found = labels_of(catalogue, "val"), diagnosis_of(context, one).get("abstract", [])
     accuracy = validation_accuracy(context.inputs[f"predict/{one.name}"], catalogue, 1) if found else None
     if accuracy is None:
         return []

@@ -158,8 +158,8 @@ def noise_rate(
         context.emit(
             "warning",
             text=f"noise_rate: {words}; flags {rate:.3f} of the rows instead: the least of `fraction` "
-            f"({settings.fraction:g}) and of the share of negative AUMs beyond validation's error, within what "
-            "is possible",
+            f"({settings.fraction:g}) and of the share of negative AUMs beyond validation's error, within "
+            "what is possible",
         )
     flag(draft, ranking, rate, context)
     return {

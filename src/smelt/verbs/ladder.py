@@ -74,6 +74,9 @@ def show(measured: Mapping[str, Any]) -> None:
         table.add_row(rung["name"], *cells)
     console.print(table)
     console.print(f"Fusion: {measured['fusion']}.")
+    for row in measured.get("noise", []):
+        if row["words"]:
+            console.print(f"Wrong labels, {row['round']}: {row['words']}.")
     judged = [row for row in measured.get("selections", []) if row.get("precision") is not None]
     dropped = [row for row in judged if not row.get("selected_for")]  # each selection once
     if dropped:
@@ -87,16 +90,14 @@ def _dropped_table(rows: list[Mapping[str, Any]]) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title="What was dropped as noise, against the known truth", box=SIMPLE_HEAD)
+    title = "What was dropped as noise, against the known truth (intervals of 95 %)"
+    table = Table(title=title, box=SIMPLE_HEAD)
     columns = ("round", "images", "dropped", "precision", "recall", "noise left")
     for column in columns:
         table.add_column(column, justify="left" if column == "round" else "right")
     for row in rows:
-        figures = [row.get(name) for name in ("precision", "recall", "noise_left")]
-        table.add_row(
-            row["round"], str(row["rows"]), str(row["dropped"]),
-            *(_plain(figure) for figure in figures),
-        )  # fmt: skip
+        figures = (_between(row, name) for name in ("precision", "recall", "noise_left"))
+        table.add_row(row["round"], str(row["rows"]), str(row["dropped"]), *figures)
     return table
 
 
@@ -108,7 +109,7 @@ def _scores_table(rows: list[Mapping[str, Any]]) -> Any:
     title = (
         "How well each score finds wrong labels: AUROC / precision among the k least clean, k the wrong ones"
     )
-    table = Table(title=title, box=SIMPLE_HEAD)
+    table = Table(title=title, caption=_precise(rows), box=SIMPLE_HEAD)
     table.add_column("score", no_wrap=True)
     for row in rows:
         table.add_column(row["round"], justify="right")
@@ -116,6 +117,26 @@ def _scores_table(rows: list[Mapping[str, Any]]) -> Any:
         found = [row["scores"][name] for row in rows]
         table.add_row(name, *(f"{_plain(f['auroc'])} / {_plain(f['precision_at_k'])}" for f in found))
     return table
+
+
+def _precise(rows: list[Mapping[str, Any]]) -> str | None:
+    """On how many images the scores of each round were judged, and how wide the widest interval is."""
+    words = []
+    for row in rows:
+        found = list(row.get("intervals", {}).values())
+        ends = [one[name] for one in found for name in ("auroc", "precision_at_k") if None not in one[name]]
+        if ends:
+            widest = max(high - low for low, high in ends) / 2
+            counts = f"{found[0]['images']} images, {found[0]['wrong']} of them wrong"
+            words.append(f"{row['round']}: {counts}, intervals of 95 % up to ±{widest:.3f}")
+    return "; ".join(words) or None
+
+
+def _between(row: Mapping[str, Any], name: str) -> str:
+    """`0.637 (0.601–0.672)`: a figure and its interval."""
+    low, high = row.get(f"{name}_interval") or (None, None)
+    text = _plain(row.get(name))
+    return text if low is None or high is None else f"{text} ({low:.3f}–{high:.3f})"
 
 
 def _plain(value: float | None) -> str:
