@@ -87,7 +87,8 @@ def test_figures_of_mining_are_printed_with_intervals(capsys: pytest.CaptureFixt
 
     row = {
         "round": "raw", "rows": 1000, "dropped": 200, "precision": 0.5, "precision_interval": [0.431, 0.569],
-        "recall": 0.25, "recall_interval": [0.21, 0.294], "noise_left": None, "noise_left_interval": [None, None],
+        "recall": 0.25, "recall_interval": [0.21, 0.294],
+        "noise_left": None, "noise_left_interval": [None, None],
         "scores": {"aum": {"auroc": 0.75, "precision_at_k": None}},
         "intervals": {
             "aum": {"auroc": [0.7, 0.8], "precision_at_k": [None, None], "images": 1000, "wrong": 400}
