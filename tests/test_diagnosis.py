@@ -268,6 +268,17 @@ def test_validation_has_its_say_of_a_class() -> None:
     assert by_validation([1], np.full(3, np.nan), np.zeros(3, np.int64)) == []
 
 
+def test_a_margin_of_exactly_zero_speaks_for_neither_side() -> None:
+    labels = np.repeat(np.arange(6), 20).astype(np.int32)
+    made = of_margins(labels, np.where(labels == 5, 0.0, 1.0))
+    assert made.aum()[labels == 5].tolist() == [0.0] * 20
+    rows = np.arange(len(labels))
+    assert abstract_classes([made], rows, labels, 6) == ([], "") and confusions([made], rows, labels, 6) == []
+    doubted = of_margins(labels, np.where(labels == 5, -1e-6, 1.0))
+    assert [row["number"] for row in abstract_classes([doubted], rows, labels, 6)[0]] == [5]
+    assert confusions([doubted], rows, labels, 6) == [(5, 0, 20)]
+
+
 # What images are taken for
 
 
