@@ -25,7 +25,7 @@ from smelt.stages import base
 CLASSES = ("ant", "bee", "cat")
 TRAIN = 30  # catalogue rows 6..35: rows 0..5 are validation, so that places and rows differ
 FIRST = 6
-FIRST_OF_MANY = 3000
+MANY = 3000
 
 
 @pytest.fixture
@@ -37,15 +37,15 @@ def work(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
-    """The same with so many validation rows that a share of wrong labels can be told."""
-    catalogue_of(tmp_path, [i % 3 for i in range(FIRST_OF_MANY)])
+    """The same with so many rows that a share of wrong labels can be told."""
+    catalogue_of(tmp_path, [i % 3 for i in range(MANY)], MANY)
     return tmp_path
 
 
-def catalogue_of(folder: Path, validation: list[int]) -> range:
-    """Write `index` with validation rows of these labels and 30 training rows; returns the former."""
+def catalogue_of(folder: Path, validation: list[int], train: int = TRAIN) -> range:
+    """Write `index` with validation rows of these labels, then so many training rows; returns the former."""
     with CatalogueWriter(folder / "index" / "catalogue") as writer:
-        for split, labels in (("val", validation), ("train", [i % 3 for i in range(TRAIN)])):
+        for split, labels in (("val", validation), ("train", [i % 3 for i in range(train)])):
             paths = Paths.of(f"{split}/{i}.jpg".encode() for i in range(len(labels)))
             writer.add(Block(split, "google", paths, np.array(labels, np.int32)))
         writer.classes = list(CLASSES)
@@ -93,16 +93,22 @@ def recorded(work: Path, name: str, accuracies: list[tuple[float, float]], **man
 
 
 def trained(
-    work: Path, name: str, margins: dict[int, float], classes: int = 3, labels: Any = None, first: int = FIRST
+    work: Path,
+    name: str,
+    margins: dict[int, float],
+    classes: int = 3,
+    labels: Any = None,
+    first: int = FIRST,
+    count: int = TRAIN,
 ) -> str:
     """A train artefact with one visit of each training row, its margin as given (else 1 + row/100)."""
-    rows = torch.arange(first, first + TRAIN)
-    labels = torch.arange(TRAIN) % 3 if labels is None else torch.tensor(labels.tolist())
-    logits = torch.full((TRAIN, classes), -9.0)
+    rows = torch.arange(first, first + count)
+    labels = torch.arange(count) % 3 if labels is None else torch.tensor(labels.tolist())
+    logits = torch.full((count, classes), -9.0)
     for i, row in enumerate(rows.tolist()):
         logits[i, labels[i]] = margins.get(row, 1 + row / 100)
         logits[i, (int(labels[i]) + 1) % classes] = 0.0
-    recorder = Recorder(first + TRAIN)
+    recorder = Recorder(first + count)
     recorder.update(rows, logits, labels)
     save_dynamics(work / name / "dynamics", recorder.arrays(), {})
     return name
@@ -238,25 +244,28 @@ def test_what_is_dropped_without_a_rate_is_possible(
 
 
 def test_a_rate_that_is_supported_is_dropped(many: Path) -> None:
-    """The margins alone would say 5 rows of 30; the record of training says a third."""
-    low = dict.fromkeys(range(FIRST_OF_MANY + 4, FIRST_OF_MANY + 9), -2.0)
+    """The margins alone would say 5 rows of 3,000; the record of training says two in five."""
+    low = dict.fromkeys(range(MANY + 4, MANY + 9), -2.0)
     good = [(0.6 * a + 0.4 * (1 - a) / 2, a) for a in (0.85, 0.9, 0.92, 0.92)]
     stage(
-        many, "rank", "rank", {"train": [recorded(many, trained(many, "m", low, first=FIRST_OF_MANY), good)]}
+        many,
+        "rank",
+        "rank",
+        {"train": [recorded(many, trained(many, "m", low, first=MANY, count=MANY), good)]},
     )
     noise = read_json(many / "rank" / "diagnosis.json")["noise"]
     assert noise["low"] <= 0.4 <= noise["high"] and noise["rate"] == pytest.approx(0.4, abs=0.06)
     warnings: list[str] = []
     selection = select(many, "s", {"ranking": ["rank"]}, method="noise_rate", warn=warnings)
-    assert (~selection.kept).sum() == int(noise["rate"] * TRAIN) and not warnings
+    assert (~selection.kept).sum() == int(noise["rate"] * MANY + 1e-9) and not warnings
     assert read_json(many / "s" / "selection.json")["supported"] is True
     capped = select(many, "t", {"ranking": ["rank"]}, method="noise_rate", maximum_rate=0.1)
-    assert (~capped.kept).sum() == 3
+    assert (~capped.kept).sum() == MANY // 10
 
 
 def test_the_estimate_goes_by_trainings_that_can_judge_it_alone(many: Path) -> None:
     good = [(0.6 * a + 0.2 * (1 - a), a) for a in (0.85, 0.9, 0.92)]
-    made = trained(many, "m", {}, first=FIRST_OF_MANY)
+    made = trained(many, "m", {}, first=MANY, count=MANY)
 
     def words(out: str, **settings: Any) -> str:
         stage(many, "rank", out, {"train": [made]}, **settings)
@@ -277,7 +286,7 @@ def test_the_estimate_goes_by_trainings_that_can_judge_it_alone(many: Path) -> N
 
 def test_trainings_on_made_up_labels_estimate_nothing(many: Path) -> None:
     part = select(many, "part", method="threshold_runs")
-    made = trained(many, "m", {}, classes=4, labels=part.labels, first=FIRST_OF_MANY)
+    made = trained(many, "m", {}, classes=4, labels=part.labels, first=MANY, count=MANY)
     recorded(many, made, [(0.6, 0.9)] * 3)
     stage(many, "rank", "rank", {"train": [made], "selection": ["part"]})
     assert read_json(many / "rank" / "diagnosis.json")["noise"]["words"] == NO_RECORD

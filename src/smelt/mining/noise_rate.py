@@ -6,13 +6,17 @@ has none where half of the labels are wrong. So the share of them is no estimate
 
 `estimate` compares like with like instead: how often a visit in training finds the label first, and how often
 a validation image, whose label is taken to be right, does at the same time. With r the share of wrong labels,
-α the accuracy on right ones and β on wrong ones a visit is right in A = (1 − r) · α + r · β of the cases.
-α is taken to lie between the accuracies on validation before and after (not beyond `LATER` of the way, since
-learning slows down; a training picture is augmented, so it may be `AUGMENTED` times as often right), β to be
-what guessing among the other classes gives. Learning by heart lifts A, so later epochs show less of the
-noise: stretches of training are judged one by one, and where it shows the most, at most `BY_HEART` is taken
-to be known by heart. Wrong labels that a model itself would give, such as those between classes that look
-alike, are not seen.
+α the accuracy on right ones and β on wrong ones, a visit is right in A = (1 − r) · α + r · β of the cases.
+What is taken for granted, and makes the interval:
+
+- α lies within `GAP` of the accuracies on validation before and after: training pictures are augmented, which
+  makes them harder, and normalised by their own batch, which makes them easier (docs/log.md).
+- Of a model's errors at least the share of a guess among the other classes, at most `ALIKE`, go to the wrong
+  label that an image carries.
+- Learning by heart lifts A, so that later epochs show less of the noise. Stretches of training are judged one
+  by one; where they show the most, at most `BY_HEART` of the rows are known by heart.
+
+Wrong labels that a model itself would give, as between classes that it cannot tell apart, are not seen.
 
 Tried before: a mixture of two Gaussians, the usual estimate (Li et al. 2020, DivideMix, section 3.1), which
 sees 35–60 % noise where there is none; the share of negative AUMs less the final error (docs/log.md).
@@ -31,12 +35,14 @@ from smelt.mining.intervals import Z, wilson
 
 Floats = NDArray[np.float64]
 
-AUGMENTED = 0.85  # lowest accuracy on an augmented training picture, of that on a plain one (docs/log.md)
+GAP = 0.15  # by which share accuracies on training pictures and on validation differ
+ALIKE = 0.3  # largest share of the errors on an image that gives it the wrong label it carries
+BY_HEART = 0.05  # largest share of rows known by heart in the stretches that show the most noise
+STEADY = 0.05  # stretches that show less than the most by no more than this are still such
 LATER = 2 / 3  # way from the accuracy before a stretch to that after it, which its mean does not pass
-BY_HEART = 0.05  # largest share of rows that may be known by heart in the stretch that shows the most noise
-WIDEST = 0.35  # an interval wider than this tells nothing that one could go by
 LEARNT = 0.5  # of what the best validation accuracy has over guessing: only from there on is one judged
-SURER = 1.5  # the lower end is the best of several stretches, so each has an interval so much wider
+SURER = 1.25  # the lower end is the best of several stretches, so each has an interval so much wider
+WIDEST = 0.4  # an interval wider than this tells nothing that one could go by
 
 NOT_ENOUGH = "not enough training to tell"
 NO_VALIDATION = "cannot be checked: there are no labelled validation images"
@@ -86,7 +92,7 @@ def estimate(curves: Sequence[Curve], images: int, validation_C: NDArray[np.int6
 
     validation_C: labelled validation images of each class. Several trainings: the mean of their estimates.
     The lower end is the highest lower end of all stretches (learning by heart only hides noise), the upper
-    end the highest upper end. The rate is the largest that both ends of a stretch bear out.
+    end the lowest of those stretches that show nearly the most. The rate is the most that a stretch shows.
     """
     validation = int(validation_C.sum())
     unknown = Estimate(images, validation, len(curves))
@@ -95,7 +101,8 @@ def estimate(curves: Sequence[Curve], images: int, validation_C: NDArray[np.int6
     if not curves:
         return replace(unknown, why=NO_RECORD)
     size, classes = effective_images(validation_C), len(validation_C)
-    found = [interval for curve in curves if (interval := _of_curve(curve, classes, size, Z))]
+    assert classes >= 2, "with one class nothing can be wrong"
+    found = [interval for curve in curves if (interval := _of_curve(curve, classes, size, images))]
     if len(found) < len(curves):
         return replace(unknown, why=f"{NOT_ENOUGH}: {_what_there_was(curves, classes)}")
     rate, low, high = (float(value) for value in np.mean(found, axis=0))
@@ -137,18 +144,26 @@ def _what_there_was(curves: Sequence[Curve], classes: int) -> str:
     return f"validation accuracy came to {best:.2f}, guessing among {classes} classes gives {1 / classes:.2f}"
 
 
-def _of_curve(curve: Curve, classes: int, size: float, z: float) -> tuple[float, float, float] | None:
-    """(rate, low, high) by one training; None where no stretch of it can be judged."""
+def _of_curve(curve: Curve, classes: int, size: float, images: int) -> tuple[float, float, float] | None:
+    """(rate, low, high) by one training of `images` rows, `size` validation images; None where no stretch of
+    it can be judged."""
+    guessed, alike = 1 / (classes - 1), max(ALIKE, 1 / (classes - 1))
     rates, lows, highs = [], [], []
     for visits, worse, better in _stretches(curve, classes, size):
-        rates.append(_wrong(visits, worse, classes))
-        lows.append(_wrong(visits, AUGMENTED * wilson(worse, size, SURER * z)[0], classes))
-        most = wilson(worse + LATER * (better - worse), size, z)[1]
-        highs.append(_wrong((visits - BY_HEART) / (1 - BY_HEART), most, classes))
+        rates.append(_wrong(visits, worse, guessed))
+        fewest, most = wilson(visits, images)
+        least_right = (1 - GAP) * wilson(worse, size, SURER * Z)[0]
+        lows.append(_wrong(most, least_right, guessed, if_unclear=0.0))
+        most_right = (1 + GAP) * wilson(worse + LATER * (better - worse), size)[1]
+        unlearnt = (fewest - BY_HEART) / (1 - BY_HEART)
+        highs.append(_wrong(unlearnt, min(most_right, 1.0), alike, if_unclear=1.0))
     if not rates:
         return None
-    low, high = max(lows), max(highs)
-    return float(np.clip(max(rates), low, high)), low, high
+    shown = max(rates)
+    high = min(end for end, rate in zip(highs, rates) if rate >= shown - STEADY)
+    low, high = float(np.clip(max(lows), 0, 1)), float(np.clip(high, 0, 1))
+    low, high = min(low, high), max(low, high)
+    return float(np.clip(shown, low, high)), low, high
 
 
 def _stretches(curve: Curve, classes: int, size: float) -> Iterator[tuple[float, float, float]]:
@@ -162,13 +177,11 @@ def _stretches(curve: Curve, classes: int, size: float) -> Iterator[tuple[float,
             yield float(curve.train_E[before + 1 : after + 1].mean()), float(min(ends)), float(max(ends))
 
 
-def _wrong(visits: float, accuracy: float, classes: int) -> float:
-    """The share r, 0..1, with visits = (1 − r) · α + r · β for α = `accuracy`, β what is left to each other
-    class."""
-    guessed = (1 - accuracy) / (classes - 1)
-    if accuracy <= guessed:
-        return 0.0  # no better than guessing: nothing can be seen
-    return float(np.clip((accuracy - visits) / (accuracy - guessed), 0, 1))
+def _wrong(visits: float, accuracy: float, share: float, if_unclear: float = 0.0) -> float:
+    """The r with visits = (1 − r) · α + r · β for α = `accuracy` and β = `share` of the errors; below 0 where
+    visits are right more often than α. `if_unclear` where α is no more than β: then any r would do."""
+    wrong = share * (1 - accuracy)
+    return (accuracy - visits) / (accuracy - wrong) if accuracy > wrong else if_unclear
 
 
 # What the margins alone say
