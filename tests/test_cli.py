@@ -106,6 +106,26 @@ def test_figures_of_mining_are_printed_with_intervals(capsys: pytest.CaptureFixt
     assert "0.500 0.250 (0.210–0.294)" in " ".join(capsys.readouterr().out.split())
 
 
+def test_rank_prints_what_can_be_said_of_the_noise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from smelt.verbs import summaries
+
+    folder = tmp_path / "artifacts" / "rank-k"
+    folder.mkdir(parents=True)
+    nodes = [{"id": "rank/raw", "stage": "rank", "key": "k"}]
+    (tmp_path / "flowchart.json").write_text(json.dumps({"nodes": nodes}))
+    (folder / "rank.json").write_text(json.dumps({"score": "aum", "rows": 9}))
+    for diagnosis, expected in (
+        ({"noise": {"words": "not enough training to tell"}}, "noise: not enough training to tell"),
+        ({"estimated_noise": 0.8}, "noise: not estimated"),  # as written by an earlier version
+    ):
+        (folder / "diagnosis.json").write_text(json.dumps(diagnosis))
+        summaries.show(tmp_path, "rank")
+        printed = capsys.readouterr().out
+        assert expected in printed and "score: aum" in printed and "0.8" not in printed
+
+
 @pytest.mark.slow
 def test_the_ladder_is_printed_again(finished: Path) -> None:
     shown = smelt("results", str(finished))

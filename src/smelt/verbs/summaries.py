@@ -44,7 +44,8 @@ def _show_one(folder: Path, stage: str) -> None:
             if isinstance(value, (int, float, str)):
                 print(f"  {field}: {value:.4f}" if isinstance(value, float) else f"  {field}: {value}")
         if stage == "rank":
-            print(f"  noise: {read_json(folder / 'diagnosis.json')['noise']['words']}")
+            noise = read_json(folder / "diagnosis.json").get("noise", {})
+            print(f"  noise: {noise.get('words', 'not estimated')}")
     else:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.name != "manifest.json":
