@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ import pytest
 
 from processes import Run, wait_for
 from smelt.errors import LockedError
+from smelt.flowchart import lock as lock_module
 from smelt.flowchart.lock import Lock, _birth
 
 HOLD = """
 import sys, time
 from pathlib import Path
+from smelt.flowchart import lock as lock_module
 from smelt.flowchart.lock import Lock
 with Lock(Path(sys.argv[1])):
     print("held", flush=True)
@@ -103,7 +107,7 @@ class TestWithoutFlock:
 
     def test_another_host_is_respected(self, tmp_path: Path) -> None:
         (tmp_path / "lock").write_text("elsewhere 17 5\n")
-        with pytest.raises(LockedError, match="process 17 on elsewhere"), Lock(tmp_path / "lock"):
+        with pytest.raises(LockedError, match="process 17 on elsewhere.*only elsewhere can"), Lock(tmp_path / "lock"):
             pass
 
     def test_a_dead_holder_is_not(self, tmp_path: Path) -> None:
@@ -123,6 +127,137 @@ class TestWithoutFlock:
         for _ in range(2):
             with Lock(tmp_path / "lock"):
                 pass
+
+    def test_two_that_find_it_free_at_once_do_not_both_have_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Both look before either takes it, whether it is not there, empty, or a dead process's."""
+        for text in (None, "", dead_text()):
+            path = tmp_path / f"{text is None}{text == ''}" / "lock"
+            path.parent.mkdir()
+            if text is not None:
+                path.write_text(text)
+            barrier = threading.Barrier(2)
+            look = lock_module._text
+            seen: set[int] = set()
+
+            def slow(place: Path, path: Path = path, barrier: threading.Barrier = barrier,
+                     seen: set[int] = seen) -> str | None:  # fmt: skip
+                found = look(place)
+                if place == path and threading.get_ident() not in seen:
+                    seen.add(threading.get_ident())
+                    barrier.wait(30)
+                return found
+
+            monkeypatch.setattr(lock_module, "_text", slow)
+            held: list[Lock] = []
+            threads = [threading.Thread(target=take, args=(path, held)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            monkeypatch.setattr(lock_module, "_text", look)
+            assert len(held) == 1
+            assert os.listdir(path.parent) == ["lock"]
+            held[0].__exit__(None, None, None)
+
+    def test_one_who_looked_long_ago_takes_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between our look at a dead holder and our claim another succeeded it and cleared all traces."""
+        path = tmp_path / "lock"
+        path.write_text(dead_text())
+        link = lock_module._link
+        other = Lock(path)
+
+        def late(made: Path, place: Path) -> bool:
+            monkeypatch.setattr(lock_module, "_link", link)
+            other.__enter__()
+            return link(made, place)
+
+        monkeypatch.setattr(lock_module, "_link", late)
+        with pytest.raises(LockedError):
+            Lock(path).__enter__()
+        assert path.read_text() == other._own and os.listdir(tmp_path) == ["lock"]
+        other.__exit__(None, None, None)
+        with Lock(path):
+            pass
+
+    @pytest.mark.parametrize("links", [True, False])
+    def test_one_that_died_while_it_took_over_is_succeeded(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+    ) -> None:
+        if not links:
+
+            def refuse(made: Path, place: Path) -> None:
+                raise OSError(errno.EPERM, "Operation not permitted")
+
+            monkeypatch.setattr(os, "link", refuse)
+        path = tmp_path / "lock"
+        first, second = dead_text("1"), dead_text("2")
+        path.write_text(first)
+        lock_module._after(path, first).write_text(second)
+        with Lock(path) as held:
+            assert path.read_text() == held._own and os.listdir(tmp_path) == ["lock"]
+            with pytest.raises(LockedError):
+                Lock(path).__enter__()
+        path.write_text(first)
+        living = f"{socket.gethostname()} {os.getpid()} {_birth(os.getpid())} x\n"
+        lock_module._after(path, first).write_text(living)
+        with pytest.raises(LockedError):
+            Lock(path).__enter__()
+
+
+def dead_text(word: str = "") -> str:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    return f"{socket.gethostname()} {gone.pid} 5 {word}\n"
+
+
+def take(path: Path, held: list[Lock]) -> None:
+    with contextlib.suppress(LockedError):
+        held.append(Lock(path).__enter__())
+
+
+CONTEND = """
+import errno, fcntl, os, sys, time
+from pathlib import Path
+from smelt.errors import LockedError
+from smelt.flowchart import lock as lock_module
+from smelt.flowchart.lock import Lock
+def refuse(file, operation):
+    raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = refuse
+path, inside = Path(sys.argv[1]), Path(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(30):
+    try:
+        with Lock(path, wait=60):
+            os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails where another is inside
+            os.unlink(inside)
+            if turn == 15 and sys.argv[3] == "dies":
+                os._exit(0)
+    except FileExistsError:
+        sys.exit("two at once")
+"""
+
+
+def test_many_processes_without_flock_are_never_inside_together(tmp_path: Path) -> None:
+    """Half of them die with the lock in their hands, so it is also taken over from the dead."""
+    command = [sys.executable, "-c", CONTEND, str(tmp_path / "lock"), str(tmp_path / "inside")]
+    crowd = [
+        subprocess.Popen(
+            [*command, "dies" if i % 2 else "ends"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(6)
+    ]  # fmt: skip
+    for process in crowd:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+    said = [process.communicate("go\n")[1] for process in crowd]
+    assert [process.returncode for process in crowd] == [0] * 6, said
+    assert set(os.listdir(tmp_path)) <= {"lock"}
 
 
 def test_the_lock_is_not_inherited(tmp_path: Path) -> None:
