@@ -72,7 +72,7 @@ class Catalogue:
         )
         self.labels_N: NDArray[np.int32] = self._map("label.npy")
         self.split_codes_N: NDArray[np.uint8] = self._map("split.npy")
-        self.source_codes_N: NDArray[np.uint8] = self._map("source.npy")
+        self.source_codes_N: NDArray[np.uint16] = self._map("source.npy")
         self._folder_codes_N: NDArray[np.uint32] = self._map("folder.npy")
 
     @classmethod

@@ -21,10 +21,16 @@ from numpy.typing import NDArray
 from smelt.artifacts.bytestrings import ByteStrings, combine, decode
 from smelt.artifacts.catalogue import INDEX, SPLITS, UNKNOWN, UNKNOWN_TRUTH, VERSION
 from smelt.artifacts.files import write_json
-from smelt.errors import ArtifactError
+from smelt.errors import ArtifactError, DataError
 
-FILL = {"true_label": UNKNOWN_TRUTH, "rank": UNKNOWN, "size": UNKNOWN, "shard": 0xFFFF}
-DTYPES = {"true_label": np.int32, "rank": np.int32, "size": np.int64, "offset": np.int64, "shard": np.uint16}
+MAX_SOURCES = 1 << 16  # codes are uint16; who has as many took another column for the source
+FILL = {"true_label": UNKNOWN_TRUTH, "rank": UNKNOWN, "size": UNKNOWN}
+DTYPES = {"true_label": np.int32, "rank": np.int32, "size": np.int64, "offset": np.int64}
+
+
+def shard_codes(shards: int) -> np.dtype[Any]:
+    """Type of the codes of so many shards; its highest value says that a row lies in none."""
+    return np.dtype(np.uint16 if shards < 0xFFFF else np.uint32)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,14 @@ class Paths:
     def __getitem__(self, index: int) -> bytes:
         folder, name = self.folders[int(self.folder_codes[index])], self.names[index]
         return folder + b"/" + name if folder else name
+
+    def take(self, rows: NDArray[np.int64]) -> Paths:
+        """The paths at `rows`, in that order."""
+        codes, folders = self.folder_codes[rows], self.folders
+        if len(rows) < len(folders):
+            used, codes = np.unique(codes, return_inverse=True)
+            folders = [folders[code] for code in used.tolist()]
+        return Paths(folders, np.asarray(codes, np.uint32), self.names.take(rows))
 
     def below(self, folder: bytes) -> Paths:
         """The same paths, moved below `folder`."""
@@ -89,6 +103,14 @@ class Block:
         return len(self.labels)
 
 
+def too_many_sources(count: int) -> str:
+    """What is wrong with so many sources."""
+    return (
+        f"there are {count} different sources, and {MAX_SOURCES} at most can be told apart: a source says who "
+        f"delivered an image (google, flickr, a site); leave it out, or name another column for it"
+    )
+
+
 @dataclass(frozen=True)
 class Repeat:
     """A path that two rows have: their numbers (first < second), and the path."""
@@ -107,6 +129,14 @@ class _Array:
         self._header()
 
     def append(self, values: NDArray[Any]) -> None:
+        """Write `values` at the end. Raises DataError for a number that the column cannot hold."""
+        if values.size and not np.can_cast(values.dtype, self.dtype):
+            limits, found = np.iinfo(self.dtype), (int(values.min()), int(values.max()))
+            if found[0] < limits.min or found[1] > limits.max:
+                raise DataError(
+                    f"column {self.path.stem} of the catalogue holds {limits.min}..{limits.max}, and there are "
+                    f"values {found[0]}..{found[1]}"
+                )
         try:
             self.file.write(np.ascontiguousarray(values, self.dtype).data)
         except OSError as error:
@@ -152,6 +182,9 @@ class _Words:
         self.codes: dict[bytes, int] = {word: code for code, word in enumerate(first)}
 
     def recode(self, codes: NDArray[Any], words: Sequence[bytes]) -> NDArray[np.uint32]:
+        if len(codes) < len(words):  # few rows of many words: look at those they use
+            used, codes = np.unique(codes, return_inverse=True)
+            words = [words[code] for code in used.tolist()]
         table = [self.codes.setdefault(word, len(self.codes)) for word in words]
         return np.asarray(table, np.uint32)[codes] if len(codes) else np.zeros(0, np.uint32)
 
@@ -159,7 +192,8 @@ class _Words:
 class CatalogueWriter:
     """Writes `folder` block by block; used in a `with` statement, ended by `finish`.
 
-    The reader of a format also sets `classes`, and `class_ids`, `shards`, `raw_shape` where it has them.
+    The reader of a format also sets `classes`, and `class_ids`, `shards` (before rows that lie in them) and
+    `raw_shape` where it has them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -179,7 +213,7 @@ class CatalogueWriter:
         self._columns: dict[str, _Array | _Strings] = {
             "label": _Array(folder / "label.npy", np.int32),
             "split": _Array(folder / "split.npy", np.uint8),
-            "source": _Array(folder / "source.npy", np.uint8),
+            "source": _Array(folder / "source.npy", np.uint16),
             "folder": _Array(folder / "folder.npy", np.uint32),
             "name": _Strings(folder, "name"),
         }
@@ -202,8 +236,8 @@ class CatalogueWriter:
         assert len(block.paths) == count and block.split in SPLITS
         self.origins.append((self.num_rows, block.split, block.listed_in, block.entries))
         self._append("label", block.labels)
-        self._append("split", self._coded(self._splits, block.split, count))
-        self._append("source", self._coded(self._sources, block.source, count))
+        self._append("split", np.full(count, self._splits.codes[block.split.encode()], np.uint8))
+        self._append("source", self._source_codes(block.source, count))
         self._append("folder", self._words["folder"].recode(block.paths.folder_codes, block.paths.folders))
         names = self._columns["name"]
         assert isinstance(names, _Strings)
@@ -235,7 +269,7 @@ class CatalogueWriter:
             if kind == "strings":
                 self._columns[name] = _Strings(self.folder, name, self.num_rows)
             else:
-                dtype = DTYPES.get(name, np.int32) if kind == "fixed" else np.uint32
+                dtype = self._dtype(name) if kind == "fixed" else np.dtype(np.uint32)
                 self._columns[name] = _Array(self.folder / f"{name}.npy", dtype)
                 if kind == "words":
                     self._words[name] = _Words([b""])
@@ -243,22 +277,28 @@ class CatalogueWriter:
         assert self._kinds[name] == kind, f"column {name} is {self._kinds[name]}, not {kind}"
         return self._columns[name]
 
+    def _dtype(self, name: str) -> np.dtype[Any]:
+        return shard_codes(len(self.shards)) if name == "shard" else np.dtype(DTYPES.get(name, np.int32))
+
     def _fill(self, name: str, rows: int) -> None:
         column = self._columns[name]
         if isinstance(column, _Strings):
             column.pad(rows)
         else:
-            column.append(np.full(rows, FILL.get(name, 0), column.dtype))
+            empty = np.iinfo(column.dtype).max if name == "shard" else FILL.get(name, 0)
+            column.append(np.full(rows, empty, column.dtype))
 
     def _append(self, name: str, values: NDArray[Any]) -> None:
         column = self._columns[name]
         assert isinstance(column, _Array)
         column.append(values)
 
-    @staticmethod
-    def _coded(words: _Words, word: str, count: int) -> NDArray[np.uint8]:
-        code = words.codes.setdefault(word.encode(), len(words.codes))
-        return np.full(count, code, np.uint8)
+    def _source_codes(self, source: str, count: int) -> NDArray[np.uint16]:
+        codes = self._sources.codes
+        code = codes.setdefault(source.encode(), len(codes))
+        if code >= MAX_SOURCES:
+            raise DataError(too_many_sources(len(codes)))
+        return np.full(count, code, np.uint16)
 
     def origin(self, row: int) -> tuple[str, Any, int]:
         """(split, what listed it, number of its entry there) of a row that was added."""

@@ -45,11 +45,11 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
             if not name.lower().endswith(_SUFFIXES):
                 continue
             number = re.match(rb"\d+", name)
-            label = int(number.group()) if number else -1
+            label = int(number.group()) if number and len(number.group()) < 10 else -1
             if not 0 <= label < len(CLASSES):
                 report.problem(f"{folder}/{decode(name)}: the name does not begin with a label 0..9")
             paths.append(below + b"/" + name)
             splits.append(SPLITS.index(split))
             labels.append(label)
     writer.classes = list(CLASSES)
-    add_labelled(settings, writer, paths, np.array(splits, np.int64), np.array(labels, np.int32), "web")
+    add_labelled(settings, writer, report, paths, np.array(splits), np.array(labels, np.int32), "web")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import decode, encode
+from smelt.artifacts.catalogue import SPLITS
 from smelt.data.formats.config import FormatSettings
 from smelt.data.reading import NOT_THERE, patiently
 from smelt.errors import WIDEST, DataError, short
@@ -31,6 +34,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
     num_problems: int = 0
     warnings: list[str] = field(default_factory=list)
+    held_out: dict[str, str] = field(default_factory=dict)  # split we made → split its images are from
 
     def problem(self, text: str, times: int = 1) -> None:
         """Note something that cannot be right; `times` how often it was met."""
@@ -86,27 +90,50 @@ def uniform(seed: int, keys: NDArray[np.uint64], stream: int) -> NDArray[np.uint
 
 
 def hold_out(
-    splits: NDArray[np.uint8], labels: NDArray[np.int32], keys: NDArray[np.uint64], settings: FormatSettings
-) -> NDArray[np.uint8]:
+    splits: NDArray[np.uint8], labels: NDArray[np.int32], keys: NDArray[np.uint64], settings: FormatSettings,
+    report: Report | None = None,
+) -> NDArray[np.uint8]:  # fmt: skip
     """Split codes (0 train, 1 val, 2 test) with a validation and a test part where there was none.
 
     Of every label of the split it is taken from the same share, at least one image where the class has two
-    or more, goes; which ones is decided by (seed, key), so a new image does not move the others.
+    or more, goes, but never its last one; which ones is decided by (seed, key), so a new image does not move
+    the others. Images without a label are not taken. `report` is told what was held out, for `dedupe`, and
+    warned of classes that could not give any.
     """
     splits = splits.copy()
     wanted = ((2, settings.test_fraction, settings.test_from), (1, settings.val_fraction, settings.val_from))
     for code, fraction, source in wanted:
         taken_from = {"train": 0, "val": 1, "test": 2}[source]
-        rows = np.flatnonzero(splits == taken_from)
+        rows = np.flatnonzero((splits == taken_from) & (labels >= 0))
         if fraction == 0 or bool((splits == code).any()) or not len(rows) or code == taken_from:
             continue
         order = np.lexsort((uniform(settings.seed, keys[rows], code), labels[rows]))
         rows = rows[order]
         _, starts, counts = np.unique(labels[rows], return_index=True, return_counts=True)
-        share = np.maximum(np.round(counts * fraction), counts > 1)
+        share = np.minimum(np.maximum(np.round(counts * fraction), counts > 1), counts - 1)
         place = np.arange(len(rows)) - np.repeat(starts, counts)
         splits[rows[place < np.repeat(share, counts)]] = code
+        if report is not None:
+            report.held_out[SPLITS[code]] = source
+            _warn_of_single(SPLITS[code], source, int((counts == 1).sum()), len(counts), report)
     return splits
+
+
+def _warn_of_single(split: str, source: str, single: int, classes: int, report: Report) -> None:
+    if single:
+        report.warn(
+            f"{single} of {classes} classes have one image in {source}, which stays there: nothing of them is "
+            f"held out for {split}"
+        )
+
+
+def runs(groups_N: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """(group, its rows ascending) of every group number, ascending; in one sort, however many there are."""
+    order = np.argsort(groups_N, kind="stable")
+    ordered = groups_N[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)])
+    for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(ordered)]):
+        yield int(ordered[start]), order[start:stop]
 
 
 def list_folder(root: Path, folder: bytes) -> set[bytes]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.data.formats.cifar_n import SIDE, Cifar
+from smelt.data.formats.cifar_n import SIDE, Cifar, as_labels
 from smelt.errors import DataError
 
 _HUMAN = (
@@ -63,7 +63,7 @@ def read_published(root: Path) -> Cifar:
     clean = np.concatenate([_labels(part, train[0]) for part in parts])
     tested = _load(test)
     names = _load(meta) if meta is not None and meta.is_file() else {}
-    classes = names.get("label_names") or names.get("fine_label_names") or range(int(clean.max()) + 1)
+    classes = names.get("label_names") or names.get("fine_label_names") or range(10 if len(train) > 1 else 100)
     return Cifar(
         np.concatenate([_images(part, train[0]) for part in parts]),
         _images(tested, test),
@@ -85,11 +85,11 @@ def _human_labels(root: Path, clean: NDArray[np.int32]) -> dict[str, NDArray[np.
             f"{path}: its clean_label is not that of CIFAR's batches: its labels are in another order "
             f"(the *_ordered.npy files are for another one; use the .pt file)"
         )
-    noisy = {_NAMES[key]: np.asarray(value, np.int32) for key, value in found.items() if key in _NAMES}
+    noisy = {_NAMES[key]: np.asarray(value) for key, value in found.items() if key in _NAMES}
     for name, labels in noisy.items():
         if labels.shape != clean.shape or labels.min() < 0 or labels.max() > clean.max():
             raise DataError(f"{path}: {name} has not one label of 0..{clean.max()} for each of {len(clean)}")
-    return noisy
+    return {name: as_labels(labels, 100, f"{path}: {name}") for name, labels in noisy.items()}
 
 
 def _images(batch: dict[str, Any], path: Path) -> NDArray[np.uint8]:
@@ -103,7 +103,7 @@ def _labels(batch: dict[str, Any], path: Path) -> NDArray[np.int32]:
     labels = np.asarray(batch.get("labels", batch.get("fine_labels")))
     if labels.ndim != 1 or len(labels) != len(batch.get("data", ())):
         raise DataError(f"{path} has not one label for each image")
-    return labels.astype(np.int32)
+    return as_labels(labels, 100, f"{path}: its labels")
 
 
 class _ArraysOnly(pickle.Unpickler):

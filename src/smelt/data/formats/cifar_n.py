@@ -85,7 +85,7 @@ def _add(
     )
     block.fixed = {
         "true_label": truth,
-        "shard": np.zeros(count, np.uint16),
+        "shard": np.zeros(count, np.uint32),
         "offset": start + (writer.num_rows + np.arange(count)) * size,
         "size": np.full(count, size),
     }
@@ -97,7 +97,12 @@ def _chosen(settings: FormatSettings, labels: NDArray[np.int32]) -> tuple[NDArra
     """Training and validation images, ascending. Validation does not depend on the size of the subset."""
     order = np.argsort(uniform(settings.seed, np.arange(len(labels), dtype=np.uint64), _HOLD_OUT))
     held = round(len(labels) * settings.val_fraction)
-    val, rest = np.sort(order[:held]), np.sort(order[held:])
+    order = np.concatenate([np.sort(order[:held]), order[held:]])
+    # a class never gives its last image: the last one drawn of it stays
+    drawn = order[:held]
+    alone = ~np.isin(labels[drawn], labels[order[held:]])
+    stays = drawn[alone][np.unique(labels[drawn][alone], return_index=True)[1]]
+    val, rest = np.setdiff1d(drawn, stays), np.sort(np.concatenate([order[held:], stays]))
     if settings.subset is None:
         return rest, val
     if settings.subset > len(rest):
@@ -143,17 +148,26 @@ def read_npz(path: Path) -> Cifar:
     """CIFAR-10N from the one file; sheet s, tile k is image s · 2500 + k."""
     try:
         with np.load(path, allow_pickle=False) as data:
-            noisy = {name: data[name].astype(np.int32) for name in data.files if name.startswith("noisy")}
-            return Cifar(
-                _sheets(data, "train"),
-                _sheets(data, "test"),
-                data["train_labels_clean"].astype(np.int32),
-                data["test_labels"].astype(np.int32),
-                noisy,
-                [str(name) for name in data["class_names"]],
-            )
+            classes = [str(name) for name in data["class_names"]]
+            found = {
+                name: as_labels(data[name], len(classes), f"{path}: {name}")
+                for name in data.files
+                if name.startswith("noisy") or name in ("train_labels_clean", "test_labels")
+            }
+            clean, tested = found.pop("train_labels_clean"), found.pop("test_labels")
+            return Cifar(_sheets(data, "train"), _sheets(data, "test"), clean, tested, found, classes)
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{path} is not a CIFAR-N file that can be read: {error}") from error
+
+
+def as_labels(values: NDArray[Any], classes: int, what: str) -> NDArray[np.int32]:
+    """`values` as labels. Raises DataError, beginning with `what`, where they are none of 0..classes-1."""
+    values = np.asarray(values)
+    if values.size and not (
+        values.dtype.kind in "iu" and 0 <= int(values.min()) and int(values.max()) < classes
+    ):
+        raise DataError(f"{what} are not all whole numbers of 0..{classes - 1}")
+    return values.astype(np.int32)
 
 
 def _sheets(data: Any, part: str) -> NDArray[np.uint8]:

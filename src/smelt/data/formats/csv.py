@@ -4,8 +4,8 @@ Columns: `path` (relative to the root) and `label` (a number, or a class name), 
 `split`, `source`, `query`, `title`, `description`, `tags`, `true_label`, `noise`; other names can be given
 (`columns: {label: category}`). Which file: `lists: {all: images.csv}`, or one for each split
 (`lists: {train: …, val: …, test: …}`), or what is found of images, data, labels, train, val and test with
-.csv, .tsv or .parquet. Numbers are labels as they stand; names get numbers in natural order, or in the
-order of `lists: {classes: classes.txt}`. A split that is not there is held out.
+.csv, .tsv or .parquet. Names get numbers in natural order, or in the order of `lists: {classes:
+classes.txt}`; what numbers mean is said in `classes`. A split that is not there is held out.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings, decode
 from smelt.artifacts.catalogue import OUT_OF_VOCABULARY, SPLITS, UNKNOWN, UNKNOWN_TRUTH
-from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.data.formats.base import SHOWN, SPLIT_NAMES, Report, hold_out, natural
+from smelt.artifacts.catalogue_writer import MAX_SOURCES, Block, CatalogueWriter, too_many_sources
+from smelt.data.formats.base import SHOWN, SPLIT_NAMES, Report, hold_out, runs
+from smelt.data.formats.classes import Classes, found_in, listed_in
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Files, Part
 from smelt.data.formats.lists import read_lines
@@ -94,12 +95,15 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     report.refuse()
     for table in tables:
         table.check_splits(report)
-    classes = _classes(settings, root, tables)
+        if (count := len(table.words("source")[1])) > MAX_SOURCES:
+            column = settings.columns.get("source", "source")
+            raise DataError(f"{table.listed.path}: column {column!r}: {too_many_sources(count)}")
+    classes = _classes(settings, root, tables, report)
     writer.classes = [decode(name) for name in classes.names]
     splits = np.concatenate([table.splits for table in tables])
     labels = np.concatenate([table.labels(classes, report) for table in tables])
     keys = np.concatenate([table.paths.hashes() for table in tables])
-    splits = hold_out(splits, labels, keys, settings)
+    splits = hold_out(splits, labels, keys, settings, report)
     files = Files(root, [], report, check=settings.check_files)
     first = 0
     for table in tables:
@@ -108,32 +112,11 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
         first = stop
 
 
-@dataclass(frozen=True)
-class _Classes:
-    names: list[bytes]
-    numeric: bool
-
-    def label(self, word: bytes) -> int | None:
-        """Label of a word: None if it is none of the classes, -1 if the word is empty."""
-        if not word:
-            return UNKNOWN
-        if self.numeric:
-            number = int(word) if word.lstrip(b"-").isdigit() else -3
-            return number if 0 <= number < len(self.names) or number == UNKNOWN else None
-        return self.names.index(word) if word in self.names else None
-
-
-def _classes(settings: FormatSettings, root: Path, tables: list[_Table]) -> _Classes:
-    words = {word for table in tables for word in table.words("label")[1] if word}
-    numeric = bool(words) and all(word.lstrip(b"-").isdigit() for word in words)
+def _classes(settings: FormatSettings, root: Path, tables: list[_Table], report: Report) -> Classes:
     if "classes" in settings.lists:
-        return _Classes(
-            [line.strip() for line in read_lines(Part(root / settings.lists["classes"]))], numeric
-        )
-    if numeric:
-        count = max(int(word) for word in words) + 1
-        return _Classes([b"%d" % label for label in range(max(count, 0))], True)
-    return _Classes(sorted(words, key=natural), False)
+        part = Part(root / settings.lists["classes"])
+        return listed_in(str(part), [line.strip() for line in read_lines(part)])
+    return found_in({word for table in tables for word in table.words("label")[1]}, report)
 
 
 class _Table:
@@ -180,7 +163,7 @@ class _Table:
                 report.problem(f"{where}: split {decode(words[code])!r} is not train, val or test", len(rows))
         self.splits = np.array([SPLITS.index(split or "train") for split in table], np.uint8)[codes]
 
-    def labels(self, classes: _Classes, report: Report) -> NDArray[np.int32]:
+    def labels(self, classes: Classes, report: Report) -> NDArray[np.int32]:
         """(N,) labels; what is no class, or empty outside the test split, goes to the report."""
         codes, words = self.words("label")
         numbers = [classes.label(word) for word in words]
@@ -188,22 +171,20 @@ class _Table:
         wrong = (found < UNKNOWN) | ((found == UNKNOWN) & (self.splits != SPLITS.index("test")))
         for row in np.flatnonzero(wrong)[:SHOWN].tolist():
             shown = decode(words[int(codes[row])])
-            hint = "" if shown else " (only test images may have none)"
-            report.problem(f"{self.listed.where(row)}: label {shown!r} is not one of the classes{hint}")
+            hint = classes.why_not(words[int(codes[row])])
+            report.problem(f"{self.listed.where(row)}: label {shown[:80]!r} is not one of the classes{hint}")
         report.num_problems += max(0, int(wrong.sum()) - SHOWN)
         return found
 
     def add(
         self, writer: CatalogueWriter, files: Files, splits: NDArray[np.uint8],
-        labels: NDArray[np.int32], classes: _Classes,
+        labels: NDArray[np.int32], classes: Classes,
     ) -> None:  # fmt: skip
         """Append one block for each split and source."""
         source_codes, sources = self.words("source")
         group = splits.astype(np.int64) * len(sources) + source_codes
-        for code in np.unique(group).tolist():
-            rows = np.flatnonzero(group == code)
-            names, paths = self.paths.names.take(rows), self.paths
-            placed = Paths(paths.folders, paths.folder_codes[rows], names)
+        for code, rows in runs(group):
+            placed = self.paths.take(rows)
             fixed, missing = files.locate(placed)
             source = sources[code % len(sources)].decode("utf-8", "replace") or "files"
             block = Block(SPLITS[code // len(sources)], source, placed, labels[rows], fixed, missing=missing,
@@ -211,7 +192,7 @@ class _Table:
             self._further(block, rows, classes)
             writer.add(block)
 
-    def _further(self, block: Block, rows: NDArray[np.int64], classes: _Classes) -> None:
+    def _further(self, block: Block, rows: NDArray[np.int64], classes: Classes) -> None:
         for name in ("query", "noise"):
             if name in self.columns:
                 codes, words = self.words(name)
@@ -226,7 +207,7 @@ class _Table:
             ]
 
 
-def _truth(word: bytes, classes: _Classes) -> int:
+def _truth(word: bytes, classes: Classes) -> int:
     if word in (b"", b"%d" % UNKNOWN_TRUTH):
         return UNKNOWN_TRUTH
     label = classes.label(word)

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings, combine, decode, encode, hash_spans
-from smelt.artifacts.catalogue_writer import Paths
+from smelt.artifacts.catalogue_writer import Paths, shard_codes
 from smelt.data.formats.base import Report, list_folder, unsafe
 from smelt.data.formats.tars import Members, read_members
 from smelt.data.reading import is_kind
 from smelt.errors import DataError
-
-_MAX_SHARDS = 0xFFFF  # codes are uint16, the last one means "in no shard"
 
 
 @dataclass(frozen=True, order=True)
@@ -52,8 +50,6 @@ class Files:
     def __init__(self, root: Path, shards: Sequence[Path], report: Report, *, check: bool = True) -> None:
         self.root, self.check = root, check
         self.shards = [str(shard.relative_to(root)) for shard in shards]
-        if len(self.shards) >= _MAX_SHARDS:
-            raise DataError(f"{root} has {len(self.shards)} archives; at most {_MAX_SHARDS - 1} can be read")
         self._tops: set[bytes] = set()
         self._index([read_members(shard, report) for shard in shards])
         self._listings: dict[bytes, NDArray[np.uint64]] = {}
@@ -65,8 +61,9 @@ class Files:
         order = np.argsort(first, kind="stable")
         self._first = first[order]
         self._second = np.concatenate([none, *(_hashes(part.paths, 1) for part in members)])[order]
-        codes = [np.full(len(part), code, np.uint16) for code, part in enumerate(members)]
-        self._shard = np.concatenate([np.zeros(0, np.uint16), *codes])[order]
+        kind = shard_codes(len(members))
+        codes = [np.full(len(part), code, kind) for code, part in enumerate(members)]
+        self._shard = np.concatenate([np.zeros(0, kind), *codes])[order]
         self._offset = np.concatenate([np.zeros(0, np.int64), *(part.offsets for part in members)])[order]
         self._size = np.concatenate([np.zeros(0, np.int64), *(part.sizes for part in members)])[order]
         for part in members:
@@ -103,7 +100,7 @@ class Files:
             found = member >= 0
             missing = ~found
             fixed = {
-                "shard": np.where(found, self._shard[member], _MAX_SHARDS).astype(np.uint16),
+                "shard": np.where(found, self._shard[member], np.iinfo(self._shard.dtype).max),
                 "offset": np.where(found, self._offset[member], 0),
                 "size": np.where(found, self._size[member], -1),
             } if len(self._first) else {}  # fmt: skip

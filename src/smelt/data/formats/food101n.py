@@ -68,10 +68,13 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     keys = [key for _, part in listed.values() for key in part]
     labels = np.array([numbers[key.partition(b"/")[0]] for key in keys], np.int32)
     given = np.repeat([SPLITS.index(split) for split in listed], [len(part) for _, part in listed.values()])
-    codes = hold_out(given.astype(np.uint8), labels, Paths.of(keys).hashes(), settings)
+    placed = [
+        f"{_images(path, root)}/".encode() + key for path, part in listed.values() for key in part
+    ]  # by the path in the catalogue, as in all formats
+    codes = hold_out(given.astype(np.uint8), labels, Paths.of(placed).hashes(), settings, report)
     first = 0
     for split, (path, part) in listed.items():
-        base = str(path.parent.parent.relative_to(root) / "images").encode()
+        base = _images(path, root).encode()
         for code in np.unique(codes[first : first + len(part)]).tolist():
             rows = np.flatnonzero(codes[first : first + len(part)] == code) + first
             block = _block(files, SPLITS[code], base, [keys[row] for row in rows.tolist()], labels[rows])
@@ -79,6 +82,11 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
             block.listed_in, block.entries = _Lines(path, 2 if split == "train" else 1), rows - first
             writer.add(block)
         first += len(part)
+
+
+def _images(meta: Path, root: Path) -> str:
+    """The folder of the images that the list `meta` names, below the root."""
+    return str(meta.parent.parent.relative_to(root) / "images")
 
 
 def _block(files: Files, split: str, base: bytes, keys: list[bytes], labels: Any) -> Block:

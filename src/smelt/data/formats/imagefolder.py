@@ -68,19 +68,19 @@ def add_classified(
     for name in sorted(strange):
         report.problem(f"class {decode(name)!r} has images of validation or test but none of training")
     labels = np.array([numbers.get(name, -1) for name in classes], np.int32)
-    add_labelled(settings, writer, paths, np.array(splits, np.int64), labels, source)
+    add_labelled(settings, writer, report, paths, np.array(splits, np.int64), labels, source)
     writer.classes = [name.decode("utf-8", "backslashreplace") for name in names]
 
 
 def add_labelled(
-    settings: FormatSettings, writer: CatalogueWriter, paths: list[bytes],
+    settings: FormatSettings, writer: CatalogueWriter, report: Report, paths: list[bytes],
     splits: np.ndarray, labels: np.ndarray, source: str = "files",
 ) -> None:  # fmt: skip
     """Append images with labels, split by split, holding out what the data set does not split itself."""
     kept = np.flatnonzero(splits >= 0)
     chosen = [paths[row] for row in kept.tolist()]
     keys = Paths.of(chosen).hashes()
-    codes = hold_out(splits[kept].astype(np.uint8), labels[kept], keys, settings)
+    codes = hold_out(splits[kept].astype(np.uint8), labels[kept], keys, settings, report)
     for code, split in enumerate(SPLITS):
         rows = np.flatnonzero(codes == code)
         block = Block(split, source, Paths.of([chosen[i] for i in rows.tolist()]), labels[kept][rows])

@@ -14,6 +14,9 @@ from smelt.data.formats.base import Report
 from smelt.data.formats.files import Files, Part
 
 
+LIMIT = 1 << 31  # labels are int32
+
+
 class Truth:
     """True label and kind of noise by path."""
 
@@ -29,9 +32,13 @@ class Truth:
         text = part.read().decode("utf-8-sig", "surrogateescape")
         for row in csv.DictReader(io.StringIO(text, newline="")):
             try:
-                known[encode(row["path"])] = (int(row["true_label"]), encode(row.get("noise") or ""))
+                label = int(row["true_label"])
+                if not -LIMIT <= label < LIMIT:
+                    raise ValueError("not a label")
+                known[encode(row["path"])] = (label, encode(row.get("noise") or ""))
             except (KeyError, TypeError, ValueError):
-                report.problem(f"{part}: needs columns path, true_label (a number), noise; found {row}")
+                found = str(row)[:200]
+                report.problem(f"{part}: needs columns path, true_label (a number), noise; found {found}")
                 break
         return cls(known)
 

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings, decode
-from smelt.artifacts.catalogue import SPLITS
-from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.data.formats.base import IMAGE_SUFFIXES, SHOWN, SPLIT_NAMES, Report, hold_out, natural
+from smelt.artifacts.catalogue import SPLITS, UNKNOWN
+from smelt.artifacts.catalogue_writer import MAX_SOURCES, Block, CatalogueWriter, Paths, too_many_sources
+from smelt.data.formats.base import IMAGE_SUFFIXES, SHOWN, SPLIT_NAMES, Report, hold_out, natural, runs
+from smelt.data.formats.classes import found_in
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.tars import Members, read_members
 from smelt.errors import DataError
@@ -79,15 +81,24 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
             writer.shards.append(str(path.relative_to(root)))
         splits += [SPLITS.index(split)] * (len(samples.paths) - len(splits))
     report.refuse()
-    labels = _labels(samples.words, np.array(splits, np.int64), writer)
+    labels = _labels(samples, splits, writer, report)
+    report.refuse()
     keys = Paths.of(samples.paths).hashes()
-    codes = hold_out(np.array(splits, np.uint8), labels, keys, settings)
-    sources = [str(meta.get("source") or "shards") for meta in samples.metas]
-    for code in np.unique(codes).tolist():
-        for source in sorted(set(sources)):
-            rows = [i for i in np.flatnonzero(codes == code).tolist() if sources[i] == source]
-            if rows:
-                writer.add(_block(SPLITS[code], source, samples, labels, rows, settings.text))
+    codes = hold_out(np.array(splits, np.uint8), labels, keys, settings, report)
+    given = [_source(meta) for meta in samples.metas]
+    sources = sorted(set(given))
+    if len(sources) > MAX_SOURCES:
+        raise DataError(f"`source` in the .json of the samples: {too_many_sources(len(sources))}")
+    numbers = {source: number for number, source in enumerate(sources)}
+    group = codes.astype(np.int64) * len(sources) + np.array([numbers[source] for source in given], np.int64)
+    for code, rows in runs(group):
+        split, source = SPLITS[code // len(sources)], sources[code % len(sources)]
+        writer.add(_block(split, source, samples, labels, rows.tolist(), settings.text))
+
+
+def _source(meta: dict[str, Any]) -> str:
+    """Who delivered a sample; what is no UTF-8 (lone surrogates in JSON) is replaced."""
+    return str(meta.get("source") or "shards").encode("utf-8", "replace").decode()
 
 
 def _read_shard(
@@ -141,21 +152,30 @@ def _bytes(descriptor: int, members: Members, index: int) -> bytes:
     return os.pread(descriptor, size, int(members.offsets[index]))
 
 
-def _labels(words: list[bytes], splits: Any, writer: CatalogueWriter) -> Any:
-    """(N,) labels, and the writer's classes: numbers as they stand, names in natural order."""
-    if all(word.isdigit() for word in words):
-        labels = np.array([int(word) for word in words], np.int32)
-        writer.classes = [str(label) for label in range(int(labels.max(initial=-1)) + 1)]
-        return labels
-    names = sorted(set(words), key=natural)
-    numbers = {name: label for label, name in enumerate(names)}
-    writer.classes = [decode(name) for name in names]
-    return np.array([numbers[word] for word in words], np.int32)
+def _labels(
+    samples: _Samples, splits: list[int], writer: CatalogueWriter, report: Report
+) -> NDArray[np.int32]:
+    """(N,) labels, and the writer's classes; what is none goes to the report with shard and member."""
+    classes = found_in(samples.words, report)
+    writer.classes = [decode(name) for name in classes.names]
+    labels = [classes.label(word) for word in samples.words]
+    test = SPLITS.index("test")
+    wrong = [row for row, y in enumerate(labels) if y is None or (y == UNKNOWN and splits[row] != test)]
+    for row in wrong[:SHOWN]:
+        word = samples.words[row]
+        report.problem(
+            f"{decode(samples.paths[row])!r}: label {decode(word)[:80]!r} is not one of the classes"
+            f"{classes.why_not(word)}"
+        )
+    report.num_problems += max(0, len(wrong) - SHOWN)
+    return np.array([UNKNOWN if label is None else label for label in labels], np.int32)
 
 
-def _block(split: str, source: str, samples: _Samples, labels: Any, rows: list[int], text: bool) -> Block:
+def _block(
+    split: str, source: str, samples: _Samples, labels: NDArray[np.int32], rows: list[int], text: bool
+) -> Block:
     fixed: dict[str, Any] = {
-        "shard": np.array([samples.shards[row] for row in rows], np.uint16),
+        "shard": np.array([samples.shards[row] for row in rows], np.uint32),
         "offset": np.array([samples.offsets[row] for row in rows], np.int64),
         "size": np.array([samples.sizes[row] for row in rows], np.int64),
     }

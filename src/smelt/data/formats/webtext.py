@@ -165,6 +165,6 @@ def _text(value: Any) -> bytes:
 
 def _rank(value: Any) -> int:
     try:
-        return min(int(value), 2**31 - 1)
+        return max(UNKNOWN, min(int(value), 2**31 - 1))
     except (TypeError, ValueError, OverflowError):
         return UNKNOWN
