@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from smelt.artifacts.bytestrings import ByteStrings, decode, encode, gather, has
 from smelt.artifacts.catalogue import Catalogue, map_array
 from smelt.artifacts.catalogue_parquet import arrow_binary, from_arrow, write_parquet
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.errors import ArtifactError
+from smelt.errors import ArtifactError, DataError
 
 STRINGS = st.lists(st.binary(max_size=40), max_size=30)
 NAMES = st.lists(st.binary(min_size=1, max_size=30).filter(lambda b: b"/" not in b), min_size=1, max_size=20)
@@ -196,6 +197,49 @@ def test_equal_blocks_give_equal_bytes(tmp_path: Path) -> None:
     assert files and all(
         (tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files
     )
+
+
+@pytest.mark.parametrize("taken", [254, 255, 256, 65534, 65535])
+def test_codes_never_wrap(tmp_path: Path, taken: int) -> None:
+    """Two more sources and shards than `taken`: each keeps its own code, or is refused by name."""
+    with CatalogueWriter(tmp_path / "c") as writer:
+        writer._sources.codes.update({b"s%d" % i: i for i in range(taken)})
+        writer.shards = [f"{i}.tar" for i in range(taken + 2)]
+        shard = {"shard": np.array([taken + 1]), "offset": np.array([5 << 32]), "size": np.array([1 << 32])}
+        writer.add(replace(block("train", ["a"], source="one more"), fixed=shard))
+        if taken == 65535:
+            with pytest.raises(DataError, match="there are 65537 different sources"):
+                writer.add(block("train", ["b"], source="and one"))
+            return
+        writer.add(block("train", ["b"], source="and one"))
+        writer.finish()
+    c = Catalogue.open(tmp_path / "c")
+    assert [c.sources[code] for code in c.source_codes_N] == ["one more", "and one"]
+    there, nowhere = c.location(0), c.location(1)
+    assert (there.shard, there.offset, there.size) == (f"{taken + 1}.tar", 5 << 32, 1 << 32)
+    assert nowhere.shard is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("label", 1 << 31), ("true_label", -(1 << 31) - 1), ("rank", 1 << 40), ("shard", 1 << 16), ("shard", -1)],
+)
+def test_a_number_that_a_column_cannot_hold_is_refused(tmp_path: Path, name: str, value: int) -> None:
+    one = block("train", ["a"])
+    if name == "label":
+        one.labels = np.array([value])
+    else:
+        one.fixed = {name: np.array([value])}
+    with pytest.raises(DataError, match=f"column {name} of the catalogue holds"), CatalogueWriter(
+        tmp_path / "c"
+    ) as writer:
+        writer.add(one)
+
+
+def test_labels_beyond_sixteen_bits(tmp_path: Path) -> None:
+    labels = [65535, 65536, 65537]
+    c = write(tmp_path / "c", [block("train", ["a", "b", "c"], labels)])
+    assert c.labels_N.tolist() == labels
 
 
 def test_damage_is_told(tmp_path: Path) -> None:

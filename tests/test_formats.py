@@ -27,9 +27,11 @@ from pydantic import ValidationError
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Paths
-from smelt.data.formats.base import Report, list_folder, natural
+from smelt.data.formats.base import Report, hold_out, list_folder, natural
+from smelt.data.formats.cifar_n import _chosen as cifar_chosen
 from smelt.data.formats.config import DataSettings, FormatSettings, fingerprint
 from smelt.data.formats.files import Files, Part
+from smelt.data.formats.identity import identity_of
 from smelt.data.formats.lists import line_of, read_list
 from smelt.data.formats.paths import find_paths
 from smelt.data.formats.tars import read_members
@@ -691,6 +693,141 @@ def test_csv_refuses_with_lines(tmp_path: Path) -> None:
     )
 
 
+def numbered(root: Path, labels: list[str], **fields: Any) -> Catalogue:
+    """The catalogue of a CSV with these labels, an image each."""
+    lines = [f"{i:05d}.jpg,{label}\n" for i, label in enumerate(labels)]
+    put(root, {"images.csv": "path,label\n" + "".join(lines)})
+    return catalogue_of(root, root.parent / f"out {root.name}", format="csv", check_files=False, **fields)
+
+
+def named(c: Catalogue) -> list[str]:
+    """What class each image has, in the order of their paths."""
+    found = {c.path(row): c.classes[c.labels_N[row]] for row in range(c.num_rows)}
+    return [found[path] for path in sorted(found)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["0", "1", "2", "1"], ["0", "1", "2"]),
+        (["0", "2", "0", "2"], ["0", "1", "2"]),  # one of the numbers has no image
+        (["57", "1104200", "9021", "57"], ["57", "9021", "1104200"]),
+        (["1", "2", "3", "10"], ["1", "2", "3", "10"]),
+        (["0", "1", "2000000000", "9" * 5000], ["0", "1", "2000000000", "9" * 5000]),
+        (["007", "012", "003", "3000000000"], ["003", "007", "012", "3000000000"]),
+        (["0", "1", "cat", "1"], ["0", "1", "cat"]),
+    ],
+)
+@pytest.mark.parametrize("tars", [False, True])
+def test_numbers_are_labels_or_names(
+    tmp_path: Path, labels: list[str], classes: list[str], tars: bool
+) -> None:
+    if tars:
+        members = {}
+        for i, label in enumerate(labels):
+            members |= {f"{i}.jpg": b"x", f"{i}.cls": label.encode()}
+        tar(tmp_path / "a/train.tar", members)
+        c = catalogue_of(tmp_path / "a", tmp_path / "o", format="webdataset")
+    else:
+        c = numbered(tmp_path / "a", labels)
+    assert list(c.classes) == classes
+    assert named(c) == labels
+
+
+def test_numbers_that_are_no_labels_are_refused_with_their_lines(tmp_path: Path) -> None:
+    put(tmp_path, {"images.csv": "path,label\na.jpg,1\nb.jpg,01\nc.jpg,-7\nd.jpg,0\ne.jpg,-1\n"})
+    said = refused(tmp_path, tmp_path / "out", format="csv", check_files=False)
+    assert "images.csv:3: label '01' is not one of the classes (it is the number of label '1'" in said
+    assert "images.csv:4: label '-7' is not one of the classes" in said
+    assert "images.csv:6: label '-1' is not one of the classes (only test images may have none)" in said
+    assert "3 problem(s)" in said
+
+
+def test_names_of_a_list_that_are_numbers_are_names(tmp_path: Path) -> None:
+    lists = {"all": "images.csv", "classes": "classes.txt"}
+    put(tmp_path / "a", {"classes.txt": "3\n2\n1\n0\n"})
+    c = numbered(tmp_path / "a", ["0", "1", "2", "3"], lists=lists)
+    assert c.classes == ("3", "2", "1", "0") and named(c) == ["0", "1", "2", "3"]
+    put(tmp_path / "a", {"classes.txt": "10\n20\ncat\n"})
+    with pytest.raises(DataError, match=r"images\.csv:2: label '0' .*numbers are names, not places"):
+        numbered(tmp_path / "a", ["0", "20", "cat"], lists=lists)
+    put(tmp_path / "a", {"classes.txt": "x\ny\nz\n"})
+    assert named(numbered(tmp_path / "a", ["2", "0", "y"], lists=lists)) == ["z", "x", "y"]
+    for label in ("3", "-1", "9" * 5000):
+        with pytest.raises(DataError, match=r"images\.csv:2: label"):
+            numbered(tmp_path / "a", [label, "x"], lists=lists)
+    put(tmp_path / "a", {"classes.txt": "x\ny\nx\n"})
+    with pytest.raises(DataError, match=r"classes\.txt: class 'x' is there twice, as 0 and 2"):
+        numbered(tmp_path / "a", ["x", "y"], lists=lists)
+
+
+@pytest.mark.parametrize("count", [255, 256, 257, 65535, 65536, 65537])
+def test_sources_have_room_or_are_refused_by_name(tmp_path: Path, count: int) -> None:
+    lines = [f"{i}.jpg,{i % 2},site{i}.org\n" for i in range(count)]
+    put(tmp_path, {"images.csv": "path,label,source\n" + "".join(lines)})
+    fields = {"format": "csv", "check_files": False, "val_fraction": 0.0}
+    if count > 65536:
+        with pytest.raises(DataError, match=r"images\.csv: column 'source': there are 65537 different sources"):
+            catalogue_of(tmp_path, tmp_path / "o", **fields)
+        return
+    if count > 257:
+        return  # so many blocks take their time; the writer's limit is tested in test_catalogue
+    c = catalogue_of(tmp_path, tmp_path / "o", **fields)
+    assert all(c.sources[c.source_codes_N[row]] == f"site{c.path(row)[:-4]}.org" for row in range(count))
+
+
+def test_sources_in_tars_have_room(tmp_path: Path) -> None:
+    members = {}
+    for i in range(257):
+        meta = {"label": i % 2, "source": f"site{i}.org"}
+        members |= {f"{i}.jpg": b"x", f"{i}.json": json.dumps(meta).encode()}
+    tar(tmp_path / "a/train.tar", members)
+    c = catalogue_of(tmp_path / "a", tmp_path / "o", format="webdataset")
+    assert len(c.sources) == 257
+    names = {c.path(row): c.sources[c.source_codes_N[row]] for row in range(257)}
+    assert all(names[f"train.tar/{i}.jpg"] == f"site{i}.org" for i in range(257))
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.6, 0.99])
+@given(st.lists(st.integers(-1, 5), max_size=40), st.integers(0, 9))
+@settings(deadline=None, max_examples=40)
+def test_a_hold_out_leaves_every_class_an_image(fraction: float, labels: list[int], seed: int) -> None:
+    wanted = FormatSettings(
+        format="imagefolder", val_fraction=fraction, test_fraction=fraction, seed=seed
+    )
+    given_ = np.zeros(len(labels), np.uint8)
+    report = Report()
+    found = hold_out(given_, np.array(labels, np.int32), np.arange(len(labels), dtype=np.uint64), wanted, report)
+    for label in set(labels):
+        splits = [int(split) for split, own in zip(found, labels) if own == label]
+        assert 0 in splits, "no class loses its last image"
+        assert label >= 0 or set(splits) == {0}, "an image without a label is no use there"
+        assert label < 0 or len(splits) < 2 or 2 in splits
+
+
+def test_a_hold_out_says_what_it_could_not_take() -> None:
+    report = Report()
+    wanted = FormatSettings(format="imagefolder", val_fraction=0.6)
+    labels = np.array([0, 1, 1, 2], np.int32)
+    found = hold_out(np.zeros(4, np.uint8), labels, np.arange(4, dtype=np.uint64), wanted, report)
+    assert np.bincount(found).tolist() == [3, 1] and report.held_out == {"val": "train"}
+    assert report.warnings == [
+        "2 of 3 classes have one image in train, which stays there: nothing of them is held out for val"
+    ]
+    report = Report()
+    hold_out(found, labels, np.arange(4, dtype=np.uint64), wanted, report)
+    assert not report.held_out and not report.warnings, "a split that is there is left as it is"
+
+
+def test_cifar_keeps_the_only_image_of_a_class() -> None:
+    labels = np.array([0] * 30 + [1] + [2] * 2, np.int32)
+    for seed in range(20):
+        wanted = FormatSettings(format="cifar_n", val_fraction=0.9, seed=seed)
+        train, val = cifar_chosen(wanted, labels)
+        assert sorted([*train.tolist(), *val.tolist()]) == list(range(33))
+        assert set(labels[train].tolist()) == {0, 1, 2}
+
+
 # ---- the neighbours
 
 
@@ -961,6 +1098,54 @@ def test_fingerprint(tmp_path: Path) -> None:
     assert len({before, renamed, fingerprint(settings_, folder)}) == 3
     with pytest.raises(DataError, match="not a folder"):
         fingerprint(settings_, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
+def test_what_a_list_names_counts_by_size(tmp_path: Path, suffix: str) -> None:
+    root = put(tmp_path / "data", {"a/1, x.jpg": b"broken", "b.jpg": b"y"})
+    title = "long" * 50_000
+    if suffix == "parquet":
+        table = pa.table({"path": ["a/1, x.jpg", "b.jpg", "c.jpg"], "label": ["p", "q", "p"]})
+        pq.write_table(table, root / "images.parquet")
+    else:
+        tab = "," if suffix == "csv" else "\t"
+        first = '"a/1, x.jpg"' if suffix == "csv" else "a/1, x.jpg"
+        lines = [f"{title}{tab}{first}{tab}p", f"t{tab}b.jpg{tab}q", f"t{tab}c.jpg{tab}p", f"t{tab}../up.jpg{tab}p"]
+        put(root, {f"images.{suffix}": "\n".join([f"title{tab}path{tab}label", *lines]) + "\n"})
+    by_size, blind = FormatSettings(format="csv"), FormatSettings(format="csv", check_files=False)
+    first_seen, unseen = fingerprint(by_size, root), fingerprint(blind, root)
+    put(tmp_path, {"up.jpg": b"outside"})
+    put(root, {"other.jpg": b"not listed"})
+    os.utime(root / "b.jpg", (1, 1))
+    assert fingerprint(by_size, root) == first_seen
+    put(root, {"a/1, x.jpg": b"mended, so longer"})
+    mended = fingerprint(by_size, root)
+    put(root, {"c.jpg": b"came later"})
+    assert len({first_seen, mended, fingerprint(by_size, root)}) == 3
+    assert fingerprint(blind, root) == unseen
+
+
+def test_a_work_folder_among_the_images_is_no_data(tmp_path: Path) -> None:
+    root = put(tmp_path / "data", {"a/1.jpg": b"x", "b/1.jpg": b"x"})
+    wanted = FormatSettings(format="imagefolder")
+    before = fingerprint(wanted, root)
+    put(root, {"work/folder/events.jsonl": "", "work/folder/artifacts/index-0/x.jpg": b"x"})
+    assert fingerprint(wanted, root) == before
+    assert catalogue_of(root, tmp_path / "o", format="imagefolder").classes == ("a", "b")
+
+
+def test_a_passing_error_is_no_missing_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = put(tmp_path / "data", {"images.csv": "path,label\na/1.jpg,0\nb/1.jpg,1\n", "a/1.jpg": b"x"})
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(DataError, match="cannot list .*: Input/output error"):
+        Files(root, [], Report()).locate(Paths.of([b"a/1.jpg", b"b/1.jpg"]))
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(DataError, match="cannot look at .*: Input/output error"):
+        identity_of(root, [], [], [b"a/1.jpg"])
 
 
 def test_planning_imports_nothing_heavy() -> None:

@@ -241,13 +241,16 @@ class _Unfolding:
         recipe = self.recipe
         workers = recipe.runtime.workers
         external = {}
+        data = recipe.data.key_settings()
+        if recipe.data.draws or recipe.synthesise:  # to the others a seed says nothing: it must not rerun them
+            data = _shifted(data, recipe.seed)
         if recipe.synthesise:
             yield self.node("synthesise", _shifted(recipe.synthesise, recipe.seed), {}, threads=workers)
         elif recipe.data.root is None:
             raise RecipeError("data.root is not set: -o data.root=FOLDER names the folder of the images")
         else:
             external = {"files": fingerprint(recipe.data.key_settings(), Path(recipe.data.root))}
-        yield self.node("index", recipe.data.key_settings(), self.data, external=external)
+        yield self.node("index", data, self.data, external=external)
         yield self.node("check", recipe.check, {**self.data, "catalogue": ("index",)}, threads=workers)
         if recipe.dedupe:
             ports = {**self.data, "catalogue": ("index",), "check": ("check",)}

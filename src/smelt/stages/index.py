@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from smelt.artifacts.catalogue_writer import CatalogueWriter
     from smelt.data.formats.base import Report
 
-VERSION = 1
+VERSION = 2
 SHOWN_MISSING = 100
 
 __all__ = ["VERSION", "StageSettings", "fingerprint", "run"]
@@ -109,6 +109,7 @@ def _summary(catalogue: Catalogue, report: Report) -> dict[str, Any]:
         "splits": splits,
         "sources": dict(zip(catalogue.sources, sources)),
         "classes": counts,
+        "held_out": report.held_out,  # splits that we made → where their images are from
         "missing": {
             "count": len(missing),
             "first": [_shown(catalogue.path(row)) for row in missing[:SHOWN_MISSING].tolist()],

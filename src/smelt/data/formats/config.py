@@ -39,6 +39,10 @@ USED_BY: dict[str, tuple[str, ...]] = {
 }
 
 
+# Formats that hold images out where a data set does not split itself; the others come with lists for all.
+DRAWS = ("imagefolder", "csv", "cifar_n", "food101n", "animal10n", "webdataset")
+
+
 class FormatSettings(Settings):
     """What decides the rows of the catalogue, given the files."""
 
@@ -91,6 +95,11 @@ class DataSettings(FormatSettings):
         """The same without the folder: the settings of the stage `index`, that go into its key."""
         return FormatSettings.model_validate(self.model_dump(exclude={"root"}))
 
+    @property
+    def draws(self) -> bool:
+        """Whether the format may hold images out, so that `seed` means something to it."""
+        return self.format in DRAWS
+
 
 def reader(settings: FormatSettings) -> Any:
     """The module of the format: `read(settings, root, writer, report)` and `outside(settings, root)`."""
@@ -101,13 +110,15 @@ def reader(settings: FormatSettings) -> Any:
 def fingerprint(settings: FormatSettings, root: Path) -> str:
     """Identity of what lies below `root`, as hex: file lists by content, archives and folders by listing.
 
-    Listings hold names and sizes: no time stamp, no absolute path. Imports neither torch nor pyarrow.
-    Images that a file list names are not looked at one by one: the lists are what was published.
-    Raises DataError where the folder or a list is missing.
+    Listings hold names and sizes: no time stamp, no absolute path. Imports neither torch nor pyarrow (but for
+    a list that is Parquet). Of the images that a CSV names the sizes count, unless `check_files` is off;
+    images that a published file list names are not looked at one by one. Raises DataError where the folder or a list is missing.
     """
     from smelt.data.formats.identity import identity_of
 
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: set `root` to the folder of the data set")
-    contents, listed = cast(tuple[list[Path], list[Path]], reader(settings).outside(settings, root))
-    return identity_of(root, contents, listed)
+    module = reader(settings)
+    contents, listed = cast(tuple[list[Path], list[Path]], module.outside(settings, root))
+    images = module.listed_images(settings, root) if hasattr(module, "listed_images") else ()
+    return identity_of(root, contents, listed, images)

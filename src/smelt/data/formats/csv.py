@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.bytestrings import ByteStrings, decode
+from smelt.artifacts.bytestrings import ByteStrings, decode, encode
 from smelt.artifacts.catalogue import OUT_OF_VOCABULARY, SPLITS, UNKNOWN, UNKNOWN_TRUTH
 from smelt.artifacts.catalogue_writer import MAX_SOURCES, Block, CatalogueWriter, too_many_sources
-from smelt.data.formats.base import SHOWN, SPLIT_NAMES, Report, hold_out, runs
+from smelt.data.formats.base import SHOWN, SPLIT_NAMES, Report, hold_out, runs, unsafe
 from smelt.data.formats.classes import Classes, found_in, listed_in
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Files, Part
@@ -41,6 +42,8 @@ _TEXTS = ("title", "description", "tags")
 _COLUMNS = ("path", "label", "split", "source", "query", *_TEXTS, "true_label", "noise")
 # beside the usual names, what a column `is_valid` says
 _SPLIT_WORDS = {**SPLIT_NAMES, "true": "val", "false": "train", "1": "val", "0": "train", "": "train"}
+
+csv.field_size_limit(1 << 30)  # crawled texts may be long; the default refuses 128 KiB
 
 Codes = tuple[NDArray[np.int64], list[bytes]]  # (N,) codes, words
 
@@ -84,9 +87,36 @@ def lists_of(settings: FormatSettings, root: Path) -> dict[str, Path]:
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:
-    """The lists, by content."""
+    """The lists, by content; the images that they name count by `listed_images`."""
     classes = [root / settings.lists["classes"]] if "classes" in settings.lists else []
     return [*lists_of(settings, root).values(), *classes], []
+
+
+def listed_images(settings: FormatSettings, root: Path) -> Iterator[bytes]:
+    """The paths of all images, for the data set's identity; none where the files are not to be looked at."""
+    if not settings.check_files:
+        return
+    column = settings.columns.get("path", "path")
+    for path in lists_of(settings, root).values():
+        for image in _paths_in(path, column):
+            if not unsafe(image):
+                yield image
+
+
+def _paths_in(path: Path, column: str) -> Iterator[bytes]:
+    """One column of a list, read without pyarrow where it is text: planning must stay light."""
+    if path.suffix == ".parquet":
+        yield from _read_columns(path, {"path": column}).get("path", ByteStrings.of([]))
+        return
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            rows = csv.reader(file, delimiter=_delimiter(path))
+            header = next(rows, [])
+            if column in header:
+                place = header.index(column)
+                yield from (encode(row[place]) for row in rows if len(row) > place)
+    except (OSError, csv.Error) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
 
 
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:

@@ -8,13 +8,19 @@ from pathlib import Path
 
 import xxhash
 
+from smelt.data.reading import NOT_THERE, patiently
 from smelt.errors import DataError
 
+_OF_A_RUN = {b"artifacts", b"events.jsonl"}  # what a work folder is known by
 
-def identity_of(root: Path, contents: Iterable[Path], listed: Iterable[Path]) -> str:
+
+def identity_of(
+    root: Path, contents: Iterable[Path], listed: Iterable[Path], images: Iterable[bytes] = ()
+) -> str:
     """Hex hash of the content of the files `contents` and of names and sizes below the paths `listed`.
 
-    Names count relative to `root` where they lie below it, else by their last part.
+    Names count relative to `root` where they lie below it, else by their last part. images: further files by
+    their paths below `root`; each counts by its size, or by not being there.
     """
     total = xxhash.xxh3_128()
     for path in sorted(set(contents)):
@@ -23,11 +29,17 @@ def identity_of(root: Path, contents: Iterable[Path], listed: Iterable[Path]) ->
         total.update(b"listing\0" + _name(root, top) + b"\0")
         for name, size in listing(top):
             total.update(name + b"\0" + str(size).encode() + b"\0")
+    base = os.fsencode(root)
+    for image in images:
+        total.update(b"image\0" + str(_size_there(os.path.join(base, image))).encode())
     return total.hexdigest()
 
 
 def listing(top: Path) -> Iterator[tuple[bytes, int]]:
-    """(relative name, size) of the files below a folder in the order of names, or of one file itself."""
+    """(relative name, size) of the files below a folder in the order of names, or of one file itself.
+
+    Work folders of smelt are passed over: what a run writes is no part of the data that it is about.
+    """
     if not top.is_dir():
         yield b"", _size(top)
         return
@@ -37,17 +49,36 @@ def listing(top: Path) -> Iterator[tuple[bytes, int]]:
     while pending:
         folder = pending.pop()
         with os.scandir(os.path.join(base, folder)) as entries:
-            for entry in entries:
-                name = os.path.join(folder, entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(name)
-                elif entry.is_file():
-                    found.append((name, entry.stat().st_size))
+            inside = list(entries)
+        if folder and {entry.name for entry in inside} >= _OF_A_RUN:
+            continue
+        for entry in inside:
+            name = os.path.join(folder, entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(name)
+            elif entry.is_file():
+                found.append((name, entry.stat().st_size))
     yield from sorted(found)
 
 
 def _name(root: Path, path: Path) -> bytes:
     return os.fsencode(path.relative_to(root) if path.is_relative_to(root) else path.name)
+
+
+def _size_there(path: bytes) -> int:
+    """Size of a file, -1 where there is none of this name; StorageError where that cannot be told."""
+
+    def looked() -> int:
+        try:
+            return os.stat(path).st_size
+        except ValueError:
+            return -1
+        except OSError as error:
+            if error.errno not in NOT_THERE:
+                raise
+            return -1
+
+    return patiently(looked, lambda: os.fsdecode(path))
 
 
 def _size(path: Path) -> int:
