@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.bytestrings import ByteStrings, decode
+from smelt.artifacts.bytestrings import ByteStrings, combine, decode
 from smelt.artifacts.files import read_json
 from smelt.errors import ArtifactError
 
@@ -159,6 +159,11 @@ class Catalogue:
     def words(self, column: str) -> ByteStrings:
         """What the codes of a column of kind "words" (or "folder") stand for, or all its strings."""
         return self._strings(column)
+
+    def path_hashes(self) -> NDArray[np.uint64]:
+        """(N,) hashes of the paths, those of `catalogue_writer.Paths.hashes`: what a hold-out is drawn by."""
+        folders = ByteStrings.of(self._folders).hashes()
+        return combine(folders[self._folder_codes_N], self._names.hashes())
 
     def names(self) -> ByteStrings:
         """The last part of every path."""

@@ -9,6 +9,7 @@ import bisect
 import contextlib
 import itertools
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -365,6 +366,25 @@ class CatalogueWriter:
         )  # fmt: skip
         self._columns = {}
         return self.folder
+
+
+def copy_with_splits(source: Path, folder: Path, splits_N: NDArray[np.uint8]) -> None:
+    """The catalogue `source` again in `folder`, its rows in the splits `splits_N`, without the Parquet file.
+
+    splits_N: (N,) codes into its `splits`. What stays is linked where the file system can: it takes no room.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in folder.iterdir():  # of an attempt that was killed
+        made.unlink()
+    for path in sorted(source.iterdir()):
+        if path.name not in ("split.npy", "catalogue.parquet"):
+            try:
+                os.link(path, folder / path.name)
+            except OSError:
+                shutil.copyfile(path, folder / path.name)
+    column = _Array(folder / "split.npy", np.uint8)
+    column.append(splits_N)
+    column.close()
 
 
 def _read_back(array: _Array, start: int, count: int) -> NDArray[Any]:

@@ -1,4 +1,9 @@
-"""Exact and near duplicates among millions of images: joins of hashes, groups, and which copy is kept."""
+"""Exact and near duplicates among millions of images: joins of hashes, groups, and which copy is kept.
+
+To be like is not transitive: of the frames of a pan each is like the next, and the first has nothing in
+common with the last. So groups are stars: every member was compared with the best copy of its group, and is
+a copy of that one. What is joined only through others is a chain (`group_rows`).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,10 @@ from numpy.typing import NDArray
 from smelt.data.near import near_values
 from smelt.data.perceptual import BLANK, perceptual_hash
 
-__all__ = ["Verdict", "decide", "followers", "group_rows", "join_exact", "join_near", "perceptual_hash"]
+__all__ = [
+    "Verdict", "decide", "followers", "group_rows", "join_exact", "join_near", "lowest_of", "partners",
+    "perceptual_hash", "stars",
+]  # fmt: skip
 
 ROUNDS = 8  # pictures told apart among those of one hash; what is left after so many stays unjoined
 
@@ -94,17 +102,66 @@ def group_rows(count: int, pairs_R2: NDArray[np.int64]) -> NDArray[np.int64]:
             label = jumped
 
 
+def stars(pairs_R2: NDArray[np.int64], rank_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each row the centre of its group: its own number, or that of a row it is paired with.
+
+    pairs_R2: which rows are copies of one another. rank_N: the lower the better a copy. The best row that is
+    in no group yet takes all its partners that are in none, and so on: a greedy cover, in time O(N + R).
+    """
+    centre_N = np.arange(len(rank_N))
+    nodes = np.unique(pairs_R2)
+    ends = np.searchsorted(nodes, np.concatenate([pairs_R2, pairs_R2[:, ::-1]]))
+    ends = ends[np.argsort(ends[:, 0], kind="stable")]
+    starts = np.searchsorted(ends[:, 0], np.arange(len(nodes) + 1))
+    free = np.ones(len(nodes), bool)
+    for node in np.argsort(rank_N[nodes], kind="stable").tolist():
+        if free[node]:
+            partners = ends[starts[node] : starts[node + 1], 1]
+            partners = partners[free[partners]]
+            centre_N[nodes[partners]] = nodes[node]
+            free[partners] = free[node] = False
+    return centre_N
+
+
+def lowest_of(groups_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups, however they are numbered, each renamed to its lowest row."""
+    _, first, inverse = np.unique(groups_N, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
+def partners(
+    pairs_R2: NDArray[np.int64], exact_N: NDArray[np.int64], wanted_N: NDArray[np.bool_],
+    rank_N: NDArray[np.int64],
+) -> NDArray[np.int64]:  # fmt: skip
+    """For each row the row of `wanted` that it is a copy of, found exactly so or compared; −1 for none.
+
+    pairs_R2: near pairs between rows that are their own `exact`. Exact copies go before near ones, then the
+    better rank, then the lower row.
+    """
+    held_N = np.full(len(exact_N), -1)  # of each exact class its lowest wanted row
+    wanted = np.flatnonzero(wanted_N)[::-1]
+    held_N[exact_N[wanted]] = wanted
+    ends = np.concatenate([pairs_R2, pairs_R2[:, ::-1]])
+    ends = ends[held_N[ends[:, 1]] >= 0]
+    ends = ends[np.argsort(-rank_N[ends[:, 1]], kind="stable")]  # the best is written last
+    found_N = np.full(len(exact_N), -1)
+    found_N[ends[:, 0]] = held_N[ends[:, 1]]
+    return np.where(held_N >= 0, held_N, found_N)[exact_N]
+
+
 def followers(
     rows_N: NDArray[np.int64],
     classes_N: NDArray[np.generic],
     same: Callable[[NDArray[np.int64]], NDArray[np.bool_]],
+    rank_N: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split the rows of each class (one hash) into pictures: (pairs_R2 of leader and follower, leaders).
 
-    The lowest row leads, those for which `same(pairs_R2)` holds follow it; the lowest of the others leads
-    next. So a class of any size costs ROUNDS comparisons a row at most. Classes of one row lead untested.
+    The lowest row leads (by `rank_N`, a number for each, where it is given), those for which `same(pairs_R2)`
+    holds follow it; the lowest of the others leads next. So a class of any size costs ROUNDS comparisons a
+    row at most. Classes of one row lead untested.
     """
-    order = np.lexsort((rows_N, classes_N))
+    order = np.lexsort((rows_N if rank_N is None else rank_N, classes_N))
     rows, classes = rows_N[order], classes_N[order]
     pairs, leaders = [np.zeros((0, 2), np.int64)], []
     for _ in range(ROUNDS):
@@ -125,10 +182,10 @@ def followers(
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be done with the rows of groups of two and more (G rows, ascending).
+    """What is to be done with the rows that have a copy (G rows, ascending).
 
-    rows, group: (G,) group numbers ascend with their lowest row. original: the row each is judged a copy
-    of, itself where it is the original. keep, leak, cross_label: see `decide`.
+    rows, group: (G,) group numbers ascend with their lowest row. original: the row each was compared with and
+    is judged a copy of, itself where it is the original. keep, leak, cross_label: see `decide`.
     """
 
     rows: NDArray[np.int64]
@@ -148,26 +205,34 @@ def decide(
     *,
     within_training: bool = True,
     against_held_out: bool = True,
+    shown_N: NDArray[np.int64] | None = None,
 ) -> Verdict:
     """Which copy of each group is kept.
 
     groups_N: as `group_rows` gives them. held_out: rows of validation and test, which are always kept.
     The original of a group is its best copy: held out before training, then more pixels (area), then more
-    bytes (size), then the lower row. A training row is a leak where its group has a held-out row. Dropped
-    are leaks (`against_held_out`) and, of the training rows of a group, all but the best
+    bytes (size), then the lower row. shown_N: the held-out row that each row is a copy of, −1 for none; a
+    training row that has one is a leak. Where it is not given, so is one whose group has a held-out row.
+    Dropped are leaks (`against_held_out`) and, of the other training rows of a group, all but the best
     (`within_training`). cross_label: the group's known labels (≥ 0) are not all one.
     """
     members = np.bincount(groups_N, minlength=len(groups_N))[groups_N] > 1
+    if shown_N is not None:
+        members |= (shown_N >= 0) & ~held_out_N
     rows = np.flatnonzero(members)
     _, group = np.unique(groups_N[rows], return_inverse=True)
     count = int(group.max()) + 1 if len(rows) else 0
     held_out, labels = held_out_N[rows], labels_N[rows]
     best = np.lexsort((rows, -size_N[rows], -area_N[rows], ~held_out, group))
     original = rows[best[np.searchsorted(group[best], np.arange(count))]]
-    trained = best[~held_out[best]]  # best first within each group
+    leak = (np.bincount(group, held_out, count) > 0)[group] & ~held_out
+    shown = original[group]
+    if shown_N is not None:
+        leak = (shown_N[rows] >= 0) & ~held_out
+        shown = np.where(leak & ~held_out_N[shown], shown_N[rows], shown)
+    trained = best[~held_out[best] & ~(leak[best] & against_held_out)]  # best first within each group
     firsts = np.zeros(len(rows), bool)
     firsts[trained[np.r_[True, group[trained][1:] != group[trained][:-1]][: len(trained)]]] = True
-    leak = (np.bincount(group, held_out, count) > 0)[group] & ~held_out
     keep = held_out | firsts | (not within_training)
     if against_held_out:
         keep &= ~leak
@@ -177,7 +242,7 @@ def decide(
     return Verdict(
         rows=rows,
         group=group.astype(np.int32),
-        original=original[group],
+        original=shown,
         keep=keep,
         leak=leak,
         cross_label=(high > low)[group],

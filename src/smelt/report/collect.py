@@ -77,7 +77,9 @@ class Run:
     @cached_property
     def catalogue(self) -> Catalogue | None:
         """The catalogue, once it is there."""
-        path = self.one("index").path
+        path, redrawn = self.one("index").path, self.one("dedupe").path
+        if redrawn and (redrawn / "catalogue").is_dir():  # the hold-out by groups is what was learnt by
+            path = redrawn
         return Catalogue.open(path / "catalogue") if path else None
 
     @cached_property

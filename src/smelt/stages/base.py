@@ -86,10 +86,18 @@ def version(stage: str) -> int:
 def run(
     stage: str, settings: Mapping[str, Any], *, runtime: Mapping[str, Any] | None = None, **rest: Any
 ) -> None:
-    """Run one stage in this process; `rest` are the other fields of Context."""
+    """Run one stage in this process; `rest` are the other fields of Context.
+
+    Where `dedupe` drew the hold-out again, by groups of copies, its catalogue stands for that of `index`.
+    """
+    inputs: dict[str, list[Path]] = dict(rest.pop("inputs"))
+    redrawn = [path for path in inputs.get("dedupe", []) if (path / "catalogue").is_dir()]
+    if redrawn and "catalogue" in inputs:
+        inputs["catalogue"] = redrawn
     context = Context(
         settings=settings_class(stage).model_validate(settings),
         runtime=Runtime.model_validate(runtime or {}),
+        inputs=inputs,
         **rest,
     )
     module(stage).run(context)

@@ -1,14 +1,18 @@
 """Stage `dedupe`: finds copies among all images, says which one of each group to keep, and what leaks.
 
 duplicates.parquet  row, group, kind ("exact", "near": to its original), keep, cross_label, leak, distance
-                    (bits between its hash and its original's, −1 where hashes say nothing), original: one
-                    row for each image that has a copy
-leaks.csv           file, split, original, distance, kind: each training file that shows the same picture as
-                    a file of validation or test (split, original)
+                    (bits between its hash and its original's, −1 where hashes say nothing), original, chain:
+                    one row for each image that has a copy
+leaks.csv           file, split, original, distance, kind: each training file that was compared with a file of
+                    validation or test (split, original) and shows the same picture
+catalogue/          where `index` held images out and groups of copies would be torn: its catalogue, with the
+                    hold-out drawn again by groups; all that follows reads it instead
 dedupe.json         counts
 
-Nothing is deleted: `select` drops what is not kept. Exact copies have equal bytes or pixels; near ones have
-near hashes and pass a comparison of their pixels.
+Every row of a group is a copy of the best one of its group, its `original`, by comparison of the two. A
+`chain` is all that hangs together, as the frames of a pan do: folds that are to have nothing in common go by
+chain. Nothing is deleted: `select` drops what is not kept. Exact copies have equal bytes or pixels; near ones
+have near hashes and pass a comparison of their pixels.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from smelt.data.copies import Copies, Hashes
     from smelt.data.duplicates import Verdict
 
-VERSION = 1
+VERSION = 2
 
 
 class StageSettings(Settings):
@@ -53,7 +57,7 @@ class StageSettings(Settings):
 def run(context: Context) -> None:
     """Find copies among the images that `check` could read."""
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.data.copies import Search, find_copies
+    from smelt.data.copies import CopyFinder, Search
     from smelt.data.loader import ImageStore
     from smelt.data.thumbnails import Thumbnails
 
@@ -70,9 +74,60 @@ def run(context: Context) -> None:
     def progress(what: str, done: int, total: int) -> None:
         context.emit("progress", done=done, total=total, unit="images", text=what)
 
-    copies = find_copies(hashes, thumbnails, search, progress)
+    finder = CopyFinder(hashes, thumbnails, search, progress, area_N)
+    how = _held_out(context.one("catalogue"))
+    copies = finder.find(_not_trained(_given(catalogue, how)))
+    splits_N = _splits(catalogue, copies, how)
+    if how:
+        copies = finder.grouped(_not_trained(splits_N))
+    moved = int((splits_N != catalogue.split_codes_N).sum())
+    if moved:
+        catalogue = _moved(context.one("catalogue") / "catalogue", context.out / "catalogue", splits_N)
     verdict = _decide(catalogue, copies, thumbnails.sizes(), area_N, settings)
-    _write(context.out, catalogue, hashes, copies, verdict)
+    _write(context.out, catalogue, hashes, copies, verdict, moved)
+
+
+def _held_out(index: Path) -> dict[str, Any] | None:
+    """How the artefact `index` held images out; None where the data set came with its splits."""
+    from smelt.artifacts.files import read_json
+
+    found = read_json(index / "index.json") if (index / "index.json").is_file() else {}
+    return found.get("held_out") or None
+
+
+def _given(catalogue: Catalogue, how: dict[str, Any] | None) -> NDArray[np.uint8]:
+    """(N,) the splits as the data set came."""
+    from smelt.data.holdout import origins
+
+    return origins(catalogue.split_codes_N, how["splits"]) if how else catalogue.split_codes_N
+
+
+def _not_trained(splits_N: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    from smelt.artifacts.catalogue import SPLITS
+
+    return splits_N != SPLITS.index("train")
+
+
+def _splits(catalogue: Catalogue, copies: Copies, how: dict[str, Any] | None) -> NDArray[np.uint8]:
+    """(N,) the splits to learn by: what we held out ourselves, by groups."""
+    from smelt.data.holdout import draw
+
+    if how is None:
+        return catalogue.split_codes_N
+    keys_N = catalogue.path_hashes()
+    return draw(_given(catalogue, how), catalogue.labels_N, keys_N, copies.groups_N, copies.rank_N, how)
+
+
+def _moved(source: Path, folder: Path, splits_N: NDArray[np.uint8]) -> Catalogue:
+    """The catalogue with its rows in these splits, written to `folder`."""
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.catalogue_parquet import write_parquet
+    from smelt.artifacts.catalogue_writer import copy_with_splits
+
+    copy_with_splits(source, folder, splits_N)
+    catalogue = Catalogue.open(folder)
+    write_parquet(catalogue, folder / "catalogue.parquet")
+    return catalogue
 
 
 def _read_checks(path: Path, count: int) -> tuple[Hashes, NDArray[np.int64]]:
@@ -117,17 +172,15 @@ def _decide(
 
     from smelt.data.duplicates import decide
 
-    held_out_N = np.zeros(catalogue.num_rows, bool)
-    for split in ("val", "test"):
-        held_out_N[catalogue.rows(split)] = True
     size_N = np.zeros(catalogue.num_rows, np.int64)
     size_N[sizes[0]] = sizes[1]
     return decide(
         copies.groups_N,
         catalogue.labels_N,
-        held_out_N,
+        _not_trained(catalogue.split_codes_N),
         area_N,
         size_N[copies.exact_N],
+        shown_N=copies.shown_N,
         within_training=settings.within_training,
         against_held_out=settings.against_held_out,
     )
@@ -162,7 +215,9 @@ def _relation(
     return exact, np.where(exact, 0, distance).astype(np.int8)
 
 
-def _write(out: Path, catalogue: Catalogue, hashes: Hashes, copies: Copies, verdict: Verdict) -> None:
+def _write(
+    out: Path, catalogue: Catalogue, hashes: Hashes, copies: Copies, verdict: Verdict, moved: int
+) -> None:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -178,6 +233,7 @@ def _write(out: Path, catalogue: Catalogue, hashes: Hashes, copies: Copies, verd
     columns = {
         "row": rows, "group": verdict.group, "kind": kind, "keep": verdict.keep,
         "cross_label": verdict.cross_label, "leak": verdict.leak, "distance": distance, "original": originals,
+        "chain": np.unique(copies.chains_N[rows], return_inverse=True)[1].astype(np.int32),
     }  # fmt: skip
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer, compression="zstd")
@@ -189,21 +245,24 @@ def _write(out: Path, catalogue: Catalogue, hashes: Hashes, copies: Copies, verd
     write_bytes(out / "leaks.csv", text.getvalue().encode("utf-8", "surrogateescape"))
     splits = [line[1] for line in leaks[1:]]
     summary = _summary(catalogue, copies, verdict, exact)
+    summary["moved_by_group"] = moved
     summary["leaks"] = {split: splits.count(split) for split in ("val", "test")}
     write_json(out / "dedupe.json", summary)
 
 
 def _leaks(catalogue: Catalogue, hashes: Hashes, copies: Copies, verdict: Verdict) -> list[list[Any]]:
-    """The lines of leaks.csv: each leaking training row with the lowest row of each split it leaks into."""
+    """The lines of leaks.csv: each leaking training row with a row of each split it leaks into."""
     import numpy as np
+
+    from smelt.data.duplicates import partners
 
     lines: list[list[Any]] = [["file", "split", "original", "distance", "kind"]]
     for split in ("val", "test"):
-        inside = np.isin(verdict.rows, catalogue.rows(split))
-        groups, first = np.unique(verdict.group[inside], return_index=True)
-        leaking = verdict.leak & np.isin(verdict.group, groups)
-        rows = verdict.rows[leaking]
-        originals = verdict.rows[inside][first[np.searchsorted(groups, verdict.group[leaking])]]
+        inside_N = np.zeros(catalogue.num_rows, bool)
+        inside_N[catalogue.rows(split)] = True
+        shown_N = partners(copies.pairs_R2, copies.exact_N, inside_N, copies.rank_N)
+        rows = verdict.rows[verdict.leak & (shown_N[verdict.rows] >= 0)]
+        originals = shown_N[rows]
         exact, distance = _relation(hashes, copies, rows, originals)
         for row, original, same, bits in zip(rows.tolist(), originals.tolist(), exact, distance.tolist()):
             kind = "exact" if same else "near"

@@ -209,6 +209,8 @@ class _Unfolding:
         self.recipe = recipe
         self.data: dict[str, tuple[str, ...]] = {"data": ("synthesise",)} if recipe.synthesise else {}
         self.checked = {"check": ("check",)} | ({"dedupe": ("dedupe",)} if recipe.dedupe else {})
+        # all that reads the splits: `dedupe` may have drawn them again
+        self.catalogued = {"catalogue": ("index",)} | ({"dedupe": ("dedupe",)} if recipe.dedupe else {})
         self.selected: dict[str, str] = {}  # round → id of the node whose selection it learns from
 
     def node(self, name: str, settings: Settings, inputs: Mapping[str, tuple[str, ...]], **rest: Any) -> Node:
@@ -231,10 +233,9 @@ class _Unfolding:
             before = one
         fused = tuple(f"predict/{n}" for one in recipe.rounds if one.fuse for n in _models(one))
         fuse = _shifted(recipe.fuse, recipe.seed)
-        catalogue = {"catalogue": ("index",)}
-        yield self.node("fuse", fuse, {**catalogue, "predict": fused}, threads=recipe.runtime.workers)
+        yield self.node("fuse", fuse, {**self.catalogued, "predict": fused}, threads=recipe.runtime.workers)
         if recipe.submit is not None:
-            yield self.node("submit", recipe.submit, {**catalogue, "fuse": ("fuse",)})
+            yield self.node("submit", recipe.submit, {**self.catalogued, "fuse": ("fuse",)})
         yield self.evaluate()
 
     def catalogue(self) -> Iterator[Node]:
@@ -258,13 +259,13 @@ class _Unfolding:
 
     def round(self, one: Round, before: Round | None) -> Iterator[Node]:
         yield from self.select(one, before)
-        ports = {**self.data, "catalogue": ("index",), "selection": (self.selected[one.name],)}
+        ports = {**self.data, **self.catalogued, "selection": (self.selected[one.name],)}
         for model in one.models:
             for seed in model.seeds:
                 yield from self.model(one, model, seed, ports)
         trained = tuple(f"train/{name}" for name in _models(one))
         taught = (self.selected[one.name],) * len(trained)
-        ports = {"catalogue": ("index",), "train": trained, "selection": taught}
+        ports = {**self.catalogued, "train": trained, "selection": taught}
         checked = {"validation_labels": one.rank.validation_labels or _validation_labels(self.recipe.data)}
         yield self.node(f"rank/{one.name}", one.rank.model_copy(update=checked), ports)
 
@@ -327,7 +328,7 @@ class _Unfolding:
 
     def predict(self, name: str, one: Round, run: Mapping[str, int]) -> Iterator[Node]:
         recipe = self.recipe
-        ports = {**self.data, "catalogue": ("index",), "train": (f"train/{name}",)}
+        ports = {**self.data, **self.catalogued, "train": (f"train/{name}",)}
         yield self.node(f"predict/{name}", recipe.predict, ports, **run)
         for which, (view, top_k) in enumerate(self.lessons(one.name)):
             scores = recipe.predict.model_copy(
@@ -354,7 +355,7 @@ class _Unfolding:
 
     def evaluate(self) -> Node:
         rounds = []
-        ports: dict[str, tuple[str, ...]] = {"catalogue": ("index",), "fuse": ("fuse",)}
+        ports: dict[str, tuple[str, ...]] = {**self.catalogued, "fuse": ("fuse",)}
         for one in self.recipe.rounds:
             names = _models(one)
             ports[f"train/{one.name}"] = tuple(f"train/{name}" for name in names)

@@ -70,6 +70,10 @@ def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda ev
     summary = _summary(catalogue, report)
     _warn_of_classes(catalogue, report)
     write_parquet(catalogue, out / "catalogue" / "catalogue.parquet")
+    # `dedupe` draws again what we held out, by groups of copies
+    drawn = ("seed", "val_fraction", "val_from", "test_fraction", "test_from")
+    how = {name: getattr(settings, name) for name in drawn}
+    summary["held_out"] = {"splits": report.held_out, **how} if report.held_out else None
     summary["warnings"] = report.warnings
     write_json(out / "index.json", summary)
     for warning in report.warnings:
@@ -109,7 +113,6 @@ def _summary(catalogue: Catalogue, report: Report) -> dict[str, Any]:
         "splits": splits,
         "sources": dict(zip(catalogue.sources, sources)),
         "classes": counts,
-        "held_out": report.held_out,  # splits that we made → where their images are from
         "missing": {
             "count": len(missing),
             "first": [_shown(catalogue.path(row)) for row in missing[:SHOWN_MISSING].tolist()],
