@@ -222,7 +222,13 @@ def test_codes_never_wrap(tmp_path: Path, taken: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("label", 1 << 31), ("true_label", -(1 << 31) - 1), ("rank", 1 << 40), ("shard", 1 << 16), ("shard", -1)],
+    [
+        ("label", 1 << 31),
+        ("true_label", -(1 << 31) - 1),
+        ("rank", 1 << 40),
+        ("shard", 1 << 16),
+        ("shard", -1),
+    ],
 )
 def test_a_number_that_a_column_cannot_hold_is_refused(tmp_path: Path, name: str, value: int) -> None:
     one = block("train", ["a"])
@@ -230,9 +236,10 @@ def test_a_number_that_a_column_cannot_hold_is_refused(tmp_path: Path, name: str
         one.labels = np.array([value])
     else:
         one.fixed = {name: np.array([value])}
-    with pytest.raises(DataError, match=f"column {name} of the catalogue holds"), CatalogueWriter(
-        tmp_path / "c"
-    ) as writer:
+    with (
+        pytest.raises(DataError, match=f"column {name} of the catalogue holds"),
+        CatalogueWriter(tmp_path / "c") as writer,
+    ):
         writer.add(one)
 
 

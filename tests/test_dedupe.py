@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.files import files_below, read_json
 from smelt.errors import ArtifactError
-from smelt.stages import check, dedupe
+from smelt.stages import base, check, dedupe
 from smelt.stages.base import Context, Runtime
 
 
@@ -194,3 +195,71 @@ def test_a_set_without_copies_gives_empty_files(tmp_path: Path) -> None:
     assert rows_of(out) == {}
     assert (out / "leaks.csv").read_text() == "file,split,original,distance,kind\n"
     assert read_json(out / "dedupe.json")["dropped"] == 0
+
+
+def frames(seed: int, count: int) -> list[Image.Image]:
+    """A slow pan over a scene."""
+    wide = scene(seed).resize((200 + 6 * count, 150), Image.Resampling.BICUBIC)
+    return [wide.crop((6 * at, 0, 6 * at + 200, 150)) for at in range(count)]
+
+
+def test_what_index_held_out_is_drawn_again_by_groups(tmp_path: Path) -> None:
+    """Two classes, one of them three pans: each frame stays with the picture that it is a copy of."""
+    root = tmp_path / "root"
+    for name, images in (
+        ("alone", [scene(seed) for seed in range(20)]),
+        ("pan", [image for seed in (50, 51, 52) for image in frames(seed, 15)]),
+    ):
+        (root / name).mkdir(parents=True)
+        for number, image in enumerate(images):
+            (root / name / f"{number:03d}.jpg").write_bytes(encoded(image))
+    runtime = {"root": str(root)}
+
+    def stage(name: str, **inputs: Path) -> Path:
+        out = tmp_path / name
+        out.mkdir()
+        settings = {"format": "imagefolder", "val_fraction": 0.2} if name == "index" else {}
+        connected = {port: [path] for port, path in inputs.items()}
+        base.run(name, settings, runtime=runtime, inputs=connected, out=out, scratch=out / "scratch")
+        return out
+
+    index = stage("index")
+    checked = stage("check", catalogue=index)
+    out = stage("dedupe", catalogue=index, check=checked)
+    before, after = Catalogue.open(index / "catalogue"), Catalogue.open(out / "catalogue")
+    rows = rows_of(out)
+    assert (
+        read_json(out / "dedupe.json")["moved_by_group"]
+        == ((before.split_codes_N != after.split_codes_N).sum())
+        > 0
+    )
+    paths = [after.path(row) for row in range(after.num_rows)]
+    assert paths == [before.path(row) for row in range(before.num_rows)]
+    table = pq.read_table(out / "catalogue" / "catalogue.parquet").to_pydict()
+    assert [after.splits[code] for code in after.split_codes_N] == table["split"]
+    held = {row for row in rows if after.split_codes_N[row] == 1}
+    torn = {line["group"] for row, line in rows.items() if row in held} & {
+        line["group"] for row, line in rows.items() if row not in held and not line["leak"]
+    }
+    assert held and not torn
+    assert [after.split_codes_N[row] for row, path in enumerate(paths) if path.startswith("alone")] == [
+        before.split_codes_N[row] for row, path in enumerate(paths) if path.startswith("alone")
+    ]
+    leaks = sum(line["leak"] for line in rows.values())
+    index_held = before.split_codes_N == 1
+    would = sum(
+        not index_held[row] and bool(index_held[[r for r in rows if rows[r]["chain"] == line["chain"]]].any())
+        for row, line in rows.items()
+    )
+    assert leaks < would / 2
+    for row, line in rows.items():  # of each chain some row is still learnt from
+        if line["keep"] and not line["leak"]:
+            assert line["original"] == row or row in held
+    seen: list[Path] = []
+    spy = type("Spy", (), {"run": staticmethod(lambda context: seen.append(context.one("catalogue")))})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(base, "module", lambda stage: spy)
+        patched.setattr(base, "settings_class", lambda stage: dedupe.StageSettings)
+        for extra in ({}, {"dedupe": [out]}, {"dedupe": [checked]}):
+            base.run("rank", {}, inputs={"catalogue": [index], **extra}, out=out, scratch=out)
+    assert seen == [index, out, index]

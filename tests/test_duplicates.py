@@ -16,8 +16,17 @@ from PIL import Image
 
 from smelt.data import alignment, near
 from smelt.data.candidates import near_candidates
-from smelt.data.copies import Hashes, Search, find_copies
-from smelt.data.duplicates import decide, followers, group_rows, join_exact, join_near
+from smelt.data.copies import CopyFinder, Hashes, Search, find_copies
+from smelt.data.duplicates import (
+    decide,
+    followers,
+    group_rows,
+    join_exact,
+    join_near,
+    lowest_of,
+    partners,
+    stars,
+)
 from smelt.data.loose import loose_pairs
 from smelt.data.near import near_values
 from smelt.data.perceptual import (
@@ -487,3 +496,163 @@ def test_decisions_hold_their_promises(rows: list[tuple[int, bool, int, int]]) -
             bool(held[members].any()) and not held[row] for row in members
         ]
         assert verdict.cross_label[inside].tolist() == [len(set(labels[members].tolist())) > 1] * len(members)
+
+
+PAIRS = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)).filter(lambda p: p[0] < p[1]), max_size=25)
+
+
+def as_pairs(found: list[tuple[int, int]]) -> NDArray[np.int64]:
+    return np.array(sorted(set(found)), np.int64).reshape(-1, 2)
+
+
+@given(PAIRS, st.permutations(range(12)))
+@settings(deadline=None)
+def test_stars_against_a_plain_greedy_cover(found: list[tuple[int, int]], rank: list[int]) -> None:
+    centre: dict[int, int] = {}
+    for row in sorted(range(12), key=lambda row: rank[row]):
+        if row not in centre:
+            centre[row] = row
+            for other in range(12):
+                if (min(row, other), max(row, other)) in found and other not in centre:
+                    centre[other] = row
+    assert stars(as_pairs(found), np.array(rank)).tolist() == [centre[row] for row in range(12)]
+
+
+@given(PAIRS, st.lists(st.booleans(), min_size=12, max_size=12), st.permutations(range(12)))
+@settings(deadline=None)
+def test_partners_against_a_plain_search(
+    found: list[tuple[int, int]], wanted: list[bool], rank: list[int]
+) -> None:
+    exact = np.array([row // 3 * 3 for row in range(12)])  # four pictures, three equal copies of each
+    near = as_pairs([(exact[a], exact[b]) for a, b in found if exact[a] != exact[b]])
+    got = partners(near, exact, np.array(wanted), np.array(rank)).tolist()
+    pairs = {tuple(pair) for pair in near.tolist()}
+    for row in range(12):
+        own = exact[row]
+        of_class = {first: [r for r in range(first, first + 3) if wanted[r]] for first in (0, 3, 6, 9)}
+        others = [b for b in (0, 3, 6, 9) if ((own, b) in pairs or (b, own) in pairs) and of_class[b]]
+        best = own if of_class[own] else min(others, key=lambda b: rank[b], default=None)
+        assert got[row] == (-1 if best is None else of_class[best][0])
+
+
+class Alike:
+    """Thumbnails of pictures of which it is said which are alike; counts what is compared."""
+
+    def __init__(self, alike: NDArray[np.bool_]) -> None:
+        self.alike, self.asked = alike, 0
+
+    def add(self, rows: NDArray[np.int64], progress: object) -> None:
+        pass
+
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+    def colours(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.zeros(len(rows), np.int64)
+
+    def same_blank(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return self.alike[pairs[:, 0], pairs[:, 1]]
+
+    def same(self, pairs: NDArray[np.int64], mirrored: object, agrees: object) -> NDArray[np.bool_]:
+        self.asked += len(pairs)
+        return self.alike[pairs[:, 0], pairs[:, 1]]
+
+
+def finder(alike: NDArray[np.bool_], hashes: list[int], area: list[int] | None = None) -> CopyFinder:
+    count = len(alike)
+    alone = np.arange(2 * count, dtype=np.uint64).view(np.uint8).reshape(-1, 16)
+    known = Hashes(np.ones(count, bool), alone, alone, np.array(hashes, np.uint64).reshape(-1, 1))
+    sizes = np.array(area or [0] * count, np.int64)
+    return CopyFinder(known, Alike(alike), Search(), lambda *_: None, sizes)  # type: ignore[arg-type]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans()), min_size=2, max_size=12),
+    PAIRS,
+    st.integers(0, 1),
+)
+@settings(deadline=None, max_examples=200)
+def test_every_row_of_a_group_was_compared_with_its_best(
+    rows: list[tuple[int, int, bool]], found: list[tuple[int, int]], blank: int
+) -> None:
+    """Likeness that is not transitive: hashes 0 (blank) to 3 apart by up to 2 bits, areas, held-out rows."""
+    count = len(rows)
+    alike = np.zeros((count, count), bool)
+    for a, b in found:
+        if a < count and b < count:
+            alike[a, b] = alike[b, a] = True
+    held = np.array([row[2] for row in rows])
+    area = [row[1] for row in rows]
+    copies = finder(alike, [row[0] + (0 if blank else 4) for row in rows], area).find(held)
+    zeros = np.zeros(count, np.int64)
+    verdict = decide(
+        copies.groups_N, zeros.astype(np.int32), held, np.array(area), zeros, shown_N=copies.shown_N
+    )
+    for row, original, leak in zip(verdict.rows.tolist(), verdict.original.tolist(), verdict.leak.tolist()):
+        assert row == original or alike[row, original]
+        assert not leak or held[original]
+    for a, b in copies.pairs_R2.tolist():
+        assert alike[a, b]
+        leaks = dict(zip(verdict.rows.tolist(), verdict.leak.tolist()))
+        assert not held[b] or held[a] or leaks[a]
+        assert not held[a] or held[b] or leaks[b]
+    for group in np.unique(verdict.group):
+        inside = verdict.group == group
+        training = inside & ~held[verdict.rows] & ~verdict.leak
+        assert (verdict.keep & training).sum() == min(1, training.sum())
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 3), st.booleans()), min_size=2, max_size=14))
+@settings(deadline=None, max_examples=200)
+def test_likeness_that_is_transitive_gives_its_classes(rows: list[tuple[int, int, bool]]) -> None:
+    """Pictures, copies of them with hashes up to two bits apart, held out or not: nothing is missed."""
+    picture = np.array([row[0] for row in rows])
+    held = np.array([row[2] for row in rows])
+    copies = finder(picture[:, None] == picture[None], [16 * row[0] + row[1] for row in rows]).find(held)
+    _, first, inverse = np.unique(picture, return_index=True, return_inverse=True)
+    assert copies.chains_N.tolist() == first[inverse].tolist()
+    shown = np.array([bool((held & (picture == own)).any()) for own in picture])
+    assert ((copies.shown_N >= 0) == shown).all()
+    assert copies.groups_N.tolist() == lowest_of(picture).tolist() == first[inverse].tolist()
+
+
+def test_a_hub_that_a_better_copy_takes_leaves_nobody_behind() -> None:
+    """2,000 copies of one placeholder: a larger one of another hash takes the one that led them."""
+    count = 2000
+    alike = np.ones((count, count), bool)
+    hashes = [7] * count
+    hashes[-1] = 6
+    found = finder(alike, hashes, [1] * (count - 1) + [9])
+    copies = found.find(np.zeros(count, bool))
+    assert not copies.groups_N.any()
+    assert found.compare.tested < 10 * count
+    alike[-1, 1:] = alike[1:, -1] = alike[-1, 0] = alike[0, -1] = False
+    alike[-1, 0] = alike[0, -1] = True  # only the leader is like the larger one
+    found = finder(alike, hashes, [1] * (count - 1) + [9])
+    copies = found.find(np.zeros(count, bool))
+    assert len(np.unique(copies.groups_N)) == 2 and found.compare.tested < 10 * count
+
+
+def pan(frames: int, step: int = 8) -> list[Image.Image]:
+    strip = scene(77, 240 + step * frames, 180)
+    return [strip.crop((step * at, 0, step * at + 240, 180)) for at in range(frames)]
+
+
+def test_the_frames_of_a_pan_are_no_single_picture(tmp_path: Path) -> None:
+    images: list[Image.Image | None] = [*pan(60)]
+    count = len(images)
+    alone = np.arange(2 * count, dtype=np.uint64).view(np.uint8).reshape(-1, 16)
+    perceptual = np.array([perceptual_hashes(pixels(image)) for image in images if image], np.uint64)
+    thumbnails = Thumbnails(Memory(images), tmp_path / "thumbnails", 2)
+    held = np.arange(count) == 30
+    copies = find_copies(Hashes(np.ones(count, bool), alone, alone, perceptual), thumbnails, Search(),
+                         lambda *_: None, held)  # fmt: skip
+    assert np.bincount(copies.chains_N).max() >= 40, "each frame is like the next"
+    assert len(np.unique(copies.groups_N)) > 4
+    zeros = np.zeros(count, np.int64)
+    verdict = decide(copies.groups_N, zeros.astype(np.int32), held, zeros, zeros, shown_N=copies.shown_N)
+    pairs = np.stack([verdict.rows, verdict.original], axis=1)[verdict.rows != verdict.original]
+    plain = np.zeros(len(pairs), bool)
+    assert thumbnails.same(np.sort(pairs, axis=1), plain, Search().agrees).all()
+    leaks = verdict.rows[verdict.leak]
+    assert 1 < len(leaks) < 25 and np.abs(leaks - 30).max() < 15

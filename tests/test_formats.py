@@ -767,7 +767,9 @@ def test_sources_have_room_or_are_refused_by_name(tmp_path: Path, count: int) ->
     put(tmp_path, {"images.csv": "path,label,source\n" + "".join(lines)})
     fields = {"format": "csv", "check_files": False, "val_fraction": 0.0}
     if count > 65536:
-        with pytest.raises(DataError, match=r"images\.csv: column 'source': there are 65537 different sources"):
+        with pytest.raises(
+            DataError, match=r"images\.csv: column 'source': there are 65537 different sources"
+        ):
             catalogue_of(tmp_path, tmp_path / "o", **fields)
         return
     if count > 257:
@@ -792,12 +794,12 @@ def test_sources_in_tars_have_room(tmp_path: Path) -> None:
 @given(st.lists(st.integers(-1, 5), max_size=40), st.integers(0, 9))
 @settings(deadline=None, max_examples=40)
 def test_a_hold_out_leaves_every_class_an_image(fraction: float, labels: list[int], seed: int) -> None:
-    wanted = FormatSettings(
-        format="imagefolder", val_fraction=fraction, test_fraction=fraction, seed=seed
-    )
+    wanted = FormatSettings(format="imagefolder", val_fraction=fraction, test_fraction=fraction, seed=seed)
     given_ = np.zeros(len(labels), np.uint8)
     report = Report()
-    found = hold_out(given_, np.array(labels, np.int32), np.arange(len(labels), dtype=np.uint64), wanted, report)
+    found = hold_out(
+        given_, np.array(labels, np.int32), np.arange(len(labels), dtype=np.uint64), wanted, report
+    )
     for label in set(labels):
         splits = [int(split) for split, own in zip(found, labels) if own == label]
         assert 0 in splits, "no class loses its last image"
@@ -1110,7 +1112,12 @@ def test_what_a_list_names_counts_by_size(tmp_path: Path, suffix: str) -> None:
     else:
         tab = "," if suffix == "csv" else "\t"
         first = '"a/1, x.jpg"' if suffix == "csv" else "a/1, x.jpg"
-        lines = [f"{title}{tab}{first}{tab}p", f"t{tab}b.jpg{tab}q", f"t{tab}c.jpg{tab}p", f"t{tab}../up.jpg{tab}p"]
+        lines = [
+            f"{title}{tab}{first}{tab}p",
+            f"t{tab}b.jpg{tab}q",
+            f"t{tab}c.jpg{tab}p",
+            f"t{tab}../up.jpg{tab}p",
+        ]
         put(root, {f"images.{suffix}": "\n".join([f"title{tab}path{tab}label", *lines]) + "\n"})
     by_size, blind = FormatSettings(format="csv"), FormatSettings(format="csv", check_files=False)
     first_seen, unseen = fingerprint(by_size, root), fingerprint(blind, root)
@@ -1141,10 +1148,10 @@ def test_a_passing_error_is_no_missing_image(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "listdir", refuse)
-    with pytest.raises(DataError, match="cannot list .*: Input/output error"):
+    with pytest.raises(DataError, match=r"cannot list .*: Input/output error"):
         Files(root, [], Report()).locate(Paths.of([b"a/1.jpg", b"b/1.jpg"]))
     monkeypatch.setattr(os, "stat", refuse)
-    with pytest.raises(DataError, match="cannot look at .*: Input/output error"):
+    with pytest.raises(DataError, match=r"cannot look at .*: Input/output error"):
         identity_of(root, [], [], [b"a/1.jpg"])
 
 

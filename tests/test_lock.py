@@ -107,7 +107,10 @@ class TestWithoutFlock:
 
     def test_another_host_is_respected(self, tmp_path: Path) -> None:
         (tmp_path / "lock").write_text("elsewhere 17 5\n")
-        with pytest.raises(LockedError, match="process 17 on elsewhere.*only elsewhere can"), Lock(tmp_path / "lock"):
+        with (
+            pytest.raises(LockedError, match=r"process 17 on elsewhere.*only elsewhere can"),
+            Lock(tmp_path / "lock"),
+        ):
             pass
 
     def test_a_dead_holder_is_not(self, tmp_path: Path) -> None:
@@ -132,13 +135,13 @@ class TestWithoutFlock:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Both look before either takes it, whether it is not there, empty, or a dead process's."""
+        look = lock_module._text
         for text in (None, "", dead_text()):
             path = tmp_path / f"{text is None}{text == ''}" / "lock"
             path.parent.mkdir()
             if text is not None:
                 path.write_text(text)
             barrier = threading.Barrier(2)
-            look = lock_module._text
             seen: set[int] = set()
 
             def slow(place: Path, path: Path = path, barrier: threading.Barrier = barrier,

@@ -107,8 +107,8 @@ class Block:
 def too_many_sources(count: int) -> str:
     """What is wrong with so many sources."""
     return (
-        f"there are {count} different sources, and {MAX_SOURCES} at most can be told apart: a source says who "
-        f"delivered an image (google, flickr, a site); leave it out, or name another column for it"
+        f"there are {count} different sources, and {MAX_SOURCES} at most can be told apart: a source says "
+        f"who delivered an image (google, flickr, a site); leave it out, or name another column for it"
     )
 
 
@@ -135,8 +135,8 @@ class _Array:
             limits, found = np.iinfo(self.dtype), (int(values.min()), int(values.max()))
             if found[0] < limits.min or found[1] > limits.max:
                 raise DataError(
-                    f"column {self.path.stem} of the catalogue holds {limits.min}..{limits.max}, and there are "
-                    f"values {found[0]}..{found[1]}"
+                    f"column {self.path.stem} of the catalogue holds {limits.min}..{limits.max}, and there "
+                    f"are values {found[0]}..{found[1]}"
                 )
         try:
             self.file.write(np.ascontiguousarray(values, self.dtype).data)

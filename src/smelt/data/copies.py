@@ -60,13 +60,14 @@ class Search:
 
 @dataclass(frozen=True)
 class Copies:
-    """exact_N: lowest row of equal bytes or pixels. groups_N: lowest row of the group; every row of a group is a
-    copy of its best row, by comparison. chains_N: lowest row of what is joined through any number of copies.
+    """What was found, by row.
 
-    pairs_R2: the confirmed near pairs, between rows that are their own `exact`; mirrored_R: of which one shows
-    it left for right. shown_N: the held-out row that a row is a copy of, −1 for none. rank_N: of two copies
-    the one with the lower rank is better. tested: pairs that the finer comparison saw. blank: distinct
-    pictures without structure.
+    exact_N: lowest row of equal bytes or pixels. groups_N: lowest row of the group; every row of a group is
+    a copy of its best row, by comparison. chains_N: lowest row of what is joined through any number of
+    copies. pairs_R2: the confirmed near pairs, between rows that are their own `exact`; mirrored_R: of which
+    one shows it left for right. shown_N: the held-out row that a row is a copy of, −1 for none. rank_N: of
+    two copies the one with the lower rank is better. tested: pairs that the finer comparison saw. blank:
+    distinct pictures without structure.
     """
 
     exact_N: NDArray[np.int64]
@@ -238,7 +239,7 @@ def _without(candidates: Candidates, pairs_R2: NDArray[np.int64]) -> Candidates:
 
 
 def _ends(known: Candidates, rank_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(row, partner) of every pair both ways, by row and then by the partner's rank, and which are mirrored."""
+    """(row, partner) of every pair both ways, by row and then by the partner's rank; which are mirrored."""
     ends = np.concatenate([known.pairs_R2, known.pairs_R2[:, ::-1]])
     order = np.lexsort((rank_N[ends[:, 1]], ends[:, 0]))
     return ends[order], np.concatenate([known.mirrored_R, known.mirrored_R])[order]

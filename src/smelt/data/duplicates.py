@@ -109,17 +109,22 @@ def stars(pairs_R2: NDArray[np.int64], rank_N: NDArray[np.int64]) -> NDArray[np.
     in no group yet takes all its partners that are in none, and so on: a greedy cover, in time O(N + R).
     """
     centre_N = np.arange(len(rank_N))
-    nodes = np.unique(pairs_R2)
-    ends = np.searchsorted(nodes, np.concatenate([pairs_R2, pairs_R2[:, ::-1]]))
+    paired = np.zeros(len(rank_N), bool)
+    paired[pairs_R2] = True
+    nodes = np.flatnonzero(paired)
+    places = np.cumsum(paired) - 1
+    ends = places[np.concatenate([pairs_R2, pairs_R2[:, ::-1]])]
     ends = ends[np.argsort(ends[:, 0], kind="stable")]
-    starts = np.searchsorted(ends[:, 0], np.arange(len(nodes) + 1))
-    free = np.ones(len(nodes), bool)
+    starts = np.searchsorted(ends[:, 0], np.arange(len(nodes) + 1)).tolist()
+    partner = ends[:, 1].tolist()
+    taken = [-1] * len(nodes)
     for node in np.argsort(rank_N[nodes], kind="stable").tolist():
-        if free[node]:
-            partners = ends[starts[node] : starts[node + 1], 1]
-            partners = partners[free[partners]]
-            centre_N[nodes[partners]] = nodes[node]
-            free[partners] = free[node] = False
+        if taken[node] < 0:
+            taken[node] = node
+            for other in partner[starts[node] : starts[node + 1]]:
+                if taken[other] < 0:
+                    taken[other] = node
+    centre_N[nodes] = nodes[np.array(taken, np.int64)]
     return centre_N
 
 

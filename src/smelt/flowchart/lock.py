@@ -130,9 +130,11 @@ class Lock:
         os.replace(made, self.path)
         # the claims that led here, and files that dead processes left
         for left in list(self.path.parent.iterdir()):
-            if left.name.startswith(f"{self.path.name}.") and (found := _text(left)) is not None:
-                if found == own or _is_stale(found):
-                    left.unlink(missing_ok=True)
+            if not left.name.startswith(f"{self.path.name}."):
+                continue
+            found = _text(left)
+            if found is not None and (found == own or _is_stale(found)):
+                left.unlink(missing_ok=True)
         return True
 
     def _message(self) -> str:
@@ -144,9 +146,7 @@ class Lock:
                 f"its file system cannot lock, so only {host} can tell whether that process is alive: if it "
                 f"surely is not, start once on {host}, or delete {self.path}"
             )
-        return (
-            f"{self.path.parent} is in use by {who}. Wait for it, stop it, or take another folder; {falls}"
-        )
+        return f"{self.path.parent} is in use by {who}. Wait for it, stop it, or take another folder; {falls}"
 
 
 def _identity() -> str:

@@ -105,7 +105,8 @@ def _given(catalogue: Catalogue, how: dict[str, Any] | None) -> NDArray[np.uint8
 def _not_trained(splits_N: NDArray[np.uint8]) -> NDArray[np.bool_]:
     from smelt.artifacts.catalogue import SPLITS
 
-    return splits_N != SPLITS.index("train")
+    held: NDArray[np.bool_] = splits_N != SPLITS.index("train")
+    return held
 
 
 def _splits(catalogue: Catalogue, copies: Copies, how: dict[str, Any] | None) -> NDArray[np.uint8]:

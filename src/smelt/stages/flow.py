@@ -243,7 +243,9 @@ class _Unfolding:
         workers = recipe.runtime.workers
         external = {}
         data = recipe.data.key_settings()
-        if recipe.data.draws or recipe.synthesise:  # to the others a seed says nothing: it must not rerun them
+        if (
+            recipe.data.draws or recipe.synthesise
+        ):  # to the others a seed says nothing: it must not rerun them
             data = _shifted(data, recipe.seed)
         if recipe.synthesise:
             yield self.node("synthesise", _shifted(recipe.synthesise, recipe.seed), {}, threads=workers)

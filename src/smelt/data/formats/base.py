@@ -122,8 +122,8 @@ def hold_out(
 def _warn_of_single(split: str, source: str, single: int, classes: int, report: Report) -> None:
     if single:
         report.warn(
-            f"{single} of {classes} classes have one image in {source}, which stays there: nothing of them is "
-            f"held out for {split}"
+            f"{single} of {classes} classes have one image in {source}, which stays there: nothing of them "
+            f"is held out for {split}"
         )
 
 

@@ -63,7 +63,9 @@ def read_published(root: Path) -> Cifar:
     clean = np.concatenate([_labels(part, train[0]) for part in parts])
     tested = _load(test)
     names = _load(meta) if meta is not None and meta.is_file() else {}
-    classes = names.get("label_names") or names.get("fine_label_names") or range(10 if len(train) > 1 else 100)
+    classes = (
+        names.get("label_names") or names.get("fine_label_names") or range(10 if len(train) > 1 else 100)
+    )
     return Cifar(
         np.concatenate([_images(part, train[0]) for part in parts]),
         _images(tested, test),

@@ -164,7 +164,7 @@ def as_labels(values: NDArray[Any], classes: int, what: str) -> NDArray[np.int32
     """`values` as labels. Raises DataError, beginning with `what`, where they are none of 0..classes-1."""
     values = np.asarray(values)
     if values.size and not (
-        values.dtype.kind in "iu" and 0 <= int(values.min()) and int(values.max()) < classes
+        values.dtype.kind in "iu" and int(values.min()) >= 0 and int(values.max()) < classes
     ):
         raise DataError(f"{what} are not all whole numbers of 0..{classes - 1}")
     return values.astype(np.int32)

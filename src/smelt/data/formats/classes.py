@@ -82,10 +82,12 @@ def found_in(words: Iterable[bytes], report: Report) -> Classes:
     if _are_labels(names):
         names = [b"%d" % label for label in range(int(names[-1]) + 1)]
     elif names:
-        shown = ", ".join(decode(word)[:40] for word in names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
+        shown = ", ".join(decode(word)[:40] for word in names[:_SHOWN]) + (
+            " …" if len(names) > _SHOWN else ""
+        )
         report.warn(
-            f"the labels are numbers ({shown}), but not those of 0..{len(names) - 1}: they are taken as names "
-            f"of {len(names)} classes, in their order"
+            f"the labels are numbers ({shown}), but not those of 0..{len(names) - 1}: they are taken as "
+            f"names of {len(names)} classes, in their order"
         )
     return Classes(names, {word: label for label, word in enumerate(names)}, has_none=True, twice=twice)
 

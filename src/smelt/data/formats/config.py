@@ -112,7 +112,8 @@ def fingerprint(settings: FormatSettings, root: Path) -> str:
 
     Listings hold names and sizes: no time stamp, no absolute path. Imports neither torch nor pyarrow (but for
     a list that is Parquet). Of the images that a CSV names the sizes count, unless `check_files` is off;
-    images that a published file list names are not looked at one by one. Raises DataError where the folder or a list is missing.
+    images that a published file list names are not looked at one by one. Raises DataError where the folder
+    or a list is missing.
     """
     from smelt.data.formats.identity import identity_of
 

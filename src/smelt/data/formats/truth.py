@@ -13,7 +13,6 @@ from smelt.artifacts.catalogue_writer import Block
 from smelt.data.formats.base import Report
 from smelt.data.formats.files import Files, Part
 
-
 LIMIT = 1 << 31  # labels are int32
 
 
