@@ -310,9 +310,13 @@ class _Comparison:
         return self.same(pairs_R2, np.zeros(len(pairs_R2), bool))
 
     def same(self, pairs_R2: NDArray[np.int64], mirrored_R: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Whether each pair shows one picture; pictures without structure are compared by their shade."""
+        """Whether each pair shows one picture; pictures without structure are compared by their shade.
+
+        The lower row is laid on the higher one: which is moved decides a little, so it must not be chance.
+        """
         if not len(pairs_R2):
             return np.zeros(0, bool)
+        pairs_R2 = np.sort(pairs_R2, axis=1)
         self.read(pairs_R2)
         self.tested += len(pairs_R2)
         self.progress("comparing", 0, len(pairs_R2))
