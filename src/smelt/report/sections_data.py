@@ -76,6 +76,7 @@ def copies(run: Run) -> Section | None:
         "near_copies": "near copies",
         "cross_label_groups": "groups under more than one label",
         "dropped": "training images to drop",
+        "moved_by_group": "images whose split was drawn again, with their copies",
     }
     rows = [[words, count(summary[name])] for name, words in names.items() if name in summary]
     rows += [[f"training images leaking into {split}", count(n)] for split, n in summary["leaks"].items()]

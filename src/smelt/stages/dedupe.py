@@ -285,6 +285,7 @@ def _summary(
         "images": catalogue.num_rows,
         "groups": int(verdict.group.max()) + 1 if len(verdict.group) else 0,
         "rows_in_groups": len(verdict.rows),
+        "chains": len(np.unique(copies.chains_N[verdict.rows])),
         "exact_copies": int(np.count_nonzero(exact & copied)),
         "near_copies": int(np.count_nonzero(~exact & copied)),
         "dropped": int(np.count_nonzero(dropped)),
