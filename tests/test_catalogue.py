@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from smelt.artifacts.bytestrings import ByteStrings, decode, encode, gather, hash_spans, offsets_of
 from smelt.artifacts.catalogue import Catalogue, map_array
 from smelt.artifacts.catalogue_parquet import arrow_binary, from_arrow, write_parquet
-from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
+from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths, shard_codes
 from smelt.errors import ArtifactError, DataError
 
 STRINGS = st.lists(st.binary(max_size=40), max_size=30)
@@ -241,6 +241,12 @@ def test_a_number_that_a_column_cannot_hold_is_refused(tmp_path: Path, name: str
         CatalogueWriter(tmp_path / "c") as writer,
     ):
         writer.add(one)
+
+
+def test_the_code_for_no_shard_is_no_shard() -> None:
+    for shards in (0, 255, 256, 65534, 65535, 65536):
+        assert np.iinfo(shard_codes(shards)).max >= shards
+    assert shard_codes(65534) == np.uint16 and shard_codes(65535) == np.uint32
 
 
 def test_labels_beyond_sixteen_bits(tmp_path: Path) -> None:

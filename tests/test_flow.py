@@ -232,3 +232,29 @@ def test_the_original_is_unfolded_whole() -> None:
     settings = graph["train/raw/se_resnet154-0"].settings
     assert settings["images_per_class"] == 3600 and len(settings["augment"]["sizes"]) > 1
     assert graph["select/aum"].settings["fraction"] == 0.2
+
+
+def test_the_seed_moves_the_hold_out_and_nothing_that_is_not_drawn(tmp_path: Path) -> None:
+    """A data set that comes with lists for all its splits is not indexed again for another seed."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/1.jpg").write_bytes(b"x")
+    (tmp_path / "info").mkdir()
+    drawn = {"data": {"format": "imagefolder", "root": str(tmp_path), "seed": 7}}
+    listed = {"data": {"format": "webvision", "root": str(tmp_path), "seed": 7}}
+    for data, same in ((drawn, False), (listed, True)):
+        first, second = (made(seed=seed, synthesise=None, **data) for seed in (0, 1))
+        assert first["index"].settings["seed"] == 7
+        assert (first.key("index") == second.key("index")) is same
+    assert made(seed=1, synthesise=None, **drawn)["index"].settings["seed"] == 1007
+
+
+def test_what_reads_the_splits_reads_those_of_dedupe() -> None:
+    """`dedupe` may draw the hold-out again (see `base.run`); without it the splits are those of `index`."""
+    for dedupe in ({}, None):
+        graph = made(dedupe=dedupe)
+        readers = [node for node in graph.nodes.values() if "catalogue" in node.inputs]
+        assert len(readers) > 10
+        for node in readers:
+            own = node.stage in ("check", "dedupe") or dedupe is None
+            assert node.inputs.get("dedupe") == (None if own else ("dedupe",)), node.id
+            assert node.inputs["catalogue"] == ("index",)

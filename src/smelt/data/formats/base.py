@@ -104,9 +104,12 @@ def hold_out(
     wanted = ((2, settings.test_fraction, settings.test_from), (1, settings.val_fraction, settings.val_from))
     for code, fraction, source in wanted:
         taken_from = {"train": 0, "val": 1, "test": 2}[source]
-        rows = np.flatnonzero((splits == taken_from) & (labels >= 0))
-        if fraction == 0 or bool((splits == code).any()) or not len(rows) or code == taken_from:
+        there = splits == taken_from
+        if fraction == 0 or bool((splits == code).any()) or not bool(there.any()) or code == taken_from:
             continue
+        rows = np.flatnonzero(there & (labels >= 0))
+        if not len(rows) and report is not None:
+            report.warn(f"no image of {source} has a label: nothing is held out for {SPLITS[code]}")
         order = np.lexsort((uniform(settings.seed, keys[rows], code), labels[rows]))
         rows = rows[order]
         _, starts, counts = np.unique(labels[rows], return_index=True, return_counts=True)
