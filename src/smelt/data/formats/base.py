@@ -146,6 +146,8 @@ def list_folder(root: Path, folder: bytes) -> set[bytes]:
     def listed() -> set[bytes]:
         try:
             return set(os.listdir(path))
+        except ValueError:  # a NUL byte, which is refused where it is listed
+            return set()
         except OSError as error:
             if error.errno not in NOT_THERE:
                 raise
