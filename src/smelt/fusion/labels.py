@@ -41,7 +41,7 @@ class Labels:
 
     def image(self, place: int) -> str:
         """What an image is called in a message."""
-        return f"image {self.ids[place] if self.ids else place}"
+        return f"image {place} ({self.ids[place]})" if self.ids else f"image {place}"
 
 
 def read_labels(

@@ -30,11 +30,11 @@ Meaning = Literal[
 SAYABLE: tuple[Meaning, ...] = tuple(one for one in get_args(Meaning) if one != "lists")
 ALIASES = {
     "logit": "logits", "prob": "probabilities", "probs": "probabilities", "probability": "probabilities",
-    "softmax": "probabilities", "log_probs": "log_probabilities", "logprobs": "log_probabilities",
-    "log_prob": "log_probabilities", "log_softmax": "log_probabilities",
-    "log_probability": "log_probabilities", "logprob": "log_probabilities", "multilabel": "sigmoid", "multi_label": "sigmoid", "rank": "ranks",
-    "percent": "percentages", "percentage": "percentages", "per_cent": "percentages", "sum": "sums",
-    "crop_sums": "sums", "votes": "sums", "borda": "points",
+    "softmax": "probabilities", "log_probs": "log_probabilities", "log_prob": "log_probabilities",
+    "logprobs": "log_probabilities", "logprob": "log_probabilities", "log_softmax": "log_probabilities",
+    "log_probability": "log_probabilities", "multilabel": "sigmoid", "multi_label": "sigmoid",
+    "rank": "ranks", "percent": "percentages", "percentage": "percentages", "per_cent": "percentages",
+    "sum": "sums", "crop_sums": "sums", "votes": "sums", "borda": "points",
 }  # fmt: skip
 SMALLEST = 1e-12  # a sigmoid below counts as this; log p − log(1 − p) stays above −28
 LOWEST = float(np.log(1e-7))  # what log 0 becomes, unless the file has lower ones
@@ -260,7 +260,8 @@ def converted(scores_BC: NDArray[Any], found: Found) -> NDArray[Any]:
         logits: NDArray[np.float32] = -np.log1p(values - values.min(axis=1, keepdims=True))
         return logits
     if found.floor is not None:
-        return np.maximum(scores_BC, np.asarray(found.floor, scores_BC.dtype))
+        raised: NDArray[Any] = np.maximum(scores_BC, np.asarray(found.floor, scores_BC.dtype))
+        return raised
     return _shares(scores_BC) if found.rescaled else scores_BC
 
 

@@ -199,9 +199,8 @@ def _stack(name: str, path: Path, array: Any, **known: Any) -> list[Raw]:
     ]
 
 
-def _as_scores(array: Any, path: Path) -> NDArray[Any]:
+def _as_scores(array: NDArray[Any], path: Path) -> NDArray[Any]:
     """Numbers that can be scores: floating point as it is, whole numbers as float32."""
-    array = array if isinstance(array, np.ndarray) else np.asarray(array)
     if array.dtype.kind in "iub" and array.size and (array == array.flat[0]).all():
         raise ResultError(f"{path} holds {array.dtype}, all {array.flat[0]}: these are no scores")
     if array.dtype.kind in "iub":

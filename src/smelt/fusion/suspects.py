@@ -93,14 +93,15 @@ def _by_labels(
             else "labels are of other images, or in another order"
         )
         return [
-            f"no result is better than chance with these labels (the best has {max(right):.1f} % right): most "
-            f"often {order}"
+            f"no result is better than chance with these labels (the best has {max(right):.1f} % right): "
+            f"most often {order}"
         ]
     if beyond.max() < BEYOND:
         return []
+    top = int(beyond.argmax())
     return [
-        f"{names[place]} is no better than chance ({right[place]:.1f} % right, {names[int(beyond.argmax())]} has "
-        f"{right[int(beyond.argmax())]:.1f} %): {_reason(answers_MN[place], truth, num_classes, beyond[place])}"
+        f"{names[place]} is no better than chance ({right[place]:.1f} % right, {names[top]} has "
+        f"{right[top]:.1f} %): {_reason(answers_MN[place], truth, num_classes, beyond[place])}"
         for place in np.flatnonzero(beyond < CHANCE).tolist()
     ]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from smelt.errors import ArtifactError, ResultError
 
 ID_NAMES = {
-    "id", "ids", "image", "images", "image_id", "image_ids", "imageid", "imageids", "img", "img_id", "img_ids",
+    "id", "ids", "image", "images", "image_id", "image_ids", "imageid", "img", "img_id", "img_ids",
     "file", "files", "filename", "filenames", "file_name", "file_names", "fname", "fnames", "path", "paths",
     "image_path", "image_paths", "image_name", "image_names", "img_name", "img_path", "name", "names", "key",
     "keys", "uid", "uuid", "sample", "sample_id", "sample_ids", "row_id",

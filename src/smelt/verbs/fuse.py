@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 EXAMPLES = """Fuse score files, or run a recipe up to its fusion.
 
 Each input holds scores of N images for C classes: .npy, .npz, .pt, .parquet, .csv or .txt; or the best K
-classes of each image. Images are joined by ids and classes by names where files have them; what scores mean is
-found, and said. With labels, every method is fitted on a part of the images and judged on the rest, and weights are used
-only if they beat the simple means there. Without, the plain average is taken.
+classes of each image. Images are joined by ids and classes by names where files have them; what scores mean
+is found, and said. With labels, every method is fitted on a part of the images and judged on the rest, and
+weights are used only if they beat the simple means there. Without, the plain average is taken.
 
 Examples:
 
