@@ -495,18 +495,17 @@ def _refuse_line(raw: Raw, line: int, row: NDArray[Any]) -> None:
     if np.isfinite(row).all():
         place = int(np.abs(row).argmax())
         raise ResultError(
-            f"{raw.path} ({raw.name}): line {line} holds {row[place]:.3g} (class {place}): "
+            f"{raw.at(line)} holds {row[place]:.3g} (class {place}): "
             f"nothing can be computed with scores beyond {LIMIT:.0e}; clip or scale them"
         )
-    raise ResultError(f"{raw.path} ({raw.name}): line {line} is not finite (NaN or inf)")
+    raise ResultError(f"{raw.at(line)} is not finite (NaN or inf)")
 
 
 def _refuse_minus_inf(raw: Raw, stats: Stats, found: Found) -> None:
     """−inf is the logarithm of nothing, and in other scores a fault."""
     if stats.minus_inf and found.floor is None:
         raise ResultError(
-            f"{raw.path} ({raw.name}): line {stats.cut_line} is not finite (−inf, which only "
-            f"log-probabilities may have)"
+            f"{raw.at(stats.cut_line)} is not finite (−inf, which only log-probabilities may have)"
         )
 
 

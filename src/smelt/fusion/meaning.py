@@ -40,6 +40,7 @@ SMALLEST = 1e-12  # a sigmoid below counts as this; log p − log(1 − p) stays
 LOWEST = float(np.log(1e-7))  # what log 0 becomes, unless the file has lower ones
 UNIFORM = 0.98  # of the largest entropy: rows whose softmax has more are called near uniform
 SAMPLE = 256
+EQUAL = "all scores of a row are equal: it says nothing about any image"
 SCALES: tuple[tuple[float, Meaning], ...] = ((1.0, "probabilities"), (100.0, "percentages"), (255.0, "sums"))
 
 
@@ -96,6 +97,8 @@ def named(text: str) -> Meaning:
 
 def find(stats: Stats) -> Found:
     """The meaning of dense scores, from the numbers alone."""
+    if bool((stats.sample_SC == stats.sample_SC[:, :1]).all()):
+        return _warned(Found("logits", "all scores of a row are equal"), EQUAL)
     if stats.low < -1e-6:
         return _ranked(stats, -1.0) or _logarithms(stats)
     return _ranked(stats, 1.0) or _summed(stats) or _rounded(stats) or _unbounded(stats)
@@ -208,7 +211,7 @@ def _flat_warned(found: Found, stats: Stats) -> Found:
         return found
     logits = converted(sample.astype(np.float32), found).astype(np.float64)
     if bool((logits == logits[:, :1]).all()):
-        return _warned(found, "all scores of a row are equal: it says nothing about any image")
+        return _warned(found, EQUAL)
     chances = np.exp(logits - logits.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)
     entropy = -(chances * np.log(np.maximum(chances, 1e-300))).sum(axis=1).mean() / np.log(stats.num_classes)

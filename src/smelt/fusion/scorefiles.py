@@ -61,7 +61,8 @@ class Raw:
     classes: names in the order of the columns; classes_hash: all that a sidecar keeps of them. kind: where
     the file says it, `why` says how. labels: (N,) numbers or names, where they stand beside the scores.
     known: the name of its own (model/view) that a sidecar gives. places: (C,) the column of each class,
-    where they are in another order than is wanted. notes: what was left out.
+    where they are in another order than is wanted. lines: their numbers in a text file. notes: what was
+    left out.
     """
 
     name: str
@@ -77,7 +78,14 @@ class Raw:
     num_classes: int | None = None
     known: bool = False
     places: NDArray[np.int64] | None = None
+    lines: Sequence[int] | None = None
     notes: tuple[str, ...] = ()
+
+    def at(self, row: int) -> str:
+        """Where a row is, for a message."""
+        if self.lines is not None:
+            return f"{self.path}:{self.lines[row]}"
+        return f"{self.path} ({self.name}): line {row}"
 
     def __len__(self) -> int:
         if self.lists_NK is not None:
@@ -119,7 +127,7 @@ def load(path: Path) -> Any:
     except DAMAGED as error:
         hint = (
             ": save it as numbers or as dtype=str, objects are never unpickled"
-            if "pickle" in str(error)
+            if "object" in str(error).lower()
             else ""
         )
         reason = str(error).partition("\n")[0][:200]
@@ -459,7 +467,8 @@ def _columns_of_text(text: Text) -> Raw:
         ids += [cells[roles.ids]] if roles.ids is not None else []
         labels += [cells[roles.labels]] if roles.labels is not None else []
     scores = np.stack(rows)
-    return _tabled(text.path, text.header, roles, scores, tuple(ids), np.array(labels))
+    raw = _tabled(text.path, text.header, roles, scores, tuple(ids), np.array(labels))
+    return replace(raw, lines=[line for line, _ in text.lines])
 
 
 def _sampled(text: Text, most: int = 200) -> list[list[str]]:

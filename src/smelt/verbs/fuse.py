@@ -155,11 +155,12 @@ def files_fuse(asked: Asked) -> Outcome:
         outcome.record.update(
             described(given.names, given.kinds, given.num_classes, given.classes, given.ids)
         )
-    alarms = [text for text in given.alarms if text not in outcome.record.get("warnings", [])]
-    outcome.record["warnings"] = [*outcome.record.get("warnings", []), *alarms]
-    outcome.record["inputs"] = {
-        "files": [str(path) for path in given.paths], "read": given.told(), "notes": given.notes
-    }  # fmt: skip
+    outcome.record["inputs" if record is None else "applied"] = {
+        "files": [str(path) for path in given.paths],
+        "read": given.told(),
+        "notes": given.notes,
+        "warnings": given.alarms,
+    }
     if asked.out is not None:
         _write(asked.out, asked, outcome, given, names)
     return outcome
@@ -171,7 +172,8 @@ def _metric(metric: str, given: Gathered) -> str:
         return metric
     chosen = "top5" if given.num_classes > 5 else "top1"
     more = "more than" if chosen == "top5" else "no more than"
-    given.notes.append(f"the metric is {chosen}: there are {more} 5 classes (--metric says otherwise)")
+    if given.labels_N is not None:
+        given.notes.append(f"the metric is {chosen}: there are {more} 5 classes (--metric says otherwise)")
     return chosen
 
 
@@ -316,12 +318,13 @@ def _fill(folder: Path, asked: Asked, outcome: Outcome, given: Gathered, names: 
 
 def _print(record: Mapping[str, Any], explain: bool, as_json: bool) -> None:
     """What was read and assumed, then tables, or the record; warnings go to the error stream."""
-    for text in record["warnings"]:
+    told = record.get("applied") or record["inputs"]
+    for text in told["warnings"]:
         typer.echo(f"warning: {text}", err=True)
     if as_json:
         typer.echo(json.dumps(record, sort_keys=True))
         return
-    for text in [*record["inputs"]["read"], *record["inputs"]["notes"]]:
+    for text in [*told["read"], *told["notes"]]:
         typer.echo(text)
     show(record, explain)
 
