@@ -28,7 +28,8 @@ FEW = 3  # names that a message shows
 def few(names: Sequence[str]) -> str:
     """The first names and how many more there are."""
     more = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
-    return ", ".join(name[:60] for name in names[:FEW]) + more
+    shown = (name if len(name) <= 120 else f"{name[:40]}…{name[-79:]}" for name in names[:FEW])
+    return ", ".join(shown) + more
 
 
 # Images
@@ -76,7 +77,7 @@ def match(
         ours, theirs = ([level(name) for name in names] for names in (wanted, have))
         places = dict(zip(theirs, range(len(theirs))))
         if len(places) < len(theirs) or len(set(ours)) < len(ours):
-            ambiguous = ambiguous or f"; {how} alone they do not differ: some would be one image"
+            ambiguous = ambiguous or f"; taken without what differs {how}, several images would be one"
             continue
         if all(name in places for name in ours) and (extras or len(ours) == len(theirs)):
             order = np.array([places[name] for name in ours], np.int64)
@@ -200,8 +201,10 @@ def placed(wanted: Sequence[str], given: Sequence[str], fusion: str) -> tuple[li
         if order != sorted(order):
             notes.append(f"the results are given in another order than {fusion} has: weights go by name")
         return order, notes
-    missing = [name for name in wanted if name not in given]
-    extra = [name for name in given if name not in wanted]
+    missing = [name for name in wanted if stripped(name) not in set(map(stripped, given))]
+    extra = [name for name in given if stripped(name) not in set(map(stripped, wanted))]
+    if not missing and not extra:  # several are one without the split
+        missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
     words = [f"{fusion} weighs {len(wanted)} results, {len(given)} are given"]
     words += [f"not given: {few(missing)}"] * bool(missing) + [f"not known to it: {few(extra)}"] * bool(extra)
     hint = (

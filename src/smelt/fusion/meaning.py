@@ -174,10 +174,9 @@ def _rounded(stats: Stats) -> Found | None:
             continue
         # rounding moves each of C numbers by at most half a step
         within = step is not None and np.abs(sums - 1).max() <= step * stats.num_classes / 2 + 1e-6
-        zeros = float((stats.sample_SC == 0).mean()) > 0.5
-        if not (within or (zeros and high <= 1.02 and (step is not None or low > 0.2))):
-            continue
-        if scale > 1 and float(np.median(sums)) < 0.2:
+        # the best few kept and the others set to 0: never more than 1
+        kept = float((stats.sample_SC == 0).mean()) > 0.5 and high <= 1.02
+        if not (within or kept) or float(np.median(sums)) < (0.2 if scale > 1 else 0.01):
             continue
         spread = f"rows sum to {low * scale:.3g} … {high * scale:.3g}"
         why = f"{spread}: {meaning} that were rounded or cut, each row divided by its sum"

@@ -42,7 +42,7 @@ SAME = (
     ("log_probs", "logprobs", "log_probabilities"),
     ("probs", "probabilities", "softmax"),
 )
-BOMB = 500  # an archive's member that is larger than a GiB and packed more tightly than this is not opened
+LARGE, BOMB = 1 << 30, 500  # bytes; an archive's member larger and packed more tightly is not opened
 POSITION = re.compile(
     r"(c|class|label|pred|prediction|top|rank|guess|k|choice|place)?_?\d+(st|nd|rd|th)?|"
     r"first|second|third|fourth|fifth|best|labels?|predictions?|classes|top_?\d*"
@@ -139,7 +139,7 @@ def arrays(path: Path) -> dict[str, Any]:
     try:
         with load(path) as archive:
             for member in archive.zip.infolist():
-                if member.file_size > max(1 << 30, BOMB * member.compress_size):
+                if member.file_size > max(LARGE, BOMB * member.compress_size):
                     raise ArtifactError(
                         f"{path}: {member.filename} would unpack to {member.file_size:,} bytes"
                     )

@@ -130,6 +130,8 @@ def is_header(first: list[str], below: list[list[str]]) -> bool:
         return False
     if plain(first[0]) in ID_NAMES or plain(first[-1]) in LABEL_NAMES:
         return True
+    if len(first) > 1 and any(plain(name) in ID_NAMES for name in first):
+        return True
     if not below:
         return False
     if plain(first[0]) in INDEX_NAMES and len(first) > 1:
@@ -146,11 +148,10 @@ def _counted(count: int, start: int) -> list[str]:
 
 
 def _delimiter(lines: list[str]) -> str:
-    """The sign that splits every line into as many cells (more than one); else blanks."""
+    """The sign that splits every line into as many cells, else the one that most lines hold; else blanks."""
     for sign in DELIMITERS:
         counts = {len(cells(line, sign)) for line in lines}
         if counts != {1} and (len(counts) == 1 or (sign != "," and min(counts) > 1)):
             return sign
-    if all("," in line for line in lines):
-        return ","  # lines of different lengths: whoever reads them says which
-    return ""
+    # lines of different lengths: whoever reads them says which
+    return next((sign for sign in DELIMITERS if 2 * sum(sign in line for line in lines) > len(lines)), "")

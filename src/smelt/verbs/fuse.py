@@ -155,6 +155,9 @@ def files_fuse(asked: Asked) -> Outcome:
         outcome.record.update(
             described(given.names, given.kinds, given.num_classes, given.classes, given.ids)
         )
+    if record is None:
+        earlier = outcome.record.get("warnings", [])
+        outcome.record["warnings"] = [*earlier, *(text for text in given.alarms if text not in earlier)]
     outcome.record["inputs" if record is None else "applied"] = {
         "files": [str(path) for path in given.paths],
         "read": given.told(),
@@ -319,7 +322,7 @@ def _fill(folder: Path, asked: Asked, outcome: Outcome, given: Gathered, names: 
 def _print(record: Mapping[str, Any], explain: bool, as_json: bool) -> None:
     """What was read and assumed, then tables, or the record; warnings go to the error stream."""
     told = record.get("applied") or record["inputs"]
-    for text in told["warnings"]:
+    for text in told["warnings"] if "applied" in record else record["warnings"]:
         typer.echo(f"warning: {text}", err=True)
     if as_json:
         typer.echo(json.dumps(record, sort_keys=True))
