@@ -246,7 +246,7 @@ def test_files_without_ids_beside_files_with(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["csv", "npz", "topk", "lists by name", "lists by number"])
 def test_classes_in_another_order(tmp_path: Path, form: str) -> None:
-    labels, (first, second, _) = many()
+    _, (first, second, _) = many()
     names, moved = list("abcdef"), list("fbadec")
     order = [names.index(name) for name in moved]
     np.savez(tmp_path / "one.npz", scores=first, class_names=names)
@@ -358,7 +358,7 @@ def test_scores_that_cannot_be_computed_with(tmp_path: Path) -> None:
 
 
 def test_kinds_are_found_said_and_told(tmp_path: Path) -> None:
-    labels, (first, second, third) = many()
+    _, (first, second, third) = many()
     chances = softmax(second)
     a, b, c = (
         save(tmp_path / "a.npy", first),
@@ -377,9 +377,12 @@ def test_kinds_are_found_said_and_told(tmp_path: Path) -> None:
     assert gather([a, b], kinds=["logits"]).kinds == ["logits", "logits"]
     assert gather([a, b], kinds=["logits", f"{b}=sums"]).kinds == ["logits", "sums"]
     assert "as --kind says" in gather([a, b], kinds=["b=sums"]).told()[1]
-    for kinds, match in ((["x.npy=logits"], "x.npy is none of the inputs"), (["a.npy=soup"], "'soup' is no kind"),
-                         (["a=probabilities"], r"a\.npy holds .*no probabilities"),
-                         (["b=sums", "b=logits"], "was said to hold sums")):  # fmt: skip
+    for kinds, match in (
+        (["x.npy=logits"], "x.npy is none of the inputs"),
+        (["a.npy=soup"], "'soup' is no kind"),
+        (["a=probabilities"], r"a\.npy holds .*no probabilities"),
+        (["b=sums", "b=logits"], "was said to hold sums"),
+    ):
         with pytest.raises(ResultError, match=match):
             gather([a, b], kinds=kinds)
 

@@ -84,11 +84,19 @@ def test_names_are_told_apart_by_their_folders() -> None:
 @pytest.mark.parametrize(
     "name, bare",
     [
-        ("A-test", "A"), ("A_val", "A"), ("test_r50", "r50"), ("r50/test", "r50"), ("r50.validation", "r50"),
-        ("stack-test[3]", "stack[3]"), ("pair_test:x", "pair:x"), ("contest", "contest"), ("test", ""),
-        ("a-test-b", "a-b"), ("good", "good"),
+        ("A-test", "A"),
+        ("A_val", "A"),
+        ("test_r50", "r50"),
+        ("r50/test", "r50"),
+        ("r50.validation", "r50"),
+        ("stack-test[3]", "stack[3]"),
+        ("pair_test:x", "pair:x"),
+        ("contest", "contest"),
+        ("test", ""),
+        ("a-test-b", "a-b"),
+        ("good", "good"),
     ],
-)  # fmt: skip
+)
 def test_words_for_a_split_are_stripped(name: str, bare: str) -> None:
     assert stripped(name) == bare
 
@@ -112,7 +120,7 @@ def test_results_are_placed_by_name_never_by_position() -> None:
 def test_a_fusion_without_names_is_none() -> None:
     assert known_names({"results": [{"name": "a"}]}, "f") == ["a"]
     for record in ({}, {"names": "ab"}, {"names": [1]}, {"results": [1]}):
-        with pytest.raises(ArtifactError, match="f is not a fusion.json"):
+        with pytest.raises(ArtifactError, match=r"f is not a fusion\.json"):
             known_names(record, "f")
 
 

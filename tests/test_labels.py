@@ -1,4 +1,4 @@
-"""Labels of every form: one truth, however it is written; joined by ids; wrong ones refused with file and line."""
+"""Labels of every form: one truth, however written; joined by ids; wrong ones refused with file and line."""
 
 from __future__ import annotations
 
@@ -165,13 +165,21 @@ def test_ids_that_nothing_can_be_joined_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values, match",
     [
-        ([0, 9], r"label 9 of image 1 .*not among 4"), ([0, -3], "label -3 of image 1"), ([0.5, 1], "no whole number"),
-        ([1e300, 1], "no whole number"), ([np.inf, 1], "no whole number"), ([], "holds no labels"),
-        ([[1, 1, 0, 0], [0, 1, 0, 0]], "image 0 has no single 1"), ([[0.2, 0.8, 0, 0]] * 2, "image 0 has no single 1"),
-        ([[1, 0, 0]] * 2, "3 columns of labels, the scores have 4 classes"), (np.zeros((2, 2, 2)), "has shape"),
-        ([1j, 2], "complex128"), ([0, 4], "label 4 of image 1"), (np.array([1, 2**64 - 1], np.uint64), "not among"),
+        ([0, 9], r"label 9 of image 1 .*not among 4"),
+        ([0, -3], "label -3 of image 1"),
+        ([0.5, 1], "no whole number"),
+        ([1e300, 1], "no whole number"),
+        ([np.inf, 1], "no whole number"),
+        ([], "holds no labels"),
+        ([[1, 1, 0, 0], [0, 1, 0, 0]], "image 0 has no single 1"),
+        ([[0.2, 0.8, 0, 0]] * 2, "image 0 has no single 1"),
+        ([[1, 0, 0]] * 2, "3 columns of labels, the scores have 4 classes"),
+        (np.zeros((2, 2, 2)), "has shape"),
+        ([1j, 2], "complex128"),
+        ([0, 4], "label 4 of image 1"),
+        (np.array([1, 2**64 - 1], np.uint64), "not among"),
     ],
-)  # fmt: skip
+)
 def test_wrong_values(tmp_path: Path, values: Any, match: str) -> None:
     np.save(tmp_path / "l.npy", np.array(values))
     with pytest.raises(ResultError, match=rf"l\.npy.*{match}"):

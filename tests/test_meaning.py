@@ -133,7 +133,7 @@ def test_what_is_said_is_checked() -> None:
 
 def test_words_for_kinds() -> None:
     assert named("Log-Probs") == "log_probabilities" and named("softmax") == "probabilities"
-    with pytest.raises(ResultError, match="'banana'.*logits, probabilities"):
+    with pytest.raises(ResultError, match=r"'banana'.*logits, probabilities"):
         named("banana")
     with pytest.raises(ResultError):
         named("lists")

@@ -62,8 +62,10 @@ def test_text_of_a_spreadsheet_with_decimal_commas(tmp_path: Path) -> None:
 
 def test_text_of_pandas_and_of_numpy(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    rows = [f"{place},{name},{','.join(map(repr, map(float, row)))},{label}"
-            for place, (name, row, label) in enumerate(zip(IDS, SCORES, LABELS))]  # fmt: skip
+    rows = [
+        f"{place},{name},{','.join(map(repr, map(float, row)))},{label}"
+        for place, (name, row, label) in enumerate(zip(IDS, SCORES, LABELS))
+    ]
     path.write_text(f",filename,{','.join(CLASSES)},label\n" + "\n".join(rows))
     same(one(path))
     assert one(path).labels is not None and [int(v) for v in one(path).labels] == LABELS
@@ -80,13 +82,16 @@ def test_text_of_pandas_and_of_numpy(tmp_path: Path) -> None:
 def test_text_says_where_it_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     text = lines(",").splitlines()
-    for odd, match in (("i3.jpg,1,2", r"a\.csv:5 has 3 columns where 5"), ("i3.jpg,1.,2.,x,3.", r"a\.csv:5: 'x' is not"),
-                       ("i3.jpg,1.,2.,,3.", r"a\.csv:5: '' is not a number")):  # fmt: skip
+    for odd, match in (
+        ("i3.jpg,1,2", r"a\.csv:5 has 3 columns where 5"),
+        ("i3.jpg,1.,2.,x,3.", r"a\.csv:5: 'x' is not"),
+        ("i3.jpg,1.,2.,,3.", r"a\.csv:5: '' is not a number"),
+    ):
         path.write_text("\n".join([*text[:4], odd, *text[5:]]))
         with pytest.raises(ResultError, match=match):
             read_file(path)
     path.write_text("id,a\nx,1.5\n")
-    with pytest.raises(ResultError, match="neither .id class class"):
+    with pytest.raises(ResultError, match=r"neither .id class class"):
         read_file(path)
 
 
@@ -115,8 +120,16 @@ def test_bundles_under_usual_names(tmp_path: Path, scores: str, labels: str, ids
     if suffix == ".npz":
         np.savez(path, **{scores: SCORES, labels: LABELS, ids: IDS, "classes": CLASSES, "epoch": 3})
     else:
-        torch.save({scores: torch.tensor(SCORES, requires_grad=True), labels: torch.tensor(LABELS), ids: list(IDS),
-                    "class_names": list(CLASSES), "epoch": 3}, path)  # fmt: skip
+        torch.save(
+            {
+                scores: torch.tensor(SCORES, requires_grad=True),
+                labels: torch.tensor(LABELS),
+                ids: list(IDS),
+                "class_names": list(CLASSES),
+                "epoch": 3,
+            },
+            path,
+        )
     raw = one(path)
     same(raw)
     assert raw.name == "a" and raw.labels is not None and raw.labels.tolist() == LABELS
@@ -194,8 +207,12 @@ def test_whole_numbers_and_votes_are_scores_but_one_number_is_not(tmp_path: Path
     ):
         np.save(path, array)
         assert np.array_equal(one(path).scores, array)  # type: ignore[arg-type]
-    for array, match in ((np.ones((3, 4), int), "all 1"), (np.ones((3, 4), complex), "complex128"),
-                         (np.full((3, 4), "x"), "<U1"), (np.ones((3, 1)), "one column")):  # fmt: skip
+    for array, match in (
+        (np.ones((3, 4), int), "all 1"),
+        (np.ones((3, 4), complex), "complex128"),
+        (np.full((3, 4), "x"), "<U1"),
+        (np.ones((3, 1)), "one column"),
+    ):
         np.save(path, array)
         with pytest.raises(ResultError, match=match):
             read_file(path)
@@ -223,8 +240,14 @@ def test_hostile_files_run_nothing_and_are_refused_in_one_line(tmp_path: Path) -
     (tmp_path / "empty.pt").write_bytes(b"")
     (tmp_path / "o.pkl").write_bytes(pickle.dumps(Evil(canary)))
     written = "{'descr':'<f4','fortran_order':False,'shape':%s}\n"
-    heads = {"code": "__import__('os').system('touch canary')\n", "deep": "(" * 60000, "huge": written % "(10**12,6)",
-             "large": written % "(1000000000000, 6)", "minus": written % "(-3, 6)", "words": written % "'x'"}  # fmt: skip
+    heads = {
+        "code": "__import__('os').system('touch canary')\n",
+        "deep": "(" * 60000,
+        "huge": written % "(10**12,6)",
+        "large": written % "(1000000000000, 6)",
+        "minus": written % "(-3, 6)",
+        "words": written % "'x'",
+    }
     for name, head in heads.items():
         (tmp_path / f"{name}.npy").write_bytes(npy(head, b"\0" * 99))
         with zipfile.ZipFile(tmp_path / f"{name}.npz", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -30,8 +30,12 @@ ODD = {
     "reversed": lambda s: -s,
     "constant": lambda s: np.zeros_like(s),
 }
-REASONS = {"rows": "rows or classes", "classes": "its classes are in another order", "reversed": "worse than chance",
-           "constant": "always answers the same class"}  # fmt: skip
+REASONS = {
+    "rows": "rows or classes",
+    "classes": "its classes are in another order",
+    "reversed": "worse than chance",
+    "constant": "always answers the same class",
+}
 
 
 @pytest.mark.parametrize("kind", ODD)

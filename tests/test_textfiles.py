@@ -41,11 +41,17 @@ def test_wide_text_and_cells_that_hold_the_delimiter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text, header",
     [
-        ("id,label\nx,cat\n", True), ("picture,what\nx,3\n", True), ("x,3\ny,4\n", False), (",0,1\nx,.5,.5\n", True),
-        ("picture,0,1,2\nx,.2,.3,.5\n", True), ("x,0,1,2\ny,2,1,0\n", False), ("0.1,0.9\n0.3,0.7\n", False),
-        ("cat,dog\n0.1,0.9\n", True), ("x,cat\ny,dog\n", False),
+        ("id,label\nx,cat\n", True),
+        ("picture,what\nx,3\n", True),
+        ("x,3\ny,4\n", False),
+        (",0,1\nx,.5,.5\n", True),
+        ("picture,0,1,2\nx,.2,.3,.5\n", True),
+        ("x,0,1,2\ny,2,1,0\n", False),
+        ("0.1,0.9\n0.3,0.7\n", False),
+        ("cat,dog\n0.1,0.9\n", True),
+        ("x,cat\ny,dog\n", False),
     ],
-)  # fmt: skip
+)
 def test_headers(tmp_path: Path, text: str, header: bool) -> None:
     (tmp_path / "a.csv").write_text(text)
     assert (textfiles.read(tmp_path / "a.csv").header is not None) == header

@@ -15,6 +15,7 @@ from smelt.errors import RecipeError, ResultError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from smelt.fusion.apply import Fusion
     from smelt.fusion.inputs import Gathered
     from smelt.fusion.run import Outcome
 
@@ -197,25 +198,40 @@ def _fusion_file(path: Path) -> dict[str, Any]:
     return record
 
 
+def _chosen(path: str, record: Mapping[str, Any], count: int) -> Fusion:
+    """The fusion that a `fusion.json` says was chosen; ArtifactError where it cannot be applied."""
+    from math import isfinite
+    from typing import get_args
+
+    from smelt.errors import ArtifactError
+    from smelt.fusion.apply import Fusion
+    from smelt.fusion.config import Pooling
+
+    try:
+        fusion = Fusion.from_json(next(m for m in record["methods"] if m["method"] == record["chosen"]))
+        numbers = [*fusion.weights, *(fusion.temperatures or ())]
+        sound = all(isfinite(number) and number >= 0 for number in numbers) and sum(fusion.weights) > 0
+        sound = sound and fusion.pooling in get_args(Pooling) and 0 not in (fusion.temperatures or ())
+    except (KeyError, TypeError, ValueError, StopIteration) as error:
+        raise ArtifactError(
+            f"{path} is not a fusion.json: the chosen fusion is missing or damaged"
+        ) from error
+    if not sound:
+        raise ArtifactError(f"{path} is not a fusion.json: its weights are no weights")
+    if {len(fusion.weights), len(fusion.temperatures or fusion.weights)} != {count}:
+        raise ArtifactError(f"{path} is not a fusion.json: {len(fusion.weights)} weights of {count} results")
+    return fusion
+
+
 def _used(path: str, record: dict[str, Any], given: Gathered) -> tuple[Outcome, Gathered]:
     """The chosen fusion of an earlier `fusion.json`, and the results in its order."""
     from dataclasses import replace
 
-    from smelt.errors import ArtifactError
-    from smelt.fusion.apply import Fusion
     from smelt.fusion.identity import known_names, placed
     from smelt.fusion.run import Outcome
 
-    try:
-        chosen = next(m for m in record["methods"] if m["method"] == record["chosen"])
-    except (KeyError, TypeError, StopIteration) as error:
-        raise ArtifactError(f"{path} is not a fusion.json") from error
-    fusion, wanted = Fusion.from_json(chosen), known_names(record, path)
-    heat = fusion.temperatures
-    if len(fusion.weights) != len(wanted) or (heat is not None and len(heat) != len(wanted)):
-        raise ArtifactError(
-            f"{path} is not a fusion.json: {len(fusion.weights)} weights of {len(wanted)} results"
-        )
+    wanted = known_names(record, path)
+    fusion = _chosen(path, record, len(wanted))
     order, notes = placed(wanted, given.names, path)
     given = replace(
         given,
