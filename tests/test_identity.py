@@ -71,7 +71,11 @@ def test_classes_are_permuted_or_the_odd_ones_named() -> None:
 
 
 def test_numbers_as_names_are_put_in_their_order() -> None:
-    assert in_order(["0", "1", "10", "2"]) == ("0", "1", "2", "10")
+    lexical = sorted(map(str, range(12)))
+    assert in_order(lexical) == tuple(map(str, range(12)))
+    assert in_order(["p_1", "p_3", "p_2"]) == ("p_1", "p_2", "p_3")
+    # other numbers are names and no places: who numbers labels by columns means the order of the file
+    assert in_order(["n30", "n10", "n20"]) == ("n30", "n10", "n20") and in_order(["5", "3"]) == ("5", "3")
     assert in_order(["b", "1", "a"]) == ("b", "1", "a") and in_order(["1", "01"]) == ("1", "01")
 
 

@@ -108,9 +108,16 @@ def test_unknown_labels(tmp_path: Path) -> None:
     assert told(tmp_path / "h.npy")[0][2] == -1
 
 
-def test_classes_that_are_called_by_numbers(tmp_path: Path) -> None:
-    numbers = ("10", "20", "30", "40")
-    np.save(tmp_path / "l.npy", [int(numbers[label]) for label in TRUTH])
+@pytest.mark.parametrize("header", ["", "label,what\n", "label,image_id\n"])
+def test_the_label_may_stand_before_the_id(tmp_path: Path, header: str) -> None:
+    for values in (TRUTH, VALUES["names"]):
+        rows = [[label, name] for name, label in zip(IDS, values)][::-1]
+        assert told(write(tmp_path / "l.csv", rows, header=header), ids=IDS, classes=CLASSES)[0] == TRUTH
+
+
+@pytest.mark.parametrize("numbers", [("10", "20", "30", "40"), ("c_10", "c_20", "c_30", "c_40")])
+def test_classes_that_are_called_by_numbers(tmp_path: Path, numbers: tuple[str, ...]) -> None:
+    np.save(tmp_path / "l.npy", [int(numbers[label].removeprefix("c_")) for label in TRUTH])
     labels, words = told(tmp_path / "l.npy", classes=numbers)
     assert labels == TRUTH and "own numbers" in words
     np.save(tmp_path / "l.npy", TRUTH)  # none of them is a name: places

@@ -79,6 +79,19 @@ def test_text_of_pandas_and_of_numpy(tmp_path: Path) -> None:
     same(one(path), ids=None)
 
 
+def test_columns_that_are_no_classes(tmp_path: Path) -> None:
+    rows = [
+        f"{float(row[0])},x,{float(row[1])},{name},3,{float(row[2])},{float(row[3])}"
+        for name, row in zip(IDS, SCORES)
+    ]
+    (tmp_path / "a.csv").write_text("cat,note,dog,image_id,pred,owl,fox\n" + "\n".join(rows))
+    same(one(tmp_path / "a.csv"))
+    assert [note.rpartition("column ")[2] for note in one(tmp_path / "a.csv").notes] == [
+        "note is left out",
+        "pred is left out",
+    ]
+
+
 def test_text_says_where_it_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     text = lines(",").splitlines()
@@ -106,6 +119,8 @@ def test_lists_by_number_and_by_name(tmp_path: Path) -> None:
     # whole numbers under names of classes are scores
     path.write_text("image,cat,dog,owl\na.jpg,90,7,3\nb.jpg,20,50,30\n")
     assert one(path).classes == ("cat", "dog", "owl") and one(path).lists_NK is None
+    path.write_text("ImageId,PredictionString\na.jpg,2 0\nb.jpg,1 2\n")
+    assert one(path).lists_NK is not None and one(path).lists_NK.tolist() == [[2, 0], [1, 2]]
     # a ranking of all columns from 1 would name a class that is not there
     path.write_text("a.jpg,1,3,2\nb.jpg,3,2,1\n")
     assert one(path).lists_NK is None
@@ -286,7 +301,20 @@ def test_sidecars_are_checked_not_ignored(tmp_path: Path) -> None:
     np.save(results.rows_path(path), rows[::-1])
     with pytest.raises(ArtifactError, match="other rows"):
         read_file(path)
-    path.with_suffix(".json").write_text('{"somebody": "else"}')
+    np.save(results.rows_path(path), rows)
+    sidecar = path.with_suffix(".json")
+    good = sidecar.read_text()
+    for text in (
+        good[:-9],
+        good.replace('"logits"', '"soup"'),
+        good.replace("7", '"7"'),
+        good.replace('"m"', "[1]"),
+    ):
+        sidecar.write_text(text)
+        with pytest.raises(ArtifactError, match=r"own\.json"):
+            read_file(path)
+    results.rows_path(path).unlink()
+    sidecar.write_text('{"somebody": "else"}')
     assert one(path).ids is None
 
 

@@ -124,10 +124,25 @@ def ids_hash(ids: Sequence[str]) -> str:
 
 
 def in_order(names: Sequence[str]) -> tuple[str, ...]:
-    """Class names in the order of columns: by number where all are numbers, else as they are."""
-    if all(re.fullmatch(r"\d{1,18}", name) for name in names) and len(set(map(int, names))) == len(names):
-        return tuple(sorted(names, key=int))
+    """Class names in the order of columns: by number where they count classes, else as they are."""
+    numbers = numbered(names)
+    if numbers is not None and sorted(numbers) in (counted(len(names), 0), counted(len(names), 1)):
+        return tuple(names[numbers.index(number)] for number in sorted(numbers))
     return tuple(names)
+
+
+def counted(count: int, start: int) -> list[int]:
+    """`count` whole numbers from `start`."""
+    return list(range(start, start + count))
+
+
+def numbered(names: Sequence[str]) -> list[int] | None:
+    """The numbers of names that are different numbers behind one word (`7`, `class_7`); else None."""
+    parts = [re.fullmatch(r"(\D*)(\d{1,18})", name) for name in names]
+    found = [(part.group(1), int(part.group(2))) for part in parts if part is not None]
+    if len(found) < len(names) or len({word for word, _ in found}) != 1 or len(set(found)) < len(found):
+        return None
+    return [number for _, number in found]
 
 
 def columns(

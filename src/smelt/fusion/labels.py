@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from smelt.errors import ResultError
 from smelt.fusion import scorefiles, textfiles
-from smelt.fusion.identity import columns, few, match
+from smelt.fusion.identity import columns, few, match, numbered
 from smelt.fusion.textfiles import ID_NAMES, INDEX_NAMES, LABEL_NAMES, plain
 
 UNKNOWN = frozenset(["", "-1", "nan", "none", "null", "na", "n/a", "?", "unknown"])
@@ -164,8 +164,9 @@ def _from_numbers(
     known = values[values != -1]
     if not len(known):
         return values
-    if classes is not None and all(name.isdecimal() for name in classes):
-        numbers = np.array([int(name) for name in classes])
+    own = None if classes is None else numbered(classes)
+    if classes is not None and own is not None:
+        numbers = np.array(own)
         if np.isin(known, numbers).all() and not np.array_equal(numbers, np.arange(len(numbers))):
             notes.append(f"{held.path}: labels are the classes' own numbers ({few(list(classes))})")
             place = {int(number): column for column, number in enumerate(numbers)}
@@ -327,7 +328,7 @@ def _columns(
     ids = next((place for place in range(wide) if names[place] in ID_NAMES), None)
     label = next((place for place in range(wide) if names[place] in LABEL_NAMES and place != ids), None)
     if ids is None:
-        ids = 0 if label != 0 else None
+        ids = _id_column(rows, label)
     if names[0] in INDEX_NAMES and header and ids != 0:
         rest = [place for place in range(1, wide) if place != ids]
     else:
@@ -338,6 +339,19 @@ def _columns(
         return Labels(path, values, known, tuple(header[p] for p in rest) if header else None, lines)
     place = rest[-1] if label is None else label
     return Labels(path, np.array([row[place] for row in rows]), known, lines=lines)
+
+
+def _id_column(rows: list[list[str]], label: int | None) -> int:
+    """The first column, unless it repeats and another one holds different words: some write `label,id`."""
+    places = [place for place in range(len(rows[0])) if place != label]
+
+    def different(place: int) -> bool:
+        return len({row[place] for row in rows}) == len(rows)
+
+    if different(places[0]):
+        return places[0]
+    words = (p for p in places[1:] if different(p) and not textfiles.is_number(rows[0][p]))
+    return next(words, places[0])
 
 
 def _ones(rows: list[list[str]], places: list[int]) -> bool:

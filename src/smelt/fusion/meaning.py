@@ -107,9 +107,9 @@ def find(stats: Stats) -> Found:
 def _ranked(stats: Stats, sign: float) -> Found | None:
     """Every row a ranking of all classes, from 0 or from 1, equal ones sharing their mean place."""
     rows, count = sign * stats.sample_SC, stats.num_classes
-    if count < 3 or not np.isfinite(rows).all() or (np.abs(2 * rows - np.round(2 * rows)) > 1e-6).any():
+    if count < 2 or not np.isfinite(rows).all() or (np.abs(2 * rows - np.round(2 * rows)) > 1e-6).any():
         return None
-    for start in (0, 1):
+    for start in (0, 1) if count > 2 else (1,):  # 0 and 1 are the probabilities of two classes
         total = count * (count - 1) / 2 + start * count
         if rows.min() < start or rows.max() > count - 1 + start or (rows.sum(axis=1) != total).any():
             continue

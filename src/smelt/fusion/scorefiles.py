@@ -28,7 +28,7 @@ from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError, SmeltError
 from smelt.fusion import textfiles
 from smelt.fusion.meaning import Meaning
-from smelt.fusion.textfiles import ID_NAMES, INDEX_NAMES, LABEL_NAMES, Text, plain
+from smelt.fusion.textfiles import ID_NAMES, INDEX_NAMES, LABEL_NAMES, LEFT_NAMES, Text, plain
 
 READ = ".npy, .npz, .pt, .csv, .tsv, .txt, .parquet"
 TEXT = (".csv", ".txt", ".tsv")
@@ -45,7 +45,7 @@ SAME = (
 LARGE, BOMB = 1 << 30, 500  # bytes; an archive's member larger and packed more tightly is not opened
 POSITION = re.compile(
     r"(c|class|label|pred|prediction|top|rank|guess|k|choice|place)?_?\d+(st|nd|rd|th)?|"
-    r"first|second|third|fourth|fifth|best|labels?|predictions?|classes|top_?\d*"
+    r"first|second|third|fourth|fifth|best|labels?|predictions?|prediction_?string|classes|top_?\d*"
 )
 DAMAGED = (
     ValueError, OSError, EOFError, KeyError, TypeError, MemoryError, RecursionError, OverflowError,
@@ -342,10 +342,9 @@ def _beside(raw: Raw) -> Raw:
 
 def _described(raw: Raw) -> dict[str, Any]:
     """What smelt's own sidecar says of a result; nothing where a .json beside it is somebody else's."""
-    try:
-        info = results.read_info(raw.path)
-    except ArtifactError:
+    if not results.is_described(raw.path):
         return {}
+    info = results.read_info(raw.path)
     if len(raw) != info.num_rows or (raw.num_classes or info.num_classes) != info.num_classes:
         raise ArtifactError(
             f"{raw.path} holds {len(raw)} lines and {raw.num_classes} classes, its sidecar says "
@@ -508,8 +507,9 @@ def _roles(path: Path, header: list[str] | None, first: list[str], rows: list[li
     if ids is None:
         ids = words[0] if words else _numbered(names, rows)
     labels = next((p for p in places if names and names[p] in LABEL_NAMES and p != ids), None)
-    left = [p for p in places if p not in (ids, labels)
-            and (p in words or (names and names[p] in INDEX_NAMES and p == 0))]  # fmt: skip
+    others = [place for place in places if place not in (ids, labels)]
+    idle = [p for p in others if names and (names[p] in LEFT_NAMES or (p == 0 and names[p] in INDEX_NAMES))]
+    left = sorted({*idle, *(place for place in others if place in words)})
     scores = [place for place in places if place not in (ids, labels, *left)]
     if len(scores) < 2:
         raise ResultError(

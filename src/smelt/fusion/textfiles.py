@@ -26,6 +26,10 @@ LABEL_NAMES = {
     "true_labels", "truth", "class", "class_id", "class_name", "category", "category_id", "label_id",
     "label_name",
 }  # fmt: skip
+LEFT_NAMES = {
+    "pred", "preds", "prediction", "predicted", "pred_label", "predicted_label", "pred_class",
+    "predicted_class", "confidence", "argmax", "split", "fold",
+}  # fmt: skip
 INDEX_NAMES = frozenset(["", "unnamed:_0", "index", "__index_level_0__"])
 DELIMITERS = "\t;,"
 LOOKED_AT = 20  # lines that the delimiter is found from
@@ -128,7 +132,7 @@ def is_header(first: list[str], below: list[list[str]]) -> bool:
     """Whether a first line names columns: known names, words above numbers, 0 1 2 … above fractions."""
     if any(is_number(cell) and not is_whole(cell) for cell in first):
         return False
-    if plain(first[0]) in ID_NAMES or plain(first[-1]) in LABEL_NAMES:
+    if plain(first[0]) in ID_NAMES | LABEL_NAMES or plain(first[-1]) in LABEL_NAMES:
         return True
     if len(first) > 1 and any(plain(name) in ID_NAMES for name in first):
         return True
