@@ -66,6 +66,10 @@ def test_classes_are_permuted_or_the_odd_ones_named() -> None:
         ResultError, match=r"B and A have different lists of classes: it lacks 1 \(c\), .*1 others \(x\)"
     ):
         columns(list("abc"), list("abx"), "A", "B")
+    order = columns(["0", "1", "2"], ["class_2", "class_0", "class_1"], "A", "B")
+    assert order is not None and order.tolist() == [1, 2, 0]
+    with pytest.raises(ResultError, match="different lists"):
+        columns(["0", "1"], ["class_1", "class_2"], "A", "B")
     with pytest.raises(ResultError, match="B has class a twice"):
         columns(list("abc"), list("aab"), "A", "B")
 

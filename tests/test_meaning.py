@@ -119,6 +119,8 @@ def test_log_of_nothing_is_cut_in_log_probabilities() -> None:
     hard = np.where(scores < np.sort(scores, axis=1)[:, 1:2], -np.inf, scores)
     one = found(hard)
     assert one.meaning == "log_probabilities" and one.floor is not None
+    few = np.where(PROBABILITIES < 0.03, -np.inf, scores)
+    assert found(few).meaning == "log_probabilities"
     values = converted(hard.astype(np.float32), one)
     assert np.isfinite(values).all() and np.array_equal(values.argmax(1), LOGITS.argmax(1))
 

@@ -127,7 +127,7 @@ def test_lists_by_number_and_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scores", ["scores", "probs", "preds", "anything"])
-@pytest.mark.parametrize("labels", ["labels", "y_true", "targets", "gt"])
+@pytest.mark.parametrize("labels", ["labels", "y_true", "y_test", "gt"])
 @pytest.mark.parametrize("ids", ["ids", "filenames", "image_paths"])
 @pytest.mark.parametrize("suffix", [".npz", ".pt"])
 def test_bundles_under_usual_names(tmp_path: Path, scores: str, labels: str, ids: str, suffix: str) -> None:

@@ -63,13 +63,8 @@ def test_line_numbers_count_blank_lines(tmp_path: Path) -> None:
 
 
 def test_numbers() -> None:
-    assert [textfiles.number(cell) for cell in ("1e-3", "0,25", "-1,5", "x", "")] == [
-        1e-3,
-        0.25,
-        -1.5,
-        None,
-        None,
-    ]
+    cells = ("1e-3", "0,25", "-1,5", "4.5 %", "x", "")
+    assert [textfiles.number(cell) for cell in cells] == [1e-3, 0.25, -1.5, 4.5, None, None]
 
 
 def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path) -> None:

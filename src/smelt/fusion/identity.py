@@ -158,6 +158,10 @@ def columns(
             raise ResultError(f"{of} has class {twice} twice")
     if list(wanted) == list(have):
         return None
+    numbers = numbered(wanted), numbered(have)
+    if set(wanted) != set(have) and numbers[0] and numbers[1] and sorted(numbers[0]) == sorted(numbers[1]):
+        # `class_7` and `7`: the numbers tell which is which
+        return np.array([numbers[1].index(number) for number in numbers[0]], np.int64)
     places = {name: place for place, name in enumerate(have)}
     missing = [name for name in wanted if name not in places]
     extra = [name for name in have if name not in set(wanted)]

@@ -208,7 +208,7 @@ def _classes(
         places = columns(order, raw.classes, whose, str(raw.path))
         moved[results.classes_hash(raw.classes)] = places
         if places is not None and whose != str(raw.path):
-            notes.append(f"{raw.path}: classes are those of {whose} in another order; its columns are moved")
+            notes.append(_told_columns(raw, order, places, whose))
         found.append(_columns_moved(raw, places))
     if order is not None:
         moved.setdefault(results.classes_hash(order), None)
@@ -219,6 +219,19 @@ def _classes(
     if known:
         _tell_unnamed(found, whose, any(places is not None for places in moved.values()), notes, alarms)
     return [_numbered(raw, order, num_classes) for raw in found], order, num_classes
+
+
+def _told_columns(raw: Raw, order: Sequence[str], places: NDArray[np.int64], whose: str) -> str:
+    """What is said of a file whose classes are in another order, or called by other words."""
+    assert raw.classes is not None
+    called = (
+        ""
+        if set(order) == set(raw.classes)
+        else f", called otherwise ({raw.classes[places[0]]} is {order[0]})"
+    )
+    if np.array_equal(places, np.arange(len(places))):
+        return f"{raw.path}: classes are those of {whose}{called}"
+    return f"{raw.path}: classes are those of {whose}{called} in another order; its columns are moved"
 
 
 def _class_order(

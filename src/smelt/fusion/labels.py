@@ -95,7 +95,11 @@ def _order(
 ) -> NDArray[np.int64] | None:
     """Where the label of each image is; None where labels are in the images' order."""
     if held.ids is not None and ids is not None:
-        order, said = match(ids, held.ids, "the scores", str(held.path), extras=True)
+        try:
+            order, said = match(ids, held.ids, "the scores", str(held.path), extras=True)
+        except ResultError as error:
+            hint = "; label what is unknown −1, or name the images that are wanted with --ids"
+            raise ResultError(f"{error}{hint if ' lacks ' in str(error) else ''}") from error
         notes += [said] * bool(said)
         if len(held.ids) > len(ids):
             notes.append(f"{held.path} has labels of {len(held.ids) - len(ids):,} images more: not used")
@@ -278,9 +282,9 @@ def _array(path: Path, values: NDArray[Any], ids: tuple[str, ...] | None) -> Lab
 def _bundle(path: Path, members: dict[str, Any]) -> Labels:
     """Labels under a usual name, or the only array."""
     found = {name: value for name, value in members.items() if isinstance(value, np.ndarray)}
-    ids = next((scorefiles._words(v) for name, v in found.items() if plain(name) in ID_NAMES), None)
-    rest = {name: value for name, value in found.items() if plain(name) not in ID_NAMES}
-    named = [name for name in rest if plain(name) in LABEL_NAMES]
+    ids = next((scorefiles._words(v) for name, v in found.items() if scorefiles.key(name) in ID_NAMES), None)
+    rest = {name: value for name, value in found.items() if scorefiles.key(name) not in ID_NAMES}
+    named = [name for name in rest if scorefiles.key(name) in LABEL_NAMES]
     if not named and len(rest) != 1:
         raise ResultError(f"{path} holds {', '.join(sorted(rest)) or 'nothing'}: none is called labels")
     return _array(path, rest[named[0] if named else next(iter(rest))], ids)

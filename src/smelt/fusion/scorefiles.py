@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError, SmeltError
 from smelt.fusion import textfiles
+from smelt.fusion.identity import stripped
 from smelt.fusion.meaning import Meaning
 from smelt.fusion.textfiles import ID_NAMES, INDEX_NAMES, LABEL_NAMES, LEFT_NAMES, Text, plain
 
@@ -258,11 +259,16 @@ def _taken(left: dict[str, Any], names: Iterable[str], ndim: int | None, scores:
     """The array under one of these names, taken out of `left`; None where there is none."""
     for name in list(left):
         array = left[name]
-        if plain(name) in names and array.ndim == (ndim or array.ndim) and array.size:
+        if key(name) in names and array.ndim == (ndim or array.ndim) and array.size:
             if not scores and (array.ndim > 2 or (array.ndim == 2 and not _one_hot(array))):
                 continue
             return left.pop(name)
     return None
+
+
+def key(name: str) -> str:
+    """An array's name as it is compared, without words for a split: `y_test` is `y`."""
+    return plain(stripped(name)) or plain(name)
 
 
 def _one_hot(array: NDArray[Any]) -> bool:
@@ -289,7 +295,7 @@ def _words(array: Any) -> tuple[str, ...] | None:
 
 def _one_of_the_same(path: Path, left: dict[str, Any]) -> list[str]:
     """Drop probabilities that stand beside the logits they were made from: one model must not vote twice."""
-    groups = [[name for name in left if plain(name) in names] for names in SAME]
+    groups = [[name for name in left if key(name) in names] for names in SAME]
     there = [group[0] for group in groups if group]
     same = [name for name in there[1:] if left[name].shape == left[there[0]].shape]
     for name in same:
@@ -299,7 +305,7 @@ def _one_of_the_same(path: Path, left: dict[str, Any]) -> list[str]:
 
 def _hinted(name: str) -> dict[str, Any]:
     """The kind that an array's name gives away."""
-    if plain(name) in SAME[0]:
+    if key(name) in SAME[0]:
         return {"kind": "logits", "why": f"the array is called {name}"}
     return {}
 

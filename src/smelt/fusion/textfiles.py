@@ -108,7 +108,8 @@ def cells(line: str, delimiter: str) -> list[str]:
 
 
 def number(cell: str) -> float | None:
-    """The number in a cell, None if it holds none; a decimal comma is read where it can be one."""
+    """The number in a cell, None if it holds none; a decimal comma is one, a per cent sign is left out."""
+    cell = cell.removesuffix("%").rstrip()
     try:
         return float(cell)
     except ValueError:
