@@ -9,7 +9,7 @@ import pytest
 
 from smelt.errors import ResultError
 from smelt.fusion import meaning
-from smelt.fusion.inputs import examine
+from smelt.fusion.holding import examine
 from smelt.fusion.meaning import Found, converted, find, named, said
 from smelt.fusion.scorefiles import Raw
 

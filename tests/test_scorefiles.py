@@ -278,12 +278,12 @@ def test_hostile_files_run_nothing_and_are_refused_in_one_line(tmp_path: Path) -
 
 
 def test_an_archive_that_would_unpack_to_gigabytes_is_not_opened(tmp_path: Path, monkeypatch: Any) -> None:
-    from smelt.fusion import scorefiles
+    from smelt.fusion import arrayfiles
 
     buffer = io.BytesIO()
     np.savez_compressed(buffer, x=np.zeros((2000, 2000)))
     (tmp_path / "a.npz").write_bytes(buffer.getvalue())
-    monkeypatch.setattr(scorefiles, "LARGE", 1 << 20)
+    monkeypatch.setattr(arrayfiles, "LARGE", 1 << 20)
     with pytest.raises(ArtifactError, match="would unpack to 32,000,128 bytes"):
         read_file(tmp_path / "a.npz")
 

@@ -282,7 +282,7 @@ def _array(path: Path, values: NDArray[Any], ids: tuple[str, ...] | None) -> Lab
 def _bundle(path: Path, members: dict[str, Any]) -> Labels:
     """Labels under a usual name, or the only array."""
     found = {name: value for name, value in members.items() if isinstance(value, np.ndarray)}
-    ids = next((scorefiles._words(v) for name, v in found.items() if scorefiles.key(name) in ID_NAMES), None)
+    ids = next((scorefiles.words(v) for name, v in found.items() if scorefiles.key(name) in ID_NAMES), None)
     rest = {name: value for name, value in found.items() if scorefiles.key(name) not in ID_NAMES}
     named = [name for name in rest if scorefiles.key(name) in LABEL_NAMES]
     if not named and len(rest) != 1:
@@ -370,12 +370,6 @@ def _table(path: Path) -> Labels:
         raise ResultError(f"{path} holds no labels")
     rows = [[{"True": "1", "False": "0"}.get(cell, cell) for cell in row] for row in rows]
     return _columns(path, table.column_names, rows, None)
-
-
-def count_from_one_likely(labels_N: NDArray[np.integer]) -> bool:
-    """Whether no image has the first class, so that labels may count from 1."""
-    known: NDArray[Any] = np.asarray(labels_N)[np.asarray(labels_N) >= 0]
-    return bool(len(known)) and int(known.min()) == 1
 
 
 def of_result(raw: scorefiles.Raw) -> Labels:
