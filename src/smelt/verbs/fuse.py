@@ -40,7 +40,9 @@ smelt fuse demo --work work/demo
 """
 
 WRITTEN = ("weights.csv", "top5.txt", "predictions.txt", "submission.zip", "scores.npy", "fusion.json")
-Inputs = Annotated[list[Path], typer.Argument(metavar="FILES|RECIPE", help="Score files, or one recipe.")]
+Inputs = Annotated[
+    list[Path] | None, typer.Argument(metavar="FILES|RECIPE", help="Score files, or one recipe.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +51,7 @@ def register(app: typer.Typer) -> None:
 
 
 def fuse(
-    inputs: Inputs,
+    inputs: Inputs = None,
     labels: Annotated[Path | None, typer.Option(help="Labels: numbers, names or one-hot, any form.")] = None,
     ids: Annotated[Path | None, typer.Option(help="Ids of the images in their order, one a line.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for fusion.json, weights and lists.")] = None,
@@ -75,6 +77,7 @@ def fuse(
     jobs: Annotated[int | None, typer.Option(min=1, help="Recipe only: stages at once.")] = None,
 ) -> None:
     """See EXAMPLES."""
+    inputs = list(inputs or ())
     if _is_recipe(inputs):
         from smelt.verbs.flow import run_until
 
@@ -85,6 +88,9 @@ def fuse(
         raise RecipeError("--override, --work and --jobs belong to a recipe, not to score files")
     if (submission or scores) and out is None:
         raise ResultError("--submission and --scores write files: name a folder with --out")
+    inputs = [*inputs, *_only_named(inputs, name or ())]
+    if not inputs:
+        raise ResultError("nothing to fuse: name score files, or one recipe (smelt fuse --help)")
     asked = Asked(
         inputs, labels, ids, out, use, metric, seed, submission, scores, tuple(kind or ()), tuple(name or ())
     )
@@ -92,6 +98,14 @@ def fuse(
     _print(outcome.record, explain, as_json)
     if out is not None and not as_json:
         typer.echo(f"written to {out}")
+
+
+def _only_named(inputs: Sequence[Path], names: Sequence[str]) -> list[Path]:
+    """Files that are given by `--as NAME=FILE` alone."""
+    known = {word for path in inputs for word in (str(path), path.name, path.stem)}
+    files = [Path(file) for file in (text.partition("=")[2] for text in names) if file and file not in known]
+    resolved = {path.resolve() for path in inputs}
+    return [path for path in files if path.is_file() and path.resolve() not in resolved]
 
 
 def _is_recipe(inputs: Sequence[Path]) -> bool:
