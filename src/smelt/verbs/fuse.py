@@ -359,7 +359,7 @@ def _print(record: Mapping[str, Any], explain: bool, as_json: bool) -> None:
         return
     for text in [*told["read"], *told["notes"]]:
         typer.echo(text)
-    show(record, explain)
+    show({**record, "warnings": []}, explain)  # they have been said
 
 
 def show(record: Mapping[str, Any], explain: bool = False) -> None:
