@@ -60,6 +60,13 @@ def test_text_of_a_spreadsheet_with_decimal_commas(tmp_path: Path) -> None:
     same(one(tmp_path / "a.csv"))
 
 
+def test_remarks_above_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("# model r50\n# 7 images\n" + lines(","))
+    same(one(tmp_path / "a.csv"))
+    (tmp_path / "a.csv").write_text("# " + lines(","))
+    same(one(tmp_path / "a.csv"))
+
+
 def test_text_of_pandas_and_of_numpy(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     rows = [
@@ -163,6 +170,8 @@ def test_tensors(tmp_path: Path) -> None:
     same(one(path), None, None)
     torch.save(torch.stack([torch.tensor(SCORES), torch.tensor(SCORES) * 2]), path)
     assert [raw.name for raw in read_file(path)] == ["a[0]", "a[1]"]
+    torch.save((torch.tensor(SCORES), torch.tensor(LABELS)), path)
+    same(one(path), None, None)
     torch.save(torch.tensor(SCORES).bfloat16(), path)
     assert one(path).scores.dtype == np.float32  # type: ignore[union-attr]
     torch.save(torch.tensor(SCORES).to_sparse(), path)
@@ -181,6 +190,9 @@ def test_parquet(tmp_path: Path, lists: bool) -> None:
     pq.write_table(pa.table(columns), path)
     same(one(path), classes=None if lists else CLASSES)
     assert one(path).labels is not None and [int(v) for v in one(path).labels] == LABELS
+    if not lists:  # as pandas leaves it behind a selection of rows
+        pq.write_table(pa.table({**columns, "__index_level_0__": range(7)}), path)
+        same(one(path))
     fixed = pa.FixedSizeListArray.from_arrays(pa.array(SCORES.ravel()), 4)
     pq.write_table(pa.table({"image_id": IDS, "scores": fixed}), path)
     same(one(path), classes=None)

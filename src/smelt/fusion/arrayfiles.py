@@ -135,6 +135,8 @@ def tensors(path: Path) -> dict[str, Any]:
             f"{path} is truncated or not a .pt file: {str(error).partition(chr(10))[0][:200]}"
         ) from error
     members = held if isinstance(held, Mapping) else {"": held}
+    if isinstance(held, list | tuple) and not isinstance(_plain_array(held, path), np.ndarray):
+        members = dict(enumerate(held))
     return {str(name): _plain_array(value, path) for name, value in members.items()}
 
 

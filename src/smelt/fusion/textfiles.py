@@ -28,9 +28,9 @@ LABEL_NAMES = {
 }  # fmt: skip
 LEFT_NAMES = {
     "pred", "preds", "prediction", "predicted", "pred_label", "predicted_label", "pred_class",
-    "predicted_class", "confidence", "argmax", "split", "fold",
+    "predicted_class", "confidence", "argmax", "split", "fold", "unnamed:_0", "__index_level_0__",
 }  # fmt: skip
-INDEX_NAMES = frozenset(["", "unnamed:_0", "index", "__index_level_0__"])
+INDEX_NAMES = {"", "unnamed:_0", "index", "__index_level_0__"}
 DELIMITERS = "\t;,"
 LOOKED_AT = 20  # lines that the delimiter is found from
 
@@ -86,6 +86,8 @@ def read(path: Path) -> Text:
     lines = [(number, line) for number, line in every if line.strip()]
     if not lines:
         raise ResultError(f"{path} is empty")
+    while len(lines) > 1 and _is_remark(lines[0][1], [line for _, line in lines[1:LOOKED_AT]]):
+        del lines[0]
     delimiter = _delimiter([line for _, line in lines[:LOOKED_AT]])
     first = cells(lines[0][1], delimiter)
     if is_header(first, [cells(line, delimiter) for _, line in lines[1:LOOKED_AT]]):
@@ -150,6 +152,15 @@ def is_header(first: list[str], below: list[list[str]]) -> bool:
 
 def _counted(count: int, start: int) -> list[str]:
     return [str(start + place) for place in range(count)]
+
+
+def _is_remark(line: str, below: list[str]) -> bool:
+    """Whether a line is a remark above a table, and not its header with a # before it."""
+    table = [one for one in below if not one.startswith("#")]
+    if not line.startswith("#") or not table:
+        return False
+    delimiter = _delimiter(table)
+    return len(cells(line, delimiter)) != len(cells(table[0], delimiter))
 
 
 def _delimiter(lines: list[str]) -> str:
