@@ -99,7 +99,9 @@ def test_json_and_no_labels(files: Path) -> None:
 @pytest.mark.parametrize(
     "extra, match",
     [
-        (["--metric", "top3"], "top1 or top5"),
+        (["--metric", "top3"], "auto, top1 or top5"),
+        (["--kind", "a.npy=soup"], "'soup' is no kind"),
+        (["--as", "x=none.npy"], "none.npy is none of the inputs"),
         (["--submission"], "--out"),
         (["--work", "x"], "recipe"),
         (["--labels", "LABELS", "--use", "x"], "one of the two"),
@@ -136,3 +138,303 @@ def test_a_recipe_goes_to_the_flowchart(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_help_shows_examples() -> None:
     found = smelt("--help")
     assert found.exit_code == 0 and "smelt fuse a.npy b.npy" in found.output
+
+
+def fitted(
+    folder: Path, count: int = 300, classes: int = 8, seed: int = 0
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Labels and scores of three results of very different worth."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, count)
+    made = {
+        name: (worth * np.eye(classes)[labels] + random.normal(size=(count, classes))).astype(np.float32)
+        for name, worth in (("good", 3.0), ("mid", 1.0), ("bad", 0.4))
+    }
+    folder.mkdir(exist_ok=True)
+    for name, scores in made.items():
+        np.save(folder / f"{name}.npy", scores)
+    np.save(folder / "y.npy", labels)
+    return labels, made
+
+
+def first(path: Path) -> np.ndarray:
+    return read_lists(path)[1][:, 0]
+
+
+@pytest.fixture(scope="module")
+def fusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fusion")
+    fitted(folder)
+    names = [folder / f"{name}.npy" for name in ("good", "mid", "bad")]
+    found = smelt(*names, "--labels", folder / "y.npy", "--metric", "top1", "--out", folder / "fused")
+    assert found.exit_code == 0, found.output
+    return folder
+
+
+def test_fusion_json_keeps_who_is_who(fusion: Path) -> None:
+    record = json.loads((fusion / "fused" / "fusion.json").read_text())
+    assert record["names"] == ["good", "mid", "bad"] == [one["name"] for one in record["results"]]
+    assert record["kinds"] == ["logits"] * 3 and record["num_classes"] == 8
+    assert record["classes"] is None and record["ids"] is None
+    assert [Path(file).name for file in record["inputs"]["files"]] == ["good.npy", "mid.npy", "bad.npy"]
+
+
+@pytest.mark.parametrize("order", [("good", "mid", "bad"), ("bad", "good", "mid")])
+@pytest.mark.parametrize("form", ["{}.npy", "{}-test.npy", "{}_val.npy", "{}/test.npy", "--as", "only --as"])
+def test_weights_go_by_name_never_by_position(
+    fusion: Path, tmp_path: Path, order: tuple[str, ...], form: str
+) -> None:
+    labels, made = fitted(tmp_path / "source", seed=1)
+    files, options = [], list[Any]()
+    for place, name in enumerate(order):
+        path = tmp_path / (f"{place}.npy" if "--as" in form else form.format(name))
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, made[name])
+        files.append(path)
+        options += ["--as", f"{name}={path}"] if "--as" in form else []
+    out = tmp_path / "out"
+    files = [] if form == "only --as" else files
+    found = smelt(*files, *options, "--use", fusion / "fused" / "fusion.json", "--out", out)
+    assert found.exit_code == 0, found.output
+    right = (first(out / "top5.txt") == labels).mean()
+    assert right > (made["good"].argmax(1) == labels).mean() - 0.02 > 0.8
+    weights = [line.split(",") for line in (out / "weights.csv").read_text().splitlines()[1:]]
+    assert [name for name, _ in weights] == ["good", "mid", "bad"]
+    assert ("another order" in found.output) == (order[0] == "bad")
+    assert ("without the split" in found.output) == ("{}" in form and form != "{}.npy")
+
+
+def test_another_set_of_results_is_refused_by_name(fusion: Path, tmp_path: Path) -> None:
+    _, made = fitted(tmp_path / "source", seed=1)
+    for name in ("good", "mid", "strange"):
+        np.save(tmp_path / f"{name}-test.npy", made.get(name, made["bad"]))
+    files = [tmp_path / f"{name}-test.npy" for name in ("good", "mid", "strange")]
+    for given, match in ((files, r"not given: bad; not known to it: strange-test.*--as bad=FILE"),
+                         (files[:2], "weighs 3 results, 2 are given.*not given: bad")):  # fmt: skip
+        found = smelt(*given, "--use", fusion / "fused" / "fusion.json", "--out", tmp_path / "out")
+        with pytest.raises(SmeltError, match=match):
+            raise found.exception
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_classes_are_refused_and_moved_ones_are_put_back(tmp_path: Path) -> None:
+    _, made = fitted(tmp_path / "val")
+    names = list("abcdefgh")
+    for folder, order in (("val", names), ("test", names[::-1]), ("odd", [*names[:-1], "x"])):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for name, scores in made.items():
+            columns = [names.index(one) if one in names else 7 for one in order]
+            np.savez(tmp_path / folder / f"{name}.npz", scores=scores[:, columns], class_names=order)
+    said = [tmp_path / "val" / f"{name}.npz" for name in made]
+    out = tmp_path / "fused"
+    assert smelt(*said, "--labels", tmp_path / "val" / "y.npy", "--out", out).exit_code == 0
+    assert json.loads((out / "fusion.json").read_text())["classes"] == names
+    moved = [tmp_path / "test" / f"{name}.npz" for name in made]
+    found = smelt(*moved, "--use", out / "fusion.json", "--out", tmp_path / "again")
+    assert found.exit_code == 0 and "its columns are moved" in found.output
+    assert np.array_equal(first(tmp_path / "again" / "top5.txt"), first(out / "top5.txt"))
+    odd = [tmp_path / "odd" / f"{name}.npz" for name in made]
+    with pytest.raises(
+        SmeltError, match=r"different lists of classes: it lacks 1 \(h\), it has 1 others \(x\)"
+    ):
+        raise smelt(*odd, "--use", out / "fusion.json").exception
+    np.save(tmp_path / "val" / "good.npy", made["good"][:, :5])
+    with pytest.raises(SmeltError, match=r"good\.npy has 5 classes, .*fusion\.json has 8"):
+        raise smelt(tmp_path / "val" / "good.npy", *said[1:], "--use", out / "fusion.json").exception
+
+
+def test_another_kind_than_was_fitted_is_said(fusion: Path, tmp_path: Path) -> None:
+    _, made = fitted(tmp_path, seed=1)
+    chances = np.exp(made["mid"]) / np.exp(made["mid"]).sum(axis=1, keepdims=True)
+    np.save(tmp_path / "mid.npy", chances)
+    files = [tmp_path / f"{name}.npy" for name in made]
+    found = smelt(*files, "--use", fusion / "fused" / "fusion.json")
+    assert (
+        found.exit_code == 0
+        and "mid held logits" in found.output
+        and "mid.npy holds probabilities" in found.output
+    )
+    found = smelt(*files, "--use", fusion / "fused" / "fusion.json", "--kind", "mid.npy=logits")
+    assert found.exit_code == 0 and "mid held" not in found.output
+
+
+def chosen(pooling: str, weights: Any) -> str:
+    method = {"method": "greedy", "pooling": pooling, "weights": weights, "shrinkage": 0}
+    return json.dumps({"methods": [method], "chosen": "greedy", "names": ["good"]})
+
+
+NO_FUSIONS = [
+    "[]",
+    "{}",
+    "{",
+    '{"methods": [], "chosen": "x"}',
+    '{"methods": [{}], "chosen": "x", "names": [1]}',
+    '{"methods": [{"method": "x"}], "chosen": "x", "names": ["good"]}',
+    '{"methods": [], "chosen": "x", "names": ["a"], "classes": [1]}',
+    *(chosen("rank", weights) for weights in (["x"], [-1.0], [float("nan")], [0.0], [0.5, 0.5], None)),
+    chosen("x", [1.0]),
+]
+
+
+@pytest.mark.parametrize("text", NO_FUSIONS)
+def test_what_is_no_fusion_is_refused(fusion: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "f.json").write_text(text)
+    found = smelt(fusion / "good.npy", "--use", tmp_path / "f.json")
+    assert isinstance(found.exception, SmeltError) and "f.json" in str(found.exception)
+
+
+def test_ids_that_are_known_are_written(fusion: Path, tmp_path: Path) -> None:
+    ids = [f"val/image {n}.jpg" for n in range(300)]
+    (fusion / "good.ids.txt").write_text("\n".join(ids))
+    try:
+        found = smelt(fusion / "good.npy", "--out", tmp_path / "out")
+        assert found.exit_code == 0 and read_lists(tmp_path / "out" / "top5.txt")[0] == tuple(ids)
+        found = smelt(
+            fusion / "good.npy", "--labels", fusion / "y.npy", "--out", tmp_path / "zip", "--submission"
+        )
+        assert "cannot go into a submission" in str(found.exception) and not (tmp_path / "zip").exists()
+    finally:
+        (fusion / "good.ids.txt").unlink()
+
+
+def test_the_metric_means_something(tmp_path: Path) -> None:
+    for classes, chosen in ((3, "top1"), (5, "top1"), (6, "top5")):
+        fitted(tmp_path, classes=classes)
+        found = smelt(
+            tmp_path / "good.npy",
+            tmp_path / "bad.npy",
+            "--labels",
+            tmp_path / "y.npy",
+            "--out",
+            tmp_path / "o",
+        )
+        assert found.exit_code == 0 and f"the metric is {chosen}" in found.output
+        assert json.loads((tmp_path / "o" / "fusion.json").read_text())["metric"] == chosen
+
+
+def test_an_earlier_fusion_leaves_nothing_beside_a_later_one(fusion: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert (
+        smelt(fusion / "good.npy", fusion / "mid.npy", "--out", out, "--scores", "--submission").exit_code
+        == 0
+    )
+    (out / "mine.txt").write_text("kept")
+    assert smelt(fusion / "good.npy", fusion / "bad.npy", "--out", out).exit_code == 0
+    assert {path.name for path in out.iterdir()} == {"fusion.json", "weights.csv", "top5.txt", "mine.txt"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_nothing_is_written_where_writing_fails(
+    fusion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from smelt.artifacts import files
+
+    def broken(path: Path, value: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_json", broken)
+    found = smelt(fusion / "good.npy", fusion / "mid.npy", "--out", tmp_path / "deep" / "out")
+    assert "No space left" in str(found.exception)
+    assert not list(tmp_path.rglob("*.*"))
+    (tmp_path / "file").write_text("x")
+    found = smelt(fusion / "good.npy", "--out", tmp_path / "file")
+    assert "is a file; name a folder" in str(found.exception)
+    found = smelt(fusion / "good.npy", "--out", tmp_path / "file" / "below")
+    assert "cannot be written" in str(found.exception)
+
+
+def test_warnings_reach_the_error_stream_and_the_record(fusion: Path, tmp_path: Path) -> None:
+    labels = np.load(fusion / "y.npy")
+    np.save(tmp_path / "odd.npy", np.load(fusion / "good.npy")[::-1])
+    np.save(tmp_path / "y.npy", labels)
+    found = smelt(
+        fusion / "good.npy", tmp_path / "odd.npy", "--labels", tmp_path / "y.npy", "--out", tmp_path / "o"
+    )
+    assert "warning: odd is no better than chance" in found.stderr
+    record = json.loads((tmp_path / "o" / "fusion.json").read_text())
+    assert any("odd is no better" in text for text in record["warnings"])
+
+
+# The field cases, from generated inputs
+
+
+def case(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    labels, made = fitted(folder, classes=12)
+    return labels, made["good"], [f"img_{n:04}.jpg" for n in range(300)]
+
+
+def probabilities(scores: np.ndarray) -> np.ndarray:
+    exp = np.exp(scores.astype(np.float64))
+    return exp / exp.sum(axis=1, keepdims=True)
+
+
+def test_case_kaggle_tables(tmp_path: Path) -> None:
+    case(tmp_path)
+    for name in ("good", "mid"):
+        rows = probabilities(np.load(tmp_path / f"{name}.npy"))
+        lines = [f"img_{n:04}.jpg," + ",".join(f"{v:.5f}" for v in row) for n, row in enumerate(rows)]
+        head = "image_id," + ",".join(f"cls_{c}" for c in range(12))
+        (tmp_path / f"{name}.csv").write_text(
+            "\n".join([head, *lines[:: 1 if name == "good" else -1]]) + "\n"
+        )
+    found = smelt(
+        tmp_path / "good.csv",
+        tmp_path / "mid.csv",
+        "--labels",
+        tmp_path / "y.npy",
+        "--json",
+        "--metric",
+        "top1",
+    )
+    assert found.exit_code == 0
+    record = json.loads(found.stdout)
+    assert record["classes"] == [f"cls_{c}" for c in range(12)] and record["kinds"] == ["probabilities"] * 2
+    assert record["ids"]["count"] == 300 and min(m["held_out"]["top1"] for m in record["methods"]) > 0.6
+
+
+@pytest.mark.parametrize("form", ["header", "names", "shuffled"])
+def test_case_labels_with_ids(tmp_path: Path, form: str) -> None:
+    labels, _, ids = case(tmp_path)
+    for name in ("good", "mid"):
+        (tmp_path / f"{name}.ids.txt").write_text("\n".join(ids))
+        (tmp_path / f"{name}.classes.txt").write_text("\n".join(f"cls_{c}" for c in range(12)))
+    order = np.random.default_rng(0).permutation(300)
+    lines = [f"{ids[n]},{f'cls_{labels[n]}' if form == 'names' else labels[n]}" for n in order]
+    (tmp_path / "l.csv").write_text("\n".join(["image_id,label"] * (form == "header") + lines))
+    files = [tmp_path / "good.npy", tmp_path / "mid.npy"]
+    found = smelt(*files, "--labels", tmp_path / "l.csv", "--json", "--metric", "top1")
+    assert found.exit_code == 0
+    held = [m["held_out"]["top1"] for m in json.loads(found.stdout)["methods"]]
+    assert max(held) > 0.85
+    if form == "names":
+        for name in ("good", "mid"):
+            (tmp_path / f"{name}.classes.txt").unlink()
+        found = smelt(*files, "--labels", tmp_path / "l.csv")
+        assert "A.classes.txt" in str(found.exception)
+
+
+@pytest.mark.parametrize("factor, kind", [(100, "percentages"), (10, "sums"), (1, "probabilities")])
+def test_case_per_cent_and_sums_of_crops(tmp_path: Path, factor: float, kind: str) -> None:
+    _, scores, _ = case(tmp_path)
+    other = probabilities(np.load(tmp_path / "mid.npy"))
+    np.save(tmp_path / "A.npy", (factor * probabilities(scores)).astype(np.float32))
+    np.save(tmp_path / "B.npy", other.astype(np.float32))
+    found = smelt(tmp_path / "A.npy", tmp_path / "B.npy", "--out", tmp_path / "o", "--scores")
+    assert found.exit_code == 0 and f"{kind} (" in found.output
+    fused = np.load(tmp_path / "o" / "scores.npy")
+    assert np.allclose(fused, (probabilities(scores) + other) / 2, atol=1e-5)
+
+
+def test_case_rounded_probabilities(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 200, 300)
+    exact = [
+        probabilities(3.0 * np.eye(200)[labels] + random.normal(size=(300, 200)) * 0.9) for _ in range(2)
+    ]
+    np.save(tmp_path / "A.npy", exact[0].round(2).astype(np.float32))
+    np.save(tmp_path / "B.npy", exact[1].astype(np.float32))
+    found = smelt(tmp_path / "A.npy", tmp_path / "B.npy", "--out", tmp_path / "o")
+    assert found.exit_code == 0 and "rounded or cut" in found.stderr
+    right = (first(tmp_path / "o" / "top5.txt") == labels).mean()
+    assert right > ((exact[0] + exact[1]).argmax(1) == labels).mean() - 0.05
+    assert right > (exact[1].argmax(1) == labels).mean() + 0.05

@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -242,7 +242,26 @@ def read_info(path: Path) -> ResultInfo:
     value = read_json(_sidecar(path))
     if not isinstance(value, dict) or value.keys() != {field.name for field in fields(ResultInfo)}:
         raise ArtifactError(f"{_sidecar(path)} does not describe a result")
+    counts = [value["num_rows"], value["num_classes"]]
+    words = [value[name] for name in ("model", "view", "split", "rows_hash", "classes_hash")]
+    if not all(type(count) is int and count >= 0 for count in counts) or not all(
+        isinstance(word, str) for word in words
+    ):
+        raise ArtifactError(f"{_sidecar(path)} is damaged: a number or a word of it is none")
+    if value["kind"] not in get_args(Kind):
+        raise ArtifactError(f"{_sidecar(path)}: kind is {value['kind']!r}, not {' or '.join(get_args(Kind))}")
     return ResultInfo(**value)
+
+
+def is_described(path: Path) -> bool:
+    """Whether a result has a sidecar of ours, damaged or not, and not somebody else's .json beside it."""
+    if rows_path(path).exists():
+        return True
+    try:
+        value = read_json(_sidecar(path))
+    except ArtifactError:
+        return False
+    return isinstance(value, dict) and {"rows_hash", "classes_hash"} <= value.keys()
 
 
 def read_rows(path: Path) -> NDArray[np.int64]:

@@ -1,321 +1,267 @@
-"""Score files from anywhere, read, checked and brought into one order.
+"""Score files from anywhere, read, checked and brought into one order of images and classes.
 
-    .npy    (N, C) scores, or (M, N, C) for M results at once
-    .npz    `classes` and `scores` (N, K) is a top-K result; else every array in it is one, as in .npy;
-            `ids` (N,) and `class_names` (C,) may stand beside
-    .csv .txt   a line for each image: id, then classes from the most confident on (a submission will do)
-Beside A.npy, A.ids.npy or A.ids.txt may hold its ids, A.classes.txt its class names; smelt's own results
-have their sidecars. Probabilities are told from logits by their sums. Everything that cannot be fused is
-refused by name before anything is computed.
+What can be read: `scorefiles` (scores), `labels`. What scores mean is found (`meaning`) or said. Images are
+joined by ids, classes by names, results go by names of their own (`identity`). Everything that cannot be
+fused is refused by name before anything is computed; everything that was assumed is said.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-import zipfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts import results
-from smelt.errors import ArtifactError, ResultError
+from smelt.errors import ResultError
+from smelt.fusion import labels as labelling
+from smelt.fusion import meaning as meanings
+from smelt.fusion import suspects
+from smelt.fusion.classes import joined
+from smelt.fusion.holding import BLOCK, directed, hold
+from smelt.fusion.identity import few, match, refuse_twice, unique
+from smelt.fusion.labels import read_labels
+from smelt.fusion.meaning import Found, Meaning
+from smelt.fusion.scorefiles import Raw, load, read_file, read_ids, read_lists
 from smelt.fusion.sources import Held
 
-BLOCK = 1 << 22  # scores looked at at once
+__all__ = ["Gathered", "gather", "load", "read", "read_file", "read_ids", "read_labels", "read_lists"]
 
 
-@dataclass(frozen=True)
-class Raw:
-    """One result as read: dense scores, a TopK, or lists (N, K) of classes; and its order, if it tells."""
+@dataclass
+class Gathered:
+    """Results in one order of images and classes, and all that was found out about them.
 
-    name: str
-    path: Path
-    scores: NDArray[Any] | results.TopK | None = None
-    lists_NK: NDArray[np.int64] | None = None
+    names, paths, found: of each result. ids: of the images in their order, classes: names in the order of
+    columns, None where unknown. labels_N: −1 for unknown. notes: what was done; alarms: what may be wrong.
+    """
+
+    sources: list[Held]
+    paths: list[Path]
+    found: list[Found]
+    num_classes: int
     ids: tuple[str, ...] | None = None
-    class_names: str | None = None  # their hash
-    kind: results.Kind | None = None
-    num_classes: int | None = None
+    classes: tuple[str, ...] | None = None
+    labels_N: NDArray[np.int32] | None = None
+    notes: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
 
-    def __len__(self) -> int:
-        if self.lists_NK is not None:
-            return len(self.lists_NK)
-        assert self.scores is not None
-        return len(self.scores)
+    @property
+    def names(self) -> list[str]:
+        """The results' names."""
+        return [source.name for source in self.sources]
+
+    @property
+    def kinds(self) -> list[str]:
+        """What the scores of each result mean."""
+        return [one.meaning for one in self.found]
+
+    def told(self) -> list[str]:
+        """A line for each kind of scores: whose they are, and why they are taken for it."""
+        lines: dict[tuple[str, str], list[str]] = {}
+        for name, found in zip(self.names, self.found):
+            lines.setdefault((found.meaning, found.why), []).append(name)
+        return [
+            f"{', '.join(of)}: {meaning.replace('_', ' ')} ({why})" for (meaning, why), of in lines.items()
+        ]
 
 
 def read(paths: Sequence[Path], ids: Sequence[str] | None = None) -> tuple[list[Held], int]:
     """The results in `paths`, and C. `ids`: the order of images wanted, for inputs that know their ids.
 
     Raises ResultError or ArtifactError, naming the file: missing, truncated, not finite, other classes, other
-    images, the same scores twice.
+    images, the same scores twice. `gather` also says what was found and assumed.
+    """
+    gathered = gather(paths, ids=ids)
+    return gathered.sources, gathered.num_classes
+
+
+def gather(
+    paths: Sequence[Path],
+    *,
+    ids: Sequence[str] | None = None,
+    labels: Path | None = None,
+    kinds: Sequence[str] = (),
+    names: Sequence[str] = (),
+    wanted: tuple[Sequence[str] | None, int | None, str] = (None, None, ""),
+) -> Gathered:
+    """Read everything and bring it together.
+
+    kinds: `FILE=KIND`, or `KIND` for all. names: `NAME=FILE`. wanted: classes, their number and who wants
+    them (a `fusion.json`), where the order of columns is given already.
     """
     _refuse_twice(paths)
-    raws = [raw for path in paths for raw in read_file(path)]
+    given = _said_kinds(kinds, paths)
+    raws = _named([raw for path in paths for raw in read_file(path)], _said_names(names, paths))
     if not raws:
         raise ResultError("no result to fuse")
-    num_classes = _num_classes(raws)
-    order = ids if ids is not None else _common(raws)
-    count = len(raws[0]) if order is None else len(order)
-    lines = None if order is None else {name: place for place, name in enumerate(order)}
-    held = [_held(_aligned(raw, lines, count), num_classes) for raw in raws]
-    for one, raw in zip(held, raws):
-        _refuse_bad(one, raw)
+    notes, alarms = list(dict.fromkeys(note for raw in raws for note in raw.notes)), list[str]()
+    raws, classes, num_classes = joined(raws, wanted, notes, alarms)
+    order = _order(raws, ids, alarms)
+    orders = [_lines(raw, order, ids is not None, raws, notes, alarms) for raw in raws]
+    count = len(raws[0]) if orders[0] is None else len(orders[0])
+    truth = _labels(raws, orders, labels, count, num_classes, order, classes, notes, alarms)
+    held, found = [], []
+    for raw, lines in zip(raws, orders):
+        one, what = hold(raw, lines, num_classes, given.get(raw.path))
+        held.append(one)
+        found.append(what)
+    held, found = directed(held, found, truth)
     _refuse_copies(held)
-    return held, num_classes
+    alarms += [f"{one.name}: {words}" for one, what in zip(held, found) for words in what.warnings]
+    alarms += suspects.warnings(held, truth, num_classes)
 
-
-def read_file(path: Path) -> list[Raw]:
-    """The results in one file."""
-    if not path.is_file():
-        raise ArtifactError(f"{path} is not there")
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return _stack(path.stem, path, load(path), ids=_ids_beside(path), class_names=_classes_beside(path))
-    if suffix == ".npz":
-        return _archive(path)
-    if suffix in (".csv", ".txt", ".tsv"):
-        names, lists = read_lists(path)
-        return [Raw(path.stem, path, lists_NK=lists, ids=names, kind="logits")]
-    raise ResultError(
-        f"{path}: {suffix or 'a file without a suffix'} is not read; .npy, .npz, .csv, .txt are"
+    return Gathered(
+        held, [raw.path for raw in raws], found, num_classes, order, classes, truth, notes, alarms
     )
 
 
-def load(path: Path) -> Any:
-    """Map a .npy file or open an .npz; ArtifactError if it is damaged or holds objects."""
-    if path.suffix == ".npz" and not zipfile.is_zipfile(path):
-        raise ArtifactError(f"{path} is truncated or not a .npz file")
-    try:
-        return np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ArtifactError(f"{path} is truncated or not a {path.suffix} file: {error}") from error
+# What the user says
 
 
-def _stack(name: str, path: Path, array: NDArray[Any], **known: Any) -> list[Raw]:
-    """One result, or those of a stack."""
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ResultError(f"{path} holds {array.dtype}, not scores in floating point")
-    if array.ndim not in (2, 3) or 0 in array.shape:
-        raise ResultError(f"{path} has shape {array.shape}, not (N, C) or (M, N, C)")
-    known = {**known, **_described(path)}
-    if array.ndim == 2:
-        return [Raw(name, path, array, num_classes=array.shape[1], **known)]
-    return [
-        Raw(f"{name}[{index}]", path, scores, num_classes=array.shape[2], **known)
-        for index, scores in enumerate(array)
-    ]
+def _said_kinds(kinds: Sequence[str], paths: Sequence[Path]) -> dict[Path, Meaning]:
+    """The kind of each file that the user says."""
+    found: dict[Path, Meaning] = {}
+    for text in kinds:
+        file, sign, word = text.rpartition("=")
+        meaning = meanings.named(word)
+        for path in [_meant(file, paths, f"--kind {text}")] if sign else paths:
+            if sign and found.get(path, meaning) != meaning and not _general(kinds, found[path]):
+                raise ResultError(f"--kind {text}: {path} was said to hold {found[path]}")
+            if sign or path not in found:
+                found[path] = meaning
+    return found
 
 
-def _described(path: Path) -> dict[str, Any]:
-    """What smelt's own sidecar says of a result."""
-    try:
-        info = results.read_info(path)
-        rows = results.read_rows(path)
-    except (ArtifactError, TypeError):
-        return {}
-    return {"ids": tuple(map(str, rows)), "class_names": info.classes_hash, "kind": info.kind}
+def _general(kinds: Sequence[str], meaning: Meaning) -> bool:
+    """Whether a kind was said of all files, which a single one may then be excepted from."""
+    return any("=" not in text and meanings.named(text) == meaning for text in kinds)
 
 
-def _archive(path: Path) -> list[Raw]:
-    """The results in an .npz file."""
-    try:
-        with load(path) as archive:
-            names = set(archive.files)
-            known: dict[str, Any] = {
-                "ids": tuple(map(str, archive["ids"])) if "ids" in names else None,
-                "class_names": results.classes_hash([str(name) for name in archive["class_names"]])
-                if "class_names" in names
-                else _classes_beside(path),
-            }
-            if not {"classes", "scores"} <= names:
-                found = sorted(names - {"ids", "class_names"})
-                stem = path.stem
-                stacks = [
-                    _stack(stem if len(found) == 1 else f"{stem}:{name}", path, archive[name], **known)
-                    for name in found
-                ]
-                return [raw for stack in stacks for raw in stack]
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
-        if isinstance(error, ArtifactError | ResultError):
-            raise
-        raise ArtifactError(f"{path} is truncated or not a .npz file: {error}") from error
-    known.update(_described(path))
-    top = results.map_topk(path)
-    return [Raw(path.name.removesuffix(".npz").removesuffix(".topk"), path, top, **known)]
+def _said_names(names: Sequence[str], paths: Sequence[Path]) -> dict[Path, str]:
+    """The name of each file that the user says."""
+    found: dict[Path, str] = {}
+    for text in names:
+        name, sign, file = text.partition("=")
+        if not sign or not name or not file:
+            raise ResultError(f"--as {text}: NAME=FILE is wanted")
+        found[_meant(file, paths, f"--as {text}")] = name
+    return found
 
 
-def read_lists(path: Path) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Ids and classes (N, K) of a file of lists; a first line without numbers is a header."""
-    names: list[str] = []
-    rows: list[list[int]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        fields = [field for field in re.split(r"[,;\s]+", line.strip()) if field]
-        if not fields:
-            continue
-        try:
-            classes = [int(field) for field in fields[1:]]
-        except ValueError:
-            if number == 1:
-                continue
-            raise ResultError(f"{path}:{number}: {line.strip()!r} is not `id class class …`") from None
-        if not classes or (rows and len(classes) != len(rows[0])):
-            raise ResultError(f"{path}:{number}: {len(classes)} classes where the lines before have others")
-        if min(classes) < 0 or len(set(classes)) < len(classes):
-            raise ResultError(f"{path}:{number}: a class is below 0 or there twice")
-        names.append(fields[0])
-        rows.append(classes)
-    if not rows:
-        raise ResultError(f"{path} holds no lists of classes")
-    return tuple(names), np.array(rows, np.int64)
-
-
-def read_ids(path: Path) -> tuple[str, ...]:
-    """Ids of images, from .npy or a text file with one a line."""
-    if path.suffix == ".npy":
-        return tuple(map(str, load(path).reshape(-1)))
-    try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from error
-
-
-def read_labels(path: Path, count: int, num_classes: int) -> NDArray[np.int32]:
-    """Labels (N,) from .npy or text, one a line (the last field of it); −1 for unknown.
-
-    ResultError names what is wrong: another number of them, none known, out of range.
-    """
-    if path.suffix == ".npy":
-        values = np.asarray(load(path)).reshape(-1)
-    else:
-        try:
-            values = np.array([int(re.split(r"[,;\s]+", line)[-1]) for line in read_ids(path)], np.int64)
-        except ValueError as error:
-            raise ResultError(f"{path}: a line does not end in a class number ({error})") from error
-    if not np.issubdtype(values.dtype, np.integer):
-        raise ResultError(f"{path} holds {values.dtype}, not class numbers")
-    if len(values) != count:
-        raise ResultError(f"{path} holds {len(values)} labels for {count} images")
-    if values.max() >= num_classes or values.min() < -1:
-        place = int(np.flatnonzero((values >= num_classes) | (values < -1))[0])
+def _meant(file: str, paths: Sequence[Path], option: str) -> Path:
+    """The input that a word stands for: its path, its file's name or its stem, if only one is called so."""
+    exact = [path for path in paths if str(path) == file or path.resolve() == Path(file).resolve()]
+    found = exact or [path for path in paths if file in (path.name, path.stem)]
+    if len(found) != 1:
+        given = few([str(path) for path in paths])
         raise ResultError(
-            f"{path}: label {values[place]} of image {place} is not among {num_classes} classes"
+            f"{option}: {file} is {'more than one' if found else 'none'} of the inputs ({given})"
         )
-    return values.astype(np.int32)
+    return found[0]
 
 
-def _ids_beside(path: Path) -> tuple[str, ...] | None:
-    for suffix in (".ids.npy", ".ids.txt"):
-        beside = path.with_name(path.stem + suffix)
-        if beside.exists():
-            return read_ids(beside)
-    return None
+def _named(raws: list[Raw], said: Mapping[Path, str]) -> list[Raw]:
+    """With names that tell them apart, those that the user says before all others."""
+    for place, raw in enumerate(raws):
+        if raw.path in said:
+            stem = raw.path.name.removesuffix(raw.path.suffix).removesuffix(".topk")
+            tail = raw.name.removeprefix(stem) if not raw.known else ""
+            raws[place] = replace(raw, name=said[raw.path] + tail)
+    names = unique([raw.name for raw in raws], [raw.path for raw in raws])
+    return [replace(raw, name=name) for raw, name in zip(raws, names)]
 
 
-def _classes_beside(path: Path) -> str | None:
-    beside = path.with_name(path.stem + ".classes.txt")
-    return results.classes_hash(read_ids(beside)) if beside.exists() else None
+# Images
 
 
-def _num_classes(raws: Sequence[Raw]) -> int:
-    """C, the same for all; files of lists and top-K results may stay below it."""
-    dense = [raw for raw in raws if raw.num_classes is not None]
-    for raw in dense:
-        if raw.num_classes != dense[0].num_classes:
-            raise ResultError(
-                f"{raw.path} has {raw.num_classes} classes, {dense[0].path} has {dense[0].num_classes}"
-            )
-    named = [raw for raw in raws if raw.class_names is not None]
-    for raw in named:
-        if raw.class_names != named[0].class_names:
-            raise ResultError(f"{raw.path} and {named[0].path} have different lists of classes")
-    tops = [(raw, _highest(raw)) for raw in raws if raw.num_classes is None]
-    num_classes = (dense[0].num_classes or 0) if dense else max(highest for _, highest in tops) + 1
-    for raw, highest in tops:
-        if highest >= num_classes:
-            raise ResultError(f"{raw.path} names class {highest}, {dense[0].path} has {num_classes} classes")
-    return num_classes
+def _order(raws: Sequence[Raw], ids: Sequence[str] | None, alarms: list[str]) -> tuple[str, ...] | None:
+    """The order of images: the one that is asked for, else that of the first input which knows its ids.
+
+    Ids that are the numbers of lines are put in order, so that files without ids have it too.
+    """
+    for raw in raws:
+        if raw.ids is not None and len(raw.ids) != len(raw):
+            raise ResultError(f"{raw.path} has {len(raw)} lines but {len(raw.ids)} ids")
+        if raw.ids is not None:
+            refuse_twice(raw.ids, str(raw.path))
+    if ids is not None:
+        refuse_twice(ids, "--ids")
+        return tuple(ids)
+    known = [raw.ids for raw in raws if raw.ids is not None]
+    if not known:
+        return None
+    numbers = all(name.isdecimal() for name in known[0])
+    if len(known) < len(raws) and numbers and sorted(map(int, known[0])) == list(range(len(known[0]))):
+        return tuple(sorted(known[0], key=int))
+    return known[0]
 
 
-def _highest(raw: Raw) -> int:
-    classes = raw.lists_NK if raw.lists_NK is not None else raw.scores.classes_NK  # type: ignore[union-attr]
-    return int(np.max(classes))
-
-
-def _common(raws: Sequence[Raw]) -> tuple[str, ...] | None:
-    """The order of images: that of the first input which knows its ids."""
-    return next((raw.ids for raw in raws if raw.ids is not None), None)
-
-
-def _aligned(raw: Raw, lines: dict[str, int] | None, count: int) -> Raw:
-    """The result in the common order; one without ids must have the right number of lines already."""
-    if raw.ids is None or lines is None:
+def _lines(
+    raw: Raw, order: tuple[str, ...] | None, asked: bool, raws: Sequence[Raw], notes: list[str],
+    alarms: list[str],
+) -> NDArray[np.int64] | None:  # fmt: skip
+    """The line of each image; None where lines are in the common order. Without ids they must be."""
+    first = next((str(one.path) for one in raws if one.ids is not None), "")
+    whose = "--ids" if asked else first
+    if raw.ids is None or order is None:
+        count = len(order) if order is not None else len(raws[0])
         if len(raw) != count:
-            raise ResultError(f"{raw.path} has {len(raw)} lines, {count} images are wanted")
-        return raw
-    if len(raw.ids) != len(raw):
-        raise ResultError(f"{raw.path} has {len(raw)} lines but {len(raw.ids)} ids")
-    place = dict(zip(raw.ids, range(len(raw.ids))))
-    if len(place) < len(raw.ids):
-        twice = next(name for index, name in enumerate(raw.ids) if place[name] != index)
-        raise ResultError(f"{raw.path} has image {twice} twice")
-    missing = next((name for name in lines if name not in place), None)
-    if missing is not None:
-        raise ResultError(f"{raw.path} lacks image {missing}")
-    order = np.array([place[name] for name in lines], np.int64)
-    if np.array_equal(order, np.arange(len(raw))):
-        return raw
-    if raw.lists_NK is not None:
-        return replace(raw, lists_NK=raw.lists_NK[order])
-    if isinstance(raw.scores, results.TopK):
-        top = raw.scores
-        moved = results.TopK(
-            top.classes_NK[order], top.scores_NK[order], top.floor_N[order], top.tail_N[order]
-        )
-        return replace(raw, scores=moved)
-    assert raw.scores is not None
-    return replace(raw, scores=raw.scores[order])
+            hint = f" (those of {whose})" if whose else f" (as in {raws[0].path})"
+            raise ResultError(f"{raw.path} has {len(raw)} lines, {count} images are wanted{hint}")
+        if first and not _counted(order):
+            words = f"{raw.path} has no ids, other files have: its lines are taken in the order of {whose}"
+            alarms += [words] * (words not in alarms)
+        return None
+    places, said = match(order, raw.ids, whose, str(raw.path), extras=asked)
+    for words in (said, _moved(raw, places, whose)):
+        notes += [words] * bool(words and words not in notes)
+    return None if np.array_equal(places, np.arange(len(raw))) else places
 
 
-def _held(raw: Raw, num_classes: int) -> Held:
-    """The result as fusion reads it. Lists become scores K … 1, all other classes share what is below."""
-    scores = raw.scores
-    if raw.lists_NK is not None:
-        count, kept = raw.lists_NK.shape
-        scores = np.zeros((count, num_classes), np.float16)
-        np.put_along_axis(scores, raw.lists_NK, np.arange(kept, 0, -1, dtype=np.float16)[None], axis=1)
-        return Held(raw.name, "logits", scores, num_classes)
-    if isinstance(scores, results.TopK):
-        return Held(raw.name, raw.kind or "logits", scores, num_classes)
-    assert scores is not None
-    if scores.dtype not in (np.float16, np.float32):
-        scores = np.asarray(scores, np.float32)  # what fusion computes in
-    return Held(raw.name, raw.kind or _kind(scores), scores, num_classes)
+def _counted(order: Sequence[str] | None) -> bool:
+    return order is not None and list(order) == [str(line) for line in range(len(order))]
 
 
-def _kind(scores_NC: NDArray[Any]) -> results.Kind:
-    """Probabilities are between 0 and 1 and sum to 1 in all of a sample of lines."""
-    sample = scores_NC[np.unique(np.linspace(0, len(scores_NC) - 1, 256).astype(np.int64))].astype(np.float64)
-    sums = sample.sum(axis=1)
-    inside = sample.min() >= 0 and sample.max() <= 1.001
-    return "probabilities" if inside and bool((np.abs(sums - 1) < 0.02).all()) else "logits"
+def _moved(raw: Raw, places: NDArray[np.int64], whose: str) -> str:
+    """What is said of lines that are taken in another order, or not at all."""
+    if len(places) < len(raw):
+        return f"{raw.path}: {len(places):,} of its {len(raw):,} images are used, those of {whose}"
+    if not np.array_equal(places, np.arange(len(raw))):
+        return f"{raw.path}: lines are put into the order of {whose} by id"
+    return ""
 
 
-def _refuse_bad(one: Held, raw: Raw) -> None:
-    """ResultError for scores that are not finite."""
-    scores = one.scores.scores_NK if isinstance(one.scores, results.TopK) else one.scores
-    step = max(1, BLOCK // max(1, scores.shape[1]))
-    for start in range(0, len(scores), step):
-        wrong = ~np.isfinite(scores[start : start + step]).all(axis=1)
-        if wrong.any():
-            raise ResultError(
-                f"{raw.path} ({one.name}): line {start + int(wrong.argmax())} is not finite (NaN or inf)"
-            )
+def _labels(
+    raws: Sequence[Raw], orders: Sequence[NDArray[np.int64] | None], path: Path | None, count: int,
+    num_classes: int, ids: tuple[str, ...] | None, classes: tuple[str, ...] | None, notes: list[str],
+    alarms: list[str],
+) -> NDArray[np.int32] | None:  # fmt: skip
+    """Labels from their file, else those that stand beside scores."""
+    if path is not None:
+        truth = read_labels(path, count, num_classes, ids=ids, classes=classes, notes=notes, alarms=alarms)
+        moved = any(lines is not None for lines in orders)
+        if moved and any(f"{path} has no ids" in note for note in notes):
+            alarms.append(f"{path} has no ids, and files of scores have different orders: check the order")
+        return truth
+    beside = next((raw for raw in raws if raw.labels is not None), None)
+    if beside is None:
+        return None
+    held = labelling.of_result(beside)
+    own = tuple(map(str, range(len(beside)))) if ids is None or beside.ids is None else ids
+    held = held if held.ids is not None else replace(held, ids=tuple(map(str, range(len(held.values)))))
+    truth = labelling.resolve(held, count, num_classes, own, classes, notes, alarms)
+    for raw in raws:
+        if raw.labels is not None and raw.path != beside.path:
+            notes.append(f"{raw.path}: its labels are not used, those of {beside.path} are")
+    notes.append(f"labels are those in {beside.path}")
+    return truth
+
+
+# Faults of the whole
 
 
 def _refuse_twice(paths: Iterable[Path]) -> None:
@@ -331,14 +277,14 @@ def _refuse_copies(held: Sequence[Held]) -> None:
     """ResultError for two results with the same scores: a model counted twice by mistake."""
     seen: dict[str, str] = {}
     for one in held:
-        arrays = (one.scores.classes_NK, one.scores.scores_NK) if isinstance(one.scores, results.TopK) else (
-            one.scores,
-        )  # fmt: skip
         digest = hashlib.blake2b()
-        for array in arrays:
-            step = max(1, BLOCK // max(1, array.shape[1]))
-            for start in range(0, len(array), step):
-                digest.update(np.ascontiguousarray(array[start : start + step]).data)
+        if isinstance(one.scores, results.TopK):
+            for array in (one.scores.classes_NK, one.scores.scores_NK):
+                digest.update(np.ascontiguousarray(array).data)
+        step = max(1, BLOCK // max(1, one.num_classes))
+        for start in range(0, 0 if one.cut else len(one), step):
+            lines = np.arange(start, min(start + step, len(one)))
+            digest.update(np.ascontiguousarray(one.block(lines, "low")).data)
         key = digest.hexdigest()
         if key in seen:
             raise ResultError(f"{one.name} and {seen[key]} hold the same scores: leave one out")

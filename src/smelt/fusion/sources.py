@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from smelt.artifacts import results
 from smelt.errors import ResultError
 from smelt.fusion.config import Pooling
+from smelt.fusion.meaning import Found, converted
 from smelt.fusion.soften import Softened, soften
 
 Side = Literal["low", "high", "middle"]
@@ -88,12 +89,23 @@ class Stored:
 
 @dataclass(frozen=True)
 class Held:
-    """A result held in memory: dense scores (N, C) in the common order, or a TopK of them."""
+    """A result held in memory or mapped: dense scores (N, C), or a TopK of them.
+
+    order: (N,) line of each image, columns: (C,) column of each class, None where they are in the common
+    order; both for dense scores only, a TopK is in it. found: what the scores mean, where they have to be
+    converted to `kind` first.
+    """
 
     name: str
     kind: results.Kind
     scores: NDArray[Any] | results.TopK = field(repr=False)
     num_classes: int = 0
+    order: NDArray[np.int64] | None = field(default=None, repr=False)
+    columns: NDArray[np.int64] | None = field(default=None, repr=False)
+    found: Found | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores) if self.order is None else len(self.order)
 
     @property
     def cut(self) -> bool:
@@ -102,7 +114,9 @@ class Held:
     def block(self, lines: NDArray[np.int64], side: Side) -> NDArray[Any]:
         if isinstance(self.scores, results.TopK):
             return spread(self.scores, lines, self.num_classes, side, self.kind)
-        return take(self.scores, lines)
+        scores_BC = take(self.scores, lines if self.order is None else self.order[lines])
+        scores_BC = scores_BC if self.columns is None else scores_BC[:, self.columns]
+        return scores_BC if self.found is None else converted(scores_BC, self.found)
 
 
 def take(scores_NC: NDArray[Any], lines: NDArray[np.int64]) -> NDArray[Any]:

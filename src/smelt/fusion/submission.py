@@ -18,18 +18,30 @@ from smelt.errors import DataError
 NAME = "predictions.txt"
 
 
-def predictions(paths: Sequence[str], classes_NK: ArrayLike) -> str:
-    """The text of `predictions.txt`. Files go by their last name, by their whole path where that repeats."""
-    lists = np.asarray(classes_NK)
-    assert lists.ndim == 2 and len(lists) == len(paths)
+def names_of(paths: Sequence[str]) -> list[str]:
+    """What files are called in a submission: their last name, their whole path where that repeats.
+
+    DataError for a name that readers, who split lines at white space, could not read.
+    """
     names = [PurePosixPath(path).name for path in paths]
     if len(set(names)) < len(names):
         names = list(paths)
     for name in names:
-        if any(character.isspace() for character in name):
+        if not name or any(character.isspace() for character in name):
             raise DataError(f"{name!r} cannot go into a submission: readers split lines at white space")
-    lines = [f"{name}\t{'   '.join(map(str, row))}\n" for name, row in zip(names, lists.tolist())]
-    return "".join(lines)
+    return names
+
+
+def predictions(paths: Sequence[str], classes_NK: ArrayLike) -> str:
+    """The text of `predictions.txt`. Files go by their last name, by their whole path where that repeats."""
+    return lists_text(names_of(paths), classes_NK)
+
+
+def lists_text(names: Sequence[str], classes_NK: ArrayLike) -> str:
+    """Lines of a name, a tab and the classes, the most confident first."""
+    lists = np.asarray(classes_NK)
+    assert lists.ndim == 2 and len(lists) == len(names)
+    return "".join(f"{name}\t{'   '.join(map(str, row))}\n" for name, row in zip(names, lists.tolist()))
 
 
 def packed(text: str) -> bytes:

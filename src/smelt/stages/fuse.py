@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from smelt.fusion.apply import Fusion
     from smelt.fusion.sources import Stored
 
-VERSION = 1
+VERSION = 2
 StageSettings = FuseSettings
 
 
@@ -27,6 +27,7 @@ def run(context: Context) -> None:
     """Fit and choose on the labelled images of validation, then write lists for validation and test."""
     from smelt.artifacts.catalogue import Catalogue
     from smelt.artifacts.files import write_json
+    from smelt.fusion.identity import described
     from smelt.fusion.run import fuse
 
     settings = cast(FuseSettings, context.settings)
@@ -48,6 +49,9 @@ def run(context: Context) -> None:
         fingerprint=" ".join(hashes(val).values()),
         emit=context.emit,
     )
+    images = [str(row) for row in catalogue.rows(by).tolist()]
+    kinds = [source.kind for source in val.values()]
+    outcome.record.update(described(list(val), kinds, len(catalogue.classes), catalogue.classes, images))
     for entry, digest in zip(outcome.record["results"], hashes(val).values()):
         entry["sha256"] = digest
     for split in ("val", "test"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,27 +15,34 @@ from smelt.errors import RecipeError, ResultError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from smelt.fusion.apply import Fusion
+    from smelt.fusion.inputs import Gathered
     from smelt.fusion.run import Outcome
-    from smelt.fusion.sources import Held
 
 EXAMPLES = """Fuse score files, or run a recipe up to its fusion.
 
-Each input holds scores of N images for C classes: .npy (N, C) or (M, N, C), .npz, top-K .npz, or .csv and
-.txt with `id class class …` a line. With labels, every method is fitted on a part of the images and judged on
-the rest, and weights are used only if they beat the simple means there. Without, the plain average is taken.
+Each input holds scores of N images for C classes: .npy, .npz, .pt, .parquet, .csv or .txt; or the best K
+classes of each image. Images are joined by ids and classes by names where files have them; what scores mean
+is found, and said. With labels, every method is fitted on a part of the images and judged on the rest, and
+weights are used only if they beat the simple means there. Without, the plain average is taken.
 
 Examples:
 
-smelt fuse a.npy b.npy c.npz --labels labels.npy --out fused
+smelt fuse a.npy b.npy c.npz --labels labels.csv --out fused
 
 smelt fuse stack.npy --labels labels.txt --metric top1 --explain
 
-smelt fuse a-test.npy b-test.npy c-test.npz --use fused/fusion.json --ids test.txt --out test --submission
+smelt fuse a.csv b.npy --kind a.csv=percentages --kind b.npy=logits --labels labels.npy
+
+smelt fuse a-test.npy b-test.npy new.npz --as c=new.npz --use fused/fusion.json --out test --submission
 
 smelt fuse demo --work work/demo
 """
 
-Inputs = Annotated[list[Path], typer.Argument(metavar="FILES|RECIPE", help="Score files, or one recipe.")]
+WRITTEN = ("weights.csv", "top5.txt", "predictions.txt", "submission.zip", "scores.npy", "fusion.json")
+Inputs = Annotated[
+    list[Path] | None, typer.Argument(metavar="FILES|RECIPE", help="Score files, or one recipe.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -42,12 +51,20 @@ def register(app: typer.Typer) -> None:
 
 
 def fuse(
-    inputs: Inputs,
-    labels: Annotated[Path | None, typer.Option(help="Class numbers, .npy or one a line.")] = None,
-    ids: Annotated[Path | None, typer.Option(help="Order of the images (and labels), one id a line.")] = None,
+    inputs: Inputs = None,
+    labels: Annotated[Path | None, typer.Option(help="Labels: numbers, names or one-hot, any form.")] = None,
+    ids: Annotated[Path | None, typer.Option(help="Ids of the images in their order, one a line.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for fusion.json, weights and lists.")] = None,
     use: Annotated[Path | None, typer.Option(help="Apply this fusion.json; nothing is fitted.")] = None,
-    metric: Annotated[str, typer.Option(help="top1 or top5: what weights are chosen by.")] = "top5",
+    kind: Annotated[
+        list[str] | None, typer.Option(help="What scores mean: FILE=KIND, or KIND for all.")
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option("--as", help="What a result is called: NAME=FILE.")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="top1, top5, or auto: top5 if C > 5. Weights are chosen by it.")
+    ] = "auto",
     explain: Annotated[bool, typer.Option("--explain", help="What each result is worth.")] = False,
     submission: Annotated[bool, typer.Option("--submission", help="Write submission.zip too.")] = False,
     scores: Annotated[bool, typer.Option("--scores", help="Write the fused scores too.")] = False,
@@ -60,6 +77,7 @@ def fuse(
     jobs: Annotated[int | None, typer.Option(min=1, help="Recipe only: stages at once.")] = None,
 ) -> None:
     """See EXAMPLES."""
+    inputs = list(inputs or ())
     if _is_recipe(inputs):
         from smelt.verbs.flow import run_until
 
@@ -70,7 +88,24 @@ def fuse(
         raise RecipeError("--override, --work and --jobs belong to a recipe, not to score files")
     if (submission or scores) and out is None:
         raise ResultError("--submission and --scores write files: name a folder with --out")
-    files_fuse(inputs, labels, ids, out, use, metric, explain, submission, scores, seed, as_json)
+    inputs = [*inputs, *_only_named(inputs, name or ())]
+    if not inputs:
+        raise ResultError("nothing to fuse: name score files, or one recipe (smelt fuse --help)")
+    asked = Asked(
+        inputs, labels, ids, out, use, metric, seed, submission, scores, tuple(kind or ()), tuple(name or ())
+    )
+    outcome = files_fuse(asked)
+    _print(outcome.record, explain, as_json)
+    if out is not None and not as_json:
+        typer.echo(f"written to {out}")
+
+
+def _only_named(inputs: Sequence[Path], names: Sequence[str]) -> list[Path]:
+    """Files that are given by `--as NAME=FILE` alone."""
+    known = {word for path in inputs for word in (str(path), path.name, path.stem)}
+    files = [Path(file) for file in (text.partition("=")[2] for text in names) if file and file not in known]
+    resolved = {path.resolve() for path in inputs}
+    return [path for path in files if path.is_file() and path.resolve() not in resolved]
 
 
 def _is_recipe(inputs: Sequence[Path]) -> bool:
@@ -86,86 +121,245 @@ def _is_recipe(inputs: Sequence[Path]) -> bool:
     return str(inputs[0]) in shipped()
 
 
-def files_fuse(
-    inputs: Sequence[Path], labels: Path | None, ids: Path | None, out: Path | None, use: Path | None,
-    metric: str, explain: bool, submission: bool, scores: bool, seed: int, as_json: bool,
-) -> None:  # fmt: skip
-    """The verb on score files."""
-    from smelt.fusion import inputs as reading
+@dataclass(frozen=True)
+class Asked:
+    """What the verb is asked for on score files; see the options of `fuse`."""
+
+    inputs: Sequence[Path]
+    labels: Path | None
+    ids: Path | None
+    out: Path | None
+    use: Path | None
+    metric: str
+    seed: int
+    submission: bool
+    scores: bool
+    kinds: Sequence[str]
+    names: Sequence[str]
+
+
+def files_fuse(asked: Asked) -> Outcome:
+    """The verb on score files. Everything is read and checked first; all files are written, or none."""
     from smelt.fusion.config import FuseSettings
+    from smelt.fusion.identity import described
+    from smelt.fusion.inputs import gather, read_ids
     from smelt.fusion.run import fuse as fit
 
-    if metric not in ("top1", "top5"):
-        raise ResultError(f"--metric is top1 or top5, not {metric!r}")
-    if use is not None and labels is not None:
+    if asked.metric not in ("auto", "top1", "top5"):
+        raise ResultError(f"--metric is auto, top1 or top5, not {asked.metric!r}")
+    if asked.use is not None and asked.labels is not None:
         raise ResultError("--use applies weights, --labels fits them: give one of the two")
-    order = reading.read_ids(ids) if ids else None
-    sources, num_classes = reading.read(inputs, order)
-    count = len(sources[0].scores)
-    if use is not None:
-        outcome = _used(use, sources)
+    record = _fusion_file(asked.use) if asked.use is not None else None
+    wanted = (
+        (None, None, "")
+        if record is None
+        else (record.get("classes"), record.get("num_classes"), str(asked.use))
+    )
+    order = read_ids(asked.ids) if asked.ids else None
+    given = gather(
+        asked.inputs, ids=order, labels=asked.labels, kinds=asked.kinds, names=asked.names, wanted=wanted
+    )
+    names = given.ids if given.ids is not None else [str(line) for line in range(len(given.sources[0]))]
+    _check_out(asked, names)
+    if record is not None:
+        outcome, given = _used(str(asked.use), record, given)
     else:
-        known = reading.read_labels(labels, count, num_classes) if labels else None
-        settings = FuseSettings.model_validate({"metric": metric, "seed": seed})
-        outcome = fit(sources, known, settings, num_classes=num_classes)
-    if out is not None:
-        _write(out, outcome, sources, order, count, num_classes, submission, scores)
-    if as_json:
-        typer.echo(json.dumps(outcome.record, sort_keys=True))
-    else:
-        show(outcome.record, explain)
-        if out is not None:
-            typer.echo(f"written to {out}")
+        metric = _metric(asked.metric, given)
+        settings = FuseSettings.model_validate({"metric": metric, "seed": asked.seed})
+        outcome = fit(given.sources, given.labels_N, settings, num_classes=given.num_classes)
+        outcome.record.update(
+            described(given.names, given.kinds, given.num_classes, given.classes, given.ids)
+        )
+    if record is None:
+        earlier = outcome.record.get("warnings", [])
+        outcome.record["warnings"] = [*earlier, *(text for text in given.alarms if text not in earlier)]
+    outcome.record["inputs" if record is None else "applied"] = {
+        "files": [str(path) for path in given.paths],
+        "read": given.told(),
+        "notes": given.notes,
+        "warnings": given.alarms,
+    }
+    if asked.out is not None:
+        _write(asked.out, asked, outcome, given, names)
+    return outcome
 
 
-def _used(path: Path, sources: Sequence[Held]) -> Outcome:
-    """The chosen fusion of an earlier `fusion.json`, for these results in their order."""
+def _metric(metric: str, given: Gathered) -> str:
+    """The metric; by itself top5 only where it says more than that a class is among nearly all."""
+    if metric != "auto":
+        return metric
+    chosen = "top5" if given.num_classes > 5 else "top1"
+    more = "more than" if chosen == "top5" else "no more than"
+    if given.labels_N is not None:
+        given.notes.append(f"the metric is {chosen}: there are {more} 5 classes (--metric says otherwise)")
+    return chosen
+
+
+def _fusion_file(path: Path) -> dict[str, Any]:
+    """An earlier `fusion.json`; ArtifactError if it is none."""
     from smelt.artifacts.files import read_json
     from smelt.errors import ArtifactError
-    from smelt.fusion.apply import Fusion
-    from smelt.fusion.run import Outcome
+    from smelt.fusion.identity import known_names
 
     record = read_json(path)
+    if not isinstance(record, dict) or not isinstance(record.get("methods"), list) or "chosen" not in record:
+        raise ArtifactError(f"{path} is not a fusion.json")
+    classes, count = record.get("classes"), record.get("num_classes")
+    words = classes is None or (isinstance(classes, list) and all(isinstance(one, str) for one in classes))
+    if not words or not (count is None or (isinstance(count, int) and count > 0)):
+        raise ArtifactError(f"{path} is not a fusion.json: its classes are no list of names")
+    known_names(record, str(path))
+    return record
+
+
+def _chosen(path: str, record: Mapping[str, Any], count: int) -> Fusion:
+    """The fusion that a `fusion.json` says was chosen; ArtifactError where it cannot be applied."""
+    from math import isfinite
+    from typing import get_args
+
+    from smelt.errors import ArtifactError
+    from smelt.fusion.apply import Fusion
+    from smelt.fusion.config import Pooling
+
     try:
-        chosen = next(m for m in record["methods"] if m["method"] == record["chosen"])
-    except (KeyError, TypeError, StopIteration) as error:
-        raise ArtifactError(f"{path} is not a fusion.json") from error
-    fusion = Fusion.from_json(chosen)
-    if len(fusion.weights) != len(sources):
-        raise ResultError(f"{path} weighs {len(fusion.weights)} results, {len(sources)} are given")
-    return Outcome((fusion,), fusion, record)
+        fusion = Fusion.from_json(next(m for m in record["methods"] if m["method"] == record["chosen"]))
+        numbers = [*fusion.weights, *(fusion.temperatures or ())]
+        sound = all(isfinite(number) and number >= 0 for number in numbers) and sum(fusion.weights) > 0
+        sound = sound and fusion.pooling in get_args(Pooling) and 0 not in (fusion.temperatures or ())
+    except (KeyError, TypeError, ValueError, StopIteration) as error:
+        raise ArtifactError(
+            f"{path} is not a fusion.json: the chosen fusion is missing or damaged"
+        ) from error
+    if not sound:
+        raise ArtifactError(f"{path} is not a fusion.json: its weights are no weights")
+    if {len(fusion.weights), len(fusion.temperatures or fusion.weights)} != {count}:
+        raise ArtifactError(f"{path} is not a fusion.json: {len(fusion.weights)} weights of {count} results")
+    return fusion
 
 
-def _write(
-    out: Path, outcome: Outcome, sources: Sequence[Held], ids: Sequence[str] | None, count: int,
-    num_classes: int, submission: bool, scores: bool,
-) -> None:  # fmt: skip
-    """fusion.json, weights.csv, top5.txt and what else is asked for."""
+def _used(path: str, record: dict[str, Any], given: Gathered) -> tuple[Outcome, Gathered]:
+    """The chosen fusion of an earlier `fusion.json`, and the results in its order."""
+    from dataclasses import replace
+
+    from smelt.fusion.identity import known_names, placed
+    from smelt.fusion.run import Outcome
+
+    wanted = known_names(record, path)
+    fusion = _chosen(path, record, len(wanted))
+    order, notes = placed(wanted, given.names, path)
+    given = replace(
+        given,
+        sources=[given.sources[place] for place in order],
+        paths=[given.paths[place] for place in order],
+        found=[given.found[place] for place in order],
+        notes=[*given.notes, *notes],
+    )
+    given.alarms += _changed(path, record, given, wanted)
+    # `gather` called them by the files that are used now; the fusion knows them by its own names
+    given.sources = [replace(source, name=name) for source, name in zip(given.sources, wanted)]
+    return Outcome((fusion,), fusion, dict(record)), given
+
+
+def _changed(path: str, record: Mapping[str, Any], given: Gathered, wanted: Sequence[str]) -> list[str]:
+    """What is other than when the weights were fitted, and may be a mistake."""
+    alarms = [
+        f"{name} held {before.replace('_', ' ')} when {path} was made, {file} holds {now.replace('_', ' ')} "
+        f"(if that is wrong say --kind {file.name}=KIND)"
+        for name, before, now, file in zip(wanted, record.get("kinds", []), given.kinds, given.paths)
+        if before != now
+    ]
+    if record.get("classes") is None and given.classes is not None:
+        alarms.append(f"{path} knows no names of classes: columns are taken to be in its order")
+    return alarms
+
+
+def _check_out(asked: Asked, names: Sequence[str]) -> None:
+    """Refuse before anything is fitted what could not be written afterwards."""
+    from smelt.fusion.submission import names_of
+
+    if asked.submission:
+        names_of(names)
+    broken = next((name for name in names if any(sign in name for sign in "\t\r\n")), None)
+    if broken is not None and asked.out is not None:
+        raise ResultError(f"the id {broken!r} holds a tab or a line end: top5.txt could not be read again")
+    if asked.out is None:
+        return
+    if asked.out.exists() and not asked.out.is_dir():
+        raise ResultError(f"--out {asked.out} is a file; name a folder")
+    there = next(folder for folder in (asked.out, *asked.out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ResultError(f"--out {asked.out}: {there} cannot be written to")
+
+
+def _write(out: Path, asked: Asked, outcome: Outcome, given: Gathered, names: Sequence[str]) -> None:
+    """fusion.json, weights.csv, top5.txt and what else is asked for: made aside, then moved into place."""
+    import shutil
+
+    from smelt.errors import ArtifactError
+
+    aside = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.tmp")
+    try:
+        aside.mkdir(parents=True)
+        _fill(aside, asked, outcome, given, names)
+        if not out.exists():
+            os.replace(aside, out)
+            return
+        # what an earlier fusion left must not stand beside this one; fusion.json goes first and comes last
+        for name in reversed(WRITTEN):
+            (out / name).unlink(missing_ok=True)
+        for name in WRITTEN:
+            if (aside / name).exists():
+                os.replace(aside / name, out / name)
+    except OSError as error:
+        raise ArtifactError(f"cannot write to {out}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _fill(folder: Path, asked: Asked, outcome: Outcome, given: Gathered, names: Sequence[str]) -> None:
+    """All files of a fusion."""
+    import csv
+    import io
+
     import numpy as np
 
     from smelt.artifacts.files import write_bytes, write_json
     from smelt.fusion.apply import apply, top_classes
-    from smelt.fusion.submission import packed, predictions
+    from smelt.fusion.submission import lists_text, packed, predictions
 
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "fusion.json", outcome.record)
-    weights = [f"{source.name},{w:.9g}\n" for source, w in zip(sources, outcome.chosen.weights)]
-    write_bytes(out / "weights.csv", ("result,weight\n" + "".join(weights)).encode())
-    names = ids if ids is not None else [str(line) for line in range(count)]
-    lists = top_classes(outcome.chosen, sources, count, min(5, num_classes))
-    text = predictions(names, lists)
-    write_bytes(out / "top5.txt", text.encode())
-    if submission:
-        write_bytes(out / "predictions.txt", text.encode())
-        write_bytes(out / "submission.zip", packed(text))
-    if scores:
+    count = len(names)
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["result", "weight"])
+    rows.writerows([one.name, f"{w:.9g}"] for one, w in zip(given.sources, outcome.chosen.weights))
+    write_bytes(folder / "weights.csv", table.getvalue().encode())
+    lists = top_classes(outcome.chosen, given.sources, count, min(5, given.num_classes))
+    write_bytes(folder / "top5.txt", lists_text(names, lists).encode())
+    if asked.submission:
+        text = predictions(names, lists)
+        write_bytes(folder / "predictions.txt", text.encode())
+        write_bytes(folder / "submission.zip", packed(text))
+    if asked.scores:
         fused = np.lib.format.open_memmap(
-            out / ".scores.npy", mode="w+", dtype=np.float32, shape=(count, num_classes)
+            folder / "scores.npy", mode="w+", dtype=np.float32, shape=(count, given.num_classes)
         )
-        for lines, block in apply(outcome.chosen, sources, count):
+        for lines, block in apply(outcome.chosen, given.sources, count):
             fused[lines] = block
         fused.flush()
-        (out / ".scores.npy").rename(out / "scores.npy")
+    write_json(folder / "fusion.json", outcome.record)
+
+
+def _print(record: Mapping[str, Any], explain: bool, as_json: bool) -> None:
+    """What was read and assumed, then tables, or the record; warnings go to the error stream."""
+    told = record.get("applied") or record["inputs"]
+    for text in told["warnings"] if "applied" in record else record["warnings"]:
+        typer.echo(f"warning: {text}", err=True)
+    if as_json:
+        typer.echo(json.dumps(record, sort_keys=True))
+        return
+    for text in [*told["read"], *told["notes"]]:
+        typer.echo(text)
+    show({**record, "warnings": []}, explain)  # they have been said
 
 
 def show(record: Mapping[str, Any], explain: bool = False) -> None:

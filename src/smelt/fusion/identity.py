@@ -1,0 +1,255 @@
+"""Who is who: images by their ids, classes by their names, results by their own names.
+
+What names something either aligns or is refused; what only the order tells is said. Two ids that differ by
+folder or suffix (`val/0001.jpg` and `0001`) are one image where that leaves nothing ambiguous.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.errors import ArtifactError, ResultError
+
+SPLITS = {
+    "train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation",
+    "holdout", "heldout", "public", "private",
+}  # fmt: skip
+FEW = 3  # names that a message shows
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names and how many more there are."""
+    more = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
+    shown = (name if len(name) <= 120 else f"{name[:40]}…{name[-79:]}" for name in names[:FEW])
+    return ", ".join(shown) + more
+
+
+# Images
+
+
+def _path(name: str) -> str:
+    return re.sub(r"^(\./)+", "", unicodedata.normalize("NFC", name).replace("\\", "/").strip())
+
+
+def _last(name: str) -> str:
+    return _path(name).rstrip("/").rpartition("/")[2]
+
+
+def _without_suffix(name: str) -> str:
+    return re.sub(r"\.[A-Za-z][A-Za-z0-9]{1,4}$", "", name)
+
+
+def _number(name: str) -> str:
+    stem = _without_suffix(_last(name))
+    return str(int(stem)) if re.fullmatch(r"\d{1,18}", stem) else stem
+
+
+LEVELS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("", lambda name: name),
+    ("in the way paths are written", _path),
+    ("by suffix", lambda name: _without_suffix(_path(name))),
+    ("by folder", _last),
+    ("by folder and suffix", lambda name: _without_suffix(_last(name))),
+    ("by folder, suffix and leading zeros", _number),
+)
+
+
+def match(
+    wanted: Sequence[str], have: Sequence[str], of_wanted: str, of_have: str, extras: bool = False
+) -> tuple[NDArray[np.int64], str]:
+    """Where in `have` each wanted image is, (N,), and what must be said of it ("" where ids are equal).
+
+    extras: `have` may have images that nobody wants. ResultError names duplicates, missing and extra images
+    with their counts.
+    """
+    refuse_twice(wanted, of_wanted)
+    refuse_twice(have, of_have)
+    ambiguous = ""
+    for how, level in LEVELS:
+        ours, theirs = ([level(name) for name in names] for names in (wanted, have))
+        places = dict(zip(theirs, range(len(theirs))))
+        if len(places) < len(theirs) or len(set(ours)) < len(ours):
+            ambiguous = ambiguous or f"; taken without what differs {how}, several images would be one"
+            continue
+        if all(name in places for name in ours) and (extras or len(ours) == len(theirs)):
+            order = np.array([places[name] for name in ours], np.int64)
+            if not how:
+                return order, ""
+            odd = next(i for i, place in enumerate(order.tolist()) if wanted[i] != have[place])
+            said = f"ids of {of_have} and {of_wanted} differ {how} ({have[order[odd]]} is {wanted[odd]})"
+            return order, f"{said}; each is found once"
+    raise ResultError(_differ(wanted, have, of_wanted, of_have, extras) + ambiguous)
+
+
+def _differ(wanted: Sequence[str], have: Sequence[str], of_wanted: str, of_have: str, extras: bool) -> str:
+    """How two sets of images differ, in words."""
+    ours, theirs = set(wanted), set(have)
+    missing = [name for name in wanted if name not in theirs]
+    extra = [name for name in have if name not in ours]
+    if len(missing) == len(wanted):
+        return f"{of_have} and {of_wanted} have no image in common ({few(have)}; {few(wanted)})"
+    lacks = f"image {missing[0]}" if len(missing) == 1 else f"{len(missing):,} images"
+    words = [f"{of_have} lacks {lacks} of {of_wanted}" + (f" ({few(missing)})" if len(missing) > 1 else "")]
+    if not missing:
+        words = [f"{of_have} does not agree with {of_wanted}"]
+    if extra and not extras:
+        words.append(f"it has {len(extra):,} that {of_wanted} lacks ({few(extra)})")
+    return "; ".join(words)
+
+
+def refuse_twice(names: Sequence[str], of: str) -> None:
+    """ResultError where an image is there twice."""
+    if len(set(names)) == len(names):
+        return
+    seen: set[str] = set()
+    twice = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    count = f" ({len(twice):,} of its {len(names):,} lines repeat an image)" if len(twice) > 1 else ""
+    raise ResultError(f"{of} has image {twice[0]} twice{count}")
+
+
+def ids_hash(ids: Sequence[str]) -> str:
+    """Hash of ids in their order."""
+    return hashlib.sha256("\n".join(ids).encode(errors="surrogatepass")).hexdigest()
+
+
+# Classes
+
+
+def in_order(names: Sequence[str]) -> tuple[str, ...]:
+    """Class names in the order of columns: by number where they count classes, else as they are."""
+    numbers = numbered(names)
+    if numbers is not None and sorted(numbers) in (counted(len(names), 0), counted(len(names), 1)):
+        return tuple(names[numbers.index(number)] for number in sorted(numbers))
+    return tuple(names)
+
+
+def counted(count: int, start: int) -> list[int]:
+    """`count` whole numbers from `start`."""
+    return list(range(start, start + count))
+
+
+def numbered(names: Sequence[str]) -> list[int] | None:
+    """The numbers of names that are different numbers behind one word (`7`, `class_7`); else None."""
+    parts = [re.fullmatch(r"(\D*)(\d{1,18})", name) for name in names]
+    found = [(part.group(1), int(part.group(2))) for part in parts if part is not None]
+    if len(found) < len(names) or len({word for word, _ in found}) != 1 or len(set(found)) < len(found):
+        return None
+    return [number for _, number in found]
+
+
+def columns(
+    wanted: Sequence[str], have: Sequence[str], of_wanted: str, of_have: str
+) -> NDArray[np.int64] | None:
+    """Which column of `have` each wanted class is, (C,); None where the order is equal.
+
+    ResultError names the classes that only one side has, or has twice.
+    """
+    for names, of in ((wanted, of_wanted), (have, of_have)):
+        if len(set(names)) < len(names):
+            twice = next(name for place, name in enumerate(names) if name in names[:place])
+            raise ResultError(f"{of} has class {twice} twice")
+    if list(wanted) == list(have):
+        return None
+    numbers = numbered(wanted), numbered(have)
+    if set(wanted) != set(have) and numbers[0] and numbers[1] and sorted(numbers[0]) == sorted(numbers[1]):
+        # `class_7` and `7`: the numbers tell which is which
+        return np.array([numbers[1].index(number) for number in numbers[0]], np.int64)
+    places = {name: place for place, name in enumerate(have)}
+    missing = [name for name in wanted if name not in places]
+    extra = [name for name in have if name not in set(wanted)]
+    if missing or extra:
+        parts = [f"it lacks {len(missing):,} ({few(missing)})"] * bool(missing)
+        parts += [f"it has {len(extra):,} others ({few(extra)})"] * bool(extra)
+        raise ResultError(f"{of_have} and {of_wanted} have different lists of classes: {', '.join(parts)}")
+    return np.array([places[name] for name in wanted], np.int64)
+
+
+# Results
+
+
+def unique(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
+    """Names, with as many folders before them as it takes to tell equal ones apart."""
+    found = list(names)
+    for depth in range(1, max((len(path.parts) for path in paths), default=1)):
+        twice = {name for name in found if found.count(name) > 1}
+        if not twice:
+            break
+        for place, name in enumerate(names):
+            if found[place] in twice:
+                folders = [part for part in paths[place].parent.parts if part not in ("/", ".", "..")]
+                found[place] = "/".join([*folders[-depth:], name])
+    return [f"{name} ({found[:place].count(name) + 1})" if name in found[:place] else name
+            for place, name in enumerate(found)]  # fmt: skip
+
+
+def stripped(name: str) -> str:
+    """A result's name without words for a split: `A-test` and `A_val` are `A`, `r50/test` is `r50`."""
+    base, tail = re.fullmatch(r"(.*?)(\[\d+\]|:[^/]*)?", name, re.S).groups("")  # type: ignore[union-attr]
+    parts = re.split(r"([-_. /]+)", base)
+    words, signs = parts[::2], ["", *parts[1::2]]
+    kept = [(sign, word) for sign, word in zip(signs, words) if word and word.lower() not in SPLITS]
+    return "".join(sign * bool(place) + word for place, (sign, word) in enumerate(kept)) + tail
+
+
+def placed(wanted: Sequence[str], given: Sequence[str], fusion: str) -> tuple[list[int], list[str]]:
+    """Which given result each of a fusion's is, and what must be said of it.
+
+    By name; else, where that is one to one, by name without the words for a split. ResultError otherwise.
+    """
+    if len(set(wanted)) < len(wanted):
+        raise ArtifactError(f"{fusion} has two results of one name")
+    for level in (str, stripped):
+        ours, theirs = [level(name) for name in wanted], [level(name) for name in given]
+        if sorted(ours) != sorted(theirs) or len(set(ours)) < len(ours):
+            continue
+        order = [theirs.index(name) for name in ours]
+        notes = []
+        if level is stripped:
+            pairs = [
+                f"{given[place]} is {name}" for name, place in zip(wanted, order) if given[place] != name
+            ]
+            notes.append(f"results are known by their names without the split: {', '.join(pairs)}")
+        if order != sorted(order):
+            notes.append(f"the results are given in another order than {fusion} has: weights go by name")
+        return order, notes
+    missing = [name for name in wanted if stripped(name) not in set(map(stripped, given))]
+    extra = [name for name in given if stripped(name) not in set(map(stripped, wanted))]
+    if not missing and not extra:  # several are one without the split
+        missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
+    words = [f"{fusion} weighs {len(wanted)} results, {len(given)} are given"]
+    words += [f"not given: {few(missing)}"] * bool(missing) + [f"not known to it: {few(extra)}"] * bool(extra)
+    hint = (
+        f"; if it is one of them under another name say --as {(missing or ['NAME'])[0]}=FILE" if extra else ""
+    )
+    raise ResultError("; ".join(words) + hint)
+
+
+def described(
+    names: Sequence[str], kinds: Sequence[str], num_classes: int, classes: Sequence[str] | None,
+    ids: Sequence[str] | None,
+) -> dict[str, Any]:  # fmt: skip
+    """What `fusion.json` keeps of the results, classes and images that it was made from."""
+    return {
+        "names": list(names), "kinds": list(kinds), "num_classes": num_classes,
+        "classes": None if classes is None else list(classes),
+        "ids": None if ids is None else {"count": len(ids), "sha256": ids_hash(ids)},
+    }  # fmt: skip
+
+
+def known_names(record: Mapping[str, Any], fusion: str) -> list[str]:
+    """The names of a fusion's results; ArtifactError where it has none."""
+    try:
+        names = record["names"] if "names" in record else [one["name"] for one in record["results"]]
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{fusion} is not a fusion.json") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ArtifactError(f"{fusion} is not a fusion.json: its results have no names")
+    return names
