@@ -125,7 +125,7 @@ def compare(
         answer = peers[row.peer].ask(what, works[row])
         if isinstance(answer, Failed):
             for other in works:  # a peer whose process has ended has forgotten its other work
-                if other == row or (other.peer == row.peer and not peers[row.peer].alive):
+                if other == row or (other.peer == row.peer and answer.fatal):
                     failed.setdefault(other, answer)
         elif answer is not None:
             passes[row].append(answer)

@@ -35,10 +35,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Failed:
-    """Why a loader does not do it; `missing` where it is not installed or has no such operation."""
+    """Why a loader does not do it.
+
+    missing: it is not installed or has no such operation. fatal: its process has ended or is to be ended.
+    """
 
     reason: str
     missing: bool = False
+    fatal: bool = False
 
     def __str__(self) -> str:
         return self.reason if self.missing else f"failed: {self.reason}"
@@ -79,13 +83,14 @@ class Peer:
             self._pipe.send((what, work))
             if self._pipe.poll(self.patience):
                 answer: Pass | Failed | None = self._pipe.recv()
-                return answer
-            found = self._silent = Failed(f"no answer in {self.patience:g} s")
+            else:
+                answer = self._silent = Failed(f"no answer in {self.patience:g} s", fatal=True)
         except (EOFError, OSError):
             process.join(10)
-            found = Failed(_ended(process.exitcode))
-        self.end()
-        return found
+            answer = Failed(_ended(process.exitcode), fatal=True)
+        if isinstance(answer, Failed) and answer.fatal:
+            self.end()
+        return answer
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -122,7 +127,7 @@ def serve(function: str, pipe: Connection) -> None:
     warnings.simplefilter("ignore")
 
     def give_up(args: threading.ExceptHookArgs) -> None:  # else the peer's main thread would wait for ever
-        pipe.send(failure(args.exc_value or args.exc_type()))
+        pipe.send(failure(args.exc_value or args.exc_type(), fatal=True))
         os._exit(1)
 
     threading.excepthook = give_up
@@ -150,15 +155,16 @@ def _answer(function: str, epochs: dict[Work, Epoch], asked: str, work: Work) ->
     epochs[work] = getattr(importlib.import_module(module), name)(work)
     for batch in epochs[work]():  # warms it up, too
         check(batch, work)
+    idle(0.0)
     return None
 
 
-def failure(error: BaseException) -> Failed:
+def failure(error: BaseException, fatal: bool = False) -> Failed:
     if isinstance(error, ModuleNotFoundError):
         return Failed("not installed", missing=True)
     if isinstance(error, NotOffered):
         return Failed(str(error), missing=True)
-    return Failed(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    return Failed(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", fatal=fatal)
 
 
 def installed(package: str) -> bool:
