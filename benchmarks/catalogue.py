@@ -1,6 +1,7 @@
 """Sixteen million rows: index, open, draw an epoch, record dynamics, join hashes; each in its own process.
 
-    python benchmarks/catalogue.py [--rows 16076665] [--quick] [--json] [--only index,epoch] [--folder DIR]
+    python benchmarks/catalogue.py [--rows 16076665] [--quick] [--json] [--repeats R] [--only index,epoch]
+                                   [--folder DIR]
 
 Generates file lists as WebVision 2.0 has them (12,597 queries, 5,000 classes of 300 to over 10,000 images,
 no pixels) and measures, each in a freshly executed process (seconds of wall clock; MiB of VmHWM, the whole
@@ -12,16 +13,21 @@ process with interpreter and imports):
     duplicates  join 16 M content hashes and 16 M perceptual hashes               5 min, 6 GiB
     dynamics    one visit of every row; MiB above the process before it           640 MiB
 
-Beside them the plain ways, on fewer rows: a tuple and a string per line (per-row time extrapolated), and
-`random.sample` per class. --quick: 1,000,000 rows.
+Beside `index` and `epoch`, on the same rows and in turn with ours, R times each (1; quick: 3), the plain
+ways, as one writes them first: a tuple and a string per line in lists and a set, pickled; and lists of rows,
+shuffled for each class and then all together. `ratios`: CPU seconds of the plain way over ours (imports left
+out), median, within a repetition; seconds and MiB are the last repetition's. --quick: 1,000,000 rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import pickle
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,6 +49,12 @@ LIMITS = {
     "duplicates": (300, 6144),
     "dynamics": (None, 640),
 }
+MODULES = {
+    "index": ("smelt.stages.base", "smelt.stages.index", "smelt.data.formats.webvision"),
+    "epoch": ("smelt.artifacts.catalogue", "smelt.data.sampler"),
+    "plain_epoch": ("smelt.artifacts.catalogue",),
+}  # imported before the CPU's clock starts
+COMPARED = ("index", "epoch")  # parts that have a plain way beside them
 ALPHABET = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", np.uint8)
 
 
@@ -119,8 +131,11 @@ def _sampler(folder: Path) -> Any:
 
     split, labels = (map_array(folder / "out" / "catalogue" / f"{name}.npy") for name in ("split", "label"))
     count = int(np.searchsorted(split, np.uint8(1)))  # training rows come first
-    per_class = PER_CLASS if count > 10**7 else PER_CLASS // 16
-    return ClassBalancedSampler(range(count), labels[:count], images_per_class=per_class, seed=0)
+    return ClassBalancedSampler(range(count), labels[:count], images_per_class=_per_class(count), seed=0)
+
+
+def _per_class(rows: int) -> int:
+    return PER_CLASS if rows > 10**7 else PER_CLASS // 16
 
 
 def epoch(folder: Path, rows: int) -> dict[str, Any]:
@@ -202,32 +217,55 @@ def dynamics(folder: Path, rows: int) -> dict[str, Any]:
     }
 
 
-def naive_index(folder: Path, rows: int) -> dict[str, Any]:
-    """A tuple and a string per row, as readers of the data set do it; 500,000 rows."""
-    listed, seen = [], set()
-    with open(folder / "data" / "info" / "train_filelist_google.txt", encoding="utf-8") as file:
-        for line, _ in zip(file, range(500_000)):
-            path, label = line.split()
-            assert path not in seen
-            seen.add(path)
-            listed.append((path, int(label)))
-    return {"rows": len(listed)}
+def plain_index(folder: Path, rows: int) -> dict[str, Any]:
+    """A tuple and a string per line of every list; repeated paths and labels out of range refused; pickled.
+
+    Less than the stage does: nothing is hashed, no queries, no order of splits, no second format.
+    """
+    info = folder / "data" / "info"
+    classes = [line.split(" ", 1) for line in (info / "synsets.txt").read_text().splitlines()]
+    listed: dict[str, list[tuple[str, int]]] = {}
+    seen: set[str] = set()
+    for path in sorted(info.glob("*_filelist*.txt")):
+        listed[path.stem] = []
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                name, *label = line.split()
+                number = int(label[0]) if label else -1
+                if name in seen or number >= len(classes):
+                    raise ValueError(line)
+                seen.add(name)
+                listed[path.stem].append((name, number))
+    with open(folder / "plain.pickle", "wb") as out:
+        pickle.dump((classes, listed), out, protocol=5)
+    train = sum(len(found) for name, found in listed.items() if name.startswith("train"))
+    assert train == rows
+    return {"rows": train}
 
 
-def naive_epoch(folder: Path, rows: int) -> dict[str, Any]:
-    """Lists of rows per class, shuffled and repeated, then all shuffled; 1,000,000 draws."""
-    size = 2_000
-    classes = [list(range(first, first + size)) for first in range(0, 278 * size, size)]
-    drawn = []
-    for members in classes:
-        drawn += (random.sample(members, size) * 2)[:PER_CLASS]
+def plain_epoch(folder: Path, rows: int) -> dict[str, Any]:
+    """Rows of each class in a list, shuffled and repeated to the number wanted, all shuffled, in batches."""
+    from smelt.artifacts.catalogue import map_array
+
+    per_class = _per_class(rows)
+    members: list[list[int]] = [[] for _ in range(CLASSES)]
+    for row, label in enumerate(map_array(folder / "out" / "catalogue" / "label.npy")[:rows].tolist()):
+        members[label].append(row)
+    drawn: list[int] = []
+    for own in members:
+        wanted = per_class if own else 0
+        while wanted:
+            part = random.sample(own, min(wanted, len(own)))
+            drawn += part
+            wanted -= len(part)
     random.shuffle(drawn)
-    return {"rows": len(drawn)}
+    batches = [np.array(drawn[at : at + BATCH]) for at in range(0, len(drawn), BATCH)]
+    return {"draws": sum(map(len, batches))}
 
 
 PARTS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "index": index, "open": open_, "epoch": epoch, "epoch_check": epoch_check, "duplicates": duplicates,
-    "dynamics": dynamics, "naive_index": naive_index, "naive_epoch": naive_epoch,
+    "dynamics": dynamics, "plain_index": plain_index, "plain_epoch": plain_epoch,
 }  # fmt: skip
 
 
@@ -240,9 +278,12 @@ def _status(field: str) -> float:
 def child(part: str, folder: Path, rows: int) -> None:
     """Run one part and print what it took."""
     start = time.perf_counter()
+    for module in MODULES.get(part, ()):
+        importlib.import_module(module)
+    before = time.process_time()
     found = PARTS[part](folder, rows)
+    cpu = round(time.process_time() - before, 4)
     seconds = time.perf_counter() - start
-    cpu = round(time.process_time(), 2)
     print(json.dumps({"seconds": seconds, "mib": _status("VmHWM"), "cpu_seconds": cpu, **found}))
 
 
@@ -259,6 +300,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--repeats", type=int, help="of what has a plain way beside it (quick: 3, else 1)")
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--child")
@@ -273,33 +315,47 @@ def main() -> None:
             start = time.perf_counter()
             generate(folder / "data", rows)
             print(f"generated lists of {rows:,} rows in {time.perf_counter() - start:.1f} s", flush=True)
-        report(folder, rows, args.only.split(","), as_json=args.json)
+        repeats = args.repeats or (3 if args.quick else 1)
+        report(folder, rows, args.only.split(","), repeats, as_json=args.json)
 
 
-def report(folder: Path, rows: int, only: list[str], *, as_json: bool) -> None:
+def report(folder: Path, rows: int, only: list[str], repeats: int, *, as_json: bool) -> None:
     """Measure, print a line for each part, and the JSON line."""
-    found = {}
-    for part in only:
-        found[part] = measure(part, folder, rows)
-        limit = LIMITS.get(part)
-        bar = "" if limit is None or rows < ROWS else f"   (at most {limit[0] or '–'} s, {limit[1]} MiB)"
-        rest = {k: v for k, v in found[part].items() if k not in ("seconds", "mib")}
-        print(
-            f"{part:12} {found[part]['seconds']:8.2f} s {found[part]['mib']:8.0f} MiB{bar}   {rest}",
-            flush=True,
-        )
-    for part, naive in (("index", "naive_index"), ("epoch", "naive_epoch")):
-        if part in found and naive in found:
-            count = rows if part == "index" else found["epoch"]["draws"]
-            plain = found[naive]["cpu_seconds"] / found[naive]["rows"] * count
-            ratio = plain / found[part]["cpu_seconds"]
-            some = f"{found[naive]['rows']:,} rows"
-            print(f"{part}: the plain way {plain:.1f} s of CPU, extrapolated from {some}: {ratio:.1f}× ours")
+    found: dict[str, dict[str, Any]] = {}
+    cpu: dict[str, list[float]] = {}
+    for repeat in range(repeats):
+        turn = only if repeat == 0 else [part for part in only if part.removeprefix("plain_") in COMPARED]
+        for part in turn if repeat % 2 == 0 else turn[::-1]:
+            found[part] = measure(part, folder, rows)
+            cpu.setdefault(part, []).append(found[part]["cpu_seconds"])
+            show(part, found[part], rows)
+    ratios = {part: compared(cpu, part) for part in COMPARED if {part, f"plain_{part}"} <= cpu.keys()}
+    for part, line in ratios.items():
+        print(f"{part}: CPU seconds of the plain way over ours {line[1]:.2f} [{line[0]:.2f}, {line[2]:.2f}]")
     if as_json:
         parts = [part for part in ("index", "open", "epoch", "duplicates", "dynamics") if part in found]
-        seconds = {part: round(found[part]["seconds"], 3) for part in parts}
-        mib = {part: round(found[part]["mib"], 1) for part in parts}
-        print(json.dumps({"rows": rows, "seconds": seconds, "mib": mib}))
+        print(json.dumps({
+            "rows": rows,
+            "seconds": {part: round(found[part]["seconds"], 3) for part in parts},
+            "cpu_seconds": {part: found[part]["cpu_seconds"] for part in parts},
+            "mib": {part: round(found[part]["mib"], 1) for part in parts},
+            "repeats": repeats,
+            "ratios": {part: line[1] for part, line in ratios.items()},
+            "ratio_ranges": {part: [line[0], line[2]] for part, line in ratios.items()},
+        }))  # fmt: skip
+
+
+def compared(cpu: dict[str, list[float]], part: str) -> tuple[float, float, float]:
+    """(least, median, largest) of the plain way's CPU seconds over ours of the same repetition."""
+    ratios = [plain / ours for ours, plain in zip(cpu[part], cpu[f"plain_{part}"], strict=True)]
+    return round(min(ratios), 2), round(statistics.median(ratios), 2), round(max(ratios), 2)
+
+
+def show(part: str, found: dict[str, Any], rows: int) -> None:
+    limit = LIMITS.get(part)
+    bar = "" if limit is None or rows < ROWS else f"   (at most {limit[0] or '–'} s, {limit[1]} MiB)"
+    rest = {key: value for key, value in found.items() if key not in ("seconds", "mib")}
+    print(f"{part:12} {found['seconds']:8.2f} s {found['mib']:8.0f} MiB{bar}   {rest}", flush=True)
 
 
 if __name__ == "__main__":

@@ -79,21 +79,25 @@ def all_with_all(hashes: NDArray[np.uint64], max_distance: int) -> int:
 
 
 def against_plain(rows: int, rounds: int = 3) -> dict[str, Any]:
-    """Ours and the plain comparison, alternating; medians of CPU seconds."""
+    """Ours and the plain comparison, alternating; medians of CPU seconds, ratios within a round."""
     hashes, _ = planted(rows, 2)
     times: dict[str, list[float]] = {"ours": [], "plain": []}
     counts = set()
-    for _ in range(rounds):
-        for name, call in (
-            ("ours", lambda: len(join_near(hashes)[0])),
-            ("plain", lambda: all_with_all(hashes, 4)),
-        ):
+    calls: list[tuple[str, Callable[[], int]]] = [
+        ("ours", lambda: len(join_near(hashes, 4)[0])),
+        ("plain", lambda: all_with_all(hashes, 4)),
+    ]
+    for number in range(rounds):
+        for name, call in calls[:: -1 if number % 2 else 1]:
             before = time.process_time()
             counts.add(call())
             times[name].append(time.process_time() - before)
     medians = {name: float(np.median(values)) for name, values in times.items()}
+    ratios = [plain / ours for ours, plain in zip(times["ours"], times["plain"], strict=True)]
     return {
-        "rows": rows, "same_pairs": len(counts) == 1, "ratio": round(medians["plain"] / medians["ours"], 1),
+        "rows": rows, "same_pairs": len(counts) == 1, "rounds": rounds,
+        "ratio": round(float(np.median(ratios)), 1),
+        "ratio_range": [round(min(ratios), 1), round(max(ratios), 1)],
         **{name: round(value, 3) for name, value in medians.items()},
     }  # fmt: skip
 

@@ -2,11 +2,12 @@
 
     python benchmarks/recorder.py [--quick] [--json]
 
-The same batches of 256 raw logits go to each, in turn, at 100, 1,000 and 5,000 classes; a ratio is the
-median over rounds of (CPU time of the other / CPU time of smelt's). smelt and `the same per sample` record
-probabilities, variability, forgetting and the other class too, the others the margin alone. `margin only` is
-the least that any vectorised recorder has to do: one margin and one sum. Memory: fixed bytes a row for smelt,
-traced allocations per sample for the others.
+The same batches of 256 raw logits go to each, in turn, the order turning round from round to round, at 100,
+1,000 and 5,000 classes; a ratio is the median over rounds of (CPU time of the other / CPU time of smelt's),
+with the least and the largest. smelt and `the same per sample` record probabilities, variability, forgetting
+and the other class too, the others the margin alone. `margin only` is the least that any vectorised recorder
+has to do: one margin and one sum. Memory, after two epochs: bytes a row of smelt's columns, traced
+allocations per sample for the others.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smelt.artifacts.dynamics import BYTES_PER_ROW
 from smelt.mining.dynamics import Recorder
 
 BATCH = 256
@@ -131,9 +131,9 @@ def measure(classes: int, rounds: int, num_batches: int) -> dict[str, Any]:
     for update in kinds.values():
         timed(update, batches[:2])
     times: dict[str, list[float]] = {name: [] for name in kinds}
-    for _ in range(rounds):
-        for name, update in kinds.items():
-            times[name].append(timed(update, batches))
+    for number in range(rounds):
+        for name in list(kinds)[:: -1 if number % 2 else 1]:
+            times[name].append(timed(kinds[name], batches))
     ours = times["smelt"]
     return {
         "milliseconds": {name: 1e3 * statistics.median(each) for name, each in times.items()},
@@ -168,7 +168,8 @@ def bytes_per_row(make: Callable[[], Any], num_rows: int) -> float:
 
 def memory(num_rows: int) -> dict[str, float]:
     """Bytes a row of each kind."""
-    found = {"smelt": float(BYTES_PER_ROW)}
+    columns = Recorder(num_rows).columns.values()
+    found = {"smelt": sum(column.nbytes for column in columns) / num_rows}
     found["per sample"] = bytes_per_row(lambda: Naive().update, num_rows)
     found["the same per sample"] = bytes_per_row(lambda: NaiveAll().update, num_rows)
     if (theirs := package()) is not None:
@@ -195,12 +196,16 @@ def main() -> None:
             print(f"  {name:20} {milliseconds:8.3f} ms a batch   {ratio:6.1f}x   ({low:.1f} to {high:.1f})")
     held = memory(num_rows)
     print("bytes a row:", ", ".join(f"{name} {size:.0f}" for name, size in held.items()))
-    print(f"16,076,665 rows: {BYTES_PER_ROW * 16_076_665 / 2**20:.0f} MiB")
+    print(f"16,076,665 rows: {held['smelt'] * 16_076_665 / 2**20:.0f} MiB")
     if "aum package" not in held:
         print("aum package: not installed")
     if args.json:
         ratios = {classes: found["ratios"] for classes, found in results.items()}
-        print(json.dumps({"ratios": ratios, "bytes_per_row": held, "results": results}))
+        ranges = {classes: found["spread"] for classes, found in results.items()}
+        print(json.dumps({
+            "rounds": rounds, "ratios": ratios, "ratio_ranges": ranges, "bytes_per_row": held,
+            "results": results,
+        }))  # fmt: skip
 
 
 if __name__ == "__main__":

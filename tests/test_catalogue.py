@@ -288,10 +288,13 @@ def test_mapped_columns_cannot_be_written(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_benchmark_says_what_it_measured() -> None:
     script = Path(__file__).parents[1] / "benchmarks/catalogue.py"
-    command = [sys.executable, str(script), "--rows", "20000", "--json"]
+    command = [sys.executable, str(script), "--rows", "20000", "--json", "--repeats", "2"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["rows"] == 20000
     parts = {"index", "open", "epoch", "duplicates"}
     assert found["seconds"].keys() == parts | {"dynamics"} == found["mib"].keys()
     assert all(0 < found["seconds"][part] < 600 and 1 < found["mib"][part] < 4000 for part in parts)
+    assert found["repeats"] == 2 and found["ratios"].keys() == {"index", "epoch"}
+    for part, (low, high) in found["ratio_ranges"].items():
+        assert 0 < low <= found["ratios"][part] <= high
