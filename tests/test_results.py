@@ -9,6 +9,8 @@ import pytest
 
 from smelt.artifacts import results
 from smelt.errors import ArtifactError
+from smelt.learning.prediction import write_best
+from smelt.metrics import top_lists
 
 ROWS = np.array([3, 5, 8, 13, 21])
 CLASSES = ("a", "b", "c", "d", "e", "f")
@@ -54,6 +56,21 @@ def test_damage_is_named(tmp_path: Path) -> None:
         results.read_rows(path)
     with pytest.raises(ArtifactError, match=r"two\.json"):
         results.open_dense(tmp_path / "two.npy")
+
+
+@pytest.mark.parametrize("values", [1, 2, 3, 1000])
+def test_topk_is_cut_in_the_order_of_the_delivered_list(tmp_path: Path, values: int) -> None:
+    """Among equal scores, also at the boundary, the lower class stays; whole or written block by block."""
+    made = np.random.default_rng(values).integers(0, values, (40, 9)).astype(np.float32) / 8
+    rows = np.arange(40)
+    said = results.describe("m", "64x1", "val", rows, tuple("abcdefghi"))
+    for k in (1, 4, 8, 9):
+        plain = [sorted(range(9), key=lambda c, line=line: (-line[c], c))[:k] for line in made.tolist()]
+        assert results.cut(made, k).classes_NK.tolist() == plain
+        path = tmp_path / f"{k}.topk.npz"
+        write_best(path, iter([made[:7], made[7:30], made[30:]]), k, said, rows, tmp_path)
+        assert results.open_topk(path)[0].classes_NK.tolist() == plain
+        assert top_lists(made, k).tolist() == plain
 
 
 def test_topk_keeps_the_best_and_bounds_the_rest(tmp_path: Path) -> None:

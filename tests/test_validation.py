@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from smelt.data.config import ViewSettings
+from smelt.data.loader import Batch
+from smelt.learning.config import TrainSettings
 from smelt.learning.distributed import Group
+from smelt.learning.gradients import Gradients
 from smelt.learning.heads import mixed
 from smelt.learning.images import Normaliser
+from smelt.learning.prediction import score_blocks
 from smelt.learning.validation import accuracy, places, view_logits
-from smelt.metrics import class_averaged_topk, hits_topk
+from smelt.metrics import class_averaged, class_averaged_topk, hits_in_list, hits_topk, top_lists
 from smelt.models.backbones import build, heads
 
 CPU = torch.device("cpu")
@@ -74,6 +78,51 @@ def test_validation_gives_the_figures_of_the_metric(nature: str, seed: int, n: i
     place = places(torch.from_numpy(np.asarray(logits, np.float32)), torch.from_numpy(labels).long()).numpy()
     for k in (1, 5, 9, 100):
         assert np.array_equal(place < k, hits_topk(logits, labels, k))
+
+
+class Unreadable(Images):
+    """Every third image cannot be read."""
+
+    def views(self, rows: np.ndarray, view: ViewSettings, size: int) -> Any:
+        for start, batch in zip(range(0, len(rows), size), super().views(rows, view, size)):
+            batch.valid_B = torch.from_numpy(rows[start : start + size] % 3 > 0)
+            yield batch
+
+
+@pytest.mark.parametrize("nature", ["none", "NaN"])
+def test_an_unreadable_image_counts_as_the_list_delivered_for_it(nature: str) -> None:
+    """Validation says what the metric says of the scores that prediction writes, whatever the net makes of
+    the blank pixels in the place of an image."""
+    rng = np.random.default_rng(0)
+    logits, labels = NATURES[nature](rng, 90, 7), rng.integers(0, 7, 90).astype(np.int32)
+    common: Any = (Unreadable(), np.arange(90))
+    view, normalise = ViewSettings(size=8), Normaliser(CPU, False)
+    found = accuracy(
+        Given(logits), *common, labels, 7, view, 11, normalise, "fp32", Group()
+    )  # fmt: skip
+    blocks = score_blocks(Given(logits), *common, view, 7, 11, normalise, "fp32", lambda done: None)
+    written = np.concatenate(list(blocks))
+    lists = top_lists(written, 5)
+    assert (lists[::3] == np.arange(5)).all()
+    for k, said in zip((1, 5), found):
+        assert said == pytest.approx(class_averaged_topk(written, labels, k))
+        assert said == pytest.approx(class_averaged(hits_in_list(lists[:, :k], labels), labels))
+    assert hits_topk(written, labels, 1)[::3].any()  # of the first class: right by the list, and counted so
+
+
+@pytest.mark.parametrize(
+    ("logits", "right"),
+    [([[0.0, 0, 0]] * 3, 1), ([[np.nan] * 3] * 3, 0), ([[0.0, 2, 2]] * 3, 1), ([[np.nan, 0, 1]] * 3, 1)],
+)
+def test_training_counts_right_answers_by_the_same_order(logits: list[list[float]], right: int) -> None:
+    given = Given(np.array(logits))
+    given.logits.requires_grad_()
+    labels = np.arange(3, dtype=np.int32)
+    normalise = Normaliser(CPU, False)
+    gradients = Gradients(given, TrainSettings(precision="fp32"), labels, None, None, normalise, Group())
+    batch = Batch(torch.arange(3), torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.ones(3).bool())
+    sums, _ = gradients.compute(batch, 3, 1, False)
+    assert sums.right == right == int(hits_topk(np.array(logits), labels, 1).sum())
 
 
 def test_a_model_of_nan_is_never_right() -> None:

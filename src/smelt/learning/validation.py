@@ -62,8 +62,8 @@ def accuracy(
 ) -> tuple[float, float]:
     """Class-averaged top-1 and top-5 accuracy over all ranks, as `smelt.metrics` defines them.
 
-    A bad image counts as wrong. Outputs beyond `num_classes` (threshold samples' class) are left out. NaN
-    where there is no image.
+    A bad image counts as what is delivered for it: the list of equal scores, which is the first classes.
+    Outputs beyond `num_classes` (threshold samples' class) are left out. NaN where there is no image.
     """
     own_rows, own_labels = rows[group.rank :: group.world_size], labels[group.rank :: group.world_size]
     counts_3C = torch.zeros(3, num_classes, dtype=torch.float64, device=normalise.device)
@@ -74,9 +74,7 @@ def accuracy(
         labels_B = torch.from_numpy(own_labels[at : at + len(valid_B)]).long().to(normalise.device)
         at += len(valid_B)
         place_B = places(logits_BC[:, :num_classes], labels_B)
-        for i, right_B in enumerate(
-            (torch.ones_like(valid_B), (place_B < 1) & valid_B, (place_B < 5) & valid_B)
-        ):
+        for i, right_B in enumerate((torch.ones_like(valid_B), place_B < 1, place_B < 5)):
             counts_3C[i].index_add_(0, labels_B, right_B.double())
     counts_3C = group.sum(counts_3C).cpu()
     present = counts_3C[0] > 0
