@@ -258,3 +258,17 @@ def test_what_reads_the_splits_reads_those_of_dedupe() -> None:
             own = node.stage in ("check", "dedupe") or dedupe is None
             assert node.inputs.get("dedupe") == (None if own else ("dedupe",)), node.id
             assert node.inputs["catalogue"] == ("index",)
+
+
+def test_the_seed_of_a_recipe_shifts_every_seed() -> None:
+    """Those of the threshold samples too, and alike for both parts, which must not overlap."""
+    rounds = [
+        {"name": "one", "select": {"method": "threshold_runs"}, "models": [{"name": "a", "seeds": [0, 3]}]},
+        {"name": "two", "select": {"method": "threshold_runs", "part": 1}, "models": [{"name": "a"}]},
+    ]
+    seeds = []
+    for seed in (0, 2):
+        graph = made(rounds=rounds, seed=seed)
+        seeds.append({node.id: node.settings["seed"] for node in graph if "seed" in node.settings})
+    assert {"synthesise", "select/one", "select/two", "train/one/a-3", "fuse"} <= seeds[0].keys()
+    assert all(seeds[1][name] == seeds[0][name] + 2000 for name in seeds[0])

@@ -26,7 +26,14 @@ from smelt.learning.config import TrainSettings
 from smelt.learning.distributed import Group, Stop
 from smelt.learning.images import MEAN, STD, Normaliser
 from smelt.learning.loop import Loop
-from smelt.learning.optimisation import Average, learning_rate_at
+from smelt.learning.optimisation import (
+    Average,
+    learning_rate_at,
+    load_optimiser,
+    make_optimiser,
+    optimiser_tensors,
+    set_learning_rate,
+)
 from smelt.learning.validation import accuracy
 from smelt.metrics import class_averaged_topk
 
@@ -428,3 +435,61 @@ def test_micro_batches_are_never_of_one_image(data: Path, tmp_path: Path) -> Non
     loop, _, _ = make_loop(data, tmp_path, model, epochs=1, warmup_epochs=0, batch_size=8, accumulate_steps=8)
     loop.run()
     assert min(sizes) == 2
+
+
+def test_a_fused_optimiser_goes_on_where_its_parameters_are() -> None:
+    """Its count of steps too: a checkpoint is read into main memory, a parameter may be elsewhere."""
+    settings = TrainSettings.model_validate({"optimiser": "adamw"})
+    model = nn.Linear(4, 4, device="meta")
+    optimiser = make_optimiser(model, settings)
+    saved = {
+        "weight/step": torch.tensor(3.0),
+        "weight/exp_avg": torch.zeros(4, 4),
+        "weight/exp_avg_sq": torch.zeros(4, 4),
+    }
+    load_optimiser(optimiser, model, saved)
+    assert {str(value.device) for value in optimiser.state[model.weight].values()} == {"meta"}
+    assert optimiser.state[model.weight]["step"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_an_optimiser_goes_on_to_the_same_bits(optimiser: str) -> None:
+    settings = TrainSettings.model_validate({"optimiser": optimiser})
+    made = []
+    for resumed in (False, True):
+        model = plain_net()
+        trained = make_optimiser(model, settings)
+        set_learning_rate(trained, 0.01)
+        for step in range(6):
+            if resumed and step == 3:
+                state = {name: value.clone() for name, value in optimiser_tensors(trained, model).items()}
+                trained = make_optimiser(model, settings)
+                set_learning_rate(trained, 0.01)
+                load_optimiser(trained, model, state)
+            images = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(step))
+            trained.zero_grad()
+            model(images).square().sum().backward()
+            trained.step()
+        made.append(weights_of(model))
+    assert torch.equal(*made)
+
+
+def test_the_average_warms_up_with_the_steps_of_the_training(data: Path, tmp_path: Path) -> None:
+    """Against the formula on the weights after every step: a short training's average keeps no initial ones."""
+    loop, _, _ = make_loop(data, tmp_path, epochs=2, warmup_epochs=0, ema_decay=0.99)
+    expected = weights_of(loop.model).clone()
+    step = loop.optimiser.step
+
+    def stepped() -> None:
+        nonlocal expected
+        step()
+        number = loop.progress.step
+        decay = min(0.99, (1 + number) / (10 + number))
+        expected = decay * expected + (1 - decay) * weights_of(loop.model)
+
+    loop.optimiser.step = stepped  # type: ignore[method-assign,assignment]
+    loop.run()
+    assert loop.average is not None and loop.total_steps > 5
+    names = [name for name, _ in loop.model.named_parameters()]
+    found = torch.cat([loop.average.state_dict()[name].reshape(-1) for name in names])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

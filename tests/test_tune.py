@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning_toy import hashes, job, make_data, make_selection, run_job
+from smelt.data.loader import Batch
 from smelt.errors import TrainingError
-from smelt.learning.config import TuneSettings
-from smelt.learning.tuning import choose, rate_at, smoothed
+from smelt.learning.config import TrainSettings, TuneSettings
+from smelt.learning.images import Normaliser
+from smelt.learning.tuning import choose, range_test, rate_at, smoothed
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +57,47 @@ def test_stage(tmp_path: Path) -> None:
     assert np.isfinite(losses).all()
     again = run_job(job(tmp_path / "b", settings, **inputs), "tune")
     assert hashes(again) == hashes(out)
+
+
+class Small(torch.nn.Module):
+    """Takes no more than `most` images at once, as a device with little memory."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.most, self.sizes = torch.nn.Linear(3, 5), most, []  # type: ignore[var-annotated]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(images))
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError(f"{len(images)} images on one device")
+        return self.linear(images.mean((2, 3)))
+
+
+def curve_of(most: int, **changes: object) -> tuple[list[tuple[float, float]], list[int]]:
+    settings = TrainSettings.model_validate({"batch_size": 64, "precision": "fp32", **changes})
+    random = torch.Generator().manual_seed(1)
+    batches = []
+    for _ in range(12):
+        images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=random)
+        batch = Batch(torch.arange(64), images, torch.ones(64, dtype=torch.bool))
+        batches.append((batch, torch.randint(0, 5, (64,), generator=random)))
+    model, device = Small(most), torch.device("cpu")
+    return range_test(model, batches, settings, device, Normaliser(device, False)), model.sizes
+
+
+def test_the_batch_of_all_ranks_is_done_in_parts() -> None:
+    """As training does it: by the ranks and micro-batches, and in halves where the memory is short."""
+    whole, sizes = curve_of(1000)
+    assert set(sizes) == {64} and len(whole) == 12
+    for most, changes, seen in (
+        (1000, {"world_size": 4}, {16}),
+        (1000, {"accumulate_steps": 2}, {32}),
+        (20, {}, {64, 32, 16}),
+        (3, {"world_size": 8}, {8, 4, 2}),
+    ):
+        curve, sizes = curve_of(most, **changes)
+        assert set(sizes) == seen
+        np.testing.assert_allclose(curve, whole, rtol=1e-5)
+    with pytest.raises(TrainingError, match="single image"):
+        curve_of(0)

@@ -84,7 +84,7 @@ class Gradients:
         """Forward and backward of one micro-batch; its record and (loss, right, valid) sums."""
         rows = rows_B.numpy()
         labels_B = torch.from_numpy(self.labels_N[rows]).long().to(self.normalise.device, non_blocking=True)
-        with autocast(self.normalise.device, self.settings.precision), _norms_of_one(self.model, len(rows)):
+        with autocast(self.normalise.device, self.settings.precision), norms_of_one(self.model, len(rows)):
             logits_BC = self.model(self.normalise(images))
         logits_BC = logits_BC.float()
         loss_B = self._loss(rows_B, logits_BC, labels_B)
@@ -125,7 +125,7 @@ class Gradients:
 
 
 @contextmanager
-def _norms_of_one(model: nn.Module, images: int) -> Iterator[None]:
+def norms_of_one(model: nn.Module, images: int) -> Iterator[None]:
     """For a batch of one image, batch norms use their running statistics: its own say nothing, and torch
     refuses to compute them where the image has shrunk to one pixel."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]

@@ -64,7 +64,12 @@ def load_optimiser(optimiser: torch.optim.Optimizer, model: nn.Module, tensors: 
     for key, value in tensors.items():
         name, _, what = key.rpartition("/")
         parameter = parameters[name]
-        like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
+        if what == "step":  # a fused optimiser counts on the parameter's device, in float32
+            like = torch.empty(value.shape, dtype=torch.float32, device=parameter.device)
+        elif value.shape == parameter.shape:
+            like = torch.empty_like(parameter)
+        else:
+            like = torch.empty_like(value, device=parameter.device)
         optimiser.state[parameter][what] = like.copy_(value)
 
 

@@ -275,7 +275,7 @@ class _Unfolding:
         if one.select is None and before is not None:
             self.selected[one.name] = self.selected[before.name]
             return
-        settings = one.select or SelectSettings()
+        settings = _shifted(one.select or SelectSettings(), self.recipe.seed)
         ports: dict[str, tuple[str, ...]] = {"catalogue": ("index",), **self.checked}
         ports |= self.select_ports(settings, one, before)
         self.selected[one.name] = f"select/{one.name}"
