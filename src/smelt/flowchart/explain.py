@@ -86,6 +86,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         found.append(f"stage {before.get('stage')} → {now['stage']}")
     if before.get("version") != now["version"]:
         found.append(f"stage version {before.get('version')} → {now['version']}")
+    if before.get("device", "") != now.get("device", ""):
+        found.append(f"device {before.get('device') or '(none)'} → {now.get('device') or '(none)'}")
     changed = [
         f"{path} {_short(old)} → {_short(new)}"
         for path, old, new in _changes(before.get("settings", {}), now["settings"], ())
