@@ -18,7 +18,7 @@ import pytest
 from processes import Run, manifests, wait_for
 from smelt.artifacts import files
 from smelt.errors import ArtifactError, RecipeError, SmeltError, StageFailedError
-from smelt.flowchart import executor, journal, memory, upkeep
+from smelt.flowchart import executor, journal, memory, upkeep, versions
 from smelt.flowchart.explain import plan
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.local import LocalExecutor
@@ -65,7 +65,10 @@ def test_forked_and_fresh_processes_give_the_same_bytes(tmp_path: Path) -> None:
 def test_nothing_of_clock_host_or_path_is_in_an_artefact(tmp_path: Path) -> None:
     execute(chart(), tmp_path / "a", zygote=True)
     manifest = files.read_json(next((tmp_path / "a" / "artifacts").glob("plain-*/manifest.json")))
-    assert sorted(manifest) == ["external", "files", "inputs", "key", "settings", "stage", "version"]
+    assert sorted(manifest) == [
+        "contents", "external", "files", "inputs", "key", "made_with", "settings", "stage", "version",
+    ]  # fmt: skip
+    assert set(manifest["made_with"]) <= {"processor", "libjpeg_turbo", *versions.here()}
     assert str(tmp_path).encode() not in b"".join(manifests(tmp_path / "a").values())
 
 

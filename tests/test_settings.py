@@ -78,7 +78,7 @@ class Whole(Settings):
     width: Annotated[int, KeyIf("kind", "b", "c")] = 1
     taught: Annotated[Step, KeyIfInput("teacher")] = Step()
     steps: tuple[Step, ...] = (Step(), Step())
-    named: dict[str, Step] = {"x": Step()}
+    named: dict[str, Step] = Field(default={"x": Step()})
 
 
 class Narrow(Whole):

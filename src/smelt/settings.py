@@ -108,7 +108,7 @@ def rule_of(cls: type[BaseModel], name: str) -> Rule:
 
 
 def not_in_key(settings: Settings, ports: Collection[str] = ()) -> tuple[str, ...]:
-    """Dotted paths of all values of `settings` that cannot change what a stage with inputs on `ports` gives."""
+    """Dotted paths of the values of `settings` that cannot change what a stage with these `ports` gives."""
     return tuple(".".join(path) for path in _outside(settings, ports))
 
 

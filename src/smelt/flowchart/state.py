@@ -6,7 +6,8 @@
     WORK/lock                           held by the run (lock.py)
     WORK/artifacts/<stage>-<key>/       committed, never changed
     WORK/attempts/<stage>-<key>/        being written; kept over a kill, so that the stage goes on
-    WORK/damaged/                       artefacts found damaged, moved out of the way
+    WORK/damaged/                       artefacts found damaged, and what is no longer true, moved away
+    WORK/verified.txt                   which artefacts were found whole (artifacts/verified.py)
     WORK/logs/<id>.log                  what the stage printed
 
 Everything is found by name below WORK, so the folder can be moved or copied.
@@ -20,10 +21,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.files import MANIFEST, problems, read_json, write_bytes, write_json
+from smelt.artifacts.files import MANIFEST, read_json, write_bytes, write_json
+from smelt.artifacts.verified import Verified
 from smelt.errors import ArtifactError, SmeltError
 from smelt.flowchart.draw import draw
 from smelt.flowchart.graph import Graph, Node
+from smelt.flowchart.keys import key_of
 
 
 class Work:
@@ -39,6 +42,7 @@ class Work:
         self.recipe = self.folder / "recipe.yaml"
         self.events = self.folder / "events.jsonl"
         self.lock = self.folder / "lock"
+        self.verified = Verified(self.folder / "verified.txt")
 
     def create(self) -> None:
         """Make the folders; SmeltError if that cannot be done."""
@@ -66,8 +70,24 @@ class Work:
         return self.logs / f"{name}.log"
 
     def committed(self, stage: str, key: str) -> bool:
-        """Whether the artefact is there and whole as far as the sizes of its files say."""
-        return not problems(self.artifact(stage, key))
+        """Whether the artefact is there, whole and itself."""
+        return not self.problems(stage, key)
+
+    def problems(self, stage: str, key: str, *, fresh: bool = False, remember: bool = True) -> list[str]:
+        """What is wrong with an artefact: its files, by their content, and whether it is what its name says.
+
+        Files are hashed once; again only where they changed, or `fresh`.
+        """
+        folder = self.artifact(stage, key)
+        wrong = self.verified.problems(folder, fresh=fresh, remember=remember)
+        if not wrong and self.manifest(stage, key) is None:
+            wrong = [f"{folder / MANIFEST} is not of {folder.name}"]
+        return wrong
+
+    def manifest(self, stage: str, key: str) -> dict[str, Any] | None:
+        """The manifest of an artefact if it is the one that its name says, damaged or not; else None."""
+        manifest = self.identity(stage, key)
+        return manifest if manifest is not None and _key_in(manifest) == key else None
 
     def identity(self, stage: str, key: str) -> dict[str, Any] | None:
         """What the manifest of a committed artefact says of settings, inputs and version; None if missing."""
@@ -78,7 +98,7 @@ class Work:
         return manifest if isinstance(manifest, dict) else None
 
     def set_aside(self, stage: str, key: str) -> Path:
-        """Move a damaged artefact out of the way; its new place."""
+        """Move an artefact that cannot be used out of the way; its new place."""
         self.damaged.mkdir(parents=True, exist_ok=True)
         number = 0
         while (target := self.damaged / f"{stage}-{key}.{number}").exists():
@@ -111,3 +131,18 @@ class Work:
             return self.load()[0].nodes if self.flowchart.exists() else {}
         except ArtifactError:
             return {}
+
+
+def _key_in(manifest: Mapping[str, Any]) -> str:
+    """The key of all that a manifest says of what its artefact was made from; "" if that is no identity."""
+    try:
+        return key_of(
+            manifest["stage"],
+            manifest["version"],
+            manifest["settings"],
+            manifest["inputs"],
+            manifest["external"],
+            manifest.get("device", ""),
+        )
+    except (KeyError, TypeError, AttributeError):
+        return ""

@@ -74,7 +74,11 @@ class TrainSettings(Settings):
     weight_decay: float = Field(default=1e-4, ge=0.0)
     schedule: Literal["cosine", "constant", "step"] = "cosine"
     warmup_epochs: float = Field(default=0.0, ge=0.0)
-    step_at: Annotated[tuple[float, ...], KeyIf("schedule", "step")] = (0.3333333333333333, 0.6666666666666666, 0.8888888888888888)
+    step_at: Annotated[tuple[float, ...], KeyIf("schedule", "step")] = (
+        0.3333333333333333,
+        0.6666666666666666,
+        0.8888888888888888,
+    )
     step_factor: Annotated[float, KeyIf("schedule", "step")] = Field(default=0.1, gt=0.0, lt=1.0)
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     clip_norm: float | None = Field(default=None, gt=0.0)
