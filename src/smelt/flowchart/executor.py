@@ -58,6 +58,7 @@ def run(
         try:
             work.save(graph, runtime or {}, recipe)
             _Run(graph, work, executor, journal, jobs, devices, on_event, grace_seconds).run()
+            work.finish()
         finally:
             executor.close()
             journal.close()

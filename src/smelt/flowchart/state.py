@@ -2,6 +2,7 @@
 
     WORK/recipe.yaml                    the recipe as it was run, overrides applied
     WORK/flowchart.json                 nodes with keys, runtime and drawing of the last run
+    WORK/finished.json                  the same, and the recipe, of the last run that was finished
     WORK/events.jsonl                   what happened (journal.py)
     WORK/lock                           held by the run (lock.py)
     WORK/artifacts/<stage>-<key>/       committed, never changed
@@ -23,6 +24,7 @@ from typing import Any
 
 from smelt.artifacts.files import MANIFEST, read_json, write_bytes, write_json
 from smelt.artifacts.verified import Verified
+from smelt.artifacts.workfolder import FINISHED, FLOWCHART
 from smelt.errors import ArtifactError, SmeltError
 from smelt.flowchart.draw import draw
 from smelt.flowchart.graph import Graph, Node
@@ -38,7 +40,8 @@ class Work:
         self.attempts = self.folder / "attempts"
         self.damaged = self.folder / "damaged"
         self.logs = self.folder / "logs"
-        self.flowchart = self.folder / "flowchart.json"
+        self.flowchart = self.folder / FLOWCHART
+        self.finished = self.folder / FINISHED
         self.recipe = self.folder / "recipe.yaml"
         self.events = self.folder / "events.jsonl"
         self.lock = self.folder / "lock"
@@ -107,23 +110,54 @@ class Work:
         return target
 
     def save(self, graph: Graph, runtime: Mapping[str, Any], recipe: str | None = None) -> None:
-        """Write flowchart.json (and recipe.yaml): what `smelt stage run` and the report read.
+        """Write flowchart.json (and recipe.yaml): what `smelt stage run` reads.
 
         Always the whole flowchart, even if only a part of it is run: it says what `clean` must keep.
         """
+        if not self.finished.exists() and self.load_finished() is not None:
+            self.finish()  # of a version that did not do so
         graph = graph.whole
         chart = {"nodes": graph.to_json(), "runtime": dict(runtime), "drawing": draw(graph)}
         write_json(self.flowchart, chart)
         if recipe is not None:
             write_bytes(self.recipe, recipe.encode())
 
+    def finish(self) -> None:
+        """Remember the flowchart as finished, if it is: results, report and `clean` hold to it then."""
+        graph, _ = self.load()
+        if all(self.committed(node.stage, key) for key, node in graph.by_key().items()):
+            recipe = {"recipe": self.recipe.read_text(encoding="utf-8")} if self.recipe.is_file() else {}
+            write_json(self.finished, {**read_json(self.flowchart), **recipe})
+
     def load(self) -> tuple[Graph, dict[str, Any]]:
         """The graph and the runtime of the last run; ArtifactError if there was none or it is damaged."""
-        chart = read_json(self.flowchart)
+        return self._load(self.flowchart)
+
+    def load_finished(self, *, strict: bool = False) -> Graph | None:
+        """The graph of the last run that was finished; None if none was, or its file is damaged.
+
+        A run of a version that did not write it down counts where all of its artefacts are there.
+        ArtifactError for a damaged file where `strict`.
+        """
+        try:
+            if self.finished.exists():
+                return self._load(self.finished)[0]
+            if not self.flowchart.exists():
+                return None
+            graph, _ = self.load()
+        except ArtifactError:
+            if strict:
+                raise
+            return None
+        there = all((self.artifact(n.stage, key) / MANIFEST).is_file() for key, n in graph.by_key().items())
+        return graph if there else None
+
+    def _load(self, path: Path) -> tuple[Graph, dict[str, Any]]:
+        chart = read_json(path)
         try:
             return Graph.from_json(chart["nodes"]), dict(chart["runtime"])
         except (KeyError, TypeError, SmeltError) as error:
-            raise ArtifactError(f"{self.flowchart} is damaged: {error}; run the recipe again") from error
+            raise ArtifactError(f"{path} is damaged: {error}; run the recipe again") from error
 
     def previous(self) -> dict[str, Node]:
         """The nodes of the last run by id; empty where there was none."""

@@ -30,14 +30,18 @@ def verify(folder: Path) -> list[str]:
 
 
 def clean(folder: Path, *, delete: bool = True) -> list[Path]:
-    """The artefacts and attempts that no stage of the last flowchart needs, and all that was set aside.
+    """The artefacts and attempts that neither the last flowchart nor the last finished one needs, and all
+    that was set aside.
 
     With `delete` they are deleted. Raises LockedError while a run holds the folder, and ArtifactError if
     there is no flowchart to tell what is needed.
     """
     work = Work(folder)
-    graph, _ = work.load()
-    needed = {f"{node.stage}-{graph.key(node)}" for node in graph}
+    finished = work.load_finished(strict=True)
+    graphs = [finished] if finished is not None else []
+    if work.flowchart.exists() or finished is None:
+        graphs.append(work.load()[0])
+    needed = {f"{node.stage}-{graph.key(node)}" for graph in graphs for node in graph}
     done = {name for name in needed if not work.problems(*name.rsplit("-", 1))}
     keep = {work.artifacts: needed, work.attempts: needed - done, work.damaged: set()}
     with Lock(work.lock):
