@@ -59,7 +59,7 @@ class SelectSettings(Settings):
     """
 
     method: Method = "all"
-    fraction: Annotated[float, KeyIf("method", "lowest_fraction")] = Field(
+    fraction: Annotated[float, KeyIf("method", "lowest_fraction", "noise_rate")] = Field(
         0.2, ge=0, lt=1
     )  # the 2020 winners drop 20 % of all rows
     within: Literal["all", "class"] = "all"  # of which rows the fraction or rate is taken
