@@ -297,6 +297,21 @@ def test_a_stage_run_by_hand(tmp_path: Path) -> None:
     assert not named(run(graph, tmp_path), "started")
 
 
+def test_a_stage_by_hand_has_the_threads_of_its_node(tmp_path: Path) -> None:
+    """Not those of the machine that it is started on, which no key knows."""
+    work, graph = Work(tmp_path), Graph([environment("cpu", "OMP_NUM_THREADS", threads=3)])
+    work.create()
+    work.save(graph, {})
+    toy = str(Path(__file__).with_name("toy.py"))
+    for machine in ("1", "7"):
+        done = subprocess.run(
+            [sys.executable, toy, graph.key("cpu"), "--work", str(tmp_path)],
+            capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": machine},
+        )  # fmt: skip
+        assert "OMP_NUM_THREADS=3" in done.stderr, done.stderr
+        shutil.rmtree(work.artifact("environment", graph.key("cpu")))
+
+
 def test_leftovers_of_a_killed_atomic_write_are_not_committed(tmp_path: Path) -> None:
     graph = Graph([node("a")])
     attempt = Work(tmp_path).attempt("plain", graph.key("a"))

@@ -30,6 +30,8 @@ from smelt.flowchart.state import Work
 
 # How a run tells its workers where to report and whom to die with
 EVENTS, LIFE, PARENT = "SMELT_EVENTS_FD", "SMELT_LIFE_FD", "SMELT_PARENT_PID"
+# BLAS and OpenMP read these when they are loaded, so they are set before that
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PROGRESS_EVERY_SECONDS = 0.1
 
 Runner = Callable[..., None]
@@ -153,6 +155,9 @@ def _run(work: Work, key: str, runner: Runner, runtime: Mapping[str, Any] | None
             scratch.mkdir(parents=True, exist_ok=True)
             for leftover in attempt.rglob(".*.tmp"):  # of an atomic write that a kill cut short
                 leftover.unlink()
+            # as a run does; a stage started by hand must not take the number of its machine
+            os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(node.threads)))
+            set_threads(node.threads)
             reach("stage", node.stage)
             emit("begun")
             runner(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from smelt.settings import KeyIf, Settings
+from smelt.settings import Settings
 
 Pooling = Literal["probability", "log_probability", "rank"]
 Method = Literal[
@@ -60,8 +60,7 @@ class FuseSettings(Settings):
     seed: int = Field(default=0, ge=0)
     genetic: GeneticSettings = GeneticSettings()
     bound: float | None = Field(default=None, ge=1)
-    # it decides the bound where none is set, and else only how much is done at once
-    memory_gib: Annotated[float, KeyIf("bound", None)] = Field(default=4.0, gt=0)
+    memory_gib: float = Field(default=4.0, gt=0)
     bootstrap: int = Field(default=1000, ge=100)
     sure: float = Field(default=0.8, ge=0.5, lt=1)
     write_scores: tuple[Literal["train", "val", "test"], ...] = ()
