@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,21 @@ def commit(attempt: Path, target: Path, identity: Mapping[str, Any]) -> dict[str
     sync_folder(target.parent)
     sync_folder(attempt.parent)
     return manifest
+
+
+def seal(record: Path, root: Path, names: Iterable[str]) -> None:
+    """Note in `record` what files below `root` hold: a finished part of a stage that may yet be killed."""
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_json(record, {name: sha256_file(root / name) for name in names})
+
+
+def sealed(record: Path, root: Path) -> bool:
+    """Whether a part was finished, and its files hold what they held then."""
+    try:
+        noted = read_json(record)
+        return all(sha256_file(root / name) == digest for name, digest in noted.items())
+    except (ArtifactError, OSError, AttributeError, TypeError):
+        return False
 
 
 def content_hash(manifest: Mapping[str, Any]) -> str | None:

@@ -155,9 +155,13 @@ class Work:
     def _load(self, path: Path) -> tuple[Graph, dict[str, Any]]:
         chart = read_json(path)
         try:
-            return Graph.from_json(chart["nodes"]), dict(chart["runtime"])
-        except (KeyError, TypeError, SmeltError) as error:
+            graph, runtime = Graph.from_json(chart["nodes"]), dict(chart["runtime"])
+            other = [node["id"] for node in chart["nodes"] if node.get("key") != graph.key(node["id"])]
+        except (KeyError, TypeError, AttributeError, SmeltError) as error:
             raise ArtifactError(f"{path} is damaged: {error}; run the recipe again") from error
+        if other:
+            raise ArtifactError(f"{path} is damaged: {other[0]} has another key; run the recipe again")
+        return graph, runtime
 
     def previous(self) -> dict[str, Node]:
         """The nodes of the last run by id; empty where there was none."""
