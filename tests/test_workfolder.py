@@ -205,8 +205,8 @@ def test_show_says_what_is_not_done_damaged_or_of_an_earlier_run(finished_demo: 
     work, graph = Work(finished_demo), demo()
     work.save(demo(train_epochs=9), {})
     assert "another has been begun there since" in smelt("show", str(finished_demo), "train").stderr
-    shutil.rmtree(work.artifact("rank", graph.key("rank/raw")))
-    assert "1 more are not done yet" in smelt("show", str(finished_demo), "rank").stdout
+    shutil.rmtree(work.artifact("predict", graph.key("predict/raw/resnet14-0")))
+    assert "1 more are not done yet" in smelt("show", str(finished_demo), "predict").stdout
     shutil.rmtree(work.artifact("fuse", graph.key("fuse")))
     assert "fuse is not done yet" in smelt("show", str(finished_demo), "fuse").stderr
     path = work.artifact("evaluate", graph.key("evaluate")) / "ladder.json"
