@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick check format lint types clean
+.PHONY: help setup demo test quick golden check format lint types clean
 
 help:
 	@echo "make demo    set up, then learn, mine and fuse the embedded data set and write a report"
 	@echo "make test    set up, then every test"
 	@echo "make quick   the tests that are not marked slow"
+	@echo "make golden  record what each stage gives on tiny input, where its VERSION was raised"
 	@echo "make check   format, lint, strict types, tests"
 
 $(READY): pyproject.toml requirements.lock
@@ -30,6 +31,9 @@ test: $(READY)
 
 quick: $(READY)
 	$(BIN)/python -m pytest -m "not slow"
+
+golden: $(READY)
+	$(BIN)/python tests/golden_cases.py --write
 
 check: format lint types test
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from conftest import overrides, smelt
+from processes import manifests
 
 VERBS = (
     "demo", "run", "plan", "index", "check", "dedupe", "train", "rank", "select", "predict", "fuse",
-    "evaluate", "submit", "report", "results", "verify", "clean", "recipes", "schema",
+    "evaluate", "submit", "show", "report", "results", "verify", "clean", "recipes", "schema",
 )  # fmt: skip
 
 
@@ -160,6 +161,24 @@ def test_a_copied_folder_is_as_done_and_damage_in_it_is_found(finished: Path, tm
     plan = smelt("plan", "demo", "--json", "--work", str(copy), *overrides())
     again = [s["stage"] for s in json.loads(plan.stdout)["stages"] if s["state"] != "done"]
     assert again == ["rank"]  # it is made again with the same bytes, so what was made from it stands
+
+
+@pytest.mark.slow
+def test_results_damaged_in_place_are_mended_before_they_are_fused(finished: Path, tmp_path: Path) -> None:
+    """Bits of every validation result flipped, nothing longer or shorter, and the fusion to be made again."""
+    copy = tmp_path / "w"
+    shutil.copytree(finished, copy)
+    for path in copy.glob("artifacts/predict-*/val/*x1.npy"):
+        content = bytearray(path.read_bytes())
+        for i in range(len(content) // 2, len(content), 2):
+            content[i] ^= 0x80
+        path.write_bytes(bytes(content))
+    for stage in ("fuse", "evaluate", "submit"):
+        for folder in copy.glob(f"artifacts/{stage}-*"):
+            shutil.rmtree(folder)
+    done = smelt("run", "demo", "--work", str(copy), "--quiet", *overrides())
+    assert done.returncode == 0 and done.stderr.count("has other content than was committed") == 6
+    assert manifests(copy) == manifests(finished)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import pytest
 from processes import Run, manifests, wait_for
 from smelt.artifacts import files
 from smelt.errors import ArtifactError, RecipeError, SmeltError, StageFailedError
-from smelt.flowchart import executor, journal, memory, upkeep
+from smelt.flowchart import executor, journal, memory, upkeep, versions
 from smelt.flowchart.explain import plan
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.local import LocalExecutor
@@ -65,7 +65,10 @@ def test_forked_and_fresh_processes_give_the_same_bytes(tmp_path: Path) -> None:
 def test_nothing_of_clock_host_or_path_is_in_an_artefact(tmp_path: Path) -> None:
     execute(chart(), tmp_path / "a", zygote=True)
     manifest = files.read_json(next((tmp_path / "a" / "artifacts").glob("plain-*/manifest.json")))
-    assert sorted(manifest) == ["external", "files", "inputs", "key", "settings", "stage", "version"]
+    assert sorted(manifest) == [
+        "contents", "external", "files", "inputs", "key", "made_with", "settings", "stage", "version",
+    ]  # fmt: skip
+    assert set(manifest["made_with"]) <= {"processor", "libjpeg_turbo", *versions.here()}
     assert str(tmp_path).encode() not in b"".join(manifests(tmp_path / "a").values())
 
 
@@ -292,6 +295,21 @@ def test_a_stage_run_by_hand(tmp_path: Path) -> None:
         assert by_hand(key).returncode == 0
     assert not work.damaged.exists()  # the third found its artefact, and made no other
     assert not named(run(graph, tmp_path), "started")
+
+
+def test_a_stage_by_hand_has_the_threads_of_its_node(tmp_path: Path) -> None:
+    """Not those of the machine that it is started on, which no key knows."""
+    work, graph = Work(tmp_path), Graph([environment("cpu", "OMP_NUM_THREADS", threads=3)])
+    work.create()
+    work.save(graph, {})
+    toy = str(Path(__file__).with_name("toy.py"))
+    for machine in ("1", "7"):
+        done = subprocess.run(
+            [sys.executable, toy, graph.key("cpu"), "--work", str(tmp_path)],
+            capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": machine},
+        )  # fmt: skip
+        assert "OMP_NUM_THREADS=3" in done.stderr, done.stderr
+        shutil.rmtree(work.artifact("environment", graph.key("cpu")))
 
 
 def test_leftovers_of_a_killed_atomic_write_are_not_committed(tmp_path: Path) -> None:

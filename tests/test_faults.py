@@ -132,7 +132,9 @@ def test_an_edited_recipe_in_the_same_folder_shares_what_it_can(finished: Path, 
     shutil.copytree(finished, work)
     before = manifests(work)
     edit = "rounds.1.select.fraction=0.3"
-    done = smelt("run", "demo", "--work", str(work), "--quiet", *overrides(edit))
+    refused = smelt("run", "demo", "--work", str(work), "--quiet", *overrides(edit))
+    assert refused.returncode == 2 and "--replace" in refused.stderr and manifests(work) == before
+    done = smelt("run", "demo", "--work", str(work), "--quiet", "--replace", *overrides(edit))
     assert done.returncode == 0, done.stderr[-2000:]
     stages = sorted(name.partition("-")[0] for name in set(manifests(work)) - set(before))
     assert stages == sorted(

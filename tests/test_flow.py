@@ -108,6 +108,57 @@ def test_keys_follow_what_matters_and_nothing_else() -> None:
     assert made(name="other").keys == before.keys
 
 
+@pytest.mark.parametrize(
+    ("setting", "stages"),
+    [
+        ({"checkpoint_every_steps": 7}, set()),
+        ({"max_bad_fraction": 0.5}, set()),
+        ({"tune": {"steps": 50}}, {"tune"}),
+        ({"epochs": 91}, {"train"}),
+        ({"step_factor": 0.2}, set()),
+        ({"schedule": "step"}, {"train"}),
+        ({"schedule": "step", "step_factor": 0.2}, {"train"}),
+        ({"batch_size": 64}, {"tune", "train"}),
+        ({"nesterov": True}, {"tune", "train"}),
+        ({"optimiser": "adamw"}, {"tune", "train"}),
+        ({"threads": 2}, {"tune", "train"}),
+        ({"threads": 0}, set()),
+    ],
+    ids=str,
+)
+def test_only_what_a_stage_reads_is_in_its_key(setting: dict[str, Any], stages: set[str]) -> None:
+    """Directly: in the settings of the key, whatever inputs add."""
+    before = made(train={"learning_rate": "tune"})
+    after = made(train={"learning_rate": "tune", **setting})
+    moved = {n.stage for n in after if n.key_settings() != before[n.id].key_settings()}
+    assert moved == stages
+    if not stages:
+        assert before.keys == after.keys
+
+
+def test_settings_of_a_condition_count_under_it() -> None:
+    def keys(**train: Any) -> dict[str, str]:
+        return made(train=train).keys
+
+    assert keys(schedule="step") != keys(schedule="step", step_factor=0.2)
+    assert keys(optimiser="adamw") == keys(optimiser="adamw", momentum=0.5)
+    taught, untaught = "train/late/a-0", "train/aum/a-0"  # only the last round has a teacher
+    before, after = keys(), keys(distillation={"weight": 0.9})
+    assert before[taught] != after[taught] and before[untaught] == after[untaught]
+    assert made(fuse={"bound": 4.0}).keys == made(fuse={"bound": 4.0, "memory_gib": 1.0}).keys
+    assert made().keys != made(fuse={"memory_gib": 1.0}).keys  # which then decides the bound
+
+
+def test_the_kind_of_device_is_in_the_key_and_its_number_is_not() -> None:
+    cpu, cuda, second = (made(runtime={"device": device}) for device in ("cpu", "cuda", "cuda:1"))
+    assert cuda.keys == second.keys
+    own = {n.stage for n in cpu if n.device}
+    assert own == {"train", "predict"}
+    changed = {cpu[name].stage for name in cpu.nodes if cpu.key(name) != cuda.key(name)}
+    assert changed == {"train", "predict", "rank", "select", "fuse", "evaluate", "submit"}
+    assert cpu.key("select/raw") == cuda.key("select/raw")  # which reads nothing that a device computed
+
+
 def test_the_seed_of_the_recipe_moves_data_models_and_search() -> None:
     one, two = made(seed=0), made(seed=1)
     assert all(one.key(name) != two.key(name) for name in ("synthesise", "train/raw/a-0", "fuse"))

@@ -210,6 +210,18 @@ def test_plan_survives_a_damaged_flowchart_and_torn_events(tmp_path: Path) -> No
     assert [event["id"] for event in journal.read(work.events, "done")][-1] == "new"
 
 
+def test_a_flowchart_whose_settings_were_changed_in_place_is_damaged(tmp_path: Path) -> None:
+    """A stage would run under settings that its key does not stand for."""
+    work = Work(tmp_path)
+    work.create()
+    work.save(small(), {})
+    text = work.flowchart.read_text()
+    work.flowchart.write_text(text.replace('"epochs": 10', '"epochs": 11'))
+    assert work.flowchart.read_text() != text
+    with pytest.raises(ArtifactError, match=r"damaged: train has another key; run the recipe again"):
+        work.load()
+
+
 def test_a_moved_folder_and_touched_times_change_nothing(tmp_path: Path) -> None:
     work = Work(tmp_path / "a")
     commit(small(), work)

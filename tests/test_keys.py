@@ -65,6 +65,8 @@ def test_everything_that_counts_changes_the_key() -> None:
         key_of("s", 1, {"a": 1}, {"q": ["x", "y"]}, {"data": "f"}),
         key_of("s", 1, {"a": 1}, {"p": ["x"], "q": ["y"]}, {"data": "f"}),
         key_of("s", 1, {"a": 1}, {"p": ["x", "y"]}, {"data": "g"}),
+        key_of("s", 1, {"a": 1}, {"p": ["x", "y"]}, {"data": "f"}, "cpu"),
+        key_of("s", 1, {"a": 1}, {"p": ["x", "y"]}, {"data": "f"}, "cuda"),
     ]
     assert len(set(keys)) == len(keys)
 
@@ -73,6 +75,15 @@ def test_names_threads_devices_and_labels_do_not_change_the_key() -> None:
     a = Graph([Node("one", "s", settings={"x": 1})])
     b = Graph([Node("two", "s", settings={"x": 1}, threads=8, devices=2, label="Two")])
     assert a.key("one") == b.key("two")
+
+
+def test_settings_outside_the_key_reach_the_stage_and_no_key() -> None:
+    a = Node("a", "s", settings={"x": 1, "deep": {"every": 3, "y": 2}}, outside=("deep.every",))
+    b = Node("a", "s", settings={"x": 1, "deep": {"every": 9, "y": 2}}, outside=("deep.every",))
+    assert Graph([a]).keys == Graph([b]).keys
+    assert Graph([a]).identity(a)["settings"] == {"x": 1, "deep": {"y": 2}}
+    again = Graph.from_json(json.loads(json.dumps(Graph([b]).to_json())))
+    assert again["a"].settings["deep"]["every"] == 9 and again.keys == Graph([a]).keys
 
 
 def test_a_key_holds_the_history() -> None:

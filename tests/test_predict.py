@@ -170,6 +170,33 @@ def test_restart_keeps_what_is_whole(
     assert first.stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("name", ["16x1r1.npy", "16x1r1.json", "16x1r1.rows.npy"])
+def test_a_view_that_was_damaged_after_a_kill_is_made_again(
+    tmp_path: Path, data: Path, trained: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same size: nothing but its hash can tell, and it would be committed as sound."""
+    splits, out = ["test", "val", "train"], tmp_path / "b"
+    whole = predicted(tmp_path / "a", data, trained, splits=splits)
+    real = results.write_dense
+
+    def killed(path: Path, *rest: Any) -> None:
+        if path.parent.name == "train":
+            raise KeyboardInterrupt
+        real(path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_dense", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predicted(out, data, trained, splits=splits)
+    path = out / "val" / name
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(bytes(content))
+    untouched = (out / "test" / name).stat().st_mtime_ns
+    assert hashes(predicted(out, data, trained, splits=splits)) == hashes(whole)
+    assert (out / "test" / name).stat().st_mtime_ns == untouched
+
+
 def test_full_disk_is_told_at_once(
     tmp_path: Path, data: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

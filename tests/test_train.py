@@ -273,3 +273,15 @@ def test_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
         write_tensors(path, tensors(2))
     assert bool((read_tensors(path)["weight"] == 1).all())
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_no_threads_means_one_whatever_the_machine_has() -> None:
+    """A number that the environment decides would be another result under the same key."""
+    from smelt.learning.config import PredictSettings, TrainSettings
+    from smelt.learning.setup import fix_numerics
+
+    assert TrainSettings(threads=0).threads == PredictSettings(threads=0).threads == 1
+    for machine in (1, 2):
+        torch.set_num_threads(machine)
+        fix_numerics(0, True, torch.device("cpu"))
+        assert torch.get_num_threads() == 1

@@ -1,14 +1,21 @@
 """The base class of every settings class, and the canonical form that keys are hashed from.
 
+Every field is part of the key of the stages that it belongs to, unless it says otherwise by a marker:
+
+    workers: Annotated[int, NotInKey("why it cannot change a byte")] = 2
+    step_factor: Annotated[float, KeyIf("schedule", "step")] = 0.1          # read only then
+    distillation: Annotated[Distillation, KeyIfInput("teacher")] = …        # read only with that port
+
 Nothing here, nor in any module that defines settings, imports torch: `smelt plan` must be quick.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast, get_args
+from typing import Any, ClassVar, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -20,10 +27,48 @@ from pydantic import (
 )
 
 
+@dataclass(frozen=True)
+class InKey:
+    """The field can change the result: the rule of every field without a marker."""
+
+
+@dataclass(frozen=True)
+class NotInKey:
+    """The field cannot change a byte of what an undisturbed run gives; `why` says why not."""
+
+    why: str
+
+
+@dataclass(frozen=True, init=False)
+class KeyIf:
+    """The field is read only where the field `name` beside it has one of `values`."""
+
+    name: str
+    values: tuple[Any, ...]
+
+    def __init__(self, name: str, *values: Any) -> None:
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "values", values)
+
+
+@dataclass(frozen=True)
+class KeyIfInput:
+    """The field is read only where the stage is given something on `port`."""
+
+    port: str
+
+
+Rule = InKey | NotInKey | KeyIf | KeyIfInput
+
+
 class Settings(BaseModel):
-    """Frozen, checked settings; an unknown key is refused. Each component defines its own subclass."""
+    """Frozen, checked settings; an unknown key is refused. Each component defines its own subclass.
+
+    RULES: by name, the rules of fields that a subclass inherits and uses otherwise than its base.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+    RULES: ClassVar[Mapping[str, Rule]] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -51,6 +96,56 @@ def canonical(value: Any) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def rule_of(cls: type[BaseModel], name: str) -> Rule:
+    """Whether the field `name` of `cls` is part of keys, as its class or its marker says."""
+    if issubclass(cls, Settings) and name in cls.RULES:
+        return cls.RULES[name]
+    found = [mark for mark in cls.model_fields[name].metadata if isinstance(mark, Rule)]
+    assert len(found) <= 1, f"{cls.__name__}.{name} has {len(found)} markers"
+    return found[0] if found else InKey()
+
+
+def not_in_key(settings: Settings, ports: Collection[str] = ()) -> tuple[str, ...]:
+    """Dotted paths of the values of `settings` that cannot change what a stage with these `ports` gives."""
+    return tuple(".".join(path) for path in _outside(settings, ports))
+
+
+def _outside(value: Any, ports: Collection[str]) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, Settings):
+        for name in type(value).model_fields:
+            if _counts(value, name, ports):
+                yield from ((name, *path) for path in _outside(getattr(value, name), ports))
+            else:
+                yield (name,)
+    elif isinstance(value, Mapping):
+        yield from ((str(key), *path) for key, item in value.items() for path in _outside(item, ports))
+    elif isinstance(value, list | tuple):
+        yield from ((str(i), *path) for i, item in enumerate(value) for path in _outside(item, ports))
+
+
+def _counts(settings: Settings, name: str, ports: Collection[str]) -> bool:
+    rule = rule_of(type(settings), name)
+    if isinstance(rule, KeyIf):
+        return getattr(settings, rule.name) in rule.values
+    return rule.port in ports if isinstance(rule, KeyIfInput) else isinstance(rule, InKey)
+
+
+def without(values: Mapping[str, Any], paths: Collection[str]) -> dict[str, Any]:
+    """A copy of nested JSON `values` that lacks the values at the dotted `paths`."""
+    found: dict[str, Any] = _without(values, [path.split(".") for path in paths])
+    return found
+
+
+def _without(value: Any, paths: list[list[str]]) -> Any:
+    gone = {path[0] for path in paths if len(path) == 1}
+    below = {name: [path[1:] for path in paths if path[0] == name] for name in {path[0] for path in paths}}
+    if isinstance(value, Mapping):
+        return {k: _without(v, below.get(str(k), [])) for k, v in value.items() if str(k) not in gone}
+    if isinstance(value, list | tuple):
+        return [_without(v, below.get(str(i), [])) for i, v in enumerate(value) if str(i) not in gone]
+    return value
 
 
 def _takes(annotation: Any, kind: type) -> bool:

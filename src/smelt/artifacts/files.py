@@ -2,7 +2,7 @@
 
 A stage writes into an attempt folder. `commit` makes it an artefact: fsync every file, write the manifest
 (sizes and sha256), fsync, rename, fsync the parent. No manifest, not done. Nothing that a clock, a host or
-a path decides goes into a manifest, so equal work gives equal bytes.
+a path decides goes into a manifest, so equal work with the same versions gives equal bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def files_below(folder: Path) -> list[str]:
 def commit(attempt: Path, target: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the folder `attempt` into the artefact `target`; returns the manifest.
 
-    `identity` (stage, version, key, settings, inputs) goes into the manifest as it is. The sub-folder
+    `identity` (stage, version, key, settings, inputs, …) goes into the manifest as it is. The sub-folder
     `scratch` (checkpoints and the like) is deleted first.
     """
     shutil.rmtree(attempt / SCRATCH, ignore_errors=True)
@@ -111,6 +111,42 @@ def commit(attempt: Path, target: Path, identity: Mapping[str, Any]) -> dict[str
     return manifest
 
 
+def seal(record: Path, root: Path, names: Iterable[str]) -> None:
+    """Note in `record` what files below `root` hold: a finished part of a stage that may yet be killed."""
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_json(record, {name: sha256_file(root / name) for name in names})
+
+
+def sealed(record: Path, root: Path) -> bool:
+    """Whether a part was finished, and its files hold what they held then."""
+    try:
+        noted = read_json(record)
+        return all(sha256_file(root / name) == digest for name, digest in noted.items())
+    except (ArtifactError, OSError, AttributeError, TypeError):
+        return False
+
+
+def content_hash(manifest: Mapping[str, Any]) -> str | None:
+    """Hash of all that an artefact holds, from its manifest: names, sizes and sha256; None if it has none.
+
+    What made the artefact is no part of it: the same bytes have the same hash, whoever wrote them.
+    """
+    files = manifest.get("files")
+    if not isinstance(files, Mapping):
+        return None
+    return sha256_text(json.dumps(files, sort_keys=True, separators=(",", ":")))
+
+
+def strangers(folder: Path) -> list[str]:
+    """Files in the artefact `folder` that were not committed with it; hidden ones are nobody's concern."""
+    listed = read_json(folder / MANIFEST)["files"]
+    return [
+        name
+        for name in files_below(folder)
+        if name not in listed and not any(part.startswith(".") for part in Path(name).parts)
+    ]
+
+
 def problems(folder: Path, *, deep: bool = False) -> list[str]:
     """What is wrong with the committed artefact `folder`: an empty list when it can be used.
 
@@ -119,16 +155,17 @@ def problems(folder: Path, *, deep: bool = False) -> list[str]:
     if not (folder / MANIFEST).is_file():
         return [f"{folder} was never committed (no {MANIFEST})"]
     try:
-        files = read_json(folder / MANIFEST)["files"]
-    except (ArtifactError, KeyError, TypeError):
+        listed = read_json(folder / MANIFEST)["files"]
+        files = {str(name): (int(one["size"]), str(one["sha256"])) for name, one in listed.items()}
+    except (ArtifactError, AttributeError, KeyError, TypeError, ValueError):
         return [f"{folder / MANIFEST} is damaged"]
     found = []
-    for name, expected in files.items():
+    for name, (size, sha256) in files.items():
         path = folder / name
         if not path.is_file():
             found.append(f"{path} is missing")
-        elif path.stat().st_size != expected["size"]:
-            found.append(f"{path} has {path.stat().st_size} bytes, not {expected['size']}")
-        elif deep and sha256_file(path) != expected["sha256"]:
+        elif path.stat().st_size != size:
+            found.append(f"{path} has {path.stat().st_size} bytes, not {size}")
+        elif deep and sha256_file(path) != sha256:
             found.append(f"{path} has other content than was committed")
     return found

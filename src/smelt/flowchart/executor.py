@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.files import problems
+from smelt.artifacts.files import content_hash
 from smelt.errors import PreemptedError, RecipeError, StageFailedError
+from smelt.flowchart import lineage
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.journal import History, Journal
 from smelt.flowchart.local import LOST, Executor, Handle, Task
@@ -57,6 +58,7 @@ def run(
         try:
             work.save(graph, runtime or {}, recipe)
             _Run(graph, work, executor, journal, jobs, devices, on_event, grace_seconds).run()
+            work.finish()
         finally:
             executor.close()
             journal.close()
@@ -125,6 +127,10 @@ class _Run:
         self.parents = {
             key: {graph.key(parent) for parent in node.parents()} for key, node in self.nodes.items()
         }
+        self.ancestors: dict[str, set[str]] = {}
+        for key in self.nodes:  # in topological order
+            above = self.parents[key]
+            self.ancestors[key] = above.union(*(self.ancestors[parent] for parent in above))
         self.done: set[str] = set()
         self.failures: dict[str, str] = {}
         self.running: dict[str, _Running] = {}
@@ -160,15 +166,34 @@ class _Run:
         self.on_event({"event": event, **fields})
 
     def _look_for_done(self) -> None:
+        self.work.verified.tidy(self.work.artifacts)
+        faults = lineage.of_graph(self.graph, self.work)
         for key, node in self.nodes.items():
-            wrong = problems(self.work.artifact(node.stage, key))
-            if not wrong:
-                self.done.add(key)
+            if key in faults:
+                self._set_aside(key, faults[key].texts[0])
             elif self.work.artifact(node.stage, key).exists():
-                moved = self.work.set_aside(node.stage, key)
-                self.tell(
-                    "damaged", id=node.id, stage=node.stage, key=key, text=f"{wrong[0]}; moved to {moved}"
-                )
+                self.done.add(key)
+
+    def _set_aside(self, key: str, why: str) -> None:
+        node = self.nodes[key]
+        moved = self.work.set_aside(node.stage, key)
+        undone = key in self.done
+        self.done.discard(key)
+        about = {"id": node.id, "stage": node.stage, "key": key, "undone": undone}
+        self.tell("damaged", **about, text=f"{why}; moved to {moved}")
+
+    def _recheck_children(self, key: str) -> None:
+        """What was made from an earlier outcome of the stage that ended now is made again, if it differs."""
+        node = self.nodes[key]
+        content = content_hash(self.work.identity(node.stage, key) or {})
+        name = f"{node.stage}-{key}"
+        for child in [child for child in self.done if key in self.parents[child]]:
+            manifest = self.work.identity(self.nodes[child].stage, child) or {}
+            if lineage.made_otherwise(manifest, key, content):
+                stale = [child, *(other for other in self.done if child in self.ancestors[other])]
+                for other in stale:
+                    self._set_aside(other, f"was made from other content of {name} than it has now")
+                self.waiting += stale
 
     def _by_urgency(self) -> list[str]:
         """Keys to run: those with the longest way still to go behind them first (critical path)."""
@@ -185,7 +210,8 @@ class _Run:
         self._obey(signals)
         if not self.preempted:
             for key in list(self.waiting):
-                if len(self.running) < self.jobs and self.parents[key] <= self.done:
+                # all that it goes back to, not its parents alone: what is made again may come out otherwise
+                if len(self.running) < self.jobs and self.ancestors[key] <= self.done:
                     self._start(key)
         if not self.running:
             return False
@@ -271,6 +297,7 @@ class _Run:
         if self.work.committed(node.stage, key):
             self.done.add(key)
             self.tell("done", **about, seconds=seconds, resumed=running.resumed)
+            self._recheck_children(key)
         elif code == LOST and not self.preempted:
             self.waiting.insert(0, key)  # the executor starts it afresh
             self.tell("warning", **about, text="the process that starts stages was lost; starting afresh")

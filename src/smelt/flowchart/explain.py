@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from smelt.artifacts.files import problems
+from smelt.flowchart import lineage
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.journal import History
 from smelt.flowchart.state import Work
@@ -33,20 +33,19 @@ def plan(graph: Graph, work: Work) -> list[PlanLine]:
     history = History(work.events)
     previous = work.previous()
     previous_keys = Graph(previous.values()) if previous else None
+    faults = lineage.of_graph(graph, work, remember=False)
     states: dict[str, str] = {}
-    checked: dict[str, list[str]] = {}
     lines = []
     for node in graph:
         key = graph.key(node)
-        if key not in checked:
-            checked[key] = problems(work.artifact(node.stage, key))
         pending = [parent for parent in node.parents() if states[parent] != "done"]
-        if not checked[key]:
+        if key not in faults and work.artifact(node.stage, key).exists():
             state: Literal["done", "run", "wait"] = "done"
             why = ""
         else:
             state = "wait" if pending else "run"
-            why = _why(graph, node, work, checked[key], _before(node, work, history, previous_keys))
+            before = _before(node, work, history, previous_keys)
+            why = faults[key].text if key in faults else _why(graph, node, work, before)
             if pending:
                 why += f"; waits for {_names(pending)}"
         states[node.id] = state
@@ -64,10 +63,8 @@ def _before(node: Node, work: Work, history: History, previous: Graph | None) ->
     return done
 
 
-def _why(graph: Graph, node: Node, work: Work, damage: list[str], before: Mapping[str, Any] | None) -> str:
+def _why(graph: Graph, node: Node, work: Work, before: Mapping[str, Any] | None) -> str:
     key = graph.key(node)
-    if work.artifact(node.stage, key).exists():
-        return f"damaged: {damage[0]}"
     resumes = work.attempt(node.stage, key).is_dir()
     if before is None or before.get("key") == key:
         if resumes:
@@ -86,6 +83,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         found.append(f"stage {before.get('stage')} → {now['stage']}")
     if before.get("version") != now["version"]:
         found.append(f"stage version {before.get('version')} → {now['version']}")
+    if before.get("device", "") != now.get("device", ""):
+        found.append(f"device {before.get('device') or '(none)'} → {now.get('device') or '(none)'}")
     changed = [
         f"{path} {_short(old)} → {_short(new)}"
         for path, old, new in _changes(before.get("settings", {}), now["settings"], ())

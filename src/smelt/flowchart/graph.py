@@ -13,7 +13,7 @@ from typing import Any
 
 from smelt.errors import RecipeError
 from smelt.flowchart.keys import key_of
-from smelt.settings import canonical
+from smelt.settings import canonical, without
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,9 @@ class Node:
     """One step of the flowchart.
 
     In the key: stage, version, settings (JSON values), inputs (port → node ids, in order), external
-    (name → fingerprint of content from outside). Not in the key: id (the name people see, as
-    `train/raw/resnet20-0`), label, threads (CPU threads of the process), devices (accelerators leased).
+    (name → fingerprint of content from outside), device (kind of processor, where the bytes depend on it).
+    Not in the key: outside (dotted paths of settings that cannot change a byte), id (the name people see,
+    as `train/raw/resnet20-0`), label, threads (CPU threads of the process), devices (accelerators leased).
     """
 
     id: str
@@ -31,6 +32,8 @@ class Node:
     settings: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     external: Mapping[str, str] = field(default_factory=dict)
+    device: str = ""
+    outside: tuple[str, ...] = ()
     threads: int = 1
     devices: int = 0
     label: str = ""
@@ -38,6 +41,10 @@ class Node:
     def parents(self) -> list[str]:
         """Ids of all nodes it reads from, once each."""
         return list(dict.fromkeys(parent for ports in self.inputs.values() for parent in ports))
+
+    def key_settings(self) -> dict[str, Any]:
+        """The settings that are in the key."""
+        return without(self.settings, self.outside)
 
 
 class Graph:
@@ -62,7 +69,9 @@ class Graph:
         for node in self:
             canonical(node.settings)  # fails here, with the node at hand, if it is not JSON
             inputs = {port: [self.keys[parent] for parent in ids] for port, ids in node.inputs.items()}
-            self.keys[node.id] = key_of(node.stage, node.version, node.settings, inputs, node.external)
+            self.keys[node.id] = key_of(
+                node.stage, node.version, node.key_settings(), inputs, node.external, node.device
+            )
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes.values())
@@ -106,9 +115,10 @@ class Graph:
             "stage": node.stage,
             "version": node.version,
             "key": self.keys[node.id],
-            "settings": dict(node.settings),
+            "settings": node.key_settings(),
             "inputs": {port: [self.keys[i] for i in ids] for port, ids in node.inputs.items() if ids},
             "external": dict(node.external),
+            **({"device": node.device} if node.device else {}),
         }
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -126,6 +136,7 @@ class Graph:
                 **{
                     **{name: value for name, value in node.items() if name != "key"},
                     "inputs": {port: tuple(ids) for port, ids in node["inputs"].items()},
+                    "outside": tuple(node.get("outside", ())),
                 }
             )
             for node in nodes

@@ -21,13 +21,18 @@ def key_of(
     settings: Mapping[str, Any],
     inputs: Mapping[str, Sequence[str]],
     external: Mapping[str, str],
+    device: str = "",
 ) -> str:
-    """The key; `inputs` are keys by port (the order on a port counts), `external` content fingerprints."""
+    """The key; `inputs` are keys by port (the order on a port counts), `external` content fingerprints.
+
+    `device` is the kind of processor (`cpu`, `cuda`) where the bytes depend on it, else "".
+    """
     identity = {
         "stage": stage,
         "version": version,
         "settings": dict(settings),
         "inputs": {port: list(keys) for port, keys in inputs.items() if keys},
         "external": dict(external),
+        **({"device": device} if device else {}),
     }
     return sha256_text(canonical(identity))[:KEY_LENGTH]

@@ -16,9 +16,8 @@ from typing import Protocol
 
 from smelt.flowchart import guard, worker
 from smelt.flowchart.state import Work
+from smelt.flowchart.worker import THREAD_VARIABLES
 
-# BLAS and OpenMP read these when they are loaded, so they are set before the process starts
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 COMMAND = (sys.executable, "-m", "smelt", "stage", "run")
 
 

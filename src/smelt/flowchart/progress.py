@@ -60,6 +60,7 @@ class Progress:
         elif name == "failed":  # its first line; the whole is told at the end
             self._say(str(event.get("text", name)).partition("\n")[0], always=True)
         elif name in ("damaged", "warning", "stopping"):
+            self.done -= bool(event.get("undone"))
             self._say(f"{node + ': ' if node else ''}{event.get('text', name)}", always=name != "stopping")
         elif name == "progress":
             self._latest[node] = event

@@ -2,11 +2,13 @@
 
     WORK/recipe.yaml                    the recipe as it was run, overrides applied
     WORK/flowchart.json                 nodes with keys, runtime and drawing of the last run
+    WORK/finished.json                  the same, and the recipe, of the last run that was finished
     WORK/events.jsonl                   what happened (journal.py)
     WORK/lock                           held by the run (lock.py)
     WORK/artifacts/<stage>-<key>/       committed, never changed
     WORK/attempts/<stage>-<key>/        being written; kept over a kill, so that the stage goes on
-    WORK/damaged/                       artefacts found damaged, moved out of the way
+    WORK/damaged/                       artefacts found damaged, and what is no longer true, moved away
+    WORK/verified.txt                   which artefacts were found whole (artifacts/verified.py)
     WORK/logs/<id>.log                  what the stage printed
 
 Everything is found by name below WORK, so the folder can be moved or copied.
@@ -20,10 +22,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.files import MANIFEST, problems, read_json, write_bytes, write_json
+from smelt.artifacts.files import MANIFEST, read_json, write_bytes, write_json
+from smelt.artifacts.verified import Verified
+from smelt.artifacts.workfolder import FINISHED, FLOWCHART
 from smelt.errors import ArtifactError, SmeltError
 from smelt.flowchart.draw import draw
 from smelt.flowchart.graph import Graph, Node
+from smelt.flowchart.keys import key_of
 
 
 class Work:
@@ -35,10 +40,12 @@ class Work:
         self.attempts = self.folder / "attempts"
         self.damaged = self.folder / "damaged"
         self.logs = self.folder / "logs"
-        self.flowchart = self.folder / "flowchart.json"
+        self.flowchart = self.folder / FLOWCHART
+        self.finished = self.folder / FINISHED
         self.recipe = self.folder / "recipe.yaml"
         self.events = self.folder / "events.jsonl"
         self.lock = self.folder / "lock"
+        self.verified = Verified(self.folder / "verified.txt")
 
     def create(self) -> None:
         """Make the folders; SmeltError if that cannot be done."""
@@ -66,8 +73,24 @@ class Work:
         return self.logs / f"{name}.log"
 
     def committed(self, stage: str, key: str) -> bool:
-        """Whether the artefact is there and whole as far as the sizes of its files say."""
-        return not problems(self.artifact(stage, key))
+        """Whether the artefact is there, whole and itself."""
+        return not self.problems(stage, key)
+
+    def problems(self, stage: str, key: str, *, fresh: bool = False, remember: bool = True) -> list[str]:
+        """What is wrong with an artefact: its files, by their content, and whether it is what its name says.
+
+        Files are hashed once; again only where they changed, or `fresh`.
+        """
+        folder = self.artifact(stage, key)
+        wrong = self.verified.problems(folder, fresh=fresh, remember=remember)
+        if not wrong and self.manifest(stage, key) is None:
+            wrong = [f"{folder / MANIFEST} is not of {folder.name}"]
+        return wrong
+
+    def manifest(self, stage: str, key: str) -> dict[str, Any] | None:
+        """The manifest of an artefact if it is the one that its name says, damaged or not; else None."""
+        manifest = self.identity(stage, key)
+        return manifest if manifest is not None and _key_in(manifest) == key else None
 
     def identity(self, stage: str, key: str) -> dict[str, Any] | None:
         """What the manifest of a committed artefact says of settings, inputs and version; None if missing."""
@@ -78,7 +101,7 @@ class Work:
         return manifest if isinstance(manifest, dict) else None
 
     def set_aside(self, stage: str, key: str) -> Path:
-        """Move a damaged artefact out of the way; its new place."""
+        """Move an artefact that cannot be used out of the way; its new place."""
         self.damaged.mkdir(parents=True, exist_ok=True)
         number = 0
         while (target := self.damaged / f"{stage}-{key}.{number}").exists():
@@ -87,23 +110,58 @@ class Work:
         return target
 
     def save(self, graph: Graph, runtime: Mapping[str, Any], recipe: str | None = None) -> None:
-        """Write flowchart.json (and recipe.yaml): what `smelt stage run` and the report read.
+        """Write flowchart.json (and recipe.yaml): what `smelt stage run` reads.
 
         Always the whole flowchart, even if only a part of it is run: it says what `clean` must keep.
         """
+        if not self.finished.exists() and self.load_finished() is not None:
+            self.finish()  # of a version that did not do so
         graph = graph.whole
         chart = {"nodes": graph.to_json(), "runtime": dict(runtime), "drawing": draw(graph)}
         write_json(self.flowchart, chart)
         if recipe is not None:
             write_bytes(self.recipe, recipe.encode())
 
+    def finish(self) -> None:
+        """Remember the flowchart as finished, if it is: results, report and `clean` hold to it then."""
+        graph, _ = self.load()
+        if all(self.committed(node.stage, key) for key, node in graph.by_key().items()):
+            recipe = {"recipe": self.recipe.read_text(encoding="utf-8")} if self.recipe.is_file() else {}
+            write_json(self.finished, {**read_json(self.flowchart), **recipe})
+
     def load(self) -> tuple[Graph, dict[str, Any]]:
         """The graph and the runtime of the last run; ArtifactError if there was none or it is damaged."""
-        chart = read_json(self.flowchart)
+        return self._load(self.flowchart)
+
+    def load_finished(self, *, strict: bool = False) -> Graph | None:
+        """The graph of the last run that was finished; None if none was, or its file is damaged.
+
+        A run of a version that did not write it down counts where all of its artefacts are there.
+        ArtifactError for a damaged file where `strict`.
+        """
         try:
-            return Graph.from_json(chart["nodes"]), dict(chart["runtime"])
-        except (KeyError, TypeError, SmeltError) as error:
-            raise ArtifactError(f"{self.flowchart} is damaged: {error}; run the recipe again") from error
+            if self.finished.exists():
+                return self._load(self.finished)[0]
+            if not self.flowchart.exists():
+                return None
+            graph, _ = self.load()
+        except ArtifactError:
+            if strict:
+                raise
+            return None
+        there = all((self.artifact(n.stage, key) / MANIFEST).is_file() for key, n in graph.by_key().items())
+        return graph if there else None
+
+    def _load(self, path: Path) -> tuple[Graph, dict[str, Any]]:
+        chart = read_json(path)
+        try:
+            graph, runtime = Graph.from_json(chart["nodes"]), dict(chart["runtime"])
+            other = [node["id"] for node in chart["nodes"] if node.get("key") != graph.key(node["id"])]
+        except (KeyError, TypeError, AttributeError, SmeltError) as error:
+            raise ArtifactError(f"{path} is damaged: {error}; run the recipe again") from error
+        if other:
+            raise ArtifactError(f"{path} is damaged: {other[0]} has another key; run the recipe again")
+        return graph, runtime
 
     def previous(self) -> dict[str, Node]:
         """The nodes of the last run by id; empty where there was none."""
@@ -111,3 +169,18 @@ class Work:
             return self.load()[0].nodes if self.flowchart.exists() else {}
         except ArtifactError:
             return {}
+
+
+def _key_in(manifest: Mapping[str, Any]) -> str:
+    """The key of all that a manifest says of what its artefact was made from; "" if that is no identity."""
+    try:
+        return key_of(
+            manifest["stage"],
+            manifest["version"],
+            manifest["settings"],
+            manifest["inputs"],
+            manifest["external"],
+            manifest.get("device", ""),
+        )
+    except (KeyError, TypeError, AttributeError):
+        return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from smelt.artifacts.files import problems
+from smelt.flowchart import lineage
 from smelt.flowchart.lock import Lock
 from smelt.flowchart.state import Work
 
@@ -13,32 +13,36 @@ from smelt.flowchart.state import Work
 def verify(folder: Path) -> list[str]:
     """Compare the sha256 of every file of every artefact below the work folder; a line for each problem.
 
-    Damaged artefacts are moved aside, so that the next run makes them again. Raises LockedError while a run
-    holds the folder.
+    Damaged artefacts, and what was made from other content than its inputs hold now, are moved aside, so
+    that the next run makes them again. Raises LockedError while a run holds the folder.
     """
     work = Work(folder)
     work.create()
     found = []
     with Lock(work.lock):
-        for artefact in sorted(work.artifacts.iterdir()):
-            wrong = problems(artefact, deep=True)
-            if wrong:
-                stage, _, key = artefact.name.rpartition("-")
-                moved = work.set_aside(stage, key)
-                found += [f"{problem} (moved to {moved})" for problem in wrong]
+        names = sorted(path.name for path in work.artifacts.iterdir())
+        for name, fault in lineage.examine(work, names, fresh=True).items():
+            stage, _, key = name.rpartition("-")
+            moved = work.set_aside(stage, key)
+            texts = fault.texts if fault.damaged else [f"{work.artifacts / name} {fault.texts[0]}"]
+            found += [f"{text} (moved to {moved})" for text in texts]
     return found
 
 
 def clean(folder: Path, *, delete: bool = True) -> list[Path]:
-    """The artefacts and attempts that no stage of the last flowchart needs, and all that was set aside.
+    """The artefacts and attempts that neither the last flowchart nor the last finished one needs, and all
+    that was set aside.
 
     With `delete` they are deleted. Raises LockedError while a run holds the folder, and ArtifactError if
     there is no flowchart to tell what is needed.
     """
     work = Work(folder)
-    graph, _ = work.load()
-    needed = {f"{node.stage}-{graph.key(node)}" for node in graph}
-    done = {name for name in needed if not problems(work.artifacts / name)}
+    finished = work.load_finished(strict=True)
+    graphs = [finished] if finished is not None else []
+    if work.flowchart.exists() or finished is None:
+        graphs.append(work.load()[0])
+    needed = {f"{node.stage}-{graph.key(node)}" for graph in graphs for node in graph}
+    done = {name for name in needed if not work.problems(*name.rsplit("-", 1))}
     keep = {work.artifacts: needed, work.attempts: needed - done, work.damaged: set()}
     with Lock(work.lock):
         found = [

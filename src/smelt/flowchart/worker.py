@@ -23,13 +23,15 @@ from typing import Any
 from smelt.artifacts import files
 from smelt.artifacts.failpoints import reach
 from smelt.errors import ArtifactError, PreemptedError, SmeltError
-from smelt.flowchart import guard, journal
+from smelt.flowchart import guard, journal, versions
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.lock import Lock
 from smelt.flowchart.state import Work
 
 # How a run tells its workers where to report and whom to die with
 EVENTS, LIFE, PARENT = "SMELT_EVENTS_FD", "SMELT_LIFE_FD", "SMELT_PARENT_PID"
+# BLAS and OpenMP read these when they are loaded, so they are set before that
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PROGRESS_EVERY_SECONDS = 0.1
 
 Runner = Callable[..., None]
@@ -148,11 +150,14 @@ def _run(work: Work, key: str, runner: Runner, runtime: Mapping[str, Any] | None
     lock = attempt.with_name(f"{attempt.name}.lock")
     with Lock(lock, wait=10.0):  # a process of a run that was killed a moment ago may still be dying
         if not work.committed(node.stage, key):
-            inputs = _inputs(work, graph, node)
+            inputs, contents = _inputs(work, graph, node)
             scratch = attempt / files.SCRATCH
             scratch.mkdir(parents=True, exist_ok=True)
             for leftover in attempt.rglob(".*.tmp"):  # of an atomic write that a kill cut short
                 leftover.unlink()
+            # as a run does; a stage started by hand must not take the number of its machine
+            os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(node.threads)))
+            set_threads(node.threads)
             reach("stage", node.stage)
             emit("begun")
             runner(
@@ -164,34 +169,51 @@ def _run(work: Work, key: str, runner: Runner, runtime: Mapping[str, Any] | None
                 runtime=dict(saved_runtime if runtime is None else runtime),
                 emit=emit,
             )
-            _commit(work, graph, node)
+            if _inputs(work, graph, node)[1] != contents:
+                raise ArtifactError(f"an input of {node.id} was replaced while it ran: start it again")
+            _commit(work, graph, node, contents)
         lock.unlink(missing_ok=True)  # who waits for it finds the artefact committed
 
 
-def _inputs(work: Work, graph: Graph, node: Node) -> dict[str, list[Path]]:
-    """Folders of the inputs by port, all whole; ArtifactError names one that is not."""
+def _inputs(work: Work, graph: Graph, node: Node) -> tuple[dict[str, list[Path]], dict[str, list[str]]]:
+    """Folders of the inputs and hashes of what is in them, by port; ArtifactError names one that is damaged.
+
+    The content of every file is compared with its hash, once (see `artifacts.verified`).
+    """
     found: dict[str, list[Path]] = {}
+    contents: dict[str, list[str]] = {}
     for port, ids in node.inputs.items():
         for parent in ids:
-            folder = work.artifact(graph[parent].stage, graph.key(parent))
-            wrong = files.problems(folder)
+            stage, key = graph[parent].stage, graph.key(parent)
+            folder = work.artifact(stage, key)
+            wrong = work.problems(stage, key)
             if wrong:
-                raise ArtifactError(f"{node.id} reads from {parent}, which cannot be used: {wrong[0]}")
+                raise ArtifactError(
+                    f"{node.id} reads from {parent}, which cannot be used: {wrong[0]}. "
+                    f"Run the recipe again: it makes {parent} anew"
+                )
+            if strange := files.strangers(folder):
+                raise ArtifactError(
+                    f"{node.id} reads from {parent}, which did not make {folder / strange[0]}: move it away"
+                )
             found.setdefault(port, []).append(folder)
-    return found
+            contents.setdefault(port, []).append(files.content_hash(work.identity(stage, key) or {}) or "")
+    return found, contents
 
 
-def _commit(work: Work, graph: Graph, node: Node) -> None:
+def _commit(work: Work, graph: Graph, node: Node, contents: Mapping[str, Any]) -> None:
     key = graph.key(node)
     target = work.artifact(node.stage, key)
     reach("commit:before", node.stage)
     if target.exists():  # damaged, and not yet moved by a run
         work.set_aside(node.stage, key)
     try:
-        files.commit(work.attempt(node.stage, key), target, graph.identity(node))
+        about = {"contents": contents, "made_with": versions.made_with(node)}
+        files.commit(work.attempt(node.stage, key), target, {**graph.identity(node), **about})
     except OSError as error:
         raise ArtifactError(f"cannot commit {node.id} to {target}: {error.strerror}") from error
     reach("commit:after", node.stage)
+    work.verified.note(target)
 
 
 def set_threads(threads: int) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from smelt.data.config import AugmentSettings, ViewSettings
-from smelt.settings import Settings
+from smelt.settings import KeyIf, KeyIfInput, NotInKey, Settings
+
+# A number left to the machine would be another result on another machine, under the same key: 0 means 1
+Threads = Annotated[int, Field(ge=0), AfterValidator(lambda threads: max(1, threads))]
 
 
 class TuneSettings(Settings):
@@ -45,8 +48,8 @@ class TrainSettings(Settings):
     Units are in the names. batch_size is that of one step, over all ranks and accumulated parts.
     learning_rate: "tune" takes the one that the `tune` stage found. schedule: "step" multiplies the rate by
     `step_factor` at each of `step_at` (fractions of all steps). images_per_class: per epoch, None: every
-    image once. threads: of the processor's arithmetic, 0 leaves torch its choice; the number may change the
-    last bits of a result, so it is part of the key. record_epochs: dynamics are recorded in the first so many
+    image once. threads: of the processor's arithmetic; the number may change the last bits of a result,
+    so it is part of the key, and 0 is 1. record_epochs: dynamics are recorded in the first so many
     epochs only (the AUM paper stops before the rate first drops), None: in all. max_bad_steps: steps in
     a row with a loss or gradient that is not finite, before training goes back to the last checkpoint.
     """
@@ -66,30 +69,40 @@ class TrainSettings(Settings):
 
     optimiser: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float | Literal["tune"] = 0.1
-    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
-    nesterov: bool = False
+    momentum: Annotated[float, KeyIf("optimiser", "sgd")] = Field(default=0.9, ge=0.0, lt=1.0)
+    nesterov: Annotated[bool, KeyIf("optimiser", "sgd")] = False
     weight_decay: float = Field(default=1e-4, ge=0.0)
     schedule: Literal["cosine", "constant", "step"] = "cosine"
     warmup_epochs: float = Field(default=0.0, ge=0.0)
-    step_at: tuple[float, ...] = (0.3333333333333333, 0.6666666666666666, 0.8888888888888888)
-    step_factor: float = Field(default=0.1, gt=0.0, lt=1.0)
+    step_at: Annotated[tuple[float, ...], KeyIf("schedule", "step")] = (
+        0.3333333333333333,
+        0.6666666666666666,
+        0.8888888888888888,
+    )
+    step_factor: Annotated[float, KeyIf("schedule", "step")] = Field(default=0.1, gt=0.0, lt=1.0)
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     clip_norm: float | None = Field(default=None, gt=0.0)
     ema_decay: float | None = Field(default=None, gt=0.0, lt=1.0)
-    distillation: DistillationSettings = DistillationSettings()
-    tune: TuneSettings = TuneSettings()
+    distillation: Annotated[DistillationSettings, KeyIfInput("teacher")] = DistillationSettings()
+    tune: Annotated[TuneSettings, NotInKey("only the stage tune reads it, whose key is an input")] = (
+        TuneSettings()
+    )
 
     precision: Literal["fp32", "bf16"] = "bf16"
     channels_last: bool = True
     deterministic: bool = True
-    threads: int = Field(default=0, ge=0)
+    threads: Threads = 1
     world_size: int = Field(default=1, ge=1)
 
     record_epochs: int | None = Field(default=None, ge=1)
     validate_every_epochs: int = Field(default=1, ge=1)
     validation_view: ViewSettings | None = None
-    checkpoint_every_steps: int | None = Field(default=None, ge=1)
-    max_bad_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
+    checkpoint_every_steps: Annotated[
+        int | None, NotInKey("resuming gives the bytes of an undisturbed run")
+    ] = Field(default=None, ge=1)
+    max_bad_fraction: Annotated[float, NotInKey("a limit: training ends with an error or as without it")] = (
+        Field(default=0.01, ge=0.0, le=1.0)
+    )
     max_bad_steps: int = Field(default=5, ge=0)
 
     @model_validator(mode="after")
@@ -134,7 +147,7 @@ class PredictSettings(Settings):
     batch_size: int = Field(default=128, ge=1)
     precision: Literal["fp32", "bf16"] = "bf16"
     channels_last: bool = True
-    threads: int = Field(default=0, ge=0)
+    threads: Threads = 1
 
     @model_validator(mode="after")
     def _possible(self) -> PredictSettings:

@@ -26,8 +26,7 @@ CACHE_MIB = 256  # decoded pixels kept in memory; small sets fit, large ones are
 
 def fix_numerics(threads: int, deterministic: bool, device: torch.device) -> None:
     """Threads and algorithms such that equal work gives equal bits."""
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, threads))  # never the machine's number: it is in no key
     # on a GPU a few operations have no deterministic form: they warn, and the rest still is
     torch.use_deterministic_algorithms(deterministic, warn_only=device.type == "cuda")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from smelt.settings import Settings
+from smelt.settings import KeyIf, Settings
 
 Score = Literal["aum", "log_margin", "probability", "accuracy", "forgetting", "variability"]
 Method = Literal[
@@ -59,19 +59,31 @@ class SelectSettings(Settings):
     """
 
     method: Method = "all"
-    fraction: float = Field(0.2, ge=0, lt=1)  # the 2020 winners drop 20 % of all rows
+    fraction: Annotated[float, KeyIf("method", "lowest_fraction", "noise_rate")] = Field(
+        0.2, ge=0, lt=1
+    )  # the 2020 winners drop 20 % of all rows
     within: Literal["all", "class"] = "all"  # of which rows the fraction or rate is taken
     flagged_weight: float = Field(0.0, ge=0, le=1)  # weight of flagged rows; 0 drops them
     down_weight: DownWeightSettings | None = None  # the winners' failed trial: ranks 70–90 %
     minimum_per_class: int = Field(0, ge=0)  # the cleanest flagged rows come back until a class has so many
-    maximum_rate: float = Field(0.6, gt=0, lt=1)  # `noise_rate` never flags more than this share
-    percentile: float = Field(99.0, gt=0, le=100)  # of the threshold samples' AUM (Pleiss et al. 2020)
+    maximum_rate: Annotated[float, KeyIf("method", "noise_rate")] = Field(
+        0.6, gt=0, lt=1
+    )  # `noise_rate` never flags more than this share
+    percentile: Annotated[float, KeyIf("method", "threshold_samples")] = Field(
+        99.0, gt=0, le=100
+    )  # of the threshold samples' AUM (Pleiss et al. 2020)
     # Rows that both threshold runs judge: by the first alone (the paper), flagged by any, flagged by all.
-    agreement: Literal["first", "any", "all"] = "first"
-    part: Literal[0, 1] = 0  # which of the two sets of threshold samples
-    seed: int = 0  # of the threshold samples
-    worst_classes: int = Field(500, ge=1)  # the winners' failed trial: 500
-    worst_topk: int = Field(1, ge=1)  # accuracy by which classes are compared
+    agreement: Annotated[Literal["first", "any", "all"], KeyIf("method", "threshold_samples")] = "first"
+    part: Annotated[Literal[0, 1], KeyIf("method", "threshold_runs")] = (
+        0  # which of the two sets of threshold samples
+    )
+    seed: Annotated[int, KeyIf("method", "threshold_runs")] = 0  # of the threshold samples
+    worst_classes: Annotated[int, KeyIf("method", "worst_classes")] = Field(
+        500, ge=1
+    )  # the winners' failed trial: 500
+    worst_topk: Annotated[int, KeyIf("method", "worst_classes")] = Field(
+        1, ge=1
+    )  # accuracy by which classes are compared
     revive: bool = False  # judge rows again that an earlier round flagged, where they have a score
     duplicates: Literal["drop", "keep"] = "drop"
     leaks: Literal["drop", "keep"] = "drop"

@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.files import MANIFEST, read_json
 from smelt.artifacts.tables import Ranking, Selection, read_selection
-from smelt.errors import ArtifactError
+from smelt.artifacts.verified import Verified
+from smelt.artifacts.workfolder import read_chart
 
 SPLIT_WORDS = {"val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
 class Item:
-    """One node of the last flowchart; `path` is its artefact if that is committed."""
+    """One node of the flowchart; `path` is its artefact if that is committed."""
 
     id: str
     stage: str
@@ -46,13 +47,12 @@ class Item:
 
 
 class Run:
-    """The work folder of a run, finished or not. ArtifactError if it is none."""
+    """The last finished run of a work folder, else the one under way. ArtifactError if it is none."""
 
     def __init__(self, work: Path) -> None:
-        if not (work / "flowchart.json").is_file():
-            raise ArtifactError(f"{work} is not a work folder (no flowchart.json): give the folder of a run")
         self.work = work
-        chart = read_json(work / "flowchart.json")
+        chart = read_chart(work)
+        self.recipe = str(chart.get("recipe", ""))  # the text of the recipe as it ran
         self.runtime: dict[str, Any] = chart["runtime"]
         self.drawing: dict[str, Any] = chart["drawing"]
         self.items: dict[str, Item] = {}
@@ -64,6 +64,23 @@ class Run:
     def of(self, stage: str) -> list[Item]:
         """The nodes of a stage, in order."""
         return [item for item in self.items.values() if item.stage == stage]
+
+    @cached_property
+    def damaged(self) -> list[str]:
+        """What is wrong with artefacts that are shown: a line each, by their content."""
+        memory = Verified(self.work / "verified.txt")
+        paths = dict.fromkeys(item.path for item in self.items.values() if item.path)
+        return [wrong[0] for path in paths if (wrong := memory.problems(path))]
+
+    def made_with(self) -> dict[str, dict[str, list[str]]]:
+        """What made the artefacts: name (`torch`, `device`, …) → version → stages, once each, in order."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for item in self.items.values():
+            for name, version in item.json(MANIFEST).get("made_with", {}).items():
+                stages = found.setdefault(str(name), {}).setdefault(str(version), [])
+                if item.stage not in stages:
+                    stages.append(item.stage)
+        return found
 
     def one(self, stage: str) -> Item:
         """The only node of a stage; one that is not done where the flowchart has none."""
@@ -116,12 +133,6 @@ class Run:
         """The split whose accuracy is shown: test, else val; "" where neither has labels (yet)."""
         rungs = self.ladder().get("rungs", [])
         return next((s for s in reversed(SPLIT_WORDS) if any("top1" in rung[s] for rung in rungs)), "")
-
-    @property
-    def recipe(self) -> str:
-        """The text of the recipe as it ran."""
-        path = self.work / "recipe.yaml"
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     @property
     def name(self) -> str:

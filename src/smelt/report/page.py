@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import platform
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 
 from markupsafe import Markup
 
-from smelt import __version__
 from smelt.artifacts.files import write_bytes
 from smelt.report import sections_data, sections_fuse, sections_learn, sections_mine
 from smelt.report.collect import Run
 
-LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pyarrow", "pillow", "simplejpeg")
+# in this order; others that a manifest has follow
+MADE_WITH = ("smelt", "python", "torch", "torchvision", "timm", "numpy", "pyarrow", "pillow", "simplejpeg")
 SECTIONS = (
     sections_learn.ladder,
     sections_fuse.fusion,
@@ -48,15 +47,22 @@ def render(run: Run) -> str:
         facts=sections_data.facts(run),
         sections=found,
         style=style,
-        footer=_versions(),
+        footer=versions(run),
     )
 
 
-def _versions() -> str:
-    parts = [f"smelt {__version__}", f"Python {platform.python_version()}"]
-    for name in LIBRARIES:
-        try:
-            parts.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return ", ".join(parts) + "."
+def versions(run: Run) -> str:
+    """What made the artefacts, as their manifests say; where versions differ, which stages had which."""
+    made = run.made_with()
+    order = [*(name for name in MADE_WITH if name in made), *(name for name in made if name not in MADE_WITH)]
+    parts = [f"{name.replace('_', ' ')} {_of(made[name])}" for name in order]
+    text = f"Made with {', '.join(parts)}." if parts else "What made these artefacts was not recorded."
+    damaged = [f"Damaged since it was made: {line}." for line in run.damaged]
+    return " ".join([text, *damaged])
+
+
+def _of(stages: dict[str, list[str]]) -> str:
+    """`2.10.0`, or `2.9.0 (train, rank) and 2.10.0 (predict)`."""
+    if len(stages) == 1:
+        return next(iter(stages))
+    return " and ".join(f"{version} ({', '.join(found)})" for version, found in stages.items())

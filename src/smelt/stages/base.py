@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from pydantic import Field
 
-from smelt.settings import Settings
+from smelt.settings import NotInKey, Rule, Settings
 
 STAGES = (
     "synthesise", "index", "check", "dedupe", "tune", "train", "rank", "select",
@@ -29,8 +29,17 @@ STAGES = (
 
 
 class Runtime(Settings):
-    """What may differ from machine to machine without changing a byte of the result; never in a key."""
+    """What may differ from machine to machine without changing a byte of the result; never in a key.
 
+    Of `device` the kind counts: stages that compute on it have it in their key (`Node.device`).
+    """
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "root": NotInKey("what lies in it counts by `fingerprint`"),
+        "workers": NotInKey("rows come in one order, however many load them"),
+        "device": NotInKey("its kind is a part of the key of its own, its numbers are leases"),
+        "log_every_seconds": NotInKey("what is shown"),
+    }
     root: str | None = None  # folder of the images, where the data set is not itself an artefact
     workers: int = Field(default=2, ge=1, le=1024)  # threads or processes that load images
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+(,\d+)*)?)$")

@@ -26,7 +26,7 @@ from smelt.fusion.config import FuseSettings
 from smelt.learning.config import PredictSettings, TrainSettings
 from smelt.mining.config import RankSettings, SelectSettings
 from smelt.models import names
-from smelt.settings import Settings, changes, merged, partial_of
+from smelt.settings import Settings, changes, merged, not_in_key, partial_of
 from smelt.stages import base
 from smelt.stages.base import Runtime
 from smelt.stages.check import StageSettings as CheckSettings
@@ -40,6 +40,7 @@ else:
     PartialTrain = partial_of(TrainSettings)
 
 Name = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}$")
+ON_A_DEVICE = ("tune", "train", "predict")  # the other stages compute on the CPU alone
 SEEDS = 1000  # of a recipe and of its models: recipe.seed · SEEDS + model seed is a seed of its own
 
 
@@ -215,12 +216,17 @@ class _Unfolding:
 
     def node(self, name: str, settings: Settings, inputs: Mapping[str, tuple[str, ...]], **rest: Any) -> Node:
         stage = rest.pop("stage", name.split("/")[0])
+        values = settings.model_dump(mode="json")
+        ports = {port: ids for port, ids in inputs.items() if ids}
+        own = base.settings_class(stage).model_validate(values)  # its rules of what is in the key
         return Node(
             id=name,
             stage=stage,
             version=base.version(stage),
-            settings=settings.model_dump(mode="json"),
-            inputs={port: ids for port, ids in inputs.items() if ids},
+            settings=values,
+            inputs=ports,
+            outside=not_in_key(own, ports),
+            device=self.recipe.runtime.device.partition(":")[0] if stage in ON_A_DEVICE else "",
             **rest,
         )
 

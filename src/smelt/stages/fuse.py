@@ -8,10 +8,12 @@ A data set without labelled validation images gets the plain average, and `fusio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from smelt.fusion.config import FuseSettings
+from smelt.settings import KeyIf, Rule
 from smelt.stages.base import Context
 
 if TYPE_CHECKING:
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
     from smelt.fusion.sources import Stored
 
 VERSION = 2
-StageSettings = FuseSettings
+
+
+class StageSettings(FuseSettings):
+    """See FuseSettings. `memory_gib` decides the bound where none is set, else how much is done at once."""
+
+    RULES: ClassVar[Mapping[str, Rule]] = {"memory_gib": KeyIf("bound", None)}
 
 
 def run(context: Context) -> None:

@@ -2,13 +2,15 @@
 
 Ports: data (optional), catalogue, train. Writes `<split>/<view>.npy`, or `<split>/<view>.topk.npz` for the
 splits in `topk`, with their sidecars; `<split>/<view>.bad.csv` where images could not be read (their scores
-are zeros). A killed attempt goes on with the first view that is not there.
+are zeros). A killed attempt goes on with the first view that is not there, or that holds something else than
+was written.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import shutil
 from typing import TYPE_CHECKING, Any, cast
 
 from smelt.errors import ArtifactError
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from smelt.data.loader import Loader
 
 VERSION = 3
+SEALS = "views"  # in scratch: what finished views hold
 
 
 class StageSettings(PredictSettings):
@@ -62,6 +65,7 @@ def run(context: Context) -> None:
             before += len(rows)
     finally:
         loader.close()
+    shutil.rmtree(context.scratch / SEALS, ignore_errors=True)
 
 
 def _view(
@@ -77,13 +81,15 @@ def _view(
 ) -> None:
     """Write one result, unless a killed attempt has written it."""
     from smelt.artifacts.failpoints import reach
+    from smelt.artifacts.files import seal, sealed
     from smelt.artifacts.results import TOPK, describe, write_dense
     from smelt.learning.prediction import score_blocks, write_best
 
     settings = cast(StageSettings, context.settings)
     kept = settings.topk.get(cast(Any, split))
     path = context.out / split / (view.name + (".npy" if kept is None else TOPK))
-    if path.with_suffix(".json").is_file():  # the sidecar comes last
+    record = context.scratch / SEALS / f"{split}-{view.name}.json"
+    if sealed(record, context.out):
         return
     path.parent.mkdir(exist_ok=True)
     reach("predict:view", f"{split}/{view.name}")
@@ -101,6 +107,8 @@ def _view(
         write_dense(path, _noting_bad(blocks, loader, rows, path), info, rows)
     else:
         write_best(path, _noting_bad(blocks, loader, rows, path), kept, info, rows, context.scratch)
+    written = sorted(path.parent.glob(f"{view.name}.*"))
+    seal(record, context.out, [str(file.relative_to(context.out)) for file in written])
 
 
 def _noting_bad(blocks: Any, loader: Loader, rows: NDArray[np.int64], path: Path) -> Any:

@@ -5,10 +5,11 @@ Ports: data (optional), catalogue, selection. Writes `tune.json`: the rate and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from smelt.learning.config import TrainSettings
+from smelt.settings import InKey, NotInKey, Rule
 from smelt.stages.base import Context
 
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ VERSION = 2
 
 class StageSettings(TrainSettings):
     """The training that the rate is for; its field `tune` is the test's own."""
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "tune": InKey(),
+        **dict.fromkeys(
+            ("epochs", "learning_rate", "schedule", "warmup_epochs", "step_at", "step_factor", "ema_decay",
+             "distillation", "record_epochs", "validate_every_epochs", "validation_view", "max_bad_steps"),
+            NotInKey("the range test has one rate a step, no epochs, no average and no validation"),
+        ),
+    }  # fmt: skip
 
 
 def run(context: Context) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,9 @@ import typer
 from smelt.errors import RecipeError, SmeltError
 
 if TYPE_CHECKING:
+    from smelt.flowchart.explain import PlanLine
     from smelt.flowchart.graph import Graph
+    from smelt.flowchart.state import Work
     from smelt.stages.flow import Recipe
 
 RecipeName = Annotated[
@@ -25,6 +28,10 @@ Overrides = Annotated[
 WorkOption = Annotated[Path | None, typer.Option("--work", help="Work folder (default: work/NAME).")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Stages at once (default: one a core or device).")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print results only.")]
+Replace = Annotated[
+    bool,
+    typer.Option("--replace", help="Go on though another, finished run in WORK is replaced by this one."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 # verb → (what it shows when done, what it is for)
@@ -62,6 +69,7 @@ def run(
     work: WorkOption = None,
     jobs: Jobs = None,
     quiet: Quiet = False,
+    replace: Replace = False,
 ) -> None:
     """Run a recipe to its report; what is done already is not done again.
 
@@ -69,7 +77,7 @@ def run(
     """
     from smelt.verbs import ladder
 
-    folder = run_until(None, recipe, override=override, work=work, jobs=jobs, quiet=quiet)
+    folder = run_until(None, recipe, override=override, work=work, jobs=jobs, quiet=quiet, replace=replace)
     ladder.show(ladder.ladder(folder))
     typer.echo(f"report: {_report(folder)}")
 
@@ -83,6 +91,7 @@ def demo(
     work: WorkOption = None,
     jobs: Jobs = None,
     quiet: Quiet = False,
+    replace: Replace = False,
 ) -> None:
     """Learn, mine and fuse the embedded data set: the whole method in a few minutes, without a network.
 
@@ -90,7 +99,7 @@ def demo(
     """
     name = "demo_short" if short else "demo"
     work = work or Path("work") / (name if seed == 0 else f"{name}-{seed}")
-    run(name, [f"seed={seed}", *(override or ())], work, jobs, quiet)
+    run(name, [f"seed={seed}", *(override or ())], work, jobs, quiet, replace)
 
 
 def plan(
@@ -100,24 +109,31 @@ def plan(
 
     Example: smelt plan demo --json
     """
+    from smelt.flowchart import versions
     from smelt.flowchart.explain import plan as explain
     from smelt.flowchart.state import Work
 
     settings, graph = load(recipe, override)
     folder = work or Path("work") / settings.name
     lines = explain(graph, Work(folder))
+    met = versions.meetings(graph, Work(folder), [line.id for line in lines if line.state == "done"])
+    cost = replaces(Work(folder), graph, lines)
     if as_json:
-        stages = [line.to_json() for line in lines]
-        typer.echo(json.dumps({"recipe": settings.name, "work": str(folder), "stages": stages}))
+        told = {"stages": [line.to_json() for line in lines], "versions": met, "replaces": cost}
+        typer.echo(json.dumps({"recipe": settings.name, "work": str(folder), **told}))
         return
     width = max(len(line.id) for line in lines)
     for line in lines:
-        cost = "" if line.seconds is None else f"  (about {line.seconds:.0f} s)"
-        typer.echo(f"{line.state:4}  {line.id:{width}}  {line.why}{cost}".rstrip())
+        takes = "" if line.seconds is None else f"  (about {line.seconds:.0f} s)"
+        typer.echo(f"{line.state:4}  {line.id:{width}}  {line.why}{takes}".rstrip())
     done = sum(line.state == "done" for line in lines)
     known = sum(line.seconds or 0 for line in lines)
     rest = f", the rest about {known:.0f} s of work" if known else ""
     typer.echo(f"{done} of {len(lines)} stages done{rest}; work folder {folder}")
+    for meeting in met:
+        typer.echo(f"versions meet: {meeting}")
+    if cost:
+        typer.echo(f"note: {cost}; `run` wants --replace for it")
 
 
 def stage_run(key: str, work: Annotated[Path, typer.Option("--work", help="Work folder.")]) -> None:
@@ -146,10 +162,12 @@ def run_until(
     work: Path | None = None,
     jobs: int | None = None,
     quiet: bool = False,
+    replace: bool = False,
 ) -> Path:
     """Run all stages of that name (None: all) and what they need; the work folder.
 
-    Raises the errors of the recipe, of the lock and of stages that failed.
+    Raises the errors of the recipe, of the lock and of stages that failed, and SmeltError where it would
+    replace another run that is finished, without `replace` or a yes.
     """
     from smelt import recipe as recipes
     from smelt.flowchart.executor import run as run_graph
@@ -168,6 +186,8 @@ def run_until(
     kind = settings.runtime.device.partition(":")[0]
     runtime = {**settings.runtime.model_dump(mode="json"), "root": _root(settings), "device": kind}
     place = Work(folder)
+    if not replace:
+        _may_replace(place, graph)
     preload = PRELOAD if any(node.stage not in LIGHT for node in graph) else ()
     executor = LocalExecutor(place, "smelt.stages.base:run", preload=preload)
     with Progress(quiet=quiet) as progress:
@@ -184,6 +204,44 @@ def run_until(
     return folder
 
 
+def replaces(place: Work, graph: Graph, lines: Sequence[PlanLine]) -> str:
+    """What it means for the finished run in the folder that `graph` is run there; "" where it stays.
+
+    It stays where all of its artefacts are of the new flowchart too. `lines`: the plan of `graph`.
+    """
+    finished = place.load_finished()
+    if finished is None or set(finished.keys.values()) <= set(graph.whole.keys.values()):
+        return ""
+    todo = [line for line in lines if line.state != "done"]
+    seconds = sum(line.seconds or 0 for line in todo)
+    about = f", about {seconds:.0f} s of work" if seconds else ""
+    first = f", first {todo[0].id} ({todo[0].why})" if todo else ""
+    lost = len({*finished.keys.values()} - {*graph.whole.keys.values()})
+    return (
+        f"{place.folder} holds a finished run of another recipe, of which {lost} artefacts are no part of "
+        f"this one; {len(todo)} of {len(lines)} stages would run{about}{first}"
+    )
+
+
+def _may_replace(place: Work, graph: Graph) -> None:
+    """Ask, on a terminal, before a finished run is replaced by another; SmeltError without a yes."""
+    from smelt.flowchart.explain import plan as explain
+
+    if place.load_finished() is None:
+        return
+    cost = replaces(place, graph, explain(graph, place))
+    if not cost:
+        return
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        if typer.confirm(f"{cost}. Replace it?", default=False, err=True):
+            return
+        raise SmeltError("nothing was done; another folder for another recipe: --work FOLDER")
+    raise SmeltError(
+        f"{cost}. Give --replace if that is meant (the finished run is kept until the new one is finished), "
+        f"or another folder: --work FOLDER. What is there already, `smelt show {place.folder} STAGE` prints"
+    )
+
+
 def _verb(stage: str) -> Callable[..., None]:
     def command(
         recipe: RecipeName,
@@ -191,11 +249,14 @@ def _verb(stage: str) -> Callable[..., None]:
         work: WorkOption = None,
         jobs: Jobs = None,
         quiet: Quiet = False,
+        replace: Replace = False,
     ) -> None:
         from smelt.verbs import summaries
 
-        folder = run_until(stage, recipe, override=override, work=work, jobs=jobs, quiet=quiet)
-        summaries.show(folder, stage)
+        folder = run_until(
+            stage, recipe, override=override, work=work, jobs=jobs, quiet=quiet, replace=replace
+        )
+        summaries.show(folder, stage, last=True)
 
     return command
 

@@ -75,17 +75,20 @@ def fuse(
     ] = None,
     work: Annotated[Path | None, typer.Option(help="Recipe only: the work folder.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Recipe only: stages at once.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Recipe only: replace another, finished run in the work folder.")
+    ] = False,
 ) -> None:
     """See EXAMPLES."""
     inputs = list(inputs or ())
     if _is_recipe(inputs):
         from smelt.verbs.flow import run_until
 
-        folder = run_until("fuse", str(inputs[0]), override=override, work=work, jobs=jobs)
+        folder = run_until("fuse", str(inputs[0]), override=override, work=work, jobs=jobs, replace=replace)
         typer.echo(f"fused; work folder {folder}")
         return
-    if override or work or jobs:
-        raise RecipeError("--override, --work and --jobs belong to a recipe, not to score files")
+    if override or work or jobs or replace:
+        raise RecipeError("--override, --work, --jobs and --replace belong to a recipe, not to score files")
     if (submission or scores) and out is None:
         raise ResultError("--submission and --scores write files: name a folder with --out")
     inputs = [*inputs, *_only_named(inputs, name or ())]

@@ -1,4 +1,7 @@
-"""Commands that look at what a run left, or at recipes: results, report, verify, clean, recipes, schema."""
+"""Commands that look at what a run left, or at recipes: show, results, report, verify, clean, recipes, …
+
+Those that read a work folder speak of its last finished run, where there is one, and compute nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,37 @@ AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
+    app.command()(show)
     app.command()(results)
     app.command()(report)
     app.command()(verify)
     app.command()(clean)
     app.command()(recipes)
     app.command()(schema)
+
+
+def show(
+    work: WorkFolder,
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="index, check, select, rank, train, …")],
+) -> None:
+    """Print what a stage of a run gave, and where its files are. Computes nothing.
+
+    Example: smelt show work/demo select
+    """
+    from smelt.artifacts.workfolder import chart_file
+    from smelt.verbs import summaries
+
+    chart_file(work)
+    summaries.show(work, stage)
+    _tell_under_way(work)
+
+
+def _tell_under_way(work: Path) -> None:
+    """Say on stderr that what was shown is the finished run, where another has been begun since."""
+    from smelt.artifacts.workfolder import under_way
+
+    if under_way(work):
+        typer.echo(f"this is the last finished run of {work}; another has been begun there since", err=True)
 
 
 def results(work: WorkFolder, as_json: AsJson = False) -> None:
@@ -34,6 +62,7 @@ def results(work: WorkFolder, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(measured, sort_keys=True))
     else:
         ladder.show(measured)
+    _tell_under_way(work)
 
 
 def report(
@@ -49,10 +78,11 @@ def report(
     path = out or work / "report.html"
     page.write(work, path)
     typer.echo(f"report: {path}")
+    _tell_under_way(work)
 
 
 def verify(work: WorkFolder) -> None:
-    """Compare every committed file with the hash it was committed with; damaged artefacts are set aside.
+    """Compare every committed file with its hash; what is damaged, or made from replaced files, is set aside.
 
     Example: smelt verify work/demo
     """
@@ -63,14 +93,16 @@ def verify(work: WorkFolder) -> None:
     found = check(work)
     for line in found:
         typer.echo(line)
-    typer.echo(f"{len(found)} damaged; run the recipe again to remake them" if found else "all whole")
+    typer.echo(
+        f"{len(found)} damaged or out of date; run the recipe again to remake them" if found else "all whole"
+    )
     raise typer.Exit(2 if found else 0)
 
 
 def clean(
     work: WorkFolder, yes: Annotated[bool, typer.Option("--yes", help="Delete, do not only list.")] = False
 ) -> None:
-    """List (or delete) artefacts and attempts that the last flowchart does not need.
+    """List (or delete) artefacts and attempts that neither the finished run nor the last one begun needs.
 
     Example: smelt clean work/demo --yes
     """

@@ -7,26 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from smelt.artifacts.files import read_json
+from smelt.artifacts.workfolder import chart_file, read_chart
 from smelt.errors import ArtifactError
 
 
 def require_work(work: Path) -> None:
     """Refuse a folder that no run has written to."""
-    if not work.is_dir():
-        raise ArtifactError(f"{work} is not a folder; `smelt run RECIPE --work {work}` would make it")
-    if not (work / "flowchart.json").is_file():
-        raise ArtifactError(f"{work} is not a work folder (no flowchart.json): give the folder of a run")
+    chart_file(work)
 
 
 def find(work: Path, stage: str) -> Path:
-    """The committed artefact of the only node of `stage` in the last flowchart of `work`."""
-    require_work(work)
-    nodes = [node for node in read_json(work / "flowchart.json")["nodes"] if node["stage"] == stage]
+    """The committed artefact of the only node of `stage` in the last finished flowchart of `work`."""
+    from smelt.flowchart.state import Work
+
+    nodes = [node for node in read_chart(work)["nodes"] if node["stage"] == stage]
     if not nodes:
         raise ArtifactError(f"the flowchart of {work} has no stage {stage!r}")
     folder = work / "artifacts" / f"{stage}-{nodes[-1]['key']}"
     if not (folder / "manifest.json").is_file():
         raise ArtifactError(f"{stage} is not done yet in {work}: `smelt plan` says what is missing")
+    if wrong := Work(work).problems(stage, nodes[-1]["key"]):
+        raise ArtifactError(f"{wrong[0]}: run the recipe again, it makes {stage} anew")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""What a verb that stops at its stage prints of it: the numbers of its artefacts, and where the files are."""
+"""What `show`, and a verb that stops at its stage, print of it: numbers, and where the files are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from smelt.artifacts.files import read_json
+from smelt.artifacts.workfolder import FLOWCHART, read_chart
+from smelt.errors import ArtifactError
 
 FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "check": ("check.json", ()),
@@ -17,23 +19,39 @@ FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
 MOST_CLASSES = 20
 
 
-def show(work: Path, stage: str) -> None:
-    """Print the artefacts of `stage` in the work folder."""
-    if stage == "evaluate":
-        from smelt.verbs import ladder
+def show(work: Path, stage: str, *, last: bool = False) -> None:
+    """Print the artefacts of `stage` in the finished flowchart of the work folder, or in the `last` begun.
 
-        ladder.show(ladder.ladder(work))
-        return
-    for node in read_json(work / "flowchart.json")["nodes"]:
-        if node["stage"] == stage:
-            folder = work / "artifacts" / f"{stage}-{node['key']}"
-            print(f"{node['id']}: {folder}")
-            _show_one(folder, stage)
+    ArtifactError where the flowchart has none of that stage, none of them is done, or one is damaged.
+    """
+    from smelt.flowchart.state import Work
+
+    nodes = (read_json(work / FLOWCHART) if last else read_chart(work))["nodes"]
+    found = [node for node in nodes if node["stage"] == stage]
+    if not found:
+        there = ", ".join(dict.fromkeys(str(node["stage"]) for node in nodes))
+        raise ArtifactError(f"the flowchart of {work} has no stage {stage!r} (there: {there})")
+    place = Work(work)
+    done = [node for node in found if place.artifact(stage, node["key"]).exists()]
+    if not done:
+        raise ArtifactError(f"{stage} is not done yet in {work}: `smelt plan` says what is missing")
+    for node in done:
+        if wrong := place.problems(stage, node["key"]):
+            raise ArtifactError(f"{wrong[0]}: run the recipe again, it makes {node['id']} anew")
+        folder = place.artifact(stage, node["key"])
+        print(f"{node['id']}: {folder}")
+        _show_one(folder, stage)
+    if len(done) < len(found):
+        print(f"{len(found) - len(done)} more are not done yet")
 
 
 def _show_one(folder: Path, stage: str) -> None:
     if stage == "index":
         _show_counts(folder)
+    elif stage == "evaluate":
+        from smelt.verbs import ladder
+
+        ladder.show(read_json(folder / "ladder.json"))
     elif stage in FIELDS:
         name, wanted = FIELDS[stage]
         values = read_json(folder / name)

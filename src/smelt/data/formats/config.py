@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from smelt.errors import DataError
-from smelt.settings import Settings
+from smelt.settings import NotInKey, Settings
 
 Format = Literal[
     "webvision", "mini_webvision", "imagefolder", "csv", "cifar_n",
@@ -89,7 +89,7 @@ class FormatSettings(Settings):
 class DataSettings(FormatSettings):
     """A data set of a recipe. `root` is the folder of everything; None where a stage makes the data."""
 
-    root: str | None = None
+    root: Annotated[str | None, NotInKey("what lies in it counts by `fingerprint`")] = None
 
     def key_settings(self) -> FormatSettings:
         """The same without the folder: the settings of the stage `index`, that go into its key."""
