@@ -475,7 +475,7 @@ def test_an_optimiser_goes_on_to_the_same_bits(optimiser: str) -> None:
 
 
 def test_the_average_warms_up_with_the_steps_of_the_training(data: Path, tmp_path: Path) -> None:
-    """Against the formula on the weights after every step: a short training's average keeps no initial ones."""
+    """Against the formula, on the weights after every step."""
     loop, _, _ = make_loop(data, tmp_path, epochs=2, warmup_epochs=0, ema_decay=0.99)
     expected = weights_of(loop.model).clone()
     step = loop.optimiser.step
