@@ -1,0 +1,171 @@
+"""Every way of fusing, fitted without every set of folds that a judged choice leaves out.
+
+What is fitted for a set of folds sees no label of theirs: not the temperatures, not the pools, not the searches
+and what they start from. `judge` chooses among what is made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.fusion import pools, search, temperature
+from smelt.fusion.apply import Fusion
+from smelt.fusion.config import MEANS, POOLS, SEARCHES, FuseSettings, Method, Pooling
+from smelt.fusion.folded import Counts, Left, lefts, parts, together
+from smelt.fusion.reference import equal, normalised
+from smelt.fusion.sources import Source
+from smelt.fusion.tables import Tables
+from smelt.fusion.weights import capped, shrunk
+
+POOLING: dict[Method, Pooling] = {
+    "mean_probability": "probability",
+    "mean_log_probability": "log_probability",
+    "mean_rank": "rank",
+    "tempered_probability": "probability",
+    "tempered_log_probability": "log_probability",
+    "linear_pool": "probability",
+    "log_pool": "log_probability",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to set a method up: its fusion for each set of folds that is left out."""
+
+    fusions: Mapping[Left, Fusion]
+
+    @property
+    def final(self) -> Fusion:
+        """Fitted on all labelled images."""
+        return self.fusions[()]
+
+
+def tabled(fusion: Fusion, settings: FuseSettings) -> bool:
+    """Whether there is a table for this fusion anyway, since a search needs it; else all is evaluated."""
+    searched = any(method in SEARCHES for method in settings.methods)
+    return searched and fusion.temperatures is None and fusion.pooling in settings.poolings
+
+
+class Methods:
+    """Fits what the settings ask for on M results and N images in folds (−1: without a label)."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        labels_N: NDArray[np.int32],
+        folds_N: NDArray[np.int8],
+        tables: Tables,
+        settings: FuseSettings,
+        num_classes: int,
+    ) -> None:
+        self.sources, self.labels_N, self.folds_N = sources, labels_N, folds_N
+        self.tables, self.settings, self.num_classes = tables, settings, num_classes
+        self.folds = int(folds_N.max()) + 1
+        self.lefts = lefts(self.folds)
+        self.counts = Counts(labels_N, folds_N, self.folds)
+
+    def options(self, method: Method) -> list[Option]:
+        """The ways a method is set up, all fitted."""
+        if method in MEANS:
+            weights = tuple(map(float, equal(len(self.sources))))
+            fusion = Fusion(method, POOLING[method], weights)
+            return [Option(dict.fromkeys(self.lefts, fusion))]
+        if method in SEARCHES:
+            return [
+                option
+                for pooling in self.settings.poolings
+                for option in self._shrunk(method, pooling, self._searched[pooling][method])
+            ]
+        if method in POOLS:
+            return self._shrunk(method, POOLING[method], self.pooled[method])
+        return [Option({left: self._tempered(method, left) for left in self.lefts})]
+
+    @cached_property
+    def sample(self) -> pools.Sample:
+        """Values that likelihoods are taken of."""
+        return pools.sample(self.sources, self.labels_N, self.folds_N, self.settings.seed, self.num_classes)
+
+    @cached_property
+    def temperatures(self) -> dict[Left, tuple[float, ...]]:
+        """(M,) for each set of folds left out."""
+        lines = temperature.sampled(self.folds_N, self.num_classes, self.settings.seed)
+        found = [
+            temperature.fits(source, self.labels_N, lines, self.folds_N, self.lefts)
+            for source in self.sources
+        ]
+        return dict(zip(self.lefts, zip(*found)))
+
+    def _tempered(self, method: Method, left: Left) -> Fusion:
+        heat, pooling = self.temperatures[left], POOLING[method]
+        if pooling == "probability":
+            return Fusion(method, pooling, tuple(map(float, equal(len(heat)))), 0.0, heat)
+        # logits divided by T and averaged: weights in proportion to 1/T
+        return self._within(method, pooling, 1 / np.array(heat), 0.0)
+
+    def _within(self, method: Method, pooling: Pooling, weights_M: NDArray[np.float64], share: float) -> Fusion:
+        """A fusion whose weights keep to the cap of the table that it is valued over."""
+        fusion = Fusion(method, pooling, tuple(map(float, shrunk(weights_M, share))), share)
+        if not tabled(fusion, self.settings):
+            return fusion
+        weights = normalised(capped(fusion.weights, self.tables[pooling, self.settings.k].cap)[0])
+        return Fusion(method, pooling, tuple(map(float, weights)), share)
+
+    def _shrunk(
+        self, method: Method, pooling: Pooling, fitted: Mapping[Left, NDArray[np.float64]]
+    ) -> list[Option]:
+        """An option for every share of shrinkage."""
+        return [
+            Option({left: self._within(method, pooling, fitted[left], share) for left in self.lefts})
+            for share in self.settings.shrinkage
+        ]
+
+    @cached_property
+    def pooled(self) -> dict[Method, dict[Left, NDArray[np.float64]]]:
+        """Weights (M,) of both pools, with sum 1, for each set of folds left out."""
+        sample = self.sample
+        own_nM = sample.chances[np.arange(len(sample.lines)), sample.place_n].astype(np.float64)
+        few = np.zeros(len(sample.lines), bool)  # an even sample of all folds, whatever the labels
+        few[np.random.default_rng([self.settings.seed, 6]).permutation(len(few))[: pools.LOG_IMAGES]] = True
+        found: dict[Method, dict[Left, NDArray[np.float64]]] = {"linear_pool": {}, "log_pool": {}}
+        for left in self.lefts:
+            seen = sample.seen(left)
+            found["linear_pool"][left] = pools.linear_pool(own_nM, sample.balanced(seen))
+            weights = pools.log_pool(sample.logs, sample.place_n, sample.balanced(seen & few))
+            found["log_pool"][left] = weights / weights.sum()
+        return found
+
+    @cached_property
+    def _searched(self) -> dict[Pooling, dict[Method, dict[Left, NDArray[np.float64]]]]:
+        return {pooling: self._searches(pooling) for pooling in self.settings.poolings}
+
+    def _searches(self, pooling: Pooling) -> dict[Method, dict[Left, NDArray[np.float64]]]:
+        """Weights (M,) of all searches over a pooling, all fits step by step together."""
+        whole = self.tables[pooling, self.settings.k]
+        right = self.counts.right(np.asarray(whole.store.singles_MN))
+        methods = [method for method in self.settings.methods if method in SEARCHES]
+        steps = {
+            (str(method), left): self._steps(method, pooling, left, whole.cap, self.counts.accuracy(right, left))
+            for method in methods
+            for left in self.lefts
+        }
+        tables = parts(whole, self.folds_N, self.folds, self.settings.seed)
+        found = together(tables, steps)
+        return {
+            method: {left: found[str(method), left].weights_M for left in self.lefts} for method in methods
+        }
+
+    def _steps(
+        self, method: Method, pooling: Pooling, left: Left, cap: float, singles_M: NDArray[np.float64]
+    ) -> search.Steps:
+        if method == "greedy":
+            return search.greedy_steps(cap, singles_M)
+        if method == "coordinate":
+            return search.coordinate_steps(cap, equal(len(singles_M)).astype(np.float64))
+        best = self.pooled["linear_pool" if pooling == "probability" else "log_pool"][left]
+        seeds_SM = np.stack([best, shrunk(best, 0.5)])
+        return search.genetic_steps(cap, singles_M, self.settings.genetic, self.settings.seed, seeds_SM)

@@ -1,0 +1,95 @@
+"""Results that cannot help: constant, no better than guessing, or without one best class.
+
+They are named, and left out of the fusion unless the user insists (`fuse.set_aside: false`). A result at
+chance beside others that are not has most often its classes or its rows in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.fusion.sources import Source
+from smelt.metrics import class_averaged, hits_topk
+
+ELEMENTS = 1 << 31  # scores that are looked at; of larger problems a sample of the images
+MANY = 0.2  # share of images whose best score is shared from which on a result has many ties
+CERTAIN = 3.0  # standard errors that an accuracy must be above chance
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a result looks like on a sample of images. accuracy: top-1, class-averaged; NaN without labels."""
+
+    constant: bool
+    same: bool
+    tied: float
+    accuracy: float
+
+
+def look(source: Source, lines: NDArray[np.int64], labels_N: NDArray[np.integer] | None) -> Look:
+    """Read the scores of the images at `lines`."""
+    hits, tied, flat, same = [], 0, 0, True
+    first = None
+    for part in np.array_split(lines, max(1, len(lines) // 4096)):
+        scores = np.asarray(source.block(part, "middle"), np.float32)
+        best = scores.max(axis=1, keepdims=True)
+        tied += int(((scores == best).sum(axis=1) > 1).sum())
+        flat += int((scores.min(axis=1) == best[:, 0]).sum())
+        first = scores[:1] if first is None else first
+        same = same and bool((scores == first).all())
+        if labels_N is not None:
+            hits.append(hits_topk(scores, np.asarray(labels_N)[part], 1))
+    accuracy = float("nan")
+    if labels_N is not None:
+        accuracy = class_averaged(np.concatenate(hits), np.asarray(labels_N)[lines])
+    size = max(1, len(lines))
+    return Look(flat == len(lines), same and len(lines) > 1, tied / size, accuracy)
+
+
+def screened(
+    sources: Sequence[Source], labels_N: NDArray[np.integer] | None, num_images: int, num_classes: int
+) -> dict[int, str]:
+    """Number of a result → why it cannot help, in words. Labels below 0 are unknown."""
+    known = np.arange(num_images)
+    if labels_N is not None:
+        labels = np.asarray(labels_N)
+        known = np.flatnonzero(labels >= 0)
+    most = max(64, ELEMENTS // max(1, len(sources) * num_classes))
+    if len(known) > most:
+        known = known[np.unique(np.linspace(0, len(known) - 1, most).astype(np.int64))]
+    if num_classes < 2 or not len(known):
+        return {}
+    looks = [look(source, known, labels_N) for source in sources]
+    reasons: dict[int, str] = {}
+    guess, error = _chance(labels_N, known, num_classes)
+    best = max((one.accuracy for one in looks if one.accuracy == one.accuracy), default=0.0)
+    for place, one in enumerate(looks):
+        if one.constant:
+            reasons[place] = "all its scores of an image are equal"
+        elif one.same:
+            reasons[place] = "it gives every image the same scores"
+        elif one.tied > MANY:
+            reasons[place] = f"its best score is shared by several classes on {one.tied:.0%} of the images"
+        elif one.accuracy <= guess + CERTAIN * error and best > guess + 2 * CERTAIN * error:
+            reasons[place] = (
+                f"alone it is right on {one.accuracy:.1%} of the labelled images, chance is {guess:.1%} and the "
+                f"best result has {best:.1%}: most often its classes or its rows are in another order"
+            )
+    return reasons
+
+
+def _chance(
+    labels_N: NDArray[np.integer] | None, lines: NDArray[np.int64], num_classes: int
+) -> tuple[float, float]:
+    """Class-averaged top-1 accuracy of guessing, and its standard error."""
+    guess = 1 / num_classes
+    if labels_N is None:
+        return guess, 0.0
+    counts = np.unique(np.asarray(labels_N)[lines], return_counts=True)[1]
+    # the mean over the classes present of means over each one's images
+    error = float(np.sqrt(guess * (1 - guess) * (1 / counts).sum()) / max(1, len(counts)))
+    return guess, error
