@@ -32,23 +32,23 @@ class GeneticSettings(Settings):
     population, so that few generations do.
     """
 
-    population: int = Field(default=32, ge=4)
-    generations: int = Field(default=40, ge=1)
+    population: int = Field(default=24, ge=4)
+    generations: int = Field(default=30, ge=1)
     tournament: int = Field(default=3, ge=2)
     crossover: float = Field(default=0.8, ge=0, le=1)
     mutation: float = Field(default=0.2, ge=0, le=1)
     mutation_scale: float = Field(default=0.4, gt=0)
     drop: float = Field(default=0.1, ge=0, le=1)
     elite: int = Field(default=2, ge=1)
-    patience: int = Field(default=8, ge=1)
+    patience: int = Field(default=6, ge=1)
 
 
 class FuseSettings(Settings):
     """What the stage `fuse` tries and how it chooses.
 
     metric: the accuracy that weights are chosen by; auto: top-5 where there are more than five classes, else
-    top-1. methods: all are fitted, judged and kept. poolings: the tables that searches run over; each search
-    takes the one that holds out better. folds: parts of the labelled images; everything is fitted and chosen
+    top-1. methods: all are fitted, judged and kept. poolings: those that searches may run over: the
+    first, unless the plain average makes the labels clearly likelier under another. folds: parts of the labelled images; everything is fitted and chosen
     without one of them, and judged on it. shrinkage: shares of equal weights mixed into fitted weights, chosen
     by what holds out. bound: no result gets more than this many times its equal share (null: the largest that
     fits `memory_gib`). sure: how certain (one-sided, by bootstrap) a gain over the plain average must be
@@ -66,7 +66,7 @@ class FuseSettings(Settings):
     genetic: GeneticSettings = GeneticSettings()
     bound: float | None = Field(default=None, ge=1)
     memory_gib: float = Field(default=4.0, gt=0)
-    bootstrap: int = Field(default=1000, ge=100)
+    bootstrap: int = Field(default=500, ge=100)
     sure: float = Field(default=0.8, ge=0.5, lt=1)
     set_aside: bool = True
     write_scores: tuple[Literal["train", "val", "test"], ...] = ()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.fusion.apply import Fusion, fused_lines
+from smelt.fusion.config import Method
 from smelt.fusion.search import Found, Steps
 from smelt.fusion.sources import Source
 from smelt.fusion.table import Table
@@ -66,11 +67,11 @@ def parts(table: Table, folds_N: NDArray[np.int8], folds: int, seed: int) -> lis
 
 
 def together(
-    tables: Sequence[Table], searches: Mapping[tuple[str, Left], Steps]
-) -> dict[tuple[str, Left], Found]:
+    tables: Sequence[Table], searches: Mapping[tuple[Method, Left], Steps]
+) -> dict[tuple[Method, Left], Found]:
     """Run searches that each see the images of all folds but those they leave out, step by step together.
 
-    tables: of each fold. searches: (any name, folds left out) → steps. What several ask for is evaluated once.
+    tables: of each fold. searches: (method, folds left out) → steps. What several ask for is evaluated once.
     """
     counts = [Counts(table.labels_N, np.where(table.labels_N >= 0, 0, -1).astype(np.int8), 1) for table in tables]
     classes = np.unique(np.concatenate([count.classes for count in counts]))
@@ -79,7 +80,7 @@ def together(
     for fold, count in enumerate(counts):
         images_FG[fold, places[fold]] = count.images_FG[0]
     asked = {key: next(steps) for key, steps in searches.items()}
-    found: dict[tuple[str, Left], Found] = {}
+    found: dict[tuple[Method, Left], Found] = {}
     while asked:
         right = {key: np.zeros((len(batch), len(classes)), np.int64) for key, batch in asked.items()}
         for fold, table in enumerate(tables):
@@ -99,9 +100,9 @@ def together(
 
 def _counted(
     table: Table,
-    mine: Sequence[tuple[str, Left]],
-    asked: Mapping[tuple[str, Left], NDArray[np.float64]],
-    right: Mapping[tuple[str, Left], NDArray[np.int64]],
+    mine: Sequence[tuple[Method, Left]],
+    asked: Mapping[tuple[Method, Left], NDArray[np.float64]],
+    right: Mapping[tuple[Method, Left], NDArray[np.int64]],
     places: NDArray[np.int64],
 ) -> None:
     """Add one fold's right images to what the searches that see it have asked for."""

@@ -253,22 +253,20 @@ class Judge:
         self, method: Method, left: Left, hits: Mapping[tuple[Left, Method, int], NDArray[np.bool_]]
     ) -> Setup:
         """The option that holds out best on the folds that are seen; among equals the most shrunk."""
-        seen = self._seen(left)
-        found = []
-        for place, option in enumerate(self.options[method]):
-            own = hits[left, method, place]
-            accuracy = class_averaged(own[seen], self.labels_N[seen])
-            likely = self._likely(option, left)
-            found.append(Setup(option, own, accuracy, likely))
-        by_likelihood = method in POOLS and all(setup.likely is not None for setup in found)
-
-        def worth(setup: Setup) -> tuple[float, float]:
-            mean = setup.accuracy
-            if by_likelihood and setup.likely is not None:
-                mean = float(np.nansum(setup.likely * self.methods.sample.balanced(self.methods.sample.seen(left))))
-            return mean, setup.option.final.shrinkage
-
-        return max(found, key=worth)
+        seen, sample = self._seen(left), self.methods.sample
+        own = [hits[left, method, place] for place in range(len(self.options[method]))]
+        accuracies = [class_averaged(one[seen], self.labels_N[seen]) for one in own]
+        likely: list[NDArray[np.float64] | None] = [None] * len(own)
+        worth = accuracies
+        if method in POOLS:  # what they are fitted by says more of how far to shrink than a count does
+            balance = sample.balanced(sample.seen(left))
+            likely = [self._likely(option, left) for option in self.options[method]]
+            worth = [float(np.nansum(one * balance)) for one in likely if one is not None]
+        shares = [option.final.shrinkage for option in self.options[method]]
+        best = max(range(len(own)), key=lambda place: (worth[place], shares[place]))
+        option = self.options[method][best]
+        known = likely[best] if method in POOLS else self._likely(option, left)
+        return Setup(option, own[best], accuracies[best], known)
 
     def _likely(self, option: Option, left: Left) -> NDArray[np.float64] | None:
         """Calibrated log likelihood (n,) of the sampled images, each under the fit without its fold."""

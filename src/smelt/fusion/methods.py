@@ -76,13 +76,12 @@ class Methods:
             fusion = Fusion(method, POOLING[method], weights)
             return [Option(dict.fromkeys(self.lefts, fusion))]
         if method in SEARCHES:
-            return [
-                option
-                for pooling in self.settings.poolings
-                for option in self._shrunk(method, pooling, self._searched[pooling][method])
-            ]
+            fitted = self._searched[method]
+            return [Option({left: self._within(method, self.worth[left], fitted[left], share)
+                            for left in self.lefts}) for share in self.settings.shrinkage]  # fmt: skip
         if method in POOLS:
-            return self._shrunk(method, POOLING[method], self.pooled[method])
+            return [Option({left: self._within(method, POOLING[method], self.pooled[method][left], share)
+                            for left in self.lefts}) for share in self.settings.shrinkage]  # fmt: skip
         return [Option({left: self._tempered(method, left) for left in self.lefts})]
 
     @cached_property
@@ -115,15 +114,6 @@ class Methods:
         weights = normalised(capped(fusion.weights, self.tables[pooling, self.settings.k].cap)[0])
         return Fusion(method, pooling, tuple(map(float, weights)), share)
 
-    def _shrunk(
-        self, method: Method, pooling: Pooling, fitted: Mapping[Left, NDArray[np.float64]]
-    ) -> list[Option]:
-        """An option for every share of shrinkage."""
-        return [
-            Option({left: self._within(method, pooling, fitted[left], share) for left in self.lefts})
-            for share in self.settings.shrinkage
-        ]
-
     @cached_property
     def pooled(self) -> dict[Method, dict[Left, NDArray[np.float64]]]:
         """Weights (M,) of both pools, with sum 1, for each set of folds left out."""
@@ -140,24 +130,49 @@ class Methods:
         return found
 
     @cached_property
-    def _searched(self) -> dict[Pooling, dict[Method, dict[Left, NDArray[np.float64]]]]:
-        return {pooling: self._searches(pooling) for pooling in self.settings.poolings}
+    def worth(self) -> dict[Left, Pooling]:
+        """The pooling that is searched, for each set of folds left out: the first, unless the plain average makes
+        the labels clearly likelier under another."""
+        sample = self.sample
+        if len(self.settings.poolings) == 1 or "rank" in self.settings.poolings:
+            return dict.fromkeys(self.lefts, self.settings.poolings[0])
+        weights = tuple(map(float, equal(len(self.sources))))
+        logs = [pools.log_chances(sample, Fusion("mean_probability", pooling, weights), slice(None))
+                for pooling in self.settings.poolings]  # fmt: skip
+        found = {}
+        for left in self.lefts:
+            balance = sample.balanced(sample.seen(left))
+            first, *others = (pools.calibrated(one, sample.place_n, balance) for one in logs)
+            found[left] = self.settings.poolings[0]
+            for pooling, other in zip(self.settings.poolings[1:], others):
+                if pools.clearly(other - first, balance):
+                    found[left] = pooling
+        return found
 
-    def _searches(self, pooling: Pooling) -> dict[Method, dict[Left, NDArray[np.float64]]]:
-        """Weights (M,) of all searches over a pooling, all fits step by step together."""
+    @cached_property
+    def _searched(self) -> dict[Method, dict[Left, NDArray[np.float64]]]:
+        """Weights (M,) of all searches, each over the pooling that is worth it."""
+        methods = [method for method in self.settings.methods if method in SEARCHES]
+        found: dict[Method, dict[Left, NDArray[np.float64]]] = {method: {} for method in methods}
+        for pooling in dict.fromkeys(self.worth.values()):
+            mine = [left for left in self.lefts if self.worth[left] == pooling]
+            for (method, left), weights in self._searches(pooling, methods, mine).items():
+                found[method][left] = weights
+        return found
+
+    def _searches(
+        self, pooling: Pooling, methods: Sequence[Method], mine: Sequence[Left]
+    ) -> dict[tuple[Method, Left], NDArray[np.float64]]:
+        """Weights (M,) of searches over a pooling, all fits step by step together."""
         whole = self.tables[pooling, self.settings.k]
         right = self.counts.right(np.asarray(whole.store.singles_MN))
-        methods = [method for method in self.settings.methods if method in SEARCHES]
         steps = {
-            (str(method), left): self._steps(method, pooling, left, whole.cap, self.counts.accuracy(right, left))
+            (method, left): self._steps(method, pooling, left, whole.cap, self.counts.accuracy(right, left))
             for method in methods
-            for left in self.lefts
+            for left in mine
         }
-        tables = parts(whole, self.folds_N, self.folds, self.settings.seed)
-        found = together(tables, steps)
-        return {
-            method: {left: found[str(method), left].weights_M for left in self.lefts} for method in methods
-        }
+        found = together(parts(whole, self.folds_N, self.folds, self.settings.seed), steps)
+        return {key: one.weights_M for key, one in found.items()}
 
     def _steps(
         self, method: Method, pooling: Pooling, left: Left, cap: float, singles_M: NDArray[np.float64]

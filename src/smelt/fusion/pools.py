@@ -205,20 +205,31 @@ def calibrated(
     Guo et al. 2017: the sharpness says nothing of the order of classes, so fusions are compared without it.
     """
     keep = balance_n > 0
-    logs, place, balance = logs_nK[keep].astype(np.float64), place_n[keep], balance_n[keep]
+    logs, place, balance = logs_nK[keep], place_n[keep], balance_n[keep]
     logs = logs - logs.max(axis=1, keepdims=True)
-    own = logs[np.arange(len(logs)), place]
+    own = logs[np.arange(len(logs)), place].astype(np.float64)
+    ones = np.ones(logs.shape[1], np.float32)
     sharp = 1.0
-    for _ in range(6):
-        exp = np.exp(sharp * logs)
-        chances = exp / exp.sum(axis=1, keepdims=True)
-        mean = (chances * logs).sum(axis=1)
+    for _ in range(8):
+        exp = np.exp(np.float32(sharp) * logs)
+        total = exp @ ones
+        exp *= logs
+        mean = (exp @ ones) / total
+        exp *= logs
         slope = float(balance @ (own - mean))
-        bend = float(balance @ ((chances * logs * logs).sum(axis=1) - mean**2))
+        bend = float(balance @ ((exp @ ones) / total - mean**2))
         change = slope / max(bend, 1e-12)
         sharp = float(np.clip(sharp + change, sharp / 3, sharp * 3))
         if abs(change) < 1e-3 * sharp:
             break
     likelihood = np.full(len(logs_nK), np.nan)
-    likelihood[keep] = sharp * own - np.log(np.exp(sharp * logs).sum(axis=1))
+    likelihood[keep] = sharp * own - np.log(np.exp(np.float32(sharp) * logs) @ ones)
     return likelihood
+
+
+def clearly(differences_n: NDArray[np.float64], balance_n: NDArray[np.float64]) -> bool:
+    """Whether the balanced mean of differences (NaN where nothing weighs) is two standard errors above 0."""
+    differences = np.nan_to_num(differences_n)
+    mean = float(differences @ balance_n)
+    error = float(np.sqrt(((differences - mean) ** 2) @ balance_n**2))
+    return mean > 2 * error > 0

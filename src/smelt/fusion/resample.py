@@ -7,12 +7,13 @@ groups is linearised in their sizes, and exactly that mean where every group is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 ELEMENTS = 1 << 22  # draws at once
+KEPT = 1 << 26  # draws up to which they are kept for the next call
 LEAST = 1e-9  # what is below is rounding, not a gain
 
 
@@ -33,6 +34,7 @@ class Bootstrap:
         self.of_unit = pairs[0]
         self.units = np.bincount(self.of_unit)
         self.samples, self.seed = samples, seed
+        self._kept: list[NDArray[np.uint8]] | None = None
 
     @property
     def size(self) -> int:
@@ -57,25 +59,35 @@ class Bootstrap:
         if not len(columns):
             return np.zeros((self.samples, 0))
         matrix = np.stack(columns, axis=1)
-        step = max(1, ELEMENTS // max(1, len(self.of_unit)))
-        random = np.random.default_rng([self.seed, 2])
-        parts = [
-            self._drawn(min(step, self.samples - start), random) @ matrix
-            for start in range(0, self.samples, step)
-        ]
-        return np.concatenate(parts)
+        return np.concatenate([part.astype(np.float64) @ matrix for part in self._parts()])
 
-    def _drawn(self, samples: int, random: np.random.Generator) -> NDArray[np.float64]:
-        """How often each unit is in each sample, (samples, U)."""
-        size = len(self.of_unit)
-        first = np.cumsum(self.units) - self.units
-        drawn = random.integers(len(self.units), size=(samples, len(self.units)))
-        counts = self.units[drawn]
-        classes = np.repeat(drawn.reshape(-1), counts.reshape(-1))
-        sample = np.repeat(np.arange(samples) * size, counts.sum(axis=1))
-        place = (random.random(len(classes), np.float32) * self.units[classes]).astype(np.int64)
-        place = first[classes] + np.minimum(place, self.units[classes] - 1)
-        return np.bincount(sample + place, minlength=samples * size).reshape(samples, size).astype(np.float64)
+    def _parts(self) -> Iterator[NDArray[np.uint8]]:
+        """How often each unit is in each sample, (some samples, U), the same at every call."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        step = max(1, ELEMENTS // max(1, self.size))
+        random = np.random.default_rng([self.seed, 2])
+        kept = []
+        for start in range(0, self.samples, step):
+            part = self._drawn(min(step, self.samples - start), random)
+            if self.samples * self.size <= KEPT:
+                kept.append(part)
+            yield part
+        self._kept = kept or None
+
+    def _drawn(self, samples: int, random: np.random.Generator) -> NDArray[np.uint8]:
+        """Classes with replacement, and for each time that one is drawn its number of units, likewise."""
+        classes = len(self.units)
+        drawn = random.integers(classes, size=(samples, classes)) + np.arange(samples)[:, None] * classes
+        often = np.bincount(drawn.reshape(-1), minlength=samples * classes)
+        counts = often * np.tile(self.units, samples)
+        first = np.cumsum(self.units) - self.units + np.arange(samples)[:, None] * self.size
+        width = np.repeat(np.tile(self.units, samples), counts)
+        place = (random.random(len(width), np.float32) * width).astype(np.int64)
+        place = np.minimum(place, width - 1) + np.repeat(first.reshape(-1), counts)
+        drawn_SU = np.bincount(place, minlength=samples * self.size).reshape(samples, self.size)
+        return np.minimum(drawn_SU, 255).astype(np.uint8)
 
 
 def bootstrap(

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from smelt.fusion.config import GeneticSettings
 from smelt.fusion.weights import Valuer, capped
 
-STEPS = (0.0, 0.5, 0.8, 1.25, 2.0)  # what the coordinate search multiplies a weight by
-SWEEPS = 20  # of the coordinate search at most
-MOST_BAGS = 40  # results that the greedy search adds at most
-PATIENCE = 8  # and how many without gain
+STEPS = (0.0, 0.5, 2.0)  # what the coordinate search multiplies a weight by
+SWEEPS = 10  # of the coordinate search at most
+MOST_BAGS = 30  # results that the greedy search adds at most
+PATIENCE = 6  # and how many without gain
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ def _first(
     there[~there.any(axis=1)] = True
     people = base * noise * there
     people[: len(kinds)] = kinds
+    people[people.sum(axis=1) <= 0] = 1.0  # a seed without all of its results
     return capped(people, cap)
 
 
