@@ -27,7 +27,7 @@ from smelt.fusion.apply import Fusion
 from smelt.fusion.config import MEANS, POOLS, FuseSettings, Method, Pooling
 from smelt.fusion.folded import Left, joined, plain_hits
 from smelt.fusion.groups import effective, make_folds
-from smelt.fusion.methods import Methods, Option, tabled
+from smelt.fusion.methods import PLAIN, Methods, Option
 from smelt.fusion.resample import LEAST, Bootstrap, ahead
 from smelt.fusion.sources import Source
 from smelt.fusion.table import Table
@@ -36,13 +36,13 @@ from smelt.metrics import class_averaged
 
 Told = Callable[[str], None]
 KS = (1, 5)
-PLAIN = 1 << 28  # scores up to which figures that no search needs are had without a table
 Hits = Mapping[int, NDArray[np.bool_]]  # k → hits (N,)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A method, judged. held_out: hits of images that had no part in fitting it or setting it up.
+    """A method, judged. held_out: hits of images that had no part in fitting it or setting it up. fitted: hits
+    of the final fusion on the images that it was fitted to.
 
     accuracy, gain, low, high: of these, the last three over the plain average. sure: how certain it is, from
     all folds, that the method is better than what the guard compares it with; see `Choice`.
@@ -50,6 +50,7 @@ class Verdict:
 
     fusion: Fusion
     held_out: Hits
+    fitted: Hits
     accuracy: float
     gain: float
     low: float
@@ -151,11 +152,15 @@ class Judge:
         choices = self.choices()
         outer = {method: self._applied(choices, dict.fromkeys(self.outer, method)) for method in self.options}
         taken = {left: choices[left].method for left in self.outer}
-        wishes = [*outer.values(), self._applied(choices, taken)]
+        final = {method: dict.fromkeys(range(self.count), choices[()].options[method].final) for method in outer}
+        wishes = [*outer.values(), *final.values(), self._applied(choices, taken)]
         hits = self.hits(wishes, KS)
         plain_N = hits[self.settings.k][list(outer).index(self.plain)]
         verdicts = tuple(
-            self._verdict(choices[()], method, {k: hits[k][row] for k in KS}, plain_N)
+            self._verdict(
+                choices[()], method, {k: hits[k][row] for k in KS}, {k: hits[k][row + len(outer)] for k in KS},
+                plain_N,
+            )
             for row, method in enumerate(outer)
         )
         held: Hits = {k: hits[k][-1] for k in KS}
@@ -189,10 +194,12 @@ class Judge:
         low, high = np.clip(np.quantile(drawn, [0.025, 0.975]), 0, 1)
         return float(low), float(high)
 
-    def _verdict(self, choice: Choice, method: Method, held: Hits, plain_N: NDArray[np.bool_]) -> Verdict:
+    def _verdict(
+        self, choice: Choice, method: Method, held: Hits, fitted: Hits, plain_N: NDArray[np.bool_]
+    ) -> Verdict:
         own = held[self.settings.k]
         final = choice.options[method].final
-        return Verdict(final, held, self._accuracy(own), *self._gain(own, plain_N), choice.sure[method])
+        return Verdict(final, held, fitted, self._accuracy(own), *self._gain(own, plain_N), choice.sure[method])
 
     def hits(
         self, wishes: Sequence[Mapping[int, Fusion]], ks: Sequence[int]
@@ -219,7 +226,9 @@ class Judge:
     def _over_table(self, wish: Mapping[int, Fusion], k: int) -> bool:
         """Whether a table knows the hits: it is there, or evaluating everything would cost more."""
         alike = len({fusion.pooling for fusion in wish.values()}) == 1
-        there = all(tabled(fusion, self.settings) for fusion in wish.values())
+        there = all(
+            fusion.temperatures is None and fusion.pooling in self.methods.tabled for fusion in wish.values()
+        )
         size = len(self.sources) * len(self.labels_N) * self.methods.num_classes
         return alike and there and not self.cut and (k == self.settings.k or size > PLAIN)
 

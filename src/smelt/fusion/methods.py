@@ -22,6 +22,7 @@ from smelt.fusion.sources import Source
 from smelt.fusion.tables import Tables
 from smelt.fusion.weights import capped, shrunk
 
+PLAIN = 1 << 28  # scores up to which figures that no search needs are had without a table
 POOLING: dict[Method, Pooling] = {
     "mean_probability": "probability",
     "mean_log_probability": "log_probability",
@@ -43,12 +44,6 @@ class Option:
     def final(self) -> Fusion:
         """Fitted on all labelled images."""
         return self.fusions[()]
-
-
-def tabled(fusion: Fusion, settings: FuseSettings) -> bool:
-    """Whether there is a table for this fusion anyway, since a search needs it; else all is evaluated."""
-    searched = any(method in SEARCHES for method in settings.methods)
-    return searched and fusion.temperatures is None and fusion.pooling in settings.poolings
 
 
 class Methods:
@@ -107,12 +102,22 @@ class Methods:
         return self._within(method, pooling, 1 / np.array(heat), 0.0)
 
     def _within(self, method: Method, pooling: Pooling, weights_M: NDArray[np.float64], share: float) -> Fusion:
-        """A fusion whose weights keep to the cap of the table that it is valued over."""
-        fusion = Fusion(method, pooling, tuple(map(float, shrunk(weights_M, share))), share)
-        if not tabled(fusion, self.settings):
-            return fusion
-        weights = normalised(capped(fusion.weights, self.tables[pooling, self.settings.k].cap)[0])
+        """A fusion whose weights keep to the bound, and to the cap of the table that it is valued over."""
+        weights = shrunk(weights_M, share)
+        cap = min(1.0, (self.settings.bound or np.inf) / len(weights))
+        if pooling in self.tabled:
+            cap = self.tables[pooling, self.settings.k].cap
+        if cap < 1:
+            weights = normalised(capped(weights, cap)[0])
         return Fusion(method, pooling, tuple(map(float, weights)), share)
+
+    @cached_property
+    def tabled(self) -> tuple[Pooling, ...]:
+        """Poolings that there is a table for: those that are searched; all, where plain evaluation costs more."""
+        if not any(method in SEARCHES for method in self.settings.methods):
+            return ()
+        large = len(self.sources) * len(self.labels_N) * self.num_classes > PLAIN
+        return self.settings.poolings if large else tuple(dict.fromkeys(self.worth.values()))
 
     @cached_property
     def pooled(self) -> dict[Method, dict[Left, NDArray[np.float64]]]:

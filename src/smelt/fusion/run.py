@@ -16,8 +16,8 @@ from smelt.fusion.apply import Fusion
 from smelt.fusion.config import MEANS, SEARCHES, FuseSettings, Method, Pooling
 from smelt.fusion.folded import plain_hits
 from smelt.fusion.groups import effective, equal_rows
-from smelt.fusion.judge import KS, PLAIN, Judge, Judgement, Verdict, titled
-from smelt.fusion.methods import POOLING
+from smelt.fusion.judge import KS, Judge, Judgement, Verdict, titled
+from smelt.fusion.methods import PLAIN, POOLING
 from smelt.fusion.reference import equal
 from smelt.fusion.resample import Bootstrap
 from smelt.fusion.screen import screened
@@ -301,14 +301,12 @@ def _methods(
     """What `fusion.json` says of each method. `held_out` is of images that the method never saw; the choice
     among the methods did, so the best of these figures is not what the choice holds out."""
     labels = judge.labels_N
-    whole = [dict.fromkeys(range(judge.count), verdict.fusion) for verdict in found.verdicts]
-    fitted = judge.hits(whole, KS)
     entries = []
-    for row, verdict in enumerate(found.verdicts):
+    for verdict in found.verdicts:
         entry = {
             **case.spread(verdict.fusion).to_json(),
             "title": titled(verdict.fusion.method),
-            "chosen_by": {f"top{k}": class_averaged(fitted[k][row], labels) for k in KS},
+            "chosen_by": {f"top{k}": class_averaged(verdict.fitted[k], labels) for k in KS},
             "held_out": {f"top{k}": class_averaged(verdict.held_out[k], labels) for k in KS},
             "gain": verdict.gain,
             "interval": [verdict.low, verdict.high],
