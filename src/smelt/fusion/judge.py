@@ -249,7 +249,10 @@ class Judge:
                 columns += [self.draws.contributions(setup.hits_N, self._seen(left))]
                 columns += [self._likelihoods(setup, left)]
         drawn = self.draws(columns).reshape(self.settings.bootstrap, len(lefts), len(self.options), 2)
-        return {left: self._choose(picked[left], drawn[:, row]) for row, left in enumerate(lefts)}
+        return {
+            left: guarded(picked[left], drawn[:, row], self.plain, self.settings.sure)
+            for row, left in enumerate(lefts)
+        }
 
     def _seen(self, left: Left) -> NDArray[np.bool_]:
         return np.asarray((self.folds_N >= 0) & ~np.isin(self.folds_N, left))
@@ -299,26 +302,39 @@ class Judge:
         keep = ~np.isnan(values_N)
         return self.draws.contributions(np.nan_to_num(values_N), keep)
 
-    def _choose(self, setups: Mapping[Method, Setup], drawn_SM2: NDArray[np.float64]) -> Choice:
-        """The guard; drawn: accuracy and likelihood of each method in the bootstrap samples."""
-        place = {method: index for index, method in enumerate(setups)}
 
-        def certainty(method: Method, rival: Method) -> float:
-            return evidence(drawn_SM2[:, place[method]] - drawn_SM2[:, place[rival]])
+def guarded(
+    setups: Mapping[Method, Setup], drawn_SM2: NDArray[np.float64], plain: Method, sure: float
+) -> Choice:
+    """The guard: the plain average, unless something else is better with the certainty asked for.
 
-        def best(methods: Sequence[Method], rival: Method) -> Method:
-            good = [m for m in methods if setups[m].accuracy > setups[rival].accuracy + LEAST
-                    and certainty(m, rival) >= self.settings.sure]  # fmt: skip
-            return max(good, key=lambda m: setups[m].accuracy, default=rival)
+    drawn: accuracy and log likelihood (NaN: none) of each method in the bootstrap samples, on the same draws.
+    Another simple mean must be as certainly better than the plain one as fitted weights must be than the simple
+    mean that is left then; of several that are, the one with the greatest evidence in common units is taken.
+    """
+    place = {method: index for index, method in enumerate(setups)}
 
-        means = [m for m in setups if m in MEANS and m != self.plain]
-        fitted = [m for m in setups if m not in MEANS and m != self.plain]
-        rival = best(means, self.plain)
-        sure = {m: certainty(m, rival if m in fitted else self.plain) for m in setups}
-        return Choice(
-            {m: setup.option for m, setup in setups.items()}, best(fitted, rival), rival,
-            {m: setup.accuracy for m, setup in setups.items()}, sure,
-        )  # fmt: skip
+    def over(method: Method, rival: Method) -> NDArray[np.float64]:
+        return np.asarray(drawn_SM2[:, place[method]] - drawn_SM2[:, place[rival]])
+
+    def best(methods: Sequence[Method], rival: Method) -> Method:
+        good = [m for m in methods if setups[m].accuracy > setups[rival].accuracy + LEAST
+                and certainty(over(m, rival)) >= sure]  # fmt: skip
+        if not good:
+            return rival
+        worth = evidence(np.stack([over(m, rival) for m in good]))
+        return good[int(np.argmax(worth))]
+
+    means = [m for m in setups if m in MEANS and m != plain]
+    fitted = [m for m in setups if m not in MEANS and m != plain]
+    rival = best(means, plain)
+    return Choice(
+        {m: setup.option for m, setup in setups.items()},
+        best(fitted, rival),
+        rival,
+        {m: setup.accuracy for m, setup in setups.items()},
+        {m: certainty(over(m, rival if m in fitted else plain)) for m in setups},
+    )
 
 
 def _pooling(wish: Mapping[int, Fusion]) -> Pooling:
@@ -342,8 +358,8 @@ def table_hits(
     return found
 
 
-def evidence(differences_S2: NDArray[np.float64]) -> float:
-    """Certainty (share of bootstrap samples) that one fusion is better than another.
+def certainty(differences_S2: NDArray[np.float64]) -> float:
+    """Share of bootstrap samples in which one fusion is better than another.
 
     differences: of accuracy and of log likelihood (NaN: none). Together each counts in units of its spread.
     """
@@ -352,6 +368,16 @@ def evidence(differences_S2: NDArray[np.float64]) -> float:
     if np.isnan(likelihood).any() or min(spreads) <= LEAST:
         return ahead(accuracy)
     return ahead(accuracy / spreads[0] + likelihood / spreads[1])
+
+
+def evidence(differences_GS2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much better each of G fusions is, (G,): mean gains in units that are the same for all of them.
+
+    Not in units of each one's own spread: hardly to differ from the rival is sure, and gains hardly anything.
+    """
+    mean_G2, spread_2 = differences_GS2.mean(axis=1), np.nan_to_num(differences_GS2.std(axis=1)).max(axis=0)
+    units_G2 = mean_G2 / np.maximum(spread_2, LEAST)
+    return np.where(np.isnan(units_G2[:, 1]), 2 * units_G2[:, 0], units_G2.sum(axis=1))
 
 
 def in_words(
