@@ -28,7 +28,7 @@ from smelt.fusion.config import MEANS, POOLS, FuseSettings, Method, Pooling
 from smelt.fusion.folded import Left, joined, plain_hits
 from smelt.fusion.groups import effective, make_folds
 from smelt.fusion.methods import PLAIN, Methods, Option
-from smelt.fusion.resample import LEAST, Bootstrap, ahead
+from smelt.fusion.resample import LEAST, Bootstrap, Column, ahead
 from smelt.fusion.sources import Source
 from smelt.fusion.table import Table
 from smelt.fusion.tables import Tables
@@ -185,13 +185,12 @@ class Judge:
     def _gain(self, hits_N: NDArray[np.bool_], plain_N: NDArray[np.bool_]) -> tuple[float, float, float]:
         """Gain over the plain average, and its interval of 95 %."""
         difference = hits_N.astype(np.float64) - plain_N
-        drawn = self.draws([self.draws.contributions(difference)])[:, 0]
+        drawn = self.draws([self.draws.column(difference)])[:, 0]
         low, high = np.quantile(drawn, [0.025, 0.975])
         return self._accuracy(hits_N) - self._accuracy(plain_N), float(low), float(high)
 
     def _interval(self, hits_N: NDArray[np.bool_]) -> tuple[float, float]:
-        drawn = self.draws([self.draws.contributions(hits_N)])[:, 0]
-        low, high = np.clip(np.quantile(drawn, [0.025, 0.975]), 0, 1)
+        low, high = np.clip(np.quantile(self.draws.centred(hits_N), [0.025, 0.975]), 0, 1)
         return float(low), float(high)
 
     def _verdict(
@@ -246,8 +245,8 @@ class Judge:
             for method in self.options:
                 setup = self._setup(method, left, hits)
                 picked[left][method] = setup
-                columns += [self.draws.contributions(setup.hits_N, self._seen(left))]
-                columns += [self._likelihoods(setup, left)]
+                columns += [self.draws.column(setup.hits_N, self._seen(left))]
+                columns += [self._likelihoods(setup)]
         drawn = self.draws(columns).reshape(self.settings.bootstrap, len(lefts), len(self.options), 2)
         return {
             left: guarded(picked[left], drawn[:, row], self.plain, self.settings.sure)
@@ -293,14 +292,13 @@ class Judge:
         balance = sample.balanced(sample.seen(left))
         return pools.calibrated(np.concatenate(parts), sample.place_n, balance)
 
-    def _likelihoods(self, setup: Setup, left: Left) -> NDArray[np.float64]:
-        """Contributions of the log likelihoods to the bootstrap; NaN where there are none."""
+    def _likelihoods(self, setup: Setup) -> Column:
+        """The log likelihoods for the bootstrap; NaN where there are none."""
         values_N = np.full(len(self.labels_N), np.nan)
         if setup.likely is None:
-            return np.full(self.draws.size, np.nan)
+            return self.draws.column(values_N)
         values_N[self.methods.sample.lines] = setup.likely
-        keep = ~np.isnan(values_N)
-        return self.draws.contributions(np.nan_to_num(values_N), keep)
+        return self.draws.column(values_N, ~np.isnan(values_N))
 
 
 def guarded(

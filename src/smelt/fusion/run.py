@@ -238,7 +238,7 @@ def _too_few(
     for row, fusion in enumerate(fusions):
         accuracy = {f"top{k}": class_averaged(hits[k][row], labels_N) for k in KS}
         difference = hits[settings.k][row].astype(float) - hits[settings.k][0]
-        low, high = np.quantile(draws([draws.contributions(difference)]), [0.025, 0.975])
+        low, high = np.quantile(draws([draws.column(difference)]), [0.025, 0.975])
         entries.append({
             **case.spread(fusion).to_json(), "title": titled(fusion.method), "chosen_by": accuracy,
             "held_out": accuracy, "gain": class_averaged(difference, labels_N),

@@ -2,7 +2,7 @@
 
 Guo et al. 2017, On Calibration of Modern Neural Networks, §4.2. The loss is convex in 1/T and smooth in log T:
 its sums over each fold are taken once on a grid, and whatever folds are left out, the lowest point of what
-remains is found between grid points by a parabola. Some thousand images are plenty for one number.
+remains is found between grid points by a quartic. Some thousand images are plenty for one number.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def _losses(
 
 
 def _lowest(losses_G: NDArray[np.float64]) -> float:
-    """log T of the lowest loss, by the parabola through the lowest point of the grid and its neighbours."""
-    place = int(np.clip(np.argmin(losses_G), 1, len(GRID) - 2))
-    low, middle, high = losses_G[place - 1 : place + 2]
-    bend = low - 2 * middle + high
-    shift = 0.5 * (low - high) / bend if bend > 1e-12 else 0.0
-    return float(GRID[place] + np.clip(shift, -1, 1) * (GRID[1] - GRID[0]))
+    """log T of the lowest loss, by the quartic through the lowest point of the grid and four neighbours."""
+    place = int(np.clip(np.argmin(losses_G), 2, len(GRID) - 3))
+    step = GRID[1] - GRID[0]
+    quartic = np.polyfit(np.arange(-2, 3), losses_G[place - 2 : place + 3], 4)
+    between = np.linspace(-2, 2, 801)
+    return float(GRID[place] + step * between[int(np.argmin(np.polyval(quartic, between)))])
