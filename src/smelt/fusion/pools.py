@@ -26,6 +26,7 @@ from smelt.fusion.sources import Pool, Source
 CLASSES = 64  # of more classes the likeliest, the label among them
 ELEMENTS = 1 << 26  # values of all results in memory, for each of the two pools
 LOG_IMAGES = 4000  # that the logarithmic pool is fitted on
+LOWEST = -1e4  # logits below the best one by more count as this
 FAINT = 1e-30  # added to a probability before its logarithm
 RIDGE = 1e-5  # on the logarithmic pool's weights: with every label right its sharpness would grow for ever
 STEPS = 30
@@ -85,6 +86,7 @@ def sample(
             found = [np.take_along_axis(one, kept_BK[None], axis=2) for one in found]
         chances[part], logs[part] = (np.moveaxis(one, 0, 2) for one in found)
     logs -= logs.max(axis=1, keepdims=True)
+    np.maximum(logs, np.float32(LOWEST), out=logs)
     return Sample(lines, folds_N[lines], labels, place, chances, logs)
 
 

@@ -1,9 +1,9 @@
 """The bootstrap of class-averaged figures: classes are drawn again, then groups of images within each.
 
-Efron & Tibshirani 1993, ch. 8 (two stages), in its Poisson form (Hanley & MacGibbon 2006): a class is in a sample
-Poisson(1) times, and each of its groups as many times in all as a Poisson number with that mean. So what is drawn
-for an image depends on its place and its own label only, and one set of draws serves every method and every fold
-that is left out: differences between methods are on the same draws, and no draw knows the labels left out.
+Efron & Tibshirani 1993, ch. 8 (two stages), the second in its Poisson form (Hanley & MacGibbon 2006): for
+each time that a class was drawn, each of its groups is in the sample as often as a Poisson number with mean 1. So
+what is drawn for an image depends on its place and its own label only, and one set of draws serves every method and
+every fold that is left out: differences between methods are on the same draws, and no draw knows the labels left out.
 """
 
 from __future__ import annotations
@@ -46,9 +46,18 @@ class Bootstrap:
         pairs, unit = np.unique(np.stack([first[codes.reshape(-1)], self.labels]), axis=1, return_inverse=True)
         self.unit, (self.first_U, self.class_U) = unit.reshape(-1), pairs
         self.samples, self.seed = samples, seed
-        often = np.random.default_rng([seed, 7]).poisson(1.0, (samples, self.classes))
-        self.often_SC = np.minimum(often, MOST).astype(np.uint8)
+        self.often_SC = self._drawn_classes()
         self._kept: list[NDArray[np.uint8]] | None = None
+
+    def _drawn_classes(self) -> NDArray[np.uint8]:
+        """How often each class is in each sample, (samples, C): as many draws as there are classes."""
+        present = np.unique(self.labels)
+        random = np.random.default_rng([self.seed, 7])
+        drawn = random.integers(len(present), size=(self.samples, len(present)))
+        often = np.zeros((self.samples, self.classes), np.int64)
+        for sample, places in enumerate(drawn):
+            often[sample, present] = np.bincount(places, minlength=len(present))
+        return np.minimum(often, MOST).astype(np.uint8)
 
     def column(self, values_N: ArrayLike, keep_N: NDArray[np.bool_] | None = None) -> Column:
         """The class-averaged mean of values (N,) over the images kept. Classes count by their images there."""

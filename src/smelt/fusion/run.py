@@ -114,13 +114,20 @@ def prepared(
     settings: FuseSettings,
     num_images: int,
     num_classes: int,
+    groups_N: NDArray[np.int64] | None,
 ) -> Case:
     """Settle the metric, the methods and the results that take part."""
     settings, words = settings.resolved(num_classes)
     warnings = []
+    if groups_N is not None and labels_N is not None:
+        groups = groups_N[labels_N >= 0]
+        warnings.append(
+            f"{len(groups)} labelled images are {len(np.unique(groups))} different ones (worth "
+            f"{effective(groups):.0f} equally frequent ones): copies are kept together when fusions are judged"
+        )
     if settings.metric == "top5" and num_classes <= 5:
         warnings.append(f"top-5 of {num_classes} classes is always right: ask for top1, or leave it to `auto`")
-    reasons = screened(sources, labels_N, num_images, num_classes)
+    reasons = screened(sources, labels_N, num_images, num_classes, groups_N)
     aside = settings.set_aside and 0 < len(reasons) < len(sources)
     active = tuple(index for index in range(len(sources)) if not (aside and index in reasons))
     for index, reason in reasons.items():
@@ -152,10 +159,10 @@ def fuse(
     if labels is not None and not (labels >= 0).any():
         labels = None
     num_images = len(labels_N) if labels_N is not None else 0
-    case = prepared(sources, labels, settings, num_images, num_classes)
+    groups = None if labels is None else _groups(sources, labels, groups_N)
+    case = prepared(sources, labels, settings, num_images, num_classes, groups)
     if labels is None:
         return _blind(case)
-    groups = _groups(case, labels, groups_N)
     known = labels >= 0
     different = known.sum() if groups is None else len(np.unique(groups[known]))
     if different < FEWEST or len(np.unique(labels[known])) < 2:
@@ -191,22 +198,15 @@ def fuse(
 
 
 def _groups(
-    case: Case, labels_N: NDArray[np.int32], groups_N: ArrayLike | None
+    sources: Sequence[Source], labels_N: NDArray[np.int32], groups_N: ArrayLike | None
 ) -> NDArray[np.int64] | None:
-    """Groups (N,) of copies; None where no labelled image has one. Copies are named in a warning."""
+    """Groups (N,) of copies; None where no labelled image has one."""
     known = np.flatnonzero(labels_N >= 0)
     if groups_N is None:
-        groups = equal_rows(case.taking_part, known, len(labels_N))
+        groups = equal_rows(sources, known, len(labels_N))
     else:
         groups = np.unique(np.asarray(groups_N), return_inverse=True)[1].reshape(-1)
-    different = len(np.unique(groups[known]))
-    if different == len(known):
-        return None
-    case.warnings.append(
-        f"{len(known)} labelled images are {different} different ones (worth {effective(groups[known]):.0f} "
-        "equally frequent ones): copies are kept together when fusions are judged"
-    )
-    return np.asarray(groups, np.int64)
+    return None if len(np.unique(groups[known])) == len(known) else np.asarray(groups, np.int64)
 
 
 def _held_out(found: Judgement, labels_N: NDArray[np.int32], settings: FuseSettings) -> dict[str, Any]:

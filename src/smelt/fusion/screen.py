@@ -51,9 +51,14 @@ def look(source: Source, lines: NDArray[np.int64], labels_N: NDArray[np.integer]
 
 
 def screened(
-    sources: Sequence[Source], labels_N: NDArray[np.integer] | None, num_images: int, num_classes: int
+    sources: Sequence[Source],
+    labels_N: NDArray[np.integer] | None,
+    num_images: int,
+    num_classes: int,
+    groups_N: NDArray[np.integer] | None = None,
 ) -> dict[int, str]:
-    """Number of a result → why it cannot help, in words. Labels below 0 are unknown."""
+    """Number of a result → why it cannot help, in words. Labels below 0 are unknown; copies of one image, which
+    share a group, count as one in how sure an accuracy is."""
     known = np.arange(num_images)
     if labels_N is not None:
         labels = np.asarray(labels_N)
@@ -65,7 +70,7 @@ def screened(
         return {}
     looks = [look(source, known, labels_N) for source in sources]
     reasons: dict[int, str] = {}
-    guess, error = _chance(labels_N, known, num_classes)
+    guess, error = _chance(labels_N, known, num_classes, groups_N)
     best = max((one.accuracy for one in looks if one.accuracy == one.accuracy), default=0.0)
     for place, one in enumerate(looks):
         if one.constant:
@@ -83,13 +88,18 @@ def screened(
 
 
 def _chance(
-    labels_N: NDArray[np.integer] | None, lines: NDArray[np.int64], num_classes: int
+    labels_N: NDArray[np.integer] | None,
+    lines: NDArray[np.int64],
+    num_classes: int,
+    groups_N: NDArray[np.integer] | None,
 ) -> tuple[float, float]:
     """Class-averaged top-1 accuracy of guessing, and its standard error."""
     guess = 1 / num_classes
     if labels_N is None:
         return guess, 0.0
-    counts = np.unique(np.asarray(labels_N)[lines], return_counts=True)[1]
+    groups = lines if groups_N is None else groups_N[lines]
+    different = np.unique(np.stack([np.asarray(labels_N)[lines], groups]), axis=1)
+    counts = np.unique(different[0], return_counts=True)[1]
     # the mean over the classes present of means over each one's images
     error = float(np.sqrt(guess * (1 - guess) * (1 / counts).sum()) / max(1, len(counts)))
     return guess, error
