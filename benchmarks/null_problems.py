@@ -4,14 +4,16 @@
     python benchmarks/null_problems.py --trials 40          the table of docs/log.md
     python benchmarks/null_problems.py --family one_good --images 2000
 
-Each line: n problems; the gain over the plain average of probabilities that `held_out` promises, and the gain of
-the fusion that was chosen on FRESH images that nobody has seen, in points of class-averaged top-1, mean ± standard
-error; their difference with its interval of 95 %; and how often something else than the plain average was chosen.
+Each line: n problems; the gain over the plain average of probabilities that `held_out` promises, and the
+gain of the fusion that was chosen on FRESH images that nobody has seen, in points of class-averaged top-1,
+mean ± standard error; their difference with its interval of 95 %; and how often something else than the
+plain average was chosen.
 
-Families: `exchangeable` results are equally good and nothing can be gained; `sharp` ones are so too, but some are
-far surer of themselves; `ties`: scores are rounded to a few levels; `imbalanced`: three classes, of which one has
-four fifths of the images; `copies`: every image is there several times; `one_good`: one result of many is good, and
-weights do help; `real` (with --real LOGITS LABELS) fuses half of real results and is valued on the other half.
+Families: `exchangeable` results are equally good and nothing can be gained; `sharp` ones are so too, but
+some are far surer of themselves; `ties`: scores are rounded to a few levels; `imbalanced`: three classes,
+of which one has four fifths of the images; `copies`: every image is there several times; `one_good`: one
+result of many is good, and weights do help; `real` (with --real LOGITS LABELS) fuses half of real results
+and is valued on the other half.
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smelt.fusion.apply import Fusion
 from smelt.fusion.config import FuseSettings
 from smelt.fusion.folded import plain_hits
-from smelt.fusion.apply import Fusion
 from smelt.fusion.run import fuse
 from smelt.fusion.sources import Held
 from smelt.metrics import class_averaged
@@ -162,8 +164,8 @@ def family(
         "seconds": (time.perf_counter() - begun) / trials,
     }  # fmt: skip
     say(
-        f"{name:>13} N={images:<5} n={trials:<3} promised {found['promised']:+.3f} ± {found['promised_error']:.3f}, "
-        f"true {found['true']:+.3f} ± {found['true_error']:.3f} (worst {found['worst']:+.2f}), difference "
+        f"{name:>13} N={images:<5} n={trials:<3} promised {found['promised']:+.3f} ± "
+        f"{found['promised_error']:.3f}, true {found['true']:+.3f} ± {found['true_error']:.3f} (worst {found['worst']:+.2f}), difference "
         f"{found['difference']:+.3f} ({found['interval'][0]:+.3f} … {found['interval'][1]:+.3f}), "
         f"other than plain {found['not_plain']:.0%}, {found['seconds']:.1f} s each {found['chosen']}"
     )

@@ -16,7 +16,6 @@ from smelt.fusion.groups import make_folds
 from smelt.fusion.judge import Choice, Judge, Setup, certainty, evidence, guarded, in_words
 from smelt.fusion.methods import Option
 from smelt.fusion.reference import fused, normalised
-from smelt.fusion.resample import bootstrap
 from smelt.fusion.run import fuse
 from smelt.fusion.soften import softmax
 from smelt.fusion.sources import Held, Pool
@@ -304,7 +303,9 @@ def test_temperatures_for_every_set_of_folds_are_those_of_a_plain_search() -> No
         grid = np.exp(np.linspace(-1, 3, 2001))
         for heat in grid:
             scaled = logits[seen].astype(float) / heat
-            losses.append((np.log(np.exp(scaled).sum(1)) - scaled[np.arange(seen.sum()), labels[seen]]).mean())
+            losses.append(
+                (np.log(np.exp(scaled).sum(1)) - scaled[np.arange(seen.sum()), labels[seen]]).mean()
+            )
         assert one == pytest.approx(grid[int(np.argmin(losses))], rel=0.02)
 
 
@@ -374,6 +375,8 @@ def test_real_logits_hold_out_no_less_than_the_plain_average(shared_data: Path) 
         outcome = fuse(sources_of(scores[:, one]), labels[one], settings, num_classes=10)
         fresh = sources_of(scores[:, other])
         plain = Fusion("mean_probability", "probability", (1.0,) * 19)
-        hits = [plain_hits(f, fresh, labels[other], np.arange(5000), (1,))[1] for f in (outcome.chosen, plain)]
+        hits = [
+            plain_hits(f, fresh, labels[other], np.arange(5000), (1,))[1] for f in (outcome.chosen, plain)
+        ]
         gains.append(class_averaged(hits[0], labels[other]) - class_averaged(hits[1], labels[other]))
     assert np.mean(gains) > 0 and min(gains) > -0.001

@@ -84,7 +84,10 @@ def naive(difference: np.ndarray, labels: np.ndarray, groups: np.ndarray, sample
     """Classes, then groups within each, drawn one by one with replacement."""
     random = np.random.default_rng(9)
     classes = np.unique(labels)
-    members = {c: [difference[(labels == c) & (groups == g)] for g in np.unique(groups[labels == c])] for c in classes}
+    members = {
+        c: [difference[(labels == c) & (groups == g)] for g in np.unique(groups[labels == c])]
+        for c in classes
+    }
     drawn = []
     for _ in range(samples):
         means = []
@@ -104,7 +107,9 @@ def test_bootstrap_is_that_of_classes_and_groups(copies: int) -> None:
     groups = np.repeat(np.arange(240), copies)
     gains = bootstrap(one, other, labels, 4000, 0, groups)
     expected = naive(one.astype(float) - other, labels, groups, 2000)
-    assert gains.mean() == pytest.approx(class_averaged(one, labels) - class_averaged(other, labels), abs=0.004)
+    assert gains.mean() == pytest.approx(
+        class_averaged(one, labels) - class_averaged(other, labels), abs=0.004
+    )
     assert gains.std() == pytest.approx(expected.std(), rel=0.08)
     assert (bootstrap(one, one, labels, 100, 0, groups) == 0).all()
 

@@ -11,7 +11,9 @@ from smelt.fusion.groups import make_folds
 from smelt.fusion.sources import Held
 
 
-def problem(images: int = 400, results: int = 4, classes: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def problem(
+    images: int = 400, results: int = 4, classes: int = 5, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Logits (M, N, C) of results of different quality and sharpness; classes of very different sizes."""
     random = np.random.default_rng(seed)
     shares = np.arange(1, classes + 1) ** 2.0
@@ -82,7 +84,8 @@ def test_log_pool_has_no_better_neighbour() -> None:
 
 
 def test_classes_count_the_same_however_many_images_they_have() -> None:
-    """A result that is right on the large class only, another on the small ones: a mean over images differs."""
+    """A result that is right on the large class only, another on the small ones: a mean over images
+    differs."""
     labels = np.repeat([0, 1, 2], [180, 10, 10])
     random = np.random.default_rng(0)
     scores = 0.3 * random.normal(size=(2, 200, 3))

@@ -15,7 +15,11 @@ from smelt.fusion.sources import Held
 from smelt.metrics import class_averaged, hits_in_list, top_lists
 
 QUICK = FuseSettings(
-    metric="top1", folds=3, bootstrap=100, shrinkage=(0.0, 0.5), genetic=GeneticSettings(population=8, generations=5)
+    metric="top1",
+    folds=3,
+    bootstrap=100,
+    shrinkage=(0.0, 0.5),
+    genetic=GeneticSettings(population=8, generations=5),
 )
 
 
@@ -146,14 +150,17 @@ def tied(kind: str, random: np.random.Generator, images: int, classes: int) -> n
 @settings(max_examples=12, deadline=None)
 @given(
     st.integers(0, 10**6),
-    st.lists(st.sampled_from(["equal", "zeros", "underflow", "plateaus", "ranks", "none"]), min_size=2, max_size=4),
+    st.lists(
+        st.sampled_from(["equal", "zeros", "underflow", "plateaus", "ranks", "none"]), min_size=2, max_size=4
+    ),
     st.sampled_from([2, 4, 7]),
     st.booleans(),
 )
 def test_every_figure_is_that_of_the_list_that_is_delivered(
     seed: int, kinds: list[str], classes: int, aside: bool
 ) -> None:
-    """For k = 1, 5 and k ≥ C: each result alone and each fusion, by the very lists that would be submitted."""
+    """For k = 1, 5 and k ≥ C: each result alone and each fusion, by the very lists that would be
+    submitted."""
     random = np.random.default_rng(seed)
     labels = random.integers(-1, classes, 45)
     labels[:2] = [0, 1]
@@ -170,6 +177,8 @@ def test_every_figure_is_that_of_the_list_that_is_delivered(
     for method, fusion in zip(outcome.record["methods"], outcome.fusions, strict=True):
         lists = top_classes(fusion, sources, 45)
         for k in (1, 5):
-            assert method["chosen_by"][f"top{k}"] == class_averaged(hits_in_list(lists[:, :k], labels), labels)
+            assert method["chosen_by"][f"top{k}"] == class_averaged(
+                hits_in_list(lists[:, :k], labels), labels
+            )
         if method["method"] in MEANS:
             assert method["held_out"] == method["chosen_by"]  # nothing is fitted

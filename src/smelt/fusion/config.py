@@ -46,15 +46,16 @@ class GeneticSettings(Settings):
 class FuseSettings(Settings):
     """What the stage `fuse` tries and how it chooses.
 
-    metric: the accuracy that weights are chosen by; auto: top-5 where there are more than five classes, else
-    top-1. methods: all are fitted, judged and kept. poolings: those that searches may run over: the
-    first, unless the plain average makes the labels clearly likelier under another. folds: parts of the labelled images; everything is fitted and chosen
-    without one of them, and judged on it. shrinkage: shares of equal weights mixed into fitted weights, chosen
-    by what holds out. bound: no result gets more than this many times its equal share (null: the largest that
-    fits `memory_gib`). sure: how certain (one-sided, by bootstrap) a gain over the plain average must be
-    before anything else is used instead of it. set_aside: leave out results that are constant, at chance or
-    full of ties (false: they are only named). write_scores: splits whose fused scores are written whole, as a
-    teacher for distillation or for other programs.
+    metric: the accuracy that weights are chosen by; auto: top-5 where there are more than five classes,
+    else top-1. methods: all are fitted, judged and kept. poolings: those that searches may run over: the
+    first, unless the plain average makes the labels clearly likelier under another. folds: parts of the
+    labelled images; everything is fitted and chosen without one of them, and judged on it. shrinkage:
+    shares of equal weights mixed into fitted weights, chosen by what holds out. bound: no result gets more
+    than this many times its equal share (null: the largest that fits `memory_gib`). sure: how certain
+    (one-sided, by bootstrap) a gain over the plain average must be before anything else is used instead of
+    it. set_aside: leave out results that are constant, at chance or full of ties (false: they are only
+    named). write_scores: splits whose fused scores are written whole, as a teacher for distillation or for
+    other programs.
     """
 
     metric: Literal["auto", "top1", "top5"] = "auto"

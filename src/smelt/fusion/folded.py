@@ -1,4 +1,5 @@
-"""Figures for every set of folds that is left out, from one evaluation: hits are counted by fold and class."""
+"""Figures for every set of folds that is left out, from one evaluation: hits are counted by fold and
+class."""
 
 from __future__ import annotations
 
@@ -54,7 +55,13 @@ class Counts:
         seen = np.setdiff1d(np.arange(self.folds), list(left))
         images = self.images_FG[seen].sum(axis=0)
         right_QG = right_QFG[:, seen].sum(axis=1)
-        return np.asarray((right_QG[:, images > 0] / images[images > 0]).mean(axis=1), np.float64)
+        return averaged(right_QG, images)
+
+
+def averaged(right_QG: NDArray[np.int64], images_G: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Class-averaged accuracy (Q,), as `metrics.class_averaged` sums it, to the last bit."""
+    present = images_G > 0
+    return np.asarray((np.compress(present, right_QG, axis=1) / images_G[present]).mean(axis=1), np.float64)
 
 
 def parts(table: Table, folds_N: NDArray[np.int8], folds: int, seed: int) -> list[Table]:
@@ -73,7 +80,9 @@ def together(
 
     tables: of each fold. searches: (method, folds left out) → steps. What several ask for is evaluated once.
     """
-    counts = [Counts(table.labels_N, np.where(table.labels_N >= 0, 0, -1).astype(np.int8), 1) for table in tables]
+    counts = [
+        Counts(table.labels_N, np.where(table.labels_N >= 0, 0, -1).astype(np.int8), 1) for table in tables
+    ]
     classes = np.unique(np.concatenate([count.classes for count in counts]))
     images_FG = np.zeros((len(tables), len(classes)), np.int64)
     places = [np.searchsorted(classes, count.classes) for count in counts]
@@ -89,7 +98,7 @@ def together(
                 _counted(table, mine, asked, right, places[fold])
         for key, right_PG in right.items():
             images = np.delete(images_FG, list(key[1]), axis=0).sum(axis=0)
-            accuracy = (right_PG[:, images > 0] / images[images > 0]).mean(axis=1)
+            accuracy = averaged(right_PG, images)
             try:
                 asked[key] = searches[key].send(accuracy)
             except StopIteration as stop:

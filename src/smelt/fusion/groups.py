@@ -1,4 +1,5 @@
-"""Images that are one image: groups of duplicates, folds that keep them together, and how many there really are.
+"""Images that are one image: groups of duplicates, folds that keep them together, and how many there really
+are.
 
 Sixty images ten times over are sixty images. A copy on the other side of a fold gives the answer away, and a
 bootstrap that draws copies one by one is far too sure; so folds and bootstrap go by group.
@@ -78,7 +79,8 @@ def _rarity(source: Source, lines: NDArray[np.int64], heads: NDArray[np.int64]) 
 def make_folds(
     labels_N: NDArray[np.integer], folds: int, seed: int, groups_N: ArrayLike | None = None
 ) -> NDArray[np.int8]:
-    """A fold for each labelled image, classes spread evenly over them, groups never cut; −1 for the others."""
+    """A fold for each labelled image, classes spread evenly over them, groups never cut; −1 for the
+    others."""
     labels = np.asarray(labels_N)
     random = np.random.default_rng([seed, 1])
     order = random.permutation(len(labels))

@@ -7,10 +7,10 @@ the fusion that is used, and, to be judged, to all folds but one, which is then 
 fits without each pair of folds serve both. The figures that are reported are those of images that had no part
 in any decision; the best of several estimates is never reported as its own.
 
-The guard asks for certainty by bootstrap. Accuracy counts the few images that change sides and says little at
-a few thousand; so where both fusions give likelihoods, the evidence is the gain in accuracy and that in
-calibrated log likelihood (see `pools.calibrated`), each in units of its own spread. A gain in accuracy must be
-there in any case. Figures: docs/log.md.
+The guard asks for certainty by bootstrap. Accuracy counts the few images that change sides and says little
+at a few thousand; so where both fusions give likelihoods, the evidence is the gain in accuracy and that in
+calibrated log likelihood (see `pools.calibrated`), each in units of its own spread. A gain in accuracy must
+be there in any case. Figures: docs/log.md.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ Hits = Mapping[int, NDArray[np.bool_]]  # k → hits (N,)
 
 @dataclass(frozen=True)
 class Verdict:
-    """A method, judged. held_out: hits of images that had no part in fitting it or setting it up. fitted: hits
-    of the final fusion on the images that it was fitted to.
+    """A method, judged. held_out: hits of images that had no part in fitting it or setting it up. fitted:
+    hits of the final fusion on the images that it was fitted to.
 
     accuracy, gain, low, high: of these, the last three over the plain average. sure: how certain it is, from
     all folds, that the method is better than what the guard compares it with; see `Choice`.
@@ -152,13 +152,18 @@ class Judge:
         choices = self.choices()
         outer = {method: self._applied(choices, dict.fromkeys(self.outer, method)) for method in self.options}
         taken = {left: choices[left].method for left in self.outer}
-        final = {method: dict.fromkeys(range(self.count), choices[()].options[method].final) for method in outer}
+        final = {
+            method: dict.fromkeys(range(self.count), choices[()].options[method].final) for method in outer
+        }
         wishes = [*outer.values(), *final.values(), self._applied(choices, taken)]
         hits = self.hits(wishes, KS)
         plain_N = hits[self.settings.k][list(outer).index(self.plain)]
         verdicts = tuple(
             self._verdict(
-                choices[()], method, {k: hits[k][row] for k in KS}, {k: hits[k][row + len(outer)] for k in KS},
+                choices[()],
+                method,
+                {k: hits[k][row] for k in KS},
+                {k: hits[k][row + len(outer)] for k in KS},
                 plain_N,
             )
             for row, method in enumerate(outer)
@@ -198,11 +203,11 @@ class Judge:
     ) -> Verdict:
         own = held[self.settings.k]
         final = choice.options[method].final
-        return Verdict(final, held, fitted, self._accuracy(own), *self._gain(own, plain_N), choice.sure[method])
+        return Verdict(
+            final, held, fitted, self._accuracy(own), *self._gain(own, plain_N), choice.sure[method]
+        )
 
-    def hits(
-        self, wishes: Sequence[Mapping[int, Fusion]], ks: Sequence[int]
-    ) -> dict[int, NDArray[np.bool_]]:
+    def hits(self, wishes: Sequence[Mapping[int, Fusion]], ks: Sequence[int]) -> dict[int, NDArray[np.bool_]]:
         """k → hits (Q, N) of each fold's images under the fusion that a wish has for it."""
         over = [[self._over_table(wish, k) for wish in wishes] for k in ks]
         rest = [row for row in range(len(wishes)) if not all(known[row] for known in over)]
@@ -306,9 +311,10 @@ def guarded(
 ) -> Choice:
     """The guard: the plain average, unless something else is better with the certainty asked for.
 
-    drawn: accuracy and log likelihood (NaN: none) of each method in the bootstrap samples, on the same draws.
-    Another simple mean must be as certainly better than the plain one as fitted weights must be than the simple
-    mean that is left then; of several that are, the one with the greatest evidence in common units is taken.
+    drawn: accuracy and log likelihood (NaN: none) of each method in the bootstrap samples, on the same
+    draws. Another simple mean must be as certainly better than the plain one as fitted weights must be than
+    the simple mean that is left then; of several that are, the one with the greatest evidence in common
+    units is taken.
     """
     place = {method: index for index, method in enumerate(setups)}
 
@@ -375,20 +381,20 @@ def evidence(differences_GS2: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     mean_G2, spread_2 = differences_GS2.mean(axis=1), np.nan_to_num(differences_GS2.std(axis=1)).max(axis=0)
     units_G2 = mean_G2 / np.maximum(spread_2, LEAST)
-    return np.where(np.isnan(units_G2[:, 1]), 2 * units_G2[:, 0], units_G2.sum(axis=1))
+    worth = np.where(np.isnan(units_G2[:, 1]), 2 * units_G2[:, 0], units_G2.sum(axis=1))
+    return np.asarray(worth, np.float64)
 
 
-def in_words(
-    choice: Choice, asked: float, plain: Method, gain: float, interval: tuple[float, float]
-) -> str:
+def in_words(choice: Choice, asked: float, plain: Method, gain: float, interval: tuple[float, float]) -> str:
     """What is used and why."""
     used, rival = choice.method, titled(choice.rival)
     whole = (
-        f"the whole of this choice, judged on images that had no part in it, gains {100 * gain:+.2f} points over "
-        f"the plain average (95 %: {100 * interval[0]:+.2f} … {100 * interval[1]:+.2f})"
+        f"the whole of this choice, judged on images that had no part in it, gains {100 * gain:+.2f} points "
+        f"over the plain average (95 %: {100 * interval[0]:+.2f} … {100 * interval[1]:+.2f})"
     )
     if used not in MEANS and used != choice.rival:
-        return f"{titled(used)} is used: it is better than {rival} with {choice.sure[used]:.0%} certainty; {whole}"
+        sure = f"{choice.sure[used]:.0%} certainty"
+        return f"{titled(used)} is used: it is better than {rival} with {sure}; {whole}"
     if used != plain:
         return (
             f"{titled(used)} is used: it is better than the plain average ({titled(plain)}) with "
@@ -403,8 +409,8 @@ def in_words(
     if ahead_by <= LEAST:
         return f"{words}: nothing beats it on held-out images ({titled(best)}: {100 * ahead_by:+.2f} points)"
     return (
-        f"{words}: {titled(best)} gains {100 * ahead_by:+.2f} points on held-out images, but is better with only "
-        f"{choice.sure[best]:.0%} certainty, {asked:.0%} are asked for"
+        f"{words}: {titled(best)} gains {100 * ahead_by:+.2f} points on held-out images, but is better with "
+        f"only {choice.sure[best]:.0%} certainty, {asked:.0%} are asked for"
     )
 
 

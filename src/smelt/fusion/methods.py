@@ -1,7 +1,7 @@
 """Every way of fusing, fitted without every set of folds that a judged choice leaves out.
 
-What is fitted for a set of folds sees no label of theirs: not the temperatures, not the pools, not the searches
-and what they start from. `judge` chooses among what is made here.
+What is fitted for a set of folds sees no label of theirs: not the temperatures, not the pools, not the
+searches and what they start from. `judge` chooses among what is made here.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ class Methods:
         # logits divided by T and averaged: weights in proportion to 1/T
         return self._within(method, pooling, 1 / np.array(heat), 0.0)
 
-    def _within(self, method: Method, pooling: Pooling, weights_M: NDArray[np.float64], share: float) -> Fusion:
+    def _within(
+        self, method: Method, pooling: Pooling, weights_M: NDArray[np.float64], share: float
+    ) -> Fusion:
         """A fusion whose weights keep to the bound, and to the cap of the table that it is valued over."""
         weights = shrunk(weights_M, share)
         cap = min(1.0, (self.settings.bound or np.inf) / len(weights))
@@ -113,7 +115,8 @@ class Methods:
 
     @cached_property
     def tabled(self) -> tuple[Pooling, ...]:
-        """Poolings that there is a table for: those that are searched; all, where plain evaluation costs more."""
+        """Poolings that there is a table for: those that are searched; all, where plain evaluation costs
+        more."""
         if not any(method in SEARCHES for method in self.settings.methods):
             return ()
         large = len(self.sources) * len(self.labels_N) * self.num_classes > PLAIN
@@ -136,8 +139,8 @@ class Methods:
 
     @cached_property
     def worth(self) -> dict[Left, Pooling]:
-        """The pooling that is searched, for each set of folds left out: the first, unless the plain average makes
-        the labels clearly likelier under another."""
+        """The pooling that is searched, for each set of folds left out: the first, unless the plain average
+        makes the labels clearly likelier under another."""
         sample = self.sample
         if len(self.settings.poolings) == 1 or "rank" in self.settings.poolings:
             return dict.fromkeys(self.lefts, self.settings.poolings[0])

@@ -1,9 +1,10 @@
 """The bootstrap of class-averaged figures: classes are drawn again, then groups of images within each.
 
 Efron & Tibshirani 1993, ch. 8 (two stages), the second in its Poisson form (Hanley & MacGibbon 2006): for
-each time that a class was drawn, each of its groups is in the sample as often as a Poisson number with mean 1. So
-what is drawn for an image depends on its place and its own label only, and one set of draws serves every method and
-every fold that is left out: differences between methods are on the same draws, and no draw knows the labels left out.
+each time that a class was drawn, each of its groups is in the sample as often as a Poisson number with mean
+1. So what is drawn for an image depends on its place and its own label only, and one set of draws serves
+every method and every fold that is left out: differences between methods are on the same draws, and no draw
+knows the labels left out.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class Bootstrap:
         self.classes = int(self.labels.max(initial=0)) + 1
         _, first, codes = np.unique(groups[self.known], return_index=True, return_inverse=True)
         # a unit is a group within one class; the draws of a group are those of its first image
-        pairs, unit = np.unique(np.stack([first[codes.reshape(-1)], self.labels]), axis=1, return_inverse=True)
+        pairs, unit = np.unique(
+            np.stack([first[codes.reshape(-1)], self.labels]), axis=1, return_inverse=True
+        )
         self.unit, (self.first_U, self.class_U) = unit.reshape(-1), pairs
         self.samples, self.seed = samples, seed
         self.often_SC = self._drawn_classes()
@@ -60,7 +63,8 @@ class Bootstrap:
         return np.minimum(often, MOST).astype(np.uint8)
 
     def column(self, values_N: ArrayLike, keep_N: NDArray[np.bool_] | None = None) -> Column:
-        """The class-averaged mean of values (N,) over the images kept. Classes count by their images there."""
+        """The class-averaged mean of values (N,) over the images kept. Classes count by their images
+        there."""
         keep = np.ones(len(self.known), bool) if keep_N is None else keep_N[self.known]
         values = np.where(keep, np.asarray(values_N, np.float64)[self.known], 0.0)
         images_C = np.bincount(self.labels, keep, self.classes)

@@ -1,4 +1,5 @@
-"""The whole of a fusion: what is left out, tables, judgement, explanation; what the stage and the verb call."""
+"""The whole of a fusion: what is left out, tables, judgement, explanation; what the stage and the verb
+call."""
 
 from __future__ import annotations
 
@@ -123,15 +124,21 @@ def prepared(
         groups = groups_N[labels_N >= 0]
         warnings.append(
             f"{len(groups)} labelled images are {len(np.unique(groups))} different ones (worth "
-            f"{effective(groups):.0f} equally frequent ones): copies are kept together when fusions are judged"
+            f"{effective(groups):.0f} equally frequent ones): copies are kept together in judging"
         )
     if settings.metric == "top5" and num_classes <= 5:
-        warnings.append(f"top-5 of {num_classes} classes is always right: ask for top1, or leave it to `auto`")
+        warnings.append(
+            f"top-5 of {num_classes} classes is always right: ask for top1, or leave it to `auto`"
+        )
     reasons = screened(sources, labels_N, num_images, num_classes, groups_N)
     aside = settings.set_aside and 0 < len(reasons) < len(sources)
     active = tuple(index for index in range(len(sources)) if not (aside and index in reasons))
     for index, reason in reasons.items():
-        fate = "it is set aside (fuse.set_aside: false fuses it all the same)" if aside else "it is fused all the same"
+        fate = (
+            "it is set aside (fuse.set_aside: false fuses it all the same)"
+            if aside
+            else "it is fused all the same"
+        )
         warnings.append(f"{sources[index].name}: {reason}; {fate}")
     scores = len(active) * num_images * num_classes
     settings, left_out = usable([sources[index] for index in active], settings, scores)
@@ -245,7 +252,9 @@ def _too_few(
             "interval": [float(low), float(high)], "sure": 0.0,
         })  # fmt: skip
     known = labels_N >= 0
-    why = f"{different} labelled image{'s are' if different > 1 else ' is'} too few to fit or judge anything by"
+    why = (
+        f"{different} labelled image{'s are' if different > 1 else ' is'} too few to fit or judge anything by"
+    )
     if different >= FEWEST:
         why = "all labelled images are of one class, and nothing can be judged by that"
     record = {

@@ -57,8 +57,8 @@ def screened(
     num_classes: int,
     groups_N: NDArray[np.integer] | None = None,
 ) -> dict[int, str]:
-    """Number of a result → why it cannot help, in words. Labels below 0 are unknown; copies of one image, which
-    share a group, count as one in how sure an accuracy is."""
+    """Number of a result → why it cannot help, in words. Labels below 0 are unknown; copies of one image,
+    which share a group, count as one in how sure an accuracy is."""
     known = np.arange(num_images)
     if labels_N is not None:
         labels = np.asarray(labels_N)
@@ -81,8 +81,8 @@ def screened(
             reasons[place] = f"its best score is shared by several classes on {one.tied:.0%} of the images"
         elif one.accuracy <= guess + CERTAIN * error and best > guess + 2 * CERTAIN * error:
             reasons[place] = (
-                f"alone it is right on {one.accuracy:.1%} of the labelled images, chance is {guess:.1%} and the "
-                f"best result has {best:.1%}: most often its classes or its rows are in another order"
+                f"alone it is right on {one.accuracy:.1%} of the labelled images, chance is {guess:.1%} and "
+                f"the best result has {best:.1%}: most often its classes or its rows are in another order"
             )
     return reasons
 

@@ -1,8 +1,9 @@
 """Searches over the weights of results: genetic, greedy with replacement, coordinate by coordinate.
 
-All see nothing but class-averaged accuracy, which is a step function: among equals the vector that is nearest
-to equal weights wins. All are deterministic by their seed. Each is written as steps: a generator that yields a
-batch of weights (P, M) and is sent their accuracies (P,), so that many searches can share one evaluation.
+All see nothing but class-averaged accuracy, which is a step function: among equals the vector that is
+nearest to equal weights wins. All are deterministic by their seed. Each is written as steps: a generator
+that yields a batch of weights (P, M) and is sent their accuracies (P,), so that many searches can share one
+evaluation.
 """
 
 from __future__ import annotations
@@ -106,7 +107,9 @@ def _first(
     num_results = len(singles_M)
     spread = max(float(np.std(singles_M)), 1e-6)
     lean = np.exp((singles_M - singles_M.max()) / spread)
-    kinds = np.stack([np.ones(num_results), lean, *(np.empty((0, num_results)) if seeds_SM is None else seeds_SM)])
+    kinds = np.stack(
+        [np.ones(num_results), lean, *(np.empty((0, num_results)) if seeds_SM is None else seeds_SM)]
+    )
     kinds = kinds[:size]
     base = kinds[np.arange(size) % len(kinds)]
     noise = np.exp(random.normal(size=(size, num_results)) * random.uniform(0.1, 1.0, (size, 1)))

@@ -89,7 +89,7 @@ class Table:
         """How many images of each class that has any are right, (P, G), classes in ascending order."""
         weights = normalised(np.atleast_2d(np.asarray(weights_PM)))
         assert bool(self.covers(weights).all()), "weights outside of what the table is valid for"
-        counts, decided, order, starts, present = self._classes
+        _, decided, order, starts, present = self._classes
         parts = [np.empty((0, len(weights)), np.bool_)]
         parts += [hits_IP for _, hits_IP in self._evaluated(weights)]
         right_PG = np.repeat(decided[None], len(weights), axis=0)

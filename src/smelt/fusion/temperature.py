@@ -1,8 +1,8 @@
 """One temperature per result, fitted by likelihood: models differ a lot in how sure they are.
 
-Guo et al. 2017, On Calibration of Modern Neural Networks, §4.2. The loss is convex in 1/T and smooth in log T:
-its sums over each fold are taken once on a grid, and whatever folds are left out, the lowest point of what
-remains is found between grid points by a quartic. Some thousand images are plenty for one number.
+Guo et al. 2017, On Calibration of Modern Neural Networks, §4.2. The loss is convex in 1/T and smooth in log
+T: its sums over each fold are taken once on a grid, and whatever folds are left out, the lowest point of
+what remains is found between grid points by a quartic. Some thousand images are plenty for one number.
 """
 
 from __future__ import annotations

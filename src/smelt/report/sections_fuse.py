@@ -29,9 +29,9 @@ def fusion(run: Run) -> Section | None:
         blocks.append(chart(picture, f"Gain over the number of results ({_words(found)} on validation)"))
     blocks += _results(found, _names(run, found))
     intro = (
-        "Weights are fitted on some folds of the validation images and judged on the others. Which fusion is used "
-        "is a choice too: the whole of it is made again without each fold and judged on that one, for the best of "
-        "several figures is always too good."
+        "Weights are fitted on some folds of the validation images and judged on the others. Which fusion is "
+        "used is a choice too: the whole of it is made again without each fold and judged on that one, for the "
+        "best of several figures is always too good."
     )
     return section("fusion", "Fusion", blocks, intro)
 
@@ -52,9 +52,13 @@ def _held_out(found: dict[str, Any]) -> list[Block]:
         text += f", 95 % interval {percent(low)} … {percent(high)}"
     text += f", on {held['images']} images"
     if held["groups"] < held["images"]:
-        text += f" of which {held['groups']} are different (worth {held['effective']:.0f} equally frequent ones)"
+        text += (
+            f" of which {held['groups']} are different (worth {held['effective']:.0f} equally frequent ones)"
+        )
     low, high = held["gain_interval"]
-    text += f". Over the plain average: {100 * held['gain']:+.2f} points ({100 * low:+.2f} … {100 * high:+.2f})."
+    text += (
+        f". Over the plain average: {100 * held['gain']:+.2f} points ({100 * low:+.2f} … {100 * high:+.2f})."
+    )
     return [paragraph(text)]
 
 

@@ -185,7 +185,9 @@ def fusion_rungs(context: Context, catalogue: Catalogue, fusion: dict[str, Any])
     ]
     if whole and chosen in methods:
         title = titles.get(chosen, chosen.replace("_", " "))
-        steps.append((chosen, f"what the guard chose: {title}", {key: whole[key] for key in ("top1", "top5")}))
+        steps.append(
+            (chosen, f"what the guard chose: {title}", {key: whole[key] for key in ("top1", "top5")})
+        )
     last = max((place for place, step in enumerate(steps) if step[0] == chosen), default=-1)
     return [
         {

@@ -1,10 +1,10 @@
 """Stage `fuse`: every way of fusing all results, chosen on validation, applied to every split.
 
-Ports: catalogue, predict (an artefact for each model), dedupe (optional: copies of one image are kept together
-when fusions are judged). Writes `fusion.json` (see `fusion.run`); for each
-split `<split>/rows.npy`, `<split>/<method>.top5.npy` of every method, `<split>/top5.npy` of the chosen one,
-and, where the settings ask for it, `<split>/fused.npy` with its sidecar, a result like any other.
-A data set without labelled validation images gets the plain average, and `fusion.json` says so.
+Ports: catalogue, predict (an artefact for each model), dedupe (optional: copies of one image are kept
+together when fusions are judged). Writes `fusion.json` (see `fusion.run`); for each split
+`<split>/rows.npy`, `<split>/<method>.top5.npy` of every method, `<split>/top5.npy` of the chosen one, and,
+where the settings ask for it, `<split>/fused.npy` with its sidecar, a result like any other. A data set
+without labelled validation images gets the plain average, and `fusion.json` says so.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def run(context: Context) -> None:
 
 
 def groups(folder: Path, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The group (N,) of copies that each of these rows of the catalogue is in; a row without any has its own."""
+    """The group (N,) of copies that each of these rows of the catalogue is in; a row without any has its
+    own."""
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -87,7 +88,8 @@ def nothing(settings: FuseSettings, num_classes: int) -> dict[str, Any]:
     settings, metric_words = settings.resolved(num_classes)
     words = "nothing is fused: the data set has neither validation nor test images"
     return {
-        "metric": settings.metric, "metric_words": metric_words, "warnings": [], "images": 0, "methods": [], "plain": settings.methods[0],
+        "metric": settings.metric, "metric_words": metric_words, "warnings": [],
+        "images": 0, "methods": [], "plain": settings.methods[0],
         "chosen": settings.methods[0], "words": words, "left_out": [], "results": [],
     }  # fmt: skip
 
