@@ -165,8 +165,9 @@ def family(
     }  # fmt: skip
     say(
         f"{name:>13} N={images:<5} n={trials:<3} promised {found['promised']:+.3f} ± "
-        f"{found['promised_error']:.3f}, true {found['true']:+.3f} ± {found['true_error']:.3f} (worst {found['worst']:+.2f}), difference "
-        f"{found['difference']:+.3f} ({found['interval'][0]:+.3f} … {found['interval'][1]:+.3f}), "
+        f"{found['promised_error']:.3f}, true {found['true']:+.3f} ± {found['true_error']:.3f} "
+        f"(worst {found['worst']:+.2f}), "
+        f"difference {found['difference']:+.3f} ({found['interval'][0]:+.3f} … {found['interval'][1]:+.3f}), "
         f"other than plain {found['not_plain']:.0%}, {found['seconds']:.1f} s each {found['chosen']}"
     )
     return found

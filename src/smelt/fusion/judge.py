@@ -16,7 +16,7 @@ be there in any case. Figures: docs/log.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -157,23 +157,27 @@ class Judge:
         }
         wishes = [*outer.values(), *final.values(), self._applied(choices, taken)]
         hits = self.hits(wishes, KS)
-        plain_N = hits[self.settings.k][list(outer).index(self.plain)]
+        own = hits[self.settings.k]
+        gains = self._gains(own, own[list(outer).index(self.plain)])
         verdicts = tuple(
-            self._verdict(
-                choices[()],
-                method,
+            Verdict(
+                choices[()].options[method].final,
                 {k: hits[k][row] for k in KS},
                 {k: hits[k][row + len(outer)] for k in KS},
-                plain_N,
+                self._accuracy(own[row]),
+                *gains[row],
+                choices[()].sure[method],
             )
             for row, method in enumerate(outer)
         )
         held: Hits = {k: hits[k][-1] for k in KS}
-        gain, low, high = self._gain(held[self.settings.k], plain_N)
         interval = {k: self._interval(held[k]) for k in KS}
+        gain, low, high = gains[-1]
         words = in_words(choices[()], self.settings.sure, self.plain, gain, (low, high))
-        return Judgement(verdicts, choices[()], words, held, interval, gain, low, high, tuple(taken.values()),
-                         self.images, self.groups, self.effective)  # fmt: skip
+        return Judgement(
+            verdicts, choices[()], words, held, interval, gain, low, high, tuple(taken.values()), self.images,
+            self.groups, self.effective,
+        )  # fmt: skip
 
     @property
     def outer(self) -> list[Left]:
@@ -187,25 +191,21 @@ class Judge:
     def _accuracy(self, hits_N: NDArray[np.bool_]) -> float:
         return class_averaged(hits_N, self.labels_N)
 
-    def _gain(self, hits_N: NDArray[np.bool_], plain_N: NDArray[np.bool_]) -> tuple[float, float, float]:
-        """Gain over the plain average, and its interval of 95 %."""
-        difference = hits_N.astype(np.float64) - plain_N
-        drawn = self.draws([self.draws.column(difference)])[:, 0]
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        return self._accuracy(hits_N) - self._accuracy(plain_N), float(low), float(high)
+    def _gains(
+        self, hits_QN: NDArray[np.bool_], plain_N: NDArray[np.bool_]
+    ) -> list[tuple[float, float, float]]:
+        """Gain of each of Q sets of hits over the plain average, and its interval of 95 %."""
+        differences = hits_QN.astype(np.float64) - plain_N
+        drawn = self.draws([self.draws.column(one) for one in differences])
+        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+        plain = self._accuracy(plain_N)
+        return [
+            (self._accuracy(own) - plain, float(down), float(up)) for own, down, up in zip(hits_QN, low, high)
+        ]
 
     def _interval(self, hits_N: NDArray[np.bool_]) -> tuple[float, float]:
         low, high = np.clip(np.quantile(self.draws.centred(hits_N), [0.025, 0.975]), 0, 1)
         return float(low), float(high)
-
-    def _verdict(
-        self, choice: Choice, method: Method, held: Hits, fitted: Hits, plain_N: NDArray[np.bool_]
-    ) -> Verdict:
-        own = held[self.settings.k]
-        final = choice.options[method].final
-        return Verdict(
-            final, held, fitted, self._accuracy(own), *self._gain(own, plain_N), choice.sure[method]
-        )
 
     def hits(self, wishes: Sequence[Mapping[int, Fusion]], ks: Sequence[int]) -> dict[int, NDArray[np.bool_]]:
         """k → hits (Q, N) of each fold's images under the fusion that a wish has for it."""
@@ -239,24 +239,53 @@ class Judge:
     def choices(self) -> dict[Left, Choice]:
         """What is chosen from all folds, and from all but each."""
         lefts: list[Left] = [(), *self.outer]
-        keys = [(left, method, place) for left in lefts for method, options in self.options.items()
-                for place in range(len(options))]  # fmt: skip
-        wishes = [self._inner(self.options[method][place], left) for left, method, place in keys]
-        hits = dict(zip(keys, self.hits(wishes, (self.settings.k,))[self.settings.k]))
+        setups = self._setups(lefts)
         columns = []
-        picked: dict[Left, dict[Method, Setup]] = {}
         for left in lefts:
-            picked[left] = {}
             for method in self.options:
-                setup = self._setup(method, left, hits)
-                picked[left][method] = setup
-                columns += [self.draws.column(setup.hits_N, self._seen(left))]
-                columns += [self._likelihoods(setup)]
+                columns += [self.draws.column(setups[left][method].hits_N, self._seen(left))]
+                columns += [self._likelihoods(setups[left][method])]
         drawn = self.draws(columns).reshape(self.settings.bootstrap, len(lefts), len(self.options), 2)
         return {
-            left: guarded(picked[left], drawn[:, row], self.plain, self.settings.sure)
+            left: guarded(setups[left], drawn[:, row], self.plain, self.settings.sure)
             for row, left in enumerate(lefts)
         }
+
+    def _setups(self, lefts: Sequence[Left]) -> dict[Left, dict[Method, Setup]]:
+        """The option of each method that holds out best on the folds that are seen.
+
+        Pools' options by likelihood, which they are fitted by and which says more of how far to shrink than a
+        count does; others' by accuracy. Among equals the most shrunk.
+        """
+        tried: dict[tuple[Left, Method], list[tuple[Option, NDArray[np.float64] | None]]] = {}
+        for left in lefts:
+            for method, options in self.options.items():
+                tried[left, method] = [(option, None) for option in options]
+                if method in POOLS:
+                    tried[left, method] = [self._likeliest(options, left)]
+        wishes = [self._inner(option, left) for (left, _), some in tried.items() for option, _ in some]
+        hits = iter(self.hits(wishes, (self.settings.k,))[self.settings.k])
+        found: dict[Left, dict[Method, Setup]] = {left: {} for left in lefts}
+        for (left, method), some in tried.items():
+            seen = self._seen(left)
+            setups = []
+            for option, likely in some:
+                own = next(hits)
+                accuracy = class_averaged(own[seen], self.labels_N[seen])
+                setups.append(Setup(option, own, accuracy, likely))
+            best = max(setups, key=lambda one: (one.accuracy, one.option.final.shrinkage))
+            if best.likely is None:
+                best = replace(best, likely=self._likely(best.option, left))
+            found[left][method] = best
+        return found
+
+    def _likeliest(self, options: Sequence[Option], left: Left) -> tuple[Option, NDArray[np.float64] | None]:
+        """The option under which the labels of the folds seen are likeliest, and their likelihoods."""
+        balance = self.methods.sample.balanced(self.methods.sample.seen(left))
+        likely = [self._likely(option, left) for option in options]
+        worth = [float(np.nansum(one * balance)) if one is not None else -np.inf for one in likely]
+        best = max(range(len(options)), key=lambda place: (worth[place], options[place].final.shrinkage))
+        return options[best], likely[best]
 
     def _seen(self, left: Left) -> NDArray[np.bool_]:
         return np.asarray((self.folds_N >= 0) & ~np.isin(self.folds_N, left))
@@ -264,25 +293,6 @@ class Judge:
     def _inner(self, option: Option, left: Left) -> dict[int, Fusion]:
         """For each fold that is seen, the option fitted without it."""
         return {fold: option.fusions[joined(left, fold)] for fold in range(self.count) if fold not in left}
-
-    def _setup(
-        self, method: Method, left: Left, hits: Mapping[tuple[Left, Method, int], NDArray[np.bool_]]
-    ) -> Setup:
-        """The option that holds out best on the folds that are seen; among equals the most shrunk."""
-        seen, sample = self._seen(left), self.methods.sample
-        own = [hits[left, method, place] for place in range(len(self.options[method]))]
-        accuracies = [class_averaged(one[seen], self.labels_N[seen]) for one in own]
-        likely: list[NDArray[np.float64] | None] = [None] * len(own)
-        worth = accuracies
-        if method in POOLS:  # what they are fitted by says more of how far to shrink than a count does
-            balance = sample.balanced(sample.seen(left))
-            likely = [self._likely(option, left) for option in self.options[method]]
-            worth = [float(np.nansum(one * balance)) for one in likely if one is not None]
-        shares = [option.final.shrinkage for option in self.options[method]]
-        best = max(range(len(own)), key=lambda place: (worth[place], shares[place]))
-        option = self.options[method][best]
-        known = likely[best] if method in POOLS else self._likely(option, left)
-        return Setup(option, own[best], accuracies[best], known)
 
     def _likely(self, option: Option, left: Left) -> NDArray[np.float64] | None:
         """Calibrated log likelihood (n,) of the sampled images, each under the fit without its fold."""

@@ -130,11 +130,18 @@ class Methods:
         few = np.zeros(len(sample.lines), bool)  # an even sample of all folds, whatever the labels
         few[np.random.default_rng([self.settings.seed, 6]).permutation(len(few))[: pools.LOG_IMAGES]] = True
         found: dict[Method, dict[Left, NDArray[np.float64]]] = {"linear_pool": {}, "log_pool": {}}
-        for left in self.lefts:
+        logs_nKM, place_n = sample.logs[few], sample.place_n[few]
+        sharp: dict[Left, NDArray[np.float64]] = {}
+        # those that see least first: what sees more may start from them, never the other way round
+        for left in sorted(self.lefts, key=len, reverse=True):
             seen = sample.seen(left)
-            found["linear_pool"][left] = pools.linear_pool(own_nM, sample.balanced(seen))
-            weights = pools.log_pool(sample.logs, sample.place_n, sample.balanced(seen & few))
-            found["log_pool"][left] = weights / weights.sum()
+            near = next((less for less in sharp if set(less) > set(left)), None)
+            start = None if near is None else (found["linear_pool"][near], sharp[near])
+            balance = sample.balanced(seen)
+            found["linear_pool"][left] = pools.linear_pool(own_nM, balance, start and start[0])
+            balance = sample.balanced(seen & few)[few]
+            sharp[left] = pools.log_pool(logs_nKM, place_n, balance, start and start[1])
+            found["log_pool"][left] = sharp[left] / sharp[left].sum()
         return found
 
     @cached_property

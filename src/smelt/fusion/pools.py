@@ -25,8 +25,9 @@ from smelt.fusion.sources import Pool, Source
 
 CLASSES = 64  # of more classes the likeliest, the label among them
 ELEMENTS = 1 << 26  # values of all results in memory, for each of the two pools
-LOG_IMAGES = 4000  # that the logarithmic pool is fitted on
+LOG_IMAGES = 2500  # that the logarithmic pool is fitted on
 LOWEST = -1e4  # logits below the best one by more count as this
+SHARP_IMAGES = 2000  # that the sharpness of a fusion is fitted on
 FAINT = 1e-30  # added to a probability before its logarithm
 RIDGE = 1e-5  # on the logarithmic pool's weights: with every label right its sharpness would grow for ever
 STEPS = 30
@@ -105,8 +106,10 @@ def _likeliest(
     return kept, np.argmax(kept == labels_B[:, None], axis=1)
 
 
-def linear_pool(own_nM: NDArray[np.float64], balance_n: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights (M,) with sum 1 of the linear pool; own: what each result gives the label."""
+def linear_pool(
+    own_nM: NDArray[np.float64], balance_n: NDArray[np.float64], start_M: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Weights (M,) with sum 1 of the linear pool; own: what each result gives the label. start: see below."""
     own = np.asarray(own_nM, np.float64)[balance_n > 0] + FAINT
     balance = balance_n[balance_n > 0]
 
@@ -119,14 +122,18 @@ def linear_pool(own_nM: NDArray[np.float64], balance_n: NDArray[np.float64]) -> 
         ratio = own * (np.sqrt(balance) / mixed)[:, None]
         return value(weights), 1 - own.T @ (balance / mixed), ratio.T @ ratio
 
-    weights = minimised(value, judged, np.full(own.shape[1], 1 / own.shape[1]))
+    start = np.full(own.shape[1], 1 / own.shape[1]) if start_M is None else start_M
+    weights = minimised(value, judged, start)
     return np.asarray(weights / weights.sum())
 
 
 def log_pool(
-    logs_nKM: NDArray[np.float32], place_n: NDArray[np.int64], balance_n: NDArray[np.float64]
+    logs_nKM: NDArray[np.float32],
+    place_n: NDArray[np.int64],
+    balance_n: NDArray[np.float64],
+    start_M: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Weights (M,) of the logarithmic pool, their sum its sharpness."""
+    """Weights (M,) of the logarithmic pool, their sum its sharpness. start: weights that are near."""
     keep = balance_n > 0
     logs, place, balance = logs_nKM[keep], place_n[keep], balance_n[keep]
     size, width, num_results = logs.shape
@@ -150,7 +157,8 @@ def log_pool(
         spread = (flat * root).T @ (flat * root) - (mean * balance[:, None].astype(np.float32)).T @ mean
         return loss, gradient, spread.astype(np.float64) + RIDGE * np.eye(num_results)
 
-    return minimised(lambda w: shares(w)[1], judged, np.full(num_results, 1 / num_results))
+    start = np.full(num_results, 1 / num_results) if start_M is None else start_M
+    return minimised(lambda w: shares(w)[1], judged, start)
 
 
 def minimised(
@@ -210,23 +218,32 @@ def calibrated(
     logs, place, balance = logs_nK[keep], place_n[keep], balance_n[keep]
     logs = logs - logs.max(axis=1, keepdims=True)
     own = logs[np.arange(len(logs)), place].astype(np.float64)
-    ones = np.ones(logs.shape[1], np.float32)
+    few = slice(None, None, max(1, len(logs) // SHARP_IMAGES))
+    sharp = np.float32(_sharpness(logs[few], own[few], balance[few]))
+    likelihood = np.full(len(logs_nK), np.nan)
+    likelihood[keep] = sharp * own - np.log(np.exp(sharp * logs) @ np.ones(logs.shape[1], np.float32))
+    return likelihood
+
+
+def _sharpness(
+    logs_nK: NDArray[np.float32], own_n: NDArray[np.float64], balance_n: NDArray[np.float64]
+) -> float:
+    """The factor on the logarithms that makes the labels likeliest, by Newton steps."""
+    ones = np.ones(logs_nK.shape[1], np.float32)
     sharp = 1.0
     for _ in range(8):
-        exp = np.exp(np.float32(sharp) * logs)
+        exp = np.exp(np.float32(sharp) * logs_nK)
         total = exp @ ones
-        exp *= logs
+        exp *= logs_nK
         mean = (exp @ ones) / total
-        exp *= logs
-        slope = float(balance @ (own - mean))
-        bend = float(balance @ ((exp @ ones) / total - mean**2))
+        exp *= logs_nK
+        slope = float(balance_n @ (own_n - mean))
+        bend = float(balance_n @ ((exp @ ones) / total - mean**2))
         change = slope / max(bend, 1e-12)
         sharp = float(np.clip(sharp + change, sharp / 3, sharp * 3))
         if abs(change) < 1e-3 * sharp:
             break
-    likelihood = np.full(len(logs_nK), np.nan)
-    likelihood[keep] = sharp * own - np.log(np.exp(np.float32(sharp) * logs) @ ones)
-    return likelihood
+    return sharp
 
 
 def clearly(differences_n: NDArray[np.float64], balance_n: NDArray[np.float64]) -> bool:

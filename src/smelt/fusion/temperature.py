@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from smelt.fusion.sources import LEAST, Source
 
-IMAGES = 2000
+IMAGES = 1500
 ELEMENTS = 1 << 23  # scores of one result that are looked at; of many classes fewer images
-GRID = np.linspace(-3.0, 4.0, 29)  # of log T
+GRID = np.linspace(-3.0, 4.0, 22)  # of log T
 
 
 def sampled(folds_N: NDArray[np.int8], num_classes: int, seed: int) -> NDArray[np.int64]:

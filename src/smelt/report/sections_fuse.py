@@ -30,8 +30,8 @@ def fusion(run: Run) -> Section | None:
     blocks += _results(found, _names(run, found))
     intro = (
         "Weights are fitted on some folds of the validation images and judged on the others. Which fusion is "
-        "used is a choice too: the whole of it is made again without each fold and judged on that one, for the "
-        "best of several figures is always too good."
+        "used is a choice too: the whole of it is made again without each fold and judged on that one, for "
+        "the best of several figures is always too good."
     )
     return section("fusion", "Fusion", blocks, intro)
 
