@@ -118,14 +118,14 @@ def test_log_chances_of_every_kind_of_fusion() -> None:
         return np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True)
 
     mixed = np.einsum("m,mnc->nc", weights, values)
-    ours = pools.log_chances(found, Fusion("log_pool", "log_probability", weights), slice(None))
+    ours = pools.log_chances(found, [Fusion("log_pool", "log_probability", weights)], slice(None))[0]
     assert softmax(ours) == pytest.approx(softmax(mixed), abs=1e-5)
-    ours = pools.log_chances(found, Fusion("linear_pool", "probability", weights), slice(None))
+    ours = pools.log_chances(found, [Fusion("linear_pool", "probability", weights)], slice(None))[0]
     assert np.exp(ours) == pytest.approx(np.einsum("m,mnc->nc", weights, softmax(values)), abs=1e-6)
     heat = (1.0, 2.0, 0.5, 3.0)
     fusion = Fusion("tempered_probability", "probability", weights, 0.0, heat)
     cooled = softmax(values / np.array(heat)[:, None, None])
-    ours = pools.log_chances(found, fusion, slice(10, 30))
+    ours = pools.log_chances(found, [fusion], slice(10, 30))[0]
     assert np.exp(ours) == pytest.approx(np.einsum("m,mnc->nc", weights, cooled)[10:30], abs=1e-5)
 
 

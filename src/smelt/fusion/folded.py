@@ -17,6 +17,7 @@ from smelt.fusion.table import Table
 from smelt.metrics import hits_topk
 
 Left = tuple[int, ...]  # folds that are left out, in ascending order
+Known = dict[tuple[Fusion, int], dict[int, NDArray[np.bool_]]]  # (fusion, fold) → k → hits of its images
 ELEMENTS = 1 << 21  # scores of one result in memory at once
 SEARCHED = 1 << 22  # candidates of a table up to which searches see all of its images
 
@@ -131,24 +132,27 @@ def plain_hits(
     folds_N: NDArray[np.int8],
     wanted: Sequence[Mapping[int, Fusion]],
     ks: Sequence[int],
+    known: Known | None = None,
 ) -> dict[int, NDArray[np.bool_]]:
     """k → hits (Q, N): for each of Q wishes the hits of a fold's images under that fold's fusion.
 
     Everything is evaluated, each block of scores read once for all; what a wish does not name stays False.
+    known: hits of earlier calls (for the same `ks`), which are added to.
     """
+    known = {} if known is None else known
     labels = np.asarray(labels_N)
     found = {k: np.zeros((len(wanted), len(labels)), np.bool_) for k in ks}
     for fold in np.unique(folds_N[folds_N >= 0]).tolist():
-        fusions = list(dict.fromkeys(wish[fold] for wish in wanted if fold in wish))
-        if not fusions:
-            continue
         lines = np.flatnonzero(folds_N == fold)
-        hits = _plain(fusions, sources, labels, lines, ks)
-        place = {fusion: index for index, fusion in enumerate(fusions)}
+        fusions = dict.fromkeys(wish[fold] for wish in wanted if fold in wish)
+        fresh = [fusion for fusion in fusions if (fusion, fold) not in known]
+        if fresh:
+            hits = _plain(fresh, sources, labels, lines, ks)
+            known.update({(fusion, fold): {k: hits[k][row] for k in ks} for row, fusion in enumerate(fresh)})
         for row, wish in enumerate(wanted):
             if fold in wish:
                 for k in ks:
-                    found[k][row, lines] = hits[k][place[wish[fold]]]
+                    found[k][row, lines] = known[wish[fold], fold][k]
     return found
 
 

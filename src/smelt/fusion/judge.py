@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from smelt.fusion import pools
 from smelt.fusion.apply import Fusion
 from smelt.fusion.config import MEANS, POOLS, FuseSettings, Method, Pooling
-from smelt.fusion.folded import Left, joined, plain_hits
+from smelt.fusion.folded import Known, Left, joined, plain_hits
 from smelt.fusion.groups import effective, make_folds
 from smelt.fusion.methods import PLAIN, Methods, Option
 from smelt.fusion.resample import LEAST, Bootstrap, Column, ahead
@@ -130,6 +130,8 @@ class Judge:
         self.count = min(settings.folds, self.groups)
         self.folds_N = make_folds(labels_N, self.count, settings.seed, groups_N)
         self.methods = Methods(sources, labels_N, self.folds_N, tables, settings, num_classes)
+        self._known: Known = {}
+        self._logs: dict[tuple[Fusion, int], NDArray[np.float32]] = {}
         self.draws = Bootstrap(labels_N, groups_N, settings.bootstrap, settings.seed)
 
     @property
@@ -215,7 +217,7 @@ class Judge:
         if rest:
             some = [k for k, known in zip(ks, over) if not all(known)]
             wanted = [wishes[row] for row in rest]
-            hits = plain_hits(self.sources, self.labels_N, self.folds_N, wanted, some)
+            hits = plain_hits(self.sources, self.labels_N, self.folds_N, wanted, KS, self._known)
             for k in some:
                 found[k][rest] = hits[k]
         for k, known in zip(ks, over):
@@ -281,6 +283,10 @@ class Judge:
 
     def _likeliest(self, options: Sequence[Option], left: Left) -> tuple[Option, NDArray[np.float64] | None]:
         """The option under which the labels of the folds seen are likeliest, and their likelihoods."""
+        for fold in range(self.count):
+            if (options[0].fusions[joined(left, fold)], fold) not in self._logs:
+                some = [joined(one, fold) for one in self.methods.lefts if len(one) < 2]
+                self._mix(list({option.fusions[one]: 0 for option in options for one in some}), fold)
         balance = self.methods.sample.balanced(self.methods.sample.seen(left))
         likely = [self._likely(option, left) for option in options]
         worth = [float(np.nansum(one * balance)) if one is not None else -np.inf for one in likely]
@@ -301,11 +307,18 @@ class Judge:
         sample = self.methods.sample
         parts = []
         for fold in range(self.count):
-            begin, end = np.searchsorted(sample.folds_n, [fold, fold + 1])
-            fusion = option.fusions[joined(left, fold)] if fold not in left else option.fusions[left]
-            parts.append(pools.log_chances(sample, fusion, slice(begin, end)))
+            fusion = option.fusions[joined(left, fold)]
+            if (fusion, fold) not in self._logs:
+                self._mix([fusion], fold)
+            parts.append(self._logs[fusion, fold])
         balance = sample.balanced(sample.seen(left))
         return pools.calibrated(np.concatenate(parts), sample.place_n, balance)
+
+    def _mix(self, fusions: Sequence[Fusion], fold: int) -> None:
+        """What fusions of one pooling make of a fold's sampled images, all at once."""
+        begin, end = np.searchsorted(self.methods.sample.folds_n, [fold, fold + 1])
+        logs = pools.log_chances(self.methods.sample, fusions, slice(begin, end))
+        self._logs.update({(fusion, fold): one for fusion, one in zip(fusions, logs)})
 
     def _likelihoods(self, setup: Setup) -> Column:
         """The log likelihoods for the bootstrap; NaN where there are none."""

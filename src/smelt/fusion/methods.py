@@ -152,7 +152,7 @@ class Methods:
         if len(self.settings.poolings) == 1 or "rank" in self.settings.poolings:
             return dict.fromkeys(self.lefts, self.settings.poolings[0])
         weights = tuple(map(float, equal(len(self.sources))))
-        logs = [pools.log_chances(sample, Fusion("mean_probability", pooling, weights), slice(None))
+        logs = [pools.log_chances(sample, [Fusion("mean_probability", pooling, weights)], slice(None))[0]
                 for pooling in self.settings.poolings]  # fmt: skip
         found = {}
         for left in self.lefts:

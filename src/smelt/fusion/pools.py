@@ -194,17 +194,21 @@ def minimised(
     return weights
 
 
-def log_chances(found: Sample, fusion: Fusion, part: slice) -> NDArray[np.float32]:
-    """Logarithms (n', K), up to a constant of each image, of what a fusion makes of the images in `part`."""
-    weights = np.asarray(fusion.weights, np.float32)
-    if fusion.temperatures is not None:
-        logs = found.logs[part] / np.asarray(fusion.temperatures, np.float32)
-        values = np.exp(logs)
+def log_chances(found: Sample, fusions: Sequence[Fusion], part: slice) -> list[NDArray[np.float32]]:
+    """Logarithms (n', K), up to a constant of each image, of what fusions make of the images in `part`.
+
+    Either one fusion with temperatures, or any of one pooling without.
+    """
+    heat, pooling = fusions[0].temperatures, fusions[0].pooling
+    assert len(fusions) == 1 or all(one.temperatures is None and one.pooling == pooling for one in fusions)
+    if heat is not None:
+        values = np.exp(found.logs[part] / np.asarray(heat, np.float32))
         values /= values.sum(axis=1, keepdims=True)
     else:
-        values = (found.chances if fusion.pooling == "probability" else found.logs)[part]
-    mixed = (values.reshape(-1, len(weights)) @ weights).reshape(-1, values.shape[1])
-    return np.log(mixed + np.float32(FAINT)) if fusion.pooling == "probability" else mixed
+        values = (found.chances if pooling == "probability" else found.logs)[part]
+    weights_MF = np.array([fusion.weights for fusion in fusions], np.float32).T
+    mixed = (values.reshape(-1, len(weights_MF)) @ weights_MF).T.reshape(-1, *values.shape[:2])
+    return list(np.log(mixed + np.float32(FAINT)) if pooling == "probability" else mixed)
 
 
 def calibrated(
