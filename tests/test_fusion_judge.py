@@ -95,9 +95,8 @@ def test_what_is_held_out_is_what_fits_without_the_fold_give() -> None:
         for fold in range(judge.count):
             choice = choices[fold,]
             fusion = choice.options[choice.method].fusions[fold,]
-            values, _ = fusion.pool(sources_of(scores)).block(np.arange(300), labels)
             mine = judge.folds_N == fold
-            expected[mine] = hits_topk(fused(values, normalised(fusion.weights)), labels, k)[mine]
+            expected[mine] = plain_hits(fusion, sources_of(scores), labels, np.arange(300), (k,))[k][mine]
         assert np.array_equal(found.held_out[k], expected)
     assert found.taken == tuple(choices[fold,].method for fold in range(judge.count))
     assert found.chosen == choices[()].options[choices[()].method].final
@@ -112,8 +111,7 @@ def test_inner_hits_are_of_fits_without_either_fold() -> None:
         assert set(wish) == {0, 2} and wish[0] == option.fusions[joined((1,), 0)] == option.fusions[0, 1]
         hits = judge.hits([wish], (1,))[1][0]
         assert not hits[judge.folds_N == 1].any()
-        values, _ = wish[2].pool(sources_of(scores)).block(np.arange(240), labels)
-        right = hits_topk(fused(values, normalised(wish[2].weights)), labels, 1)
+        right = plain_hits(wish[2], sources_of(scores), labels, np.arange(240), (1,))[1]
         assert np.array_equal(hits[judge.folds_N == 2], right[judge.folds_N == 2])
 
 

@@ -27,7 +27,7 @@ from smelt.fusion.apply import Fusion
 from smelt.fusion.config import MEANS, POOLS, FuseSettings, Method, Pooling
 from smelt.fusion.folded import Known, Left, joined, plain_hits
 from smelt.fusion.groups import effective, make_folds
-from smelt.fusion.methods import PLAIN, Methods, Option
+from smelt.fusion.methods import Methods, Option
 from smelt.fusion.resample import LEAST, Bootstrap, Column, ahead
 from smelt.fusion.sources import Source
 from smelt.fusion.table import Table
@@ -235,8 +235,7 @@ class Judge:
         there = all(
             fusion.temperatures is None and fusion.pooling in self.methods.tabled for fusion in wish.values()
         )
-        size = len(self.sources) * len(self.labels_N) * self.methods.num_classes
-        return alike and there and not self.cut and (k == self.settings.k or size > PLAIN)
+        return alike and there and not self.cut and (k == self.settings.k or self.methods.large)
 
     def choices(self) -> dict[Left, Choice]:
         """What is chosen from all folds, and from all but each."""

@@ -119,8 +119,16 @@ class Methods:
         more."""
         if not any(method in SEARCHES for method in self.settings.methods):
             return ()
-        large = len(self.sources) * len(self.labels_N) * self.num_classes > PLAIN
-        return self.settings.poolings if large else tuple(dict.fromkeys(self.worth.values()))
+        if not self.large:
+            return tuple(dict.fromkeys(self.worth.values()))
+        ks = dict.fromkeys((self.settings.k, 1, 5))
+        self.tables.prepare((pooling, k) for pooling in self.settings.poolings for k in ks)
+        return self.settings.poolings
+
+    @property
+    def large(self) -> bool:
+        """Whether evaluating everything costs more than tables for it."""
+        return len(self.sources) * len(self.labels_N) * self.num_classes > PLAIN
 
     @cached_property
     def pooled(self) -> dict[Method, dict[Left, NDArray[np.float64]]]:

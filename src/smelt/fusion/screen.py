@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from smelt.fusion.sources import Source
 from smelt.metrics import class_averaged, hits_topk
 
-ELEMENTS = 1 << 31  # scores that are looked at; of larger problems a sample of the images
+ELEMENTS = 1 << 29  # scores that are looked at; of larger problems a sample of the images
+BLOCK = 1 << 24  # scores at once
 MANY = 0.2  # share of images whose best score is shared from which on a result has many ties
 CERTAIN = 3.0  # standard errors that an accuracy must be above chance
 
@@ -30,24 +31,48 @@ class Look:
     accuracy: float
 
 
-def look(source: Source, lines: NDArray[np.int64], labels_N: NDArray[np.integer] | None) -> Look:
-    """Read the scores of the images at `lines`."""
-    hits, tied, flat, same = [], 0, 0, True
-    first = None
-    for part in np.array_split(lines, max(1, len(lines) // 4096)):
-        scores = np.asarray(source.block(part, "middle"), np.float32)
-        best = scores.max(axis=1, keepdims=True)
-        tied += int(((scores == best).sum(axis=1) > 1).sum())
-        flat += int((scores.min(axis=1) == best[:, 0]).sum())
-        first = scores[:1] if first is None else first
-        same = same and bool((scores == first).all())
-        if labels_N is not None:
-            hits.append(hits_topk(scores, np.asarray(labels_N)[part], 1))
-    accuracy = float("nan")
-    if labels_N is not None:
-        accuracy = class_averaged(np.concatenate(hits), np.asarray(labels_N)[lines])
+def looks(
+    sources: Sequence[Source],
+    lines: NDArray[np.int64],
+    labels_N: NDArray[np.integer] | None,
+    num_classes: int,
+) -> list[Look]:
+    """Read the scores of the images at `lines`, a block of images of all results at a time."""
+    hits: list[list[NDArray[np.bool_]]] = [[] for _ in sources]
+    tied, flat = np.zeros(len(sources), np.int64), np.zeros(len(sources), np.int64)
+    same = np.ones(len(sources), np.bool_)
+    first: list[NDArray[np.float32] | None] = [None] * len(sources)
+    step = max(1, BLOCK // (num_classes * len(sources)))
+    for start in range(0, len(lines), step):
+        part = lines[start : start + step]
+        for index, source in enumerate(sources):
+            scores = np.asarray(source.block(part, "middle"), np.float32)
+            best = scores.max(axis=1, keepdims=True)
+            tied[index] += ((scores == best).sum(axis=1) > 1).sum()
+            flat[index] += (scores.min(axis=1) == best[:, 0]).sum()
+            head = first[index] if first[index] is not None else scores[:1].copy()
+            first[index] = head
+            same[index] &= bool((scores == head).all())
+            if labels_N is not None:
+                hits[index].append(hits_topk(scores, np.asarray(labels_N)[part], 1))
     size = max(1, len(lines))
-    return Look(flat == len(lines), same and len(lines) > 1, tied / size, accuracy)
+    return [
+        Look(
+            bool(flat[index] == len(lines)),
+            bool(same[index]) and len(lines) > 1,
+            float(tied[index] / size),
+            _accuracy(hits[index], labels_N, lines),
+        )
+        for index in range(len(sources))
+    ]
+
+
+def _accuracy(
+    hits: list[NDArray[np.bool_]], labels_N: NDArray[np.integer] | None, lines: NDArray[np.int64]
+) -> float:
+    if labels_N is None:
+        return float("nan")
+    return class_averaged(np.concatenate(hits), np.asarray(labels_N)[lines])
 
 
 def screened(
@@ -68,11 +93,11 @@ def screened(
         known = known[np.unique(np.linspace(0, len(known) - 1, most).astype(np.int64))]
     if num_classes < 2 or not len(known):
         return {}
-    looks = [look(source, known, labels_N) for source in sources]
+    seen = looks(sources, known, labels_N, num_classes)
     reasons: dict[int, str] = {}
     guess, error = _chance(labels_N, known, num_classes, groups_N)
-    best = max((one.accuracy for one in looks if one.accuracy == one.accuracy), default=0.0)
-    for place, one in enumerate(looks):
+    best = max((one.accuracy for one in seen if one.accuracy == one.accuracy), default=0.0)
+    for place, one in enumerate(seen):
         if one.constant:
             reasons[place] = "all its scores of an image are equal"
         elif one.same:
