@@ -117,8 +117,10 @@ def _counted(
 ) -> None:
     """Add one fold's right images to what the searches that see it have asked for."""
     weights = np.concatenate([asked[key] for key in mine]).astype(np.float32)
-    _, first, back = np.unique(weights, axis=0, return_index=True, return_inverse=True)
-    counted = table.right(weights[first])[back.reshape(-1)]
+    places_of: dict[bytes, int] = {}
+    back = np.array([places_of.setdefault(row.tobytes(), len(places_of)) for row in weights])
+    first = np.unique(back, return_index=True)[1]
+    counted = table.right(weights[first])[back]
     start = 0
     for key in mine:
         stop = start + len(asked[key])

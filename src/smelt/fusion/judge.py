@@ -293,7 +293,8 @@ class Judge:
         return options[best], likely[best]
 
     def _seen(self, left: Left) -> NDArray[np.bool_]:
-        return np.asarray((self.folds_N >= 0) & ~np.isin(self.folds_N, left))
+        seen = ~np.isin(np.arange(self.count), left)
+        return np.asarray((self.folds_N >= 0) & seen[np.maximum(self.folds_N, 0)])
 
     def _inner(self, option: Option, left: Left) -> dict[int, Fusion]:
         """For each fold that is seen, the option fitted without it."""

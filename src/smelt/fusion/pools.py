@@ -25,9 +25,10 @@ from smelt.fusion.sources import Pool, Source
 
 CLASSES = 64  # of more classes the likeliest, the label among them
 ELEMENTS = 1 << 26  # values of all results in memory, for each of the two pools
+IMAGES = 6000  # of the sample
 LOG_IMAGES = 2500  # that the logarithmic pool is fitted on
 LOWEST = -1e4  # logits below the best one by more count as this
-SHARP_IMAGES = 2000  # that the sharpness of a fusion is fitted on
+SHARP_IMAGES = 1000  # that the sharpness of a fusion is fitted on
 FAINT = 1e-30  # added to a probability before its logarithm
 RIDGE = 1e-5  # on the logarithmic pool's weights: with every label right its sharpness would grow for ever
 STEPS = 30
@@ -52,13 +53,12 @@ class Sample:
 
     def seen(self, left: Collection[int]) -> NDArray[np.bool_]:
         """Which images are in no fold of `left`, (n,)."""
-        return ~np.isin(self.folds_n, list(left))
+        return np.asarray(~np.isin(np.arange(int(self.folds_n.max()) + 1), list(left))[self.folds_n])
 
     def balanced(self, seen_n: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Weights (n,) with sum 1: every class among the seen images the same, none for the others."""
-        _, codes = np.unique(self.labels_n, return_inverse=True)
-        counts = np.bincount(codes, seen_n)
-        weights = np.where(seen_n, 1 / np.maximum(counts[codes], 1), 0.0)
+        counts = np.bincount(self.labels_n, seen_n)
+        weights = np.where(seen_n, 1 / np.maximum(counts[self.labels_n], 1), 0.0)
         return np.asarray(weights / max(1, (counts > 0).sum()))
 
 
@@ -72,7 +72,7 @@ def sample(
     """Read the values of a sample of the labelled images, evenly over the folds whatever the labels."""
     width = min(num_classes, CLASSES)
     known = np.random.default_rng([seed, 3]).permutation(np.flatnonzero(folds_N >= 0))
-    lines = np.sort(known[: max(256, ELEMENTS // (width * len(sources)))])
+    lines = np.sort(known[: min(IMAGES, max(256, ELEMENTS // (width * len(sources))))])
     lines = lines[np.argsort(folds_N[lines], kind="stable")]
     labels = np.asarray(labels_N, np.int64)[lines]
     shape = (len(lines), width, len(sources))

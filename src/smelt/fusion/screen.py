@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from smelt.fusion.sources import Source
 from smelt.metrics import class_averaged, hits_topk
 
-ELEMENTS = 1 << 29  # scores that are looked at; of larger problems a sample of the images
+ELEMENTS = 1 << 20  # scores that are looked at, and
+IMAGES = 2000  # images at least; of larger problems a sample of the images
 BLOCK = 1 << 24  # scores at once
 MANY = 0.2  # share of images whose best score is shared from which on a result has many ties
 CERTAIN = 3.0  # standard errors that an accuracy must be above chance
@@ -88,7 +89,7 @@ def screened(
     if labels_N is not None:
         labels = np.asarray(labels_N)
         known = np.flatnonzero(labels >= 0)
-    most = max(64, ELEMENTS // max(1, len(sources) * num_classes))
+    most = max(IMAGES, ELEMENTS // max(1, len(sources) * num_classes))
     if len(known) > most:
         known = known[np.unique(np.linspace(0, len(known) - 1, most).astype(np.int64))]
     if num_classes < 2 or not len(known):

@@ -63,7 +63,8 @@ def _losses(
     """Log loss (B,) of each image at a temperature; the largest logit of each is 0."""
     scaled = logits_BC * np.float32(np.exp(-log_t))
     own = scaled[np.arange(len(labels_B)), labels_B]
-    return np.asarray(np.log(np.exp(scaled).sum(axis=1, dtype=np.float64)) - own)
+    total = np.exp(scaled) @ np.ones(scaled.shape[1], np.float32)
+    return np.asarray(np.log(total, dtype=np.float64) - own)
 
 
 def _lowest(losses_G: NDArray[np.float64]) -> float:
