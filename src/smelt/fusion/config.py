@@ -68,7 +68,7 @@ class FuseSettings(Settings):
     bound: float | None = Field(default=None, ge=1)
     memory_gib: float = Field(default=4.0, gt=0)
     bootstrap: int = Field(default=500, ge=100)
-    sure: float = Field(default=0.8, ge=0.5, lt=1)
+    sure: float = Field(default=0.95, ge=0.5, lt=1)
     set_aside: bool = True
     write_scores: tuple[Literal["train", "val", "test"], ...] = ()
 
