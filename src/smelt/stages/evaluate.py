@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from smelt.artifacts.catalogue import Catalogue
 
-VERSION = 3
+VERSION = 4
 SPLITS = ("val", "test")
 TOP = (1, 5)
 

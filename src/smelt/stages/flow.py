@@ -233,9 +233,7 @@ class _Unfolding:
             before = one
         fused = tuple(f"predict/{n}" for one in recipe.rounds if one.fuse for n in _models(one))
         fuse = _shifted(recipe.fuse, recipe.seed)
-        copies = {"dedupe": ("dedupe",)} if recipe.dedupe else {}
-        ports = {**self.catalogued, "predict": fused, **copies}
-        yield self.node("fuse", fuse, ports, threads=recipe.runtime.workers)
+        yield self.node("fuse", fuse, {**self.catalogued, "predict": fused}, threads=recipe.runtime.workers)
         if recipe.submit is not None:
             yield self.node("submit", recipe.submit, {**self.catalogued, "fuse": ("fuse",)})
         yield self.evaluate()

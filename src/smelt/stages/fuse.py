@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from smelt.fusion.apply import Fusion
     from smelt.fusion.sources import Stored
 
-VERSION = 2
+VERSION = 3
 StageSettings = FuseSettings
 
 
