@@ -152,6 +152,11 @@ def test_copies_that_dedupe_found_are_kept_together(tmp_path: Path, index: Path,
     sizes = np.unique(found, return_counts=True)[1]
     assert sorted(sizes[sizes > 1].tolist()) == [2, 3, 4] and len(np.unique(found)) == 300 - 6
     assert found[0] == found[3] != found[4] == found[6]
+    # what hangs together, as the frames of a pan do, goes together
+    hanging = table.append_column("chain", [[0] * 7 + [1] * 2 + [2] * 2])
+    pq.write_table(hanging, copies / "duplicates.parquet")
+    assert len(np.unique(groups(copies, rows)[:7])) == 1
+    pq.write_table(table, copies / "duplicates.parquet")
     out = tmp_path / "out"
     (out / "scratch").mkdir(parents=True)
     inputs = {"catalogue": [index], "predict": models, "dedupe": [copies]}

@@ -74,8 +74,11 @@ def groups(folder: Path, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
     import numpy as np
     import pyarrow.parquet as pq
 
-    table = pq.read_table(folder / "duplicates.parquet", columns=["row", "group"])
-    copied, group = (table.column(name).to_numpy().astype(np.int64) for name in ("row", "group"))
+    path = folder / "duplicates.parquet"
+    # folds are to have nothing in common: by chain, all that hangs together, where that was found
+    key = "chain" if "chain" in pq.read_schema(path).names else "group"
+    table = pq.read_table(path, columns=["row", key])
+    copied, group = (table.column(name).to_numpy().astype(np.int64) for name in ("row", key))
     found = np.arange(len(rows_N), dtype=np.int64)
     place = np.searchsorted(rows_N, copied)
     here = (place < len(rows_N)) & (rows_N[np.minimum(place, max(0, len(rows_N) - 1))] == copied)
