@@ -24,11 +24,13 @@ from smelt.stages.index import index
 
 
 def naive(scores: Iterable[Sequence[float]], labels: Iterable[int], k: int) -> float:
-    """Class-averaged top-k, image by image: right if fewer than k classes score strictly more."""
+    """Class-averaged top-k, image by image: right if fewer than k classes come first, equal ones by
+    number."""
     by_class: dict[int, list[bool]] = {}
     for row, label in zip(scores, labels, strict=True):
         if label >= 0:
-            above = sum(float(score) > float(row[label]) for score in row)
+            own = float(row[label])
+            above = sum(float(s) > own or (float(s) == own and c < label) for c, s in enumerate(row))
             by_class.setdefault(label, []).append(above < k)
     means = [sum(hits) / len(hits) for hits in by_class.values()]
     return sum(means) / len(means)
@@ -177,7 +179,7 @@ def test_by_hand(tmp_path: Path) -> None:
     ladder, detail = outcome(*made(tmp_path, "01", "01"))
     single, fused = ladder["rungs"]
     assert single["val"]["top1"] == 0.5  # the second val image is of class 1, and 0 scores more
-    assert single["test"]["top1"] == 1.0  # a tie goes in favour of the label
+    assert single["test"]["top1"] == 1.0  # of equal scores the lower class comes first, the label here
     assert fused["test"]["top1"] == 0.5 and fused["val"] == {}  # nothing was held out
     assert ladder["fusion"] == "made up"
     assert detail["per_class"] == {"split": "test", "top1": [1.0, 0.0], "confused_with": {"1": "0"}}
@@ -210,6 +212,31 @@ def test_validation_is_asked_about_classes_that_stand_out(tmp_path: Path) -> Non
     assert found["learnt"] == "cannot be told"
     (tmp_path / "predict" / "val" / "8x1.npy").unlink()
     assert standing_out(context, Catalogue.open(tmp_path / "index" / "catalogue"), ONE) == []
+
+
+def test_the_choice_is_shown_by_what_the_whole_of_it_holds_out(tmp_path: Path) -> None:
+    """Not by the best of the figures that it chose among; test by the list that is delivered."""
+    context, out = made(tmp_path, "01", "01")
+    path = tmp_path / "fuse" / "fusion.json"
+    fusion = json.loads(path.read_text())
+    methods = [
+        {"method": name, "held_out": {"top1": top1, "top5": 1.0}}
+        for name, top1 in (("mean_probability", 0.5), ("genetic", 0.75), ("linear_pool", 0.9))
+    ]
+    for split in ("val", "test"):
+        for name, lists in (("genetic", [[0, 1], [1, 0]]), ("linear_pool", [[1, 0], [1, 0]])):
+            np.save(tmp_path / "fuse" / split / f"{name}.top5.npy", np.array(lists, np.uint16))
+    held_out = {"top1": 0.6, "top5": 1.0, "interval": None}
+    for chosen in ("linear_pool", "genetic", "mean_probability"):
+        fusion |= {"methods": methods, "chosen": chosen, "held_out": held_out}
+        path.write_text(json.dumps(fusion))
+        ladder, _ = outcome(context, out)
+        _, average, genetic, last = ladder["rungs"]
+        assert (average["val"]["top1"], genetic["val"]["top1"], last["val"]["top1"]) == (0.5, 0.75, 0.6)
+        assert last["chosen"] and last["name"].startswith("what the guard chose: ")
+        assert [rung.get("chosen", False) for rung in ladder["rungs"]] == [False, False, False, True]
+        right = {"linear_pool": 0.5, "genetic": 1.0, "mean_probability": 0.5}
+        assert last["test"]["top1"] == right[chosen] and genetic["test"]["top1"] == 1.0
 
 
 def test_without_test_labels_truth_or_test_images(tmp_path: Path) -> None:

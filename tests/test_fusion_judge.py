@@ -10,12 +10,16 @@ import pytest
 from smelt.artifacts.results import cut
 from smelt.fusion import explain, temperature
 from smelt.fusion.apply import Fusion, apply, plain_hits, top_classes, top_classes_of_all
-from smelt.fusion.config import MEANS, FuseSettings, GeneticSettings
-from smelt.fusion.judge import Verdict, bootstrap, guard, make_folds
+from smelt.fusion.config import MEANS, FuseSettings, GeneticSettings, Method
+from smelt.fusion.folded import Counts, joined, lefts
+from smelt.fusion.groups import make_folds
+from smelt.fusion.judge import Choice, Judge, Setup, certainty, evidence, guarded, in_words
+from smelt.fusion.methods import Option
 from smelt.fusion.reference import fused, normalised
 from smelt.fusion.run import fuse
 from smelt.fusion.soften import softmax
 from smelt.fusion.sources import Held, Pool
+from smelt.fusion.tables import Tables
 from smelt.metrics import class_averaged, hits_topk
 
 QUICK = FuseSettings(
@@ -40,53 +44,167 @@ def problem(good: float, seed: int = 0, images: int = 1200) -> tuple[np.ndarray,
     return scores.astype(np.float16), labels
 
 
-def test_folds_spread_classes_evenly() -> None:
-    labels = np.random.default_rng(0).integers(-1, 7, 500)
-    folds = make_folds(labels, 5, 1)
-    assert ((folds == -1) == (labels < 0)).all()
-    for label in range(7):
-        counts = np.bincount(folds[labels == label], minlength=5)
-        assert counts.max() - counts.min() <= 1
-    assert np.array_equal(folds, make_folds(labels, 5, 1)) and not np.array_equal(
-        folds, make_folds(labels, 5, 2)
-    )
+def judge_of(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    settings: FuseSettings = QUICK,
+    folds: np.ndarray | None = None,
+) -> Judge:
+    """A judge over given folds."""
+    sources, labels = sources_of(scores), labels.astype(np.int32)
+    tables = Tables(sources, labels, settings, folder=None)
+    judge = Judge(sources, labels, tables, settings, num_classes=scores.shape[2])
+    if folds is not None:
+        judge.folds_N = judge.methods.folds_N = folds
+        judge.methods.counts = Counts(labels, folds, judge.count)
+    return judge
 
 
-def test_bootstrap_is_that_of_classes_and_images() -> None:
-    """Against drawing classes and images one by one."""
+def test_nothing_fitted_or_chosen_for_a_fold_saw_its_labels() -> None:
+    """Permute the labels of one fold: whatever leaves that fold out stays the same, to the last bit."""
+    scores, labels = problem(good=2.0, images=420)
+    settings = QUICK.model_copy(update={"folds": 4})
+    folds = make_folds(labels, 4, 0)
+    other = labels.copy()
+    other[folds == 2] = np.random.default_rng(5).permutation(labels[folds == 2])
+    one, two = judge_of(scores, labels, settings, folds), judge_of(scores, other, settings, folds)
+    changed = set()
+    for method in settings.methods:
+        for mine, theirs in zip(one.options[method], two.options[method], strict=True):
+            for left in lefts(4):
+                if 2 in left:
+                    assert mine.fusions[left] == theirs.fusions[left], (method, left)
+                elif mine.fusions[left] != theirs.fusions[left]:
+                    changed.add(method)
+    assert changed >= set(settings.methods) - set(MEANS)  # and the labels do matter where they are seen
+    ours, theirs = one.choices(), two.choices()
+    assert ours[2,].method == theirs[2,].method and ours[2,].rival == theirs[2,].rival
+    assert ours[2,].accuracies == theirs[2,].accuracies and ours[2,].sure == theirs[2,].sure
+    for method in settings.methods:
+        assert ours[2,].options[method].fusions[2,] == theirs[2,].options[method].fusions[2,]
+    assert ours[()].accuracies != theirs[()].accuracies
+
+
+def test_what_is_held_out_is_what_fits_without_the_fold_give() -> None:
+    """Against every fold's images one by one: the choice without the fold, applied to them."""
+    scores, labels = problem(good=3.0, images=300)
+    judge = judge_of(scores, labels)
+    choices, found = judge.choices(), judge.judgement()
+    for k in (1, 5):
+        expected = np.zeros(300, bool)
+        for fold in range(judge.count):
+            choice = choices[fold,]
+            fusion = choice.options[choice.method].fusions[fold,]
+            mine = judge.folds_N == fold
+            expected[mine] = plain_hits(fusion, sources_of(scores), labels, np.arange(300), (k,))[k][mine]
+        assert np.array_equal(found.held_out[k], expected)
+    assert found.taken == tuple(choices[fold,].method for fold in range(judge.count))
+    assert found.chosen == choices[()].options[choices[()].method].final
+
+
+def test_inner_hits_are_of_fits_without_either_fold() -> None:
+    scores, labels = problem(good=2.0, images=240)
+    judge = judge_of(scores, labels)
+    for method in ("linear_pool", "genetic", "tempered_probability", "mean_rank"):
+        option = judge.options[method][0]
+        wish = judge._inner(option, (1,))
+        assert set(wish) == {0, 2} and wish[0] == option.fusions[joined((1,), 0)] == option.fusions[0, 1]
+        hits = judge.hits([wish], (1,))[1][0]
+        assert not hits[judge.folds_N == 1].any()
+        right = plain_hits(wish[2], sources_of(scores), labels, np.arange(240), (1,))[1]
+        assert np.array_equal(hits[judge.folds_N == 2], right[judge.folds_N == 2])
+
+
+def setup_of(method: Method, accuracy: float) -> Setup:
+    fusion = Fusion(method, "probability", (1.0,))
+    return Setup(Option({(): fusion}), np.zeros(0, bool), accuracy, None)
+
+
+def drawn_of(*gains: tuple[float, float, float]) -> np.ndarray:
+    """Bootstrap samples of methods: (mean gain in accuracy, its spread, log likelihood or NaN)."""
     random = np.random.default_rng(0)
-    labels = random.integers(0, 9, 240)
-    one, other = random.random(240) < 0.8, random.random(240) < 0.7
-    gains = bootstrap(one, other, labels, 4000, 0)
-    drawn = []
-    difference = one.astype(float) - other
-    for _ in range(4000):
-        classes = random.integers(0, 9, 9)
-        drawn.append(
-            np.mean([random.choice(difference[labels == c], (labels == c).sum()).mean() for c in classes])
-        )
-    expected = class_averaged(one, labels) - class_averaged(other, labels)
-    assert gains.mean() == pytest.approx(expected, abs=0.004)
-    assert gains.std() == pytest.approx(np.std(drawn), rel=0.08)
-    assert (bootstrap(one, one, labels, 10, 0) == 0).all()
+    return np.stack(
+        [np.stack([g + s * random.normal(size=2000), likely + 0.01 * random.normal(size=2000)], 1)
+         for g, s, likely in gains], 1,
+    )  # fmt: skip
 
 
-def verdict(method: str, accuracy: float, sure: float) -> Verdict:
-    return Verdict(Fusion(method, "probability", (1.0,)), {}, accuracy, 0.0, 0.0, 0.0, sure)  # type: ignore[arg-type]
+def choice_of(sure: float = 0.8, **methods: tuple[float, float, float]) -> Choice:
+    """The guard on methods given by (gain, spread, likelihood); the first is the plain average."""
+    setups: dict[Method, Setup] = {m: setup_of(m, 0.8 + gain[0]) for m, gain in methods.items()}  # type: ignore[misc, arg-type]
+    return guarded(setups, drawn_of(*methods.values()), next(iter(setups)), sure)
 
 
-def test_the_guard_says_what_it_does() -> None:
-    plain, log = verdict("mean_probability", 0.80, 0), verdict("mean_log_probability", 0.79, 0)
-    chosen, words = guard([plain, log, verdict("genetic", 0.81, 0.95)], "mean_probability", 0.8)
-    assert chosen.fusion.method == "genetic" and "+1.00 points" in words and "95%" in words
-    chosen, words = guard([plain, log, verdict("genetic", 0.81, 0.6)], "mean_probability", 0.8)
-    assert chosen is plain and "plain average" in words and "60%" in words
-    chosen, words = guard([plain, log, verdict("genetic", 0.78, 0.1)], "mean_probability", 0.8)
-    assert chosen is plain and "no fitted fusion beats it" in words and "-2.00" in words
-    better = verdict("mean_rank", 0.82, 0)
-    chosen, words = guard([plain, better, verdict("greedy", 0.81, 0.9)], "mean_probability", 0.8)
-    assert chosen is better and "best of the simple means" in words
-    assert guard([plain], "mean_probability", 0.8)[0] is plain
+NO = float("nan")
+
+
+def test_the_guard_asks_for_certainty() -> None:
+    plain = (0.0, 0.0, NO)
+    found = choice_of(mean_probability=plain, genetic=(0.01, 0.005, NO))
+    assert found.method == "genetic" and found.rival == "mean_probability" and found.sure["genetic"] > 0.95
+    assert "genetic is used" in in_words(found, 0.8, "mean_probability", 0.008, (0.001, 0.02))
+    found = choice_of(mean_probability=plain, genetic=(0.01, 0.05, NO))
+    words = in_words(found, 0.8, "mean_probability", 0.0, (0.0, 0.0))
+    assert found.method == "mean_probability" and "plain average" in words and "with only" in words
+    found = choice_of(mean_probability=plain, genetic=(-0.02, 0.05, NO))
+    words = in_words(found, 0.8, "mean_probability", 0.0, (0.0, 0.0))
+    assert found.method == "mean_probability" and "nothing beats it" in words and "-2.00" in words
+    found = choice_of(mean_probability=plain)
+    assert "nothing else was tried" in in_words(found, 0.8, "mean_probability", 0.0, (0.0, 0.0))
+
+
+def test_another_simple_mean_needs_the_same_certainty() -> None:
+    plain = (0.0, 0.0, NO)
+    found = choice_of(mean_probability=plain, mean_rank=(0.01, 0.05, NO))
+    assert found.method == found.rival == "mean_probability"
+    found = choice_of(mean_probability=plain, mean_rank=(0.01, 0.005, NO))
+    assert found.method == found.rival == "mean_rank"
+    assert "mean rank is used" in in_words(found, 0.8, "mean_probability", 0.01, (0.0, 0.02))
+    # and fitted weights are then compared with that one
+    found = choice_of(mean_probability=plain, mean_rank=(0.01, 0.002, NO), greedy=(0.0102, 0.002, NO))
+    assert found.method == "mean_rank"
+
+
+def test_the_same_hits_are_no_gain() -> None:
+    """Strictly more, in accuracy and in every sample that counts."""
+    plain = (0.0, 0.0, 0.0)
+    assert choice_of(mean_probability=plain, genetic=(0.0, 0.0, 1.0)).method == "mean_probability"
+    assert choice_of(mean_probability=plain, genetic=(0.0, 0.0, NO)).sure["genetic"] == 0.0
+    assert certainty(np.zeros((100, 2))) == 0.0
+    # four equal results: whatever is fitted gives the very hits of the plain average
+    scores, labels = problem(good=1.0, images=300)
+    outcome = fuse(sources_of(np.stack([scores[0]] * 4)), labels, QUICK, num_classes=8)
+    assert outcome.chosen.method == "mean_probability"
+    assert outcome.record["held_out"]["gain"] == 0 and outcome.record["held_out"]["gain_interval"] == [0, 0]
+
+
+def test_likelihood_adds_to_certainty_and_cannot_replace_accuracy() -> None:
+    plain = (0.0, 0.0, 0.0)
+    assert choice_of(mean_probability=plain, linear_pool=(0.001, 0.004, NO)).method == "mean_probability"
+    assert choice_of(mean_probability=plain, linear_pool=(0.001, 0.004, 0.05)).method == "linear_pool"
+    assert choice_of(mean_probability=plain, linear_pool=(0.001, 0.004, -0.05)).method == "mean_probability"
+    assert choice_of(mean_probability=plain, linear_pool=(-0.001, 0.004, 0.5)).method == "mean_probability"
+
+
+def test_evidence_is_in_common_units() -> None:
+    """A tiny gain that is sure is worth less than a large one that is nearly as sure."""
+    drawn = drawn_of((0.0001, 0.00001, NO), (0.01, 0.002, NO))
+    worth = evidence(np.moveaxis(drawn, 1, 0))
+    assert worth[1] > 50 * worth[0] > 0
+
+
+def test_counts_by_fold_give_class_averaged_accuracy() -> None:
+    """Few images of some classes: a mean over images would be another figure."""
+    random = np.random.default_rng(0)
+    labels = random.choice(5, 200, p=[0.7, 0.2, 0.05, 0.04, 0.01])
+    folds = make_folds(labels, 4, 0)
+    hits = random.random((3, 200)) < np.linspace(0.2, 0.9, 5)[labels]
+    counts = Counts(labels, folds, 4)
+    for left in lefts(4):
+        seen = ~np.isin(folds, left)
+        expected = [class_averaged(one[seen], labels[seen]) for one in hits]
+        assert counts.accuracy(counts.right(hits), left).tolist() == expected
+        assert abs(expected[0] - hits[0, seen].mean()) > 0.01
 
 
 def test_weights_are_used_where_they_help_and_only_there() -> None:
@@ -170,6 +288,25 @@ def test_temperature_is_the_most_likely_one() -> None:
     assert temperature.fit(probabilities, labels, np.arange(4000), 0) == pytest.approx(found, rel=0.01)
 
 
+def test_temperatures_for_every_set_of_folds_are_those_of_a_plain_search() -> None:
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(900, 5)).astype(np.float32) * 3
+    labels = np.argmax(logits + 2 * random.gumbel(size=logits.shape), axis=1)
+    folds = make_folds(labels, 3, 0)
+    lines = np.arange(900)
+    found = temperature.fits(Held("x", "logits", logits), labels, lines, folds, lefts(3))
+    for left, one in zip(lefts(3), found):
+        seen = ~np.isin(folds, left)
+        losses = []
+        grid = np.exp(np.linspace(-1, 3, 2001))
+        for heat in grid:
+            scaled = logits[seen].astype(float) / heat
+            losses.append(
+                (np.log(np.exp(scaled).sum(1)) - scaled[np.arange(seen.sum()), labels[seen]]).mean()
+            )
+        assert one == pytest.approx(grid[int(np.argmin(losses))], rel=0.02)
+
+
 def test_without_labels_the_plain_average() -> None:
     scores, _ = problem(good=1.0, images=30)
     for labels in (None, np.full(30, -1)):
@@ -224,9 +361,20 @@ def test_the_middle_of_cut_scores_keeps_the_tail() -> None:
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_real_logits_hold_out_at_least_the_best_mean(shared_data: Path) -> None:
+def test_real_logits_hold_out_no_less_than_the_plain_average(shared_data: Path) -> None:
+    """Ten halves of real results, valued on the other half: never to lose anything worth mentioning."""
     scores = np.load(shared_data / "logits" / "cifar10_test_logits_f16.npy")
     labels = np.load(shared_data / "logits" / "cifar10_test_labels.npy")
-    outcome = fuse(sources_of(scores), labels, FuseSettings(metric="top1"), num_classes=10)
-    held = {m["method"]: m["held_out"]["top1"] for m in outcome.record["methods"]}
-    assert held[outcome.chosen.method] >= max(held[method] for method in MEANS)
+    gains = []
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(len(labels))
+        one, other = order[:5000], order[5000:]
+        settings = FuseSettings(metric="top1", seed=seed)
+        outcome = fuse(sources_of(scores[:, one]), labels[one], settings, num_classes=10)
+        fresh = sources_of(scores[:, other])
+        plain = Fusion("mean_probability", "probability", (1.0,) * 19)
+        hits = [
+            plain_hits(f, fresh, labels[other], np.arange(5000), (1,))[1] for f in (outcome.chosen, plain)
+        ]
+        gains.append(class_averaged(hits[0], labels[other]) - class_averaged(hits[1], labels[other]))
+    assert np.mean(gains) > 0 and min(gains) > -0.001

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from smelt.artifacts import results
@@ -19,6 +21,7 @@ from smelt.fusion.apply import Fusion
 from smelt.fusion.reference import fused, normalised
 from smelt.metrics import class_averaged, hits_in_list
 from smelt.stages import base
+from smelt.stages.fuse import groups
 
 CLASSES = 7
 COUNTS = {"train": 10, "val": 300, "test": 90}
@@ -136,6 +139,31 @@ def test_equal_bytes_and_resumed_tables(
     for other in (two, three):
         for name in names:
             assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_copies_that_dedupe_found_are_kept_together(tmp_path: Path, index: Path, models: list[Path]) -> None:
+    rows = Catalogue.open(index / "catalogue").rows("val")
+    copies = tmp_path / "dedupe"
+    copies.mkdir()
+    # three groups of the rows of validation, and one that is none of its business
+    table = pa.table({"row": [*rows[:9].tolist(), 0, 1], "group": [0] * 4 + [1] * 3 + [2] * 2 + [3] * 2})
+    pq.write_table(table, copies / "duplicates.parquet")
+    found = groups(copies, rows)
+    sizes = np.unique(found, return_counts=True)[1]
+    assert sorted(sizes[sizes > 1].tolist()) == [2, 3, 4] and len(np.unique(found)) == 300 - 6
+    assert found[0] == found[3] != found[4] == found[6]
+    # what hangs together, as the frames of a pan do, goes together
+    hanging = table.append_column("chain", [[0] * 7 + [1] * 2 + [2] * 2])
+    pq.write_table(hanging, copies / "duplicates.parquet")
+    assert len(np.unique(groups(copies, rows)[:7])) == 1
+    pq.write_table(table, copies / "duplicates.parquet")
+    out = tmp_path / "out"
+    (out / "scratch").mkdir(parents=True)
+    inputs = {"catalogue": [index], "predict": models, "dedupe": [copies]}
+    base.run("fuse", SETTINGS, inputs=inputs, out=out, scratch=out / "scratch")
+    record = read_json(out / "fusion.json")
+    assert record["groups"] == record["held_out"]["groups"] == 294 and record["images"] == 300
+    assert record["held_out"]["effective"] == pytest.approx(300**2 / (291 + 4**2 + 3**2 + 2**2))
 
 
 def test_refused(tmp_path: Path, index: Path, models: list[Path]) -> None:

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smelt.fusion import search, weights
+from smelt.fusion import folded, search, weights
 from smelt.fusion.candidates import build
-from smelt.fusion.config import GeneticSettings
+from smelt.fusion.config import GeneticSettings, Method
 from smelt.fusion.explain import singles
+from smelt.fusion.folded import Counts, Left, lefts, parts, together
 from smelt.fusion.reference import equal, normalised
 from smelt.fusion.sources import Held, Pool
 from smelt.fusion.table import Table
@@ -91,6 +92,70 @@ def test_greedy_is_caruanas() -> None:
     assert found.history[1:13] == pytest.approx(
         np.maximum.accumulate([found.history[0], *found.history[1:13]])[1:]
     )
+
+
+def test_of_equally_good_weights_the_nearest_to_equal_ones_win() -> None:
+    people = np.array([[0.9, 0.1, 0.0], [0.4, 0.3, 0.3], [0.5, 0.25, 0.25], [0.4, 0.3, 0.3], [0.1, 0.1, 0.8]])
+    order = search.best_of(np.array([0.7, 0.7, 0.7, 0.7, 0.8]), people)
+    assert order.tolist() == [4, 1, 3, 2, 0]
+    # right whatever the weights: every search ends at the equal ones, or as near as its steps come
+    labels = np.arange(60) % 3
+    scores = [(5 * np.eye(3)[labels] + 0.1 * m).astype(np.float16) for m in range(4)]
+    pool = Pool([Held(str(m), "logits", one) for m, one in enumerate(scores)], "log_probability")
+    table = build(pool, labels, 1).table(labels)
+    for found in (
+        search.genetic(Valuer(table), singles(table), QUICK, 1),
+        search.coordinate(Valuer(table), equal(4).astype(np.float64)),
+    ):
+        assert found.accuracy == 1 and found.weights_M == pytest.approx([0.25] * 4)
+
+
+def test_seeds_are_tried_as_they_are() -> None:
+    table, _ = planted(images=300)
+    good = np.array([[0.5, 0.5, *([0.0] * 8)], [0.6, 0.4, *([0.0] * 8)]])
+    first = next(search.genetic_steps(1.0, singles(table), QUICK, 0, good))
+    for seed in good:
+        assert np.isclose(first, seed).all(axis=1).any()
+    assert np.isfinite(first).all() and first.sum(axis=1) == pytest.approx(np.ones(len(first)))
+
+
+def test_searches_together_find_what_each_finds_alone() -> None:
+    """All folds but some, step by step beside other searches: against a table of just those images."""
+    table, _ = planted(num_results=5, images=400)
+    folds = np.random.default_rng(0).integers(0, 3, 400).astype(np.int8)
+    counts = Counts(table.labels_N, folds, 3)
+    right = counts.right(np.asarray(table.store.singles_MN))
+    steps: dict[tuple[Method, Left], search.Steps] = {}
+    for left in lefts(3):
+        alone = counts.accuracy(right, left)
+        steps["genetic", left] = search.genetic_steps(1.0, alone, QUICK, 3)
+        steps["greedy", left] = search.greedy_steps(1.0, alone, 20)
+        steps["coordinate", left] = search.coordinate_steps(1.0, equal(5).astype(np.float64))
+    found = together(parts(table, folds, 3, 0), steps)
+    assert set(found) == set(steps)
+    for left in lefts(3):
+        part = table.subset(~np.isin(folds, left))
+        one = search.genetic(Valuer(part), singles_of(part, ~np.isin(folds, left)), QUICK, 3)
+        assert np.array_equal(found["genetic", left].weights_M, one.weights_M)
+        assert found["genetic", left].history == one.history
+        two = search.greedy(Valuer(part), singles_of(part, ~np.isin(folds, left)))
+        assert np.array_equal(found["greedy", left].weights_M, two.weights_M)
+        three = search.coordinate(Valuer(part), equal(5).astype(np.float64))
+        assert found["coordinate", left].accuracy == three.accuracy
+
+
+def singles_of(table: Table, seen: np.ndarray) -> np.ndarray:
+    return np.array([class_averaged(one[seen], table.labels_N[seen]) for one in table.store.singles_MN])
+
+
+def test_searches_of_a_very_large_table_see_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, _ = planted(images=900)
+    folds = (np.arange(900) % 3).astype(np.int8)
+    monkeypatch.setattr(folded, "SEARCHED", table.candidates // 4)
+    some = parts(table, folds, 3, 0)
+    assert sum(part.candidates for part in some) == pytest.approx(table.candidates / 4, rel=0.3)
+    for fold, part in enumerate(some):
+        assert (folds[part.labels_N >= 0] == fold).all()
 
 
 def test_a_cut_table_changes_no_value(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,57 +1,56 @@
-"""How a fusion is chosen: fitted on folds, judged on the images left out, and used only if that holds.
+"""How a fusion is chosen, and how the choice is judged: nothing is valued on images that it was made with.
 
-For every fold the searches see the other folds only; a fold's images are then valued under those weights.
-How far fitted weights are drawn toward equal ones, and over which pooling a search runs, is chosen for each
-fold by what held out on the others (the fitted weights there did see the fold's images, the choice among a
-handful of settings hardly can profit from that). What is reported for a method is what this whole procedure
-gives on images it has not seen; the weights that are kept are fitted once more, on all images.
+To choose from some folds: every method is fitted without each of them in turn and valued on that one; so is
+decided how a method is set up (its option) and, by the guard, which method is used instead of the plain
+average, if any. The whole of this is a function of the folds it sees. It is applied to all folds, which gives
+the fusion that is used, and, to be judged, to all folds but one, which is then what the outcome is valued on:
+fits without each pair of folds serve both. The figures that are reported are those of images that had no part
+in any decision; the best of several estimates is never reported as its own.
+
+The guard asks for certainty by bootstrap. Accuracy counts the few images that change sides and says little
+at a few thousand; so where both fusions give likelihoods, the evidence is the gain in accuracy and that in
+calibrated log likelihood (see `pools.calibrated`), each in units of its own spread. A gain in accuracy must
+be there in any case. Figures: docs/log.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from smelt.fusion import search, temperature
-from smelt.fusion.apply import Fusion, plain_hits
-from smelt.fusion.config import MEANS, SEARCHES, FuseSettings, Method, Pooling
-from smelt.fusion.reference import equal, normalised
+from smelt.fusion import pools
+from smelt.fusion.apply import Fusion
+from smelt.fusion.config import MEANS, POOLS, FuseSettings, Method, Pooling
+from smelt.fusion.folded import Known, Left, joined, plain_hits
+from smelt.fusion.groups import effective, make_folds
+from smelt.fusion.methods import Methods, Option
+from smelt.fusion.resample import LEAST, Bootstrap, Column, ahead
 from smelt.fusion.sources import Source
 from smelt.fusion.table import Table
 from smelt.fusion.tables import Tables
-from smelt.fusion.weights import Valuer, capped, shrunk
 from smelt.metrics import class_averaged
 
 Told = Callable[[str], None]
 KS = (1, 5)
-KEPT = 1 << 26  # bytes of a fold's table up to which it is kept between searches
-POOLING: dict[Method, Pooling] = {
-    "mean_probability": "probability",
-    "mean_log_probability": "log_probability",
-    "mean_rank": "rank",
-    "tempered_probability": "probability",
-    "tempered_log_probability": "log_probability",
-}
-
-
-@dataclass(frozen=True)
-class Option:
-    """One way to set a method up: its fusion for each fold (fitted on the others), and on all images."""
-
-    folds: tuple[Fusion, ...]
-    final: Fusion
+Hits = Mapping[int, NDArray[np.bool_]]  # k → hits (N,)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A method, judged. held_out: k → hits (N,) of images under weights that never saw them. sure: share of
-    bootstrap samples in which it beats the best simple mean; gain, low, high: over the plain average."""
+    """A method, judged. held_out: hits of images that had no part in fitting it or setting it up. fitted:
+    hits of the final fusion on the images that it was fitted to.
+
+    accuracy, gain, low, high: of these, the last three over the plain average. sure: how certain it is, from
+    all folds, that the method is better than what the guard compares it with; see `Choice`.
+    """
 
     fusion: Fusion
-    held_out: Mapping[int, NDArray[np.bool_]]
+    held_out: Hits
+    fitted: Hits
     accuracy: float
     gain: float
     low: float
@@ -59,25 +58,56 @@ class Verdict:
     sure: float
 
 
-def make_folds(labels_N: NDArray[np.integer], folds: int, seed: int) -> NDArray[np.int8]:
-    """A fold for each labelled image, classes spread evenly over them; −1 for the others."""
-    random = np.random.default_rng([seed, 1])
-    order = random.permutation(len(labels_N))
-    order = order[np.argsort(np.asarray(labels_N)[order], kind="stable")]
-    order = order[np.asarray(labels_N)[order] >= 0]
-    folds_N = np.full(len(labels_N), -1, np.int8)
-    folds_N[order] = np.arange(len(order)) % folds
-    return folds_N
+@dataclass(frozen=True)
+class Setup:
+    """An option of a method on the folds that are seen: hits (N,), accuracy, and log likelihoods (n,)."""
+
+    option: Option
+    hits_N: NDArray[np.bool_]
+    accuracy: float
+    likely: NDArray[np.float64] | None
 
 
-def tabled(fusion: Fusion, settings: FuseSettings) -> bool:
-    """Whether there is a table for this fusion anyway, since a search needs it; else all is evaluated."""
-    searched = any(method in SEARCHES for method in settings.methods)
-    return searched and fusion.temperatures is None and fusion.pooling in settings.poolings
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen from some folds: the option of each method, and the method.
+
+    accuracies, sure: of each method, by which it was chosen (too good to be reported). rival: the simple mean
+    that fitted methods were compared with.
+    """
+
+    options: Mapping[Method, Option]
+    method: Method
+    rival: Method
+    accuracies: Mapping[Method, float]
+    sure: Mapping[Method, float]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All methods, the choice, and what the whole procedure of choosing holds out."""
+
+    verdicts: tuple[Verdict, ...]
+    choice: Choice
+    words: str
+    held_out: Hits
+    interval: Mapping[int, tuple[float, float]]
+    gain: float
+    low: float
+    high: float
+    taken: tuple[Method, ...]  # by the choice without each fold
+    images: int
+    groups: int
+    effective: float
+
+    @property
+    def chosen(self) -> Fusion:
+        """The fusion that is used."""
+        return self.choice.options[self.choice.method].final
 
 
 class Judge:
-    """Fits and judges all methods over tables for each pooling and k of KS."""
+    """Fits all methods on the labelled images, chooses, and judges the choice."""
 
     def __init__(
         self,
@@ -85,26 +115,24 @@ class Judge:
         labels_N: NDArray[np.int32],
         tables: Tables,
         settings: FuseSettings,
+        *,
+        num_classes: int,
+        groups_N: ArrayLike | None = None,
         told: Told = lambda text: None,
     ) -> None:
         self.sources, self.labels_N, self.tables = sources, labels_N, tables
-        self.settings, self.told = settings, told
-        known = int((labels_N >= 0).sum())
-        self.count = max(2, min(settings.folds, known // 2))
-        self.folds_N = make_folds(labels_N, self.count, settings.seed)
-        self._temperatures: dict[int, tuple[float, ...]] = {}
-        self._parts: dict[tuple[Pooling, int], Table] = {}
-
-    def verdicts(self) -> list[Verdict]:
-        """All methods, in the order of the settings."""
-        held = {method: self._held_out(method, self._options(method)) for method in self.settings.methods}
-        plain = held[self.plain][1][self.settings.k]
-        best = max(
-            (hits[self.settings.k] for method, (_, hits) in held.items() if method in MEANS),
-            key=self._accuracy,
-            default=plain,
-        )
-        return [self._verdict(fusion, hits, plain, best) for fusion, hits in held.values()]
+        self.settings, self.told, self.groups_N = settings, told, groups_N
+        known = labels_N >= 0
+        groups = np.arange(len(labels_N)) if groups_N is None else np.asarray(groups_N)
+        self.images, self.groups = int(known.sum()), len(np.unique(groups[known]))
+        self.effective = effective(groups[known])
+        self.cut = any(source.cut for source in sources)  # tables hold bounds then, not what is delivered
+        self.count = min(settings.folds, self.groups)
+        self.folds_N = make_folds(labels_N, self.count, settings.seed, groups_N)
+        self.methods = Methods(sources, labels_N, self.folds_N, tables, settings, num_classes)
+        self._known: Known = {}
+        self._logs: dict[tuple[Fusion, int], NDArray[np.float32]] = {}
+        self.draws = Bootstrap(labels_N, groups_N, settings.bootstrap, settings.seed)
 
     @property
     def plain(self) -> Method:
@@ -112,201 +140,303 @@ class Judge:
         means = [method for method in self.settings.methods if method in MEANS]
         return means[0] if means else self.settings.methods[0]
 
+    @cached_property
+    def options(self) -> dict[Method, list[Option]]:
+        """All methods with their options, fitted."""
+        found = {}
+        for method in self.settings.methods:
+            self.told(method)
+            found[method] = self.methods.options(method)
+        return found
+
+    def judgement(self) -> Judgement:
+        """Choose from all folds, and from all but each, which is what the first is judged by."""
+        choices = self.choices()
+        outer = {method: self._applied(choices, dict.fromkeys(self.outer, method)) for method in self.options}
+        taken = {left: choices[left].method for left in self.outer}
+        final = {
+            method: dict.fromkeys(range(self.count), choices[()].options[method].final) for method in outer
+        }
+        wishes = [*outer.values(), *final.values(), self._applied(choices, taken)]
+        hits = self.hits(wishes, KS)
+        own = hits[self.settings.k]
+        gains = self._gains(own, own[list(outer).index(self.plain)])
+        verdicts = tuple(
+            Verdict(
+                choices[()].options[method].final,
+                {k: hits[k][row] for k in KS},
+                {k: hits[k][row + len(outer)] for k in KS},
+                self._accuracy(own[row]),
+                *gains[row],
+                choices[()].sure[method],
+            )
+            for row, method in enumerate(outer)
+        )
+        held: Hits = {k: hits[k][-1] for k in KS}
+        interval = {k: self._interval(held[k]) for k in KS}
+        gain, low, high = gains[-1]
+        words = in_words(choices[()], self.settings.sure, self.plain, gain, (low, high))
+        return Judgement(
+            verdicts, choices[()], words, held, interval, gain, low, high, tuple(taken.values()), self.images,
+            self.groups, self.effective,
+        )  # fmt: skip
+
+    @property
+    def outer(self) -> list[Left]:
+        """Each fold by itself."""
+        return [(fold,) for fold in range(self.count)]
+
+    def _applied(self, choices: Mapping[Left, Choice], methods: Mapping[Left, Method]) -> dict[int, Fusion]:
+        """For each fold the fusion that the choice without it made of a method."""
+        return {left[0]: choices[left].options[methods[left]].fusions[left] for left in self.outer}
+
     def _accuracy(self, hits_N: NDArray[np.bool_]) -> float:
         return class_averaged(hits_N, self.labels_N)
 
-    def _verdict(
-        self,
-        fusion: Fusion,
-        held: Mapping[int, NDArray[np.bool_]],
-        plain_N: NDArray[np.bool_],
-        best_N: NDArray[np.bool_],
-    ) -> Verdict:
-        own = held[self.settings.k]
-        gains = bootstrap(own, plain_N, self.labels_N, self.settings.bootstrap, self.settings.seed)
-        over = bootstrap(own, best_N, self.labels_N, self.settings.bootstrap, self.settings.seed)
-        low, high = np.quantile(gains, [0.025, 0.975])
-        sure = float((over > 1e-12).mean())
-        gain = self._accuracy(own) - self._accuracy(plain_N)
-        return Verdict(fusion, held, self._accuracy(own), gain, float(low), float(high), sure)
+    def _gains(
+        self, hits_QN: NDArray[np.bool_], plain_N: NDArray[np.bool_]
+    ) -> list[tuple[float, float, float]]:
+        """Gain of each of Q sets of hits over the plain average, and its interval of 95 %."""
+        differences = hits_QN.astype(np.float64) - plain_N
+        drawn = self.draws([self.draws.column(one) for one in differences])
+        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+        plain = self._accuracy(plain_N)
+        return [
+            (self._accuracy(own) - plain, float(down), float(up)) for own, down, up in zip(hits_QN, low, high)
+        ]
 
-    def _options(self, method: Method) -> list[Option]:
-        """The ways a method is set up; searches are fitted here."""
-        self.told(method)
-        size = len(self.sources)
-        if method in MEANS:
-            fusion = Fusion(method, POOLING[method], tuple(map(float, equal(size))))
-            return [Option((fusion,) * self.count, fusion)]
-        if method in SEARCHES:
-            return [
-                option for pooling in self.settings.poolings for option in self._searched(method, pooling)
-            ]
-        return [Option(tuple(self._tempered(method, fold) for fold in range(self.count)),
-                       self._tempered(method, -1))]  # fmt: skip
+    def _interval(self, hits_N: NDArray[np.bool_]) -> tuple[float, float]:
+        low, high = np.clip(np.quantile(self.draws.centred(hits_N), [0.025, 0.975]), 0, 1)
+        return float(low), float(high)
 
-    def _tempered(self, method: Method, fold: int) -> Fusion:
-        """Temperatures fitted on all folds but `fold`."""
-        if fold not in self._temperatures:
-            lines = np.flatnonzero((self.folds_N >= 0) & (self.folds_N != fold))
-            self._temperatures[fold] = tuple(
-                temperature.fit(source, self.labels_N, lines, self.settings.seed) for source in self.sources
-            )
-        heat = self._temperatures[fold]
-        pooling = POOLING[method]
-        if pooling == "probability":
-            return Fusion(method, pooling, tuple(map(float, equal(len(heat)))), 0.0, heat)
-        # logits divided by T and averaged: weights in proportion to 1/T
-        fusion = Fusion(method, pooling, tuple(map(float, normalised(1 / np.array(heat)))))
-        if not tabled(fusion, self.settings):
-            return fusion
-        cap = self.tables[pooling, self.settings.k].cap
-        weights = normalised(capped(fusion.weights, cap)[0])
-        return Fusion(method, pooling, tuple(map(float, weights)))
-
-    def _searched(self, method: Method, pooling: Pooling) -> list[Option]:
-        """Fit on all but each fold and on everything; an option for every share of shrinkage."""
-        fitted = [self._fit(method, pooling, fold) for fold in (*range(self.count), -1)]
-        options = []
-        for share in self.settings.shrinkage:
-            fusions = [
-                Fusion(method, pooling, tuple(map(float, shrunk(weights, share))), share)
-                for weights in fitted
-            ]
-            options.append(Option(tuple(fusions[:-1]), fusions[-1]))
-        return options
-
-    def _fit(self, method: Method, pooling: Pooling, fold: int) -> NDArray[np.float64]:
-        whole = self.tables[pooling, self.settings.k]
-        seen_N = (self.folds_N >= 0) & (self.folds_N != fold)
-        value = Valuer(self._table(pooling, fold))
-        singles = np.array([class_averaged(hits[seen_N], self.labels_N[seen_N])
-                            for hits in whole.store.singles_MN])  # fmt: skip
-        seed = self.settings.seed * 1000 + fold + 1
-        if method == "genetic":
-            return search.genetic(value, singles, self.settings.genetic, seed).weights_M
-        if method == "greedy":
-            return search.greedy(value, singles).weights_M
-        return search.coordinate(value, equal(len(singles)).astype(np.float64)).weights_M
-
-    def _table(self, pooling: Pooling, fold: int) -> Table:
-        """The table without the images of `fold` (−1: of all); small ones are kept for the next search."""
-        if (pooling, fold) in self._parts:
-            return self._parts[pooling, fold]
-        whole = self.tables[pooling, self.settings.k]
-        table = whole if fold < 0 else whole.subset((self.folds_N >= 0) & (self.folds_N != fold))
-        if table.bytes <= KEPT:
-            self._parts[pooling, fold] = table
-        return table
-
-    def _held_out(
-        self, method: Method, options: Sequence[Option]
-    ) -> tuple[Fusion, dict[int, NDArray[np.bool_]]]:
-        """The final fusion and held-out hits of a method, its option chosen by the other folds."""
-        hits = [self._option_hits(option) for option in options]
-        chosen = hits[0]
-        best = 0
-        if len(options) > 1:
-            k = self.settings.k
-            chosen = {key: np.zeros(len(self.labels_N), np.bool_) for key in hits[0]}
-            for fold in range(self.count):
-                others = (self.folds_N >= 0) & (self.folds_N != fold)
-                pick = _best([class_averaged(h[k][others], self.labels_N[others]) for h in hits], options)
-                mine = self.folds_N == fold
-                for key in chosen:
-                    chosen[key][mine] = hits[pick][key][mine]
-            best = _best([self._accuracy(h[k]) for h in hits], options)
-        return options[best].final, chosen
-
-    def _option_hits(self, option: Option) -> dict[int, NDArray[np.bool_]]:
-        """k → hits (N,), each image under the fusion of its fold."""
-        found = {k: np.zeros(len(self.labels_N), np.bool_) for k in KS}
-        if not tabled(option.final, self.settings):
-            same = len(set(option.folds)) == 1  # then one pass over all images will do
-            for fold, fusion in enumerate(option.folds[:1] if same else option.folds):
-                lines = np.flatnonzero(self.folds_N >= 0 if same else self.folds_N == fold)
-                for k, hits in plain_hits(fusion, self.sources, self.labels_N, lines, KS).items():
-                    found[k][lines] = hits
-            return found
-        weights = np.array([fusion.weights for fusion in option.folds])
-        for k in KS:
-            hits_FN = self.tables[option.final.pooling, k].hits(weights)
-            for fold in range(self.count):
-                mine = self.folds_N == fold
-                found[k][mine] = hits_FN[fold, mine]
+    def hits(self, wishes: Sequence[Mapping[int, Fusion]], ks: Sequence[int]) -> dict[int, NDArray[np.bool_]]:
+        """k → hits (Q, N) of each fold's images under the fusion that a wish has for it."""
+        over = [[self._over_table(wish, k) for wish in wishes] for k in ks]
+        rest = [row for row in range(len(wishes)) if not all(known[row] for known in over)]
+        found = {k: np.zeros((len(wishes), len(self.labels_N)), np.bool_) for k in ks}
+        if rest:
+            some = [k for k, known in zip(ks, over) if not all(known)]
+            wanted = [wishes[row] for row in rest]
+            hits = plain_hits(self.sources, self.labels_N, self.folds_N, wanted, KS, self._known)
+            for k in some:
+                found[k][rest] = hits[k]
+        for k, known in zip(ks, over):
+            rows = [row for row in range(len(wishes)) if known[row]]
+            for pooling in dict.fromkeys(_pooling(wishes[row]) for row in rows):
+                mine = [row for row in rows if _pooling(wishes[row]) == pooling]
+                found[k][mine] = table_hits(
+                    self.tables[pooling, k], self.folds_N, [wishes[row] for row in mine]
+                )
         return found
 
-
-def _best(accuracies: Sequence[float], options: Sequence[Option]) -> int:
-    """Index of the highest accuracy; among equals the most shrunk."""
-    keys = [(accuracy, option.final.shrinkage) for accuracy, option in zip(accuracies, options)]
-    return max(range(len(keys)), key=lambda index: keys[index])
-
-
-def bootstrap(
-    hits_N: NDArray[np.bool_],
-    other_N: NDArray[np.bool_],
-    labels_N: NDArray[np.integer],
-    samples: int,
-    seed: int,
-) -> NDArray[np.float64]:
-    """Differences of class-averaged accuracy, (samples,): classes drawn again, then images within each.
-
-    Of an image only the difference of its two hits matters, so a class's images are drawn as counts of +1
-    and −1: a binomial for the gains, another for the losses among the rest.
-    """
-    known = np.asarray(labels_N) >= 0
-    _, codes, sizes = np.unique(np.asarray(labels_N)[known], return_inverse=True, return_counts=True)
-    difference = hits_N[known].astype(np.int8) - other_N[known].astype(np.int8)
-    plus = np.bincount(codes, weights=difference > 0, minlength=len(sizes)) / sizes
-    minus = np.bincount(codes, weights=difference < 0, minlength=len(sizes)) / sizes
-    random = np.random.default_rng([seed, 2])
-    step = max(1, (1 << 20) // len(sizes))
-    parts = []
-    for start in range(0, samples, step):
-        drawn = random.integers(len(sizes), size=(min(step, samples - start), len(sizes)))
-        size = sizes[drawn]
-        up = random.binomial(size, plus[drawn])
-        rest = np.where(plus[drawn] < 1, minus[drawn] / np.maximum(1 - plus[drawn], 1e-12), 0.0)
-        down = random.binomial(size - up, np.minimum(rest, 1.0))
-        parts.append(((up - down) / size).mean(axis=1))
-    return np.concatenate(parts)
-
-
-def guard(verdicts: Sequence[Verdict], plain: Method, sure: float) -> tuple[Verdict, str]:
-    """The method to use, and why in words.
-
-    The best simple mean, unless a fitted one beats it on held-out images with the certainty asked for.
-    """
-    means = [v for v in verdicts if v.fusion.method in MEANS] or list(verdicts[:1])
-    safe = max(means, key=lambda v: v.accuracy)
-    fitted = [v for v in verdicts if v.fusion.method not in MEANS and v.accuracy > safe.accuracy]
-    trusted = [v for v in fitted if v.sure >= sure]
-    if trusted:
-        best = max(trusted, key=lambda v: v.accuracy)
-        return best, (
-            f"{name(best)} is used: on images it was not fitted to it gains "
-            f"{100 * (best.accuracy - safe.accuracy):+.2f} points over the best simple mean ({name(safe)}), "
-            f"and is ahead of it in {best.sure:.0%} of bootstrap samples"
+    def _over_table(self, wish: Mapping[int, Fusion], k: int) -> bool:
+        """Whether a table knows the hits: it is there, or evaluating everything would cost more."""
+        alike = len({fusion.pooling for fusion in wish.values()}) == 1
+        there = all(
+            fusion.temperatures is None and fusion.pooling in self.methods.tabled for fusion in wish.values()
         )
-    words = f"the plain average ({name(safe)}) is used"
-    if safe.fusion.method != plain:
-        words = f"{name(safe)} is used, the best of the simple means"
-    tried = [v for v in verdicts if v.fusion.method not in MEANS]
-    if not tried:
-        return safe, f"{words}: nothing else was tried"
-    best = max(tried, key=lambda v: v.accuracy)
-    gain = 100 * (best.accuracy - safe.accuracy)
-    if gain <= 0:
-        return (
-            safe,
-            f"{words}: no fitted fusion beats it on held-out images ({name(best)}: {gain:+.2f} points)",
-        )
-    return safe, (
-        f"{words}: {name(best)} gains {gain:+.2f} points on held-out images, but is ahead in only "
-        f"{best.sure:.0%} of bootstrap samples, {sure:.0%} are asked for"
+        return alike and there and not self.cut and (k == self.settings.k or self.methods.large)
+
+    def choices(self) -> dict[Left, Choice]:
+        """What is chosen from all folds, and from all but each."""
+        lefts: list[Left] = [(), *self.outer]
+        setups = self._setups(lefts)
+        columns = []
+        for left in lefts:
+            for method in self.options:
+                columns += [self.draws.column(setups[left][method].hits_N, self._seen(left))]
+                columns += [self._likelihoods(setups[left][method])]
+        drawn = self.draws(columns).reshape(self.settings.bootstrap, len(lefts), len(self.options), 2)
+        return {
+            left: guarded(setups[left], drawn[:, row], self.plain, self.settings.sure)
+            for row, left in enumerate(lefts)
+        }
+
+    def _setups(self, lefts: Sequence[Left]) -> dict[Left, dict[Method, Setup]]:
+        """The option of each method that holds out best on the folds that are seen.
+
+        Pools' options by likelihood, which they are fitted by and which says more of how far to shrink than a
+        count does; others' by accuracy. Among equals the most shrunk.
+        """
+        tried: dict[tuple[Left, Method], list[tuple[Option, NDArray[np.float64] | None]]] = {}
+        for left in lefts:
+            for method, options in self.options.items():
+                tried[left, method] = [(option, None) for option in options]
+                if method in POOLS:
+                    tried[left, method] = [self._likeliest(options, left)]
+        wishes = [self._inner(option, left) for (left, _), some in tried.items() for option, _ in some]
+        hits = iter(self.hits(wishes, (self.settings.k,))[self.settings.k])
+        found: dict[Left, dict[Method, Setup]] = {left: {} for left in lefts}
+        for (left, method), some in tried.items():
+            seen = self._seen(left)
+            setups = []
+            for option, likely in some:
+                own = next(hits)
+                accuracy = class_averaged(own[seen], self.labels_N[seen])
+                setups.append(Setup(option, own, accuracy, likely))
+            best = max(setups, key=lambda one: (one.accuracy, one.option.final.shrinkage))
+            if best.likely is None:
+                best = replace(best, likely=self._likely(best.option, left))
+            found[left][method] = best
+        return found
+
+    def _likeliest(self, options: Sequence[Option], left: Left) -> tuple[Option, NDArray[np.float64] | None]:
+        """The option under which the labels of the folds seen are likeliest, and their likelihoods."""
+        for fold in range(self.count):
+            if (options[0].fusions[joined(left, fold)], fold) not in self._logs:
+                some = [joined(one, fold) for one in self.methods.lefts if len(one) < 2]
+                self._mix(list({option.fusions[one]: 0 for option in options for one in some}), fold)
+        balance = self.methods.sample.balanced(self.methods.sample.seen(left))
+        likely = [self._likely(option, left) for option in options]
+        worth = [float(np.nansum(one * balance)) if one is not None else -np.inf for one in likely]
+        best = max(range(len(options)), key=lambda place: (worth[place], options[place].final.shrinkage))
+        return options[best], likely[best]
+
+    def _seen(self, left: Left) -> NDArray[np.bool_]:
+        seen = ~np.isin(np.arange(self.count), left)
+        return np.asarray((self.folds_N >= 0) & seen[np.maximum(self.folds_N, 0)])
+
+    def _inner(self, option: Option, left: Left) -> dict[int, Fusion]:
+        """For each fold that is seen, the option fitted without it."""
+        return {fold: option.fusions[joined(left, fold)] for fold in range(self.count) if fold not in left}
+
+    def _likely(self, option: Option, left: Left) -> NDArray[np.float64] | None:
+        """Calibrated log likelihood (n,) of the sampled images, each under the fit without its fold."""
+        if option.final.pooling == "rank":
+            return None
+        sample = self.methods.sample
+        parts = []
+        for fold in range(self.count):
+            fusion = option.fusions[joined(left, fold)]
+            if (fusion, fold) not in self._logs:
+                self._mix([fusion], fold)
+            parts.append(self._logs[fusion, fold])
+        balance = sample.balanced(sample.seen(left))
+        return pools.calibrated(np.concatenate(parts), sample.place_n, balance)
+
+    def _mix(self, fusions: Sequence[Fusion], fold: int) -> None:
+        """What fusions of one pooling make of a fold's sampled images, all at once."""
+        begin, end = np.searchsorted(self.methods.sample.folds_n, [fold, fold + 1])
+        logs = pools.log_chances(self.methods.sample, fusions, slice(begin, end))
+        self._logs.update({(fusion, fold): one for fusion, one in zip(fusions, logs)})
+
+    def _likelihoods(self, setup: Setup) -> Column:
+        """The log likelihoods for the bootstrap; NaN where there are none."""
+        values_N = np.full(len(self.labels_N), np.nan)
+        if setup.likely is None:
+            return self.draws.column(values_N)
+        values_N[self.methods.sample.lines] = setup.likely
+        return self.draws.column(values_N, ~np.isnan(values_N))
+
+
+def guarded(
+    setups: Mapping[Method, Setup], drawn_SM2: NDArray[np.float64], plain: Method, sure: float
+) -> Choice:
+    """The guard: the plain average, unless something else is better with the certainty asked for.
+
+    drawn: accuracy and log likelihood (NaN: none) of each method in the bootstrap samples, on the same
+    draws. Another simple mean must be as certainly better than the plain one as fitted weights must be than
+    the simple mean that is left then; of several that are, the one with the greatest evidence in common
+    units is taken.
+    """
+    place = {method: index for index, method in enumerate(setups)}
+
+    def over(method: Method, rival: Method) -> NDArray[np.float64]:
+        return np.asarray(drawn_SM2[:, place[method]] - drawn_SM2[:, place[rival]])
+
+    def best(methods: Sequence[Method], rival: Method) -> Method:
+        good = [m for m in methods if setups[m].accuracy > setups[rival].accuracy + LEAST
+                and certainty(over(m, rival)) >= sure]  # fmt: skip
+        if not good:
+            return rival
+        worth = evidence(np.stack([over(m, rival) for m in good]))
+        return good[int(np.argmax(worth))]
+
+    means = [m for m in setups if m in MEANS and m != plain]
+    fitted = [m for m in setups if m not in MEANS and m != plain]
+    rival = best(means, plain)
+    return Choice(
+        {m: setup.option for m, setup in setups.items()},
+        best(fitted, rival),
+        rival,
+        {m: setup.accuracy for m, setup in setups.items()},
+        {m: certainty(over(m, rival if m in fitted else plain)) for m in setups},
     )
 
 
-def name(verdict: Verdict) -> str:
+def _pooling(wish: Mapping[int, Fusion]) -> Pooling:
+    return next(iter(wish.values())).pooling
+
+
+def table_hits(
+    table: Table, folds_N: NDArray[np.int8], wishes: Sequence[Mapping[int, Fusion]]
+) -> NDArray[np.bool_]:
+    """Hits (Q, N) of each fold's images under the fusion that a wish has for it, over a table."""
+    found = np.zeros((len(wishes), len(folds_N)), np.bool_)
+    wanted = list(dict.fromkeys(fusion.weights for wish in wishes for fusion in wish.values()))
+    for start in range(0, len(wanted), 256):
+        part = wanted[start : start + 256]
+        hits = dict(zip(part, table.hits(np.array(part))))
+        for row, wish in enumerate(wishes):
+            for fold, fusion in wish.items():
+                if fusion.weights in hits:
+                    mine = folds_N == fold
+                    found[row, mine] = hits[fusion.weights][mine]
+    return found
+
+
+def certainty(differences_S2: NDArray[np.float64]) -> float:
+    """Share of bootstrap samples in which one fusion is better than another.
+
+    differences: of accuracy and of log likelihood (NaN: none). Together each counts in units of its spread.
+    """
+    accuracy, likelihood = differences_S2.T
+    spreads = accuracy.std(), likelihood.std()
+    if np.isnan(likelihood).any() or min(spreads) <= LEAST:
+        return ahead(accuracy)
+    return ahead(accuracy / spreads[0] + likelihood / spreads[1])
+
+
+def evidence(differences_GS2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much better each of G fusions is, (G,): mean gains in units that are the same for all of them.
+
+    Not in units of each one's own spread: hardly to differ from the rival is sure, and gains hardly anything.
+    """
+    mean_G2, spread_2 = differences_GS2.mean(axis=1), np.nan_to_num(differences_GS2.std(axis=1)).max(axis=0)
+    units_G2 = mean_G2 / np.maximum(spread_2, LEAST)
+    worth = np.where(np.isnan(units_G2[:, 1]), 2 * units_G2[:, 0], units_G2.sum(axis=1))
+    return np.asarray(worth, np.float64)
+
+
+def in_words(choice: Choice, asked: float, plain: Method, gain: float, interval: tuple[float, float]) -> str:
+    """What is used and why."""
+    used, rival = choice.method, titled(choice.rival)
+    whole = (
+        f"the whole of this choice, judged on images that had no part in it, gains {100 * gain:+.2f} points "
+        f"over the plain average (95 %: {100 * interval[0]:+.2f} … {100 * interval[1]:+.2f})"
+    )
+    if used not in MEANS and used != choice.rival:
+        sure = f"{choice.sure[used]:.0%} certainty"
+        return f"{titled(used)} is used: it is better than {rival} with {sure}; {whole}"
+    if used != plain:
+        return (
+            f"{titled(used)} is used: it is better than the plain average ({titled(plain)}) with "
+            f"{choice.sure[used]:.0%} certainty; {whole}"
+        )
+    words = f"the plain average ({titled(plain)}) is used"
+    tried = [method for method in choice.accuracies if method != plain]
+    if not tried:
+        return f"{words}: nothing else was tried"
+    best = max(tried, key=lambda method: choice.accuracies[method])
+    ahead_by = choice.accuracies[best] - choice.accuracies[plain]
+    if ahead_by <= LEAST:
+        return f"{words}: nothing beats it on held-out images ({titled(best)}: {100 * ahead_by:+.2f} points)"
+    return (
+        f"{words}: {titled(best)} gains {100 * ahead_by:+.2f} points on held-out images, but is better with "
+        f"only {choice.sure[best]:.0%} certainty, {asked:.0%} are asked for"
+    )
+
+
+def titled(method: Method) -> str:
     """A method in words."""
-    return verdict.fusion.method.replace("_", " ")
+    return method.replace("_", " ")

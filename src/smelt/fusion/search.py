@@ -1,11 +1,14 @@
 """Searches over the weights of results: genetic, greedy with replacement, coordinate by coordinate.
 
-All value whole batches of weights at once and see nothing but class-averaged accuracy, which is a step
-function: among equals the vector that is nearest to equal weights wins. All are deterministic by their seed.
+All see nothing but class-averaged accuracy, which is a step function: among equals the vector that is
+nearest to equal weights wins. All are deterministic by their seed. Each is written as steps: a generator
+that yields a batch of weights (P, M) and is sent their accuracies (P,), so that many searches can share one
+evaluation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +17,10 @@ from numpy.typing import NDArray
 from smelt.fusion.config import GeneticSettings
 from smelt.fusion.weights import Valuer, capped
 
-STEPS = (0.0, 0.5, 0.8, 1.25, 2.0)  # what the coordinate search multiplies a weight by
+STEPS = (0.0, 2.0)  # what the coordinate search multiplies a weight by
+SWEEPS = 8  # of the coordinate search at most
+MOST_BAGS = 24  # results that the greedy search adds at most
+PATIENCE = 5  # and how many without gain
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,20 @@ class Found:
     weights_M: NDArray[np.float64]
     accuracy: float
     history: tuple[float, ...]
+
+
+Steps = Generator[NDArray[np.float64], NDArray[np.float64], Found]
+
+
+def driven(value: Valuer, steps: Steps) -> Found:
+    """Run one search to its end."""
+    weights = next(steps)
+    while True:
+        try:
+            weights = steps.send(value(weights))
+        except StopIteration as stop:
+            found: Found = stop.value
+            return found
 
 
 def best_of(accuracy_P: NDArray[np.float64], weights_PM: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -39,13 +59,25 @@ def genetic(
     settings: GeneticSettings,
     seed: int,
 ) -> Found:
+    """The genetic search over one table; see `genetic_steps`."""
+    return driven(value, genetic_steps(value.cap, singles_M, settings, seed))
+
+
+def genetic_steps(
+    cap: float,
+    singles_M: NDArray[np.float64],
+    settings: GeneticSettings,
+    seed: int,
+    seeds_SM: NDArray[np.float64] | None = None,
+) -> Steps:
     """Tournament selection, uniform or blended crossover, log-normal mutation, elitism, patience.
 
-    singles_M: accuracy of each result alone, which part of the first population leans on.
+    singles_M: accuracy of each result alone, which part of the first population leans on. seeds_SM: weights
+    that are thought good, of which the first population has some as they are and some varied.
     """
     random = np.random.default_rng(seed)
-    people = _first(value, singles_M, settings.population, random)
-    fitness = value(people)
+    people = _first(cap, singles_M, settings.population, random, seeds_SM)
+    fitness = yield people
     history: list[float] = []
     stale = 0
     for generation in range(settings.generations):
@@ -57,27 +89,36 @@ def genetic(
             break
         # smaller steps as the run goes on: first where, then how exactly
         scale = settings.mutation_scale * 0.5 ** (generation / settings.generations)
-        children = _children(people, settings, scale, random)
-        people = np.concatenate([people[: settings.elite], capped(children, value.cap)])
-        fitness = value(people)
+        children = capped(_children(people, settings, scale, random), cap)
+        people = np.concatenate([people[: settings.elite], children])
+        fitness = np.concatenate([fitness[: settings.elite], (yield children)])
     best = best_of(fitness, people)[0]
     return Found(people[best], float(fitness[best]), tuple(history))
 
 
 def _first(
-    value: Valuer, singles_M: NDArray[np.float64], size: int, random: np.random.Generator
+    cap: float,
+    singles_M: NDArray[np.float64],
+    size: int,
+    random: np.random.Generator,
+    seeds_SM: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Equal weights, weights by accuracy, and random ones around both, some with results left out."""
-    num_results = value.num_results
+    """Equal weights, weights by accuracy, seeds, and random ones around all, some with results left out."""
+    num_results = len(singles_M)
     spread = max(float(np.std(singles_M)), 1e-6)
     lean = np.exp((singles_M - singles_M.max()) / spread)
-    base = np.where(np.arange(size)[:, None] % 2 == 0, 1.0, lean)
+    kinds = np.stack(
+        [np.ones(num_results), lean, *(np.empty((0, num_results)) if seeds_SM is None else seeds_SM)]
+    )
+    kinds = kinds[:size]
+    base = kinds[np.arange(size) % len(kinds)]
     noise = np.exp(random.normal(size=(size, num_results)) * random.uniform(0.1, 1.0, (size, 1)))
     there = random.random((size, num_results)) >= random.choice([0.0, 0.0, 0.3, 0.6], (size, 1))
     there[~there.any(axis=1)] = True
     people = base * noise * there
-    people[0], people[1] = 1.0, lean
-    return capped(people, value.cap)
+    people[: len(kinds)] = kinds
+    people[people.sum(axis=1) <= 0] = 1.0  # a seed without all of its results
+    return capped(people, cap)
 
 
 def _children(
@@ -105,23 +146,28 @@ def _children(
 
 
 def greedy(value: Valuer, singles_M: NDArray[np.float64], patience: int = 20) -> Found:
+    """The greedy search over one table; see `greedy_steps`."""
+    return driven(value, greedy_steps(value.cap, singles_M, patience))
+
+
+def greedy_steps(cap: float, singles_M: NDArray[np.float64], patience: int = PATIENCE) -> Steps:
     """Ensemble selection with replacement (Caruana et al. 2004): add the result that helps most, again.
 
     Starts from the best results, as few as the cap on weights allows; the best bag on the way is returned.
     """
-    num_results = value.num_results
-    first = np.argsort(-singles_M, kind="stable")[: int(np.ceil(1 / value.cap - 1e-9))]
+    num_results = len(singles_M)
+    first = np.argsort(-singles_M, kind="stable")[: int(np.ceil(1 / cap - 1e-9))]
     bag = np.bincount(first, minlength=num_results).astype(np.float64)
-    found = Found(bag / bag.sum(), float(value(bag)[0]), ())
+    found = Found(bag / bag.sum(), float((yield bag[None] / bag.sum())[0]), ())
     history = [found.accuracy]
     stale = 0
-    for _ in range(4 * num_results + 20):
+    for _ in range(MOST_BAGS):
         bags = bag + np.eye(num_results)
         weights = bags / bags.sum(axis=1, keepdims=True)
-        allowed = np.flatnonzero((weights <= value.cap * (1 + 1e-9)).all(axis=1))
+        allowed = np.flatnonzero((weights <= cap * (1 + 1e-9)).all(axis=1))
         if not len(allowed):
             break
-        accuracy = value(weights[allowed])
+        accuracy = yield weights[allowed]
         best = best_of(accuracy, weights[allowed])[0]
         bag = bags[allowed[best]]
         if accuracy[best] > found.accuracy:
@@ -134,14 +180,19 @@ def greedy(value: Valuer, singles_M: NDArray[np.float64], patience: int = 20) ->
     return Found(found.weights_M, found.accuracy, tuple(history))
 
 
-def coordinate(value: Valuer, start_M: NDArray[np.float64], sweeps: int = 60) -> Found:
+def coordinate(value: Valuer, start_M: NDArray[np.float64]) -> Found:
+    """The coordinate search over one table; see `coordinate_steps`."""
+    return driven(value, coordinate_steps(value.cap, start_M))
+
+
+def coordinate_steps(cap: float, start_M: NDArray[np.float64], sweeps: int = SWEEPS) -> Steps:
     """Climb from `start_M`: of all changes of one weight take the best, until none helps by itself.
 
     Where no single change helps, the steps are halved, three times.
     """
-    num_results = value.num_results
-    weights = capped(start_M, value.cap)[0]
-    accuracy = float(value(weights)[0])
+    num_results = len(start_M)
+    weights = capped(start_M, cap)[0]
+    accuracy = float((yield weights[None])[0])
     history = [accuracy]
     fineness = 1.0
     for _ in range(sweeps):
@@ -151,8 +202,8 @@ def coordinate(value: Valuer, start_M: NDArray[np.float64], sweeps: int = 60) ->
             rows = place * num_results + np.arange(num_results)
             moves[rows, np.arange(num_results)] *= factor
         moves[-num_results:] += np.eye(num_results) * fineness / num_results
-        moves = capped(moves[moves.sum(axis=1) > 0], value.cap)
-        values = value(moves)
+        moves = capped(moves[moves.sum(axis=1) > 0], cap)
+        values = yield moves
         best = best_of(values, moves)[0]
         if values[best] > accuracy:
             weights, accuracy = moves[best], float(values[best])

@@ -82,17 +82,21 @@ class Table:
 
     def accuracy(self, weights_PM: ArrayLike) -> NDArray[np.float64]:
         """Class-averaged accuracy (P,), equal to the last bit to `metrics.class_averaged` of the hits."""
+        accuracies: NDArray[np.float64] = (self.right(weights_PM) / self._classes[0]).mean(axis=1)
+        return accuracies
+
+    def right(self, weights_PM: ArrayLike) -> NDArray[np.int64]:
+        """How many images of each class that has any are right, (P, G), classes in ascending order."""
         weights = normalised(np.atleast_2d(np.asarray(weights_PM)))
         assert bool(self.covers(weights).all()), "weights outside of what the table is valid for"
-        counts, decided, order, starts, present = self._classes
+        _, decided, order, starts, present = self._classes
         parts = [np.empty((0, len(weights)), np.bool_)]
         parts += [hits_IP for _, hits_IP in self._evaluated(weights)]
         right_PG = np.repeat(decided[None], len(weights), axis=0)
         if len(order):
             sums = np.add.reduceat(np.concatenate(parts)[order], starts, axis=0, dtype=np.int64)
             right_PG[:, present] += sums.T
-        accuracies: NDArray[np.float64] = (right_PG / counts).mean(axis=1)
-        return accuracies
+        return right_PG
 
     @cached_property
     def _classes(self) -> tuple[NDArray[Any], ...]:

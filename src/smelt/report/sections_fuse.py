@@ -18,6 +18,8 @@ def fusion(run: Run) -> Section | None:
     if not found:
         return None
     blocks: list[Block] = [paragraph(found["words"][:1].upper() + found["words"][1:] + ".")]
+    blocks += _held_out(found)
+    blocks += [paragraph(f"Warning: {text}.") for text in found.get("warnings", [])]
     blocks += _methods(found)
     if found.get("curve"):
         points = [(float(point["results"]), float(point["accuracy"])) for point in found["curve"]]
@@ -27,8 +29,9 @@ def fusion(run: Run) -> Section | None:
         blocks.append(chart(picture, f"Gain over the number of results ({_words(found)} on validation)"))
     blocks += _results(found, _names(run, found))
     intro = (
-        "Weights are fitted on some folds of the validation images and judged on the others: what holds "
-        "out is what counts, for a search gains most on the very images it was fitted to."
+        "Weights are fitted on some folds of the validation images and judged on the others. Which fusion is "
+        "used is a choice too: the whole of it is made again without each fold and judged on that one, for "
+        "the best of several figures is always too good."
     )
     return section("fusion", "Fusion", blocks, intro)
 
@@ -36,6 +39,27 @@ def fusion(run: Run) -> Section | None:
 def _words(found: dict[str, Any]) -> str:
     """The metric as people write it: top-1."""
     return str(found["metric"]).replace("top", "top-")
+
+
+def _held_out(found: dict[str, Any]) -> list[Block]:
+    """The honest figure of the choice, its interval, and how many images stand behind it."""
+    held, metric = found.get("held_out"), found["metric"]
+    if not held:
+        return []
+    text = f"The whole choice holds out {percent(held[metric])} % ({_words(found)})"
+    if held.get("interval"):
+        low, high = held["interval"][metric]
+        text += f", 95 % interval {percent(low)} … {percent(high)}"
+    text += f", on {held['images']} images"
+    if held["groups"] < held["images"]:
+        text += (
+            f" of which {held['groups']} are different (worth {held['effective']:.0f} equally frequent ones)"
+        )
+    low, high = held["gain_interval"]
+    text += (
+        f". Over the plain average: {100 * held['gain']:+.2f} points ({100 * low:+.2f} … {100 * high:+.2f})."
+    )
+    return [paragraph(text)]
 
 
 def _methods(found: dict[str, Any]) -> list[Block]:
@@ -46,6 +70,8 @@ def _methods(found: dict[str, Any]) -> list[Block]:
     bars = [
         (entry["title"], entry["gain"], (entry["interval"][0], entry["interval"][1])) for entry in methods
     ]
+    if held := found.get("held_out"):
+        bars.append(("the whole choice", held["gain"], (held["gain_interval"][0], held["gain_interval"][1])))
     best = next((i for i, entry in enumerate(methods) if entry["method"] == found["chosen"]), None)
     picture = charts.gains(bars, best=best)
     rows = [
@@ -62,7 +88,7 @@ def _methods(found: dict[str, Any]) -> list[Block]:
     header = ["way of fusing", "fitted on, %", "held out, %", "gain, points", "interval", "sure, %"]
     return [
         chart(picture, f"Held-out gain over the plain average, points of {_words(found)}", note=NOTE),
-        table(header, rows),
+        table(header, rows, "Each way by itself: the best of these figures is not what the choice holds out"),
     ]
 
 
@@ -83,7 +109,12 @@ def _results(found: dict[str, Any], names: list[str]) -> list[Block]:
     if results and "accuracy" in results[0]:
         ordered = sorted(zip(names, results), key=lambda pair: -pair[1]["weight"])[:MOST]
         rows = [
-            [name, f"{e['weight']:.4f}", percent(e["accuracy"][metric]), f"{100 * e['without']:+.2f}"]
+            [
+                name + (" (set aside)" if e.get("set_aside") else ""),
+                f"{e['weight']:.4f}",
+                percent(e["accuracy"][metric]),
+                f"{100 * e['without']:+.2f}",
+            ]
             for name, e in ordered
         ]
         header = ["result", "weight", f"own {_words(found)}, %", "lost without it, points"]

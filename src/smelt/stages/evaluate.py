@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from smelt.artifacts.catalogue import Catalogue
 
-VERSION = 3
+VERSION = 4
 SPLITS = ("val", "test")
 TOP = (1, 5)
 
@@ -168,29 +168,39 @@ def averaged(context: Context, catalogue: Catalogue, one: RoundSettings) -> dict
 
 
 def fusion_rungs(context: Context, catalogue: Catalogue, fusion: dict[str, Any]) -> list[dict[str, Any]]:
-    """Steps of the plain average, of the genetic algorithm and of what was chosen, if that is another one.
+    """Steps of the plain average, of the genetic algorithm and of what the guard chose.
 
-    Validation is what held out: weights fitted on other images than they are judged on.
+    Validation is what held out: weights fitted on other images than they are judged on; for the last step the
+    whole procedure of choosing is judged on images that had no part in it, and that is not the best of the
+    figures above it. Test is the accuracy of the lists that are delivered.
     """
     methods = {entry["method"]: entry for entry in fusion["methods"]}
-    names = dict.fromkeys((fusion["plain"], "genetic", fusion["chosen"]))
     titles = {fusion["plain"]: "average fusion", "genetic": "genetic fusion"}
-    rungs = []
-    for name in names:
-        if name in methods:
-            title = titles.get(name, f"{name.replace('_', ' ')} fusion")
-            rungs.append(
-                {
-                    "name": title + (", chosen" if name == fusion["chosen"] else ""),
-                    "method": name,
-                    "chosen": name == fusion["chosen"],
-                    "models": len(fusion["results"]),
-                    "spread": {},
-                    "val": methods[name].get("held_out", {}),
-                    "test": listed(context, catalogue, "test", name) or {},
-                }
-            )
-    return rungs
+    chosen, whole = fusion["chosen"], fusion.get("held_out")
+    names = dict.fromkeys((fusion["plain"], "genetic", *(() if whole else (chosen,))))
+    steps = [
+        (name, titles.get(name, f"{name.replace('_', ' ')} fusion"), methods[name].get("held_out", {}))
+        for name in names
+        if name in methods
+    ]
+    if whole and chosen in methods:
+        title = titles.get(chosen, chosen.replace("_", " "))
+        steps.append(
+            (chosen, f"what the guard chose: {title}", {key: whole[key] for key in ("top1", "top5")})
+        )
+    last = max((place for place, step in enumerate(steps) if step[0] == chosen), default=-1)
+    return [
+        {
+            "name": title,
+            "method": name,
+            "chosen": place == last,
+            "models": len(fusion["results"]),
+            "spread": {},
+            "val": held_out,
+            "test": listed(context, catalogue, "test", name) or {},
+        }
+        for place, (name, title, held_out) in enumerate(steps)
+    ]
 
 
 def listed(context: Context, catalogue: Catalogue, split: str, method: str) -> dict[str, float] | None:

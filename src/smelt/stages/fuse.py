@@ -1,9 +1,10 @@
 """Stage `fuse`: every way of fusing all results, chosen on validation, applied to every split.
 
-Ports: catalogue, predict (an artefact for each model). Writes `fusion.json` (see `fusion.run`); for each
-split `<split>/rows.npy`, `<split>/<method>.top5.npy` of every method, `<split>/top5.npy` of the chosen one,
-and, where the settings ask for it, `<split>/fused.npy` with its sidecar, a result like any other.
-A data set without labelled validation images gets the plain average, and `fusion.json` says so.
+Ports: catalogue, predict (an artefact for each model), dedupe (optional: copies of one image are kept
+together when fusions are judged). Writes `fusion.json` (see `fusion.run`); for each split
+`<split>/rows.npy`, `<split>/<method>.top5.npy` of every method, `<split>/top5.npy` of the chosen one, and,
+where the settings ask for it, `<split>/fused.npy` with its sidecar, a result like any other. A data set
+without labelled validation images gets the plain average, and `fusion.json` says so.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from smelt.settings import KeyIf, Rule
 from smelt.stages.base import Context
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from smelt.artifacts.catalogue import Catalogue
     from smelt.fusion.apply import Fusion
     from smelt.fusion.sources import Stored
 
-VERSION = 2
+VERSION = 3
 
 
 class StageSettings(FuseSettings):
@@ -43,14 +47,16 @@ def run(context: Context) -> None:
     results = {split: collect(folders, split, catalogue) for split in ("val", "test", "train")}
     by = next((split for split in results if results[split]), None)
     if by is None:
-        write_json(context.out / "fusion.json", nothing(settings))
+        write_json(context.out / "fusion.json", nothing(settings, len(catalogue.classes)))
         return
     val = results[by]  # where there is no validation, another split names the results
+    copies = context.maybe("dedupe")
     outcome = fuse(
         list(val.values()),
         catalogue.labels_N[catalogue.rows("val")] if by == "val" else None,
         settings,
         num_classes=len(catalogue.classes),
+        groups_N=None if copies is None or by != "val" else groups(copies, catalogue.rows("val")),
         folder=context.scratch / "tables",
         workers=context.runtime.workers,
         fingerprint=" ".join(hashes(val).values()),
@@ -69,11 +75,31 @@ def run(context: Context) -> None:
     write_json(context.out / "fusion.json", outcome.record)
 
 
-def nothing(settings: FuseSettings) -> dict[str, Any]:
+def groups(folder: Path, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The group (N,) of copies that each of these rows of the catalogue is in; a row without any has its
+    own."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    path = folder / "duplicates.parquet"
+    # folds are to have nothing in common: by chain, all that hangs together, where that was found
+    key = "chain" if "chain" in pq.read_schema(path).names else "group"
+    table = pq.read_table(path, columns=["row", key])
+    copied, group = (table.column(name).to_numpy().astype(np.int64) for name in ("row", key))
+    found = np.arange(len(rows_N), dtype=np.int64)
+    place = np.searchsorted(rows_N, copied)
+    here = (place < len(rows_N)) & (rows_N[np.minimum(place, max(0, len(rows_N) - 1))] == copied)
+    found[place[here]] = len(rows_N) + group[here]
+    return found
+
+
+def nothing(settings: FuseSettings, num_classes: int) -> dict[str, Any]:
     """`fusion.json` where no image but the training images was predicted."""
+    settings, metric_words = settings.resolved(num_classes)
     words = "nothing is fused: the data set has neither validation nor test images"
     return {
-        "metric": settings.metric, "images": 0, "methods": [], "plain": settings.methods[0],
+        "metric": settings.metric, "metric_words": metric_words, "warnings": [],
+        "images": 0, "methods": [], "plain": settings.methods[0],
         "chosen": settings.methods[0], "words": words, "left_out": [], "results": [],
     }  # fmt: skip
 

@@ -372,13 +372,29 @@ def show(record: Mapping[str, Any], explain: bool = False) -> None:
     console = Console()
     if record["images"]:
         console.print(_methods_table(record))
-    for line in [record["words"], *record.get("left_out", [])]:
-        console.print(line, highlight=False)
+    warnings = [f"warning: {line}" for line in record.get("warnings", [])]
+    for line in [*_held_out(record), record["words"], *record.get("left_out", []), *warnings]:
+        console.print(line, highlight=False, markup=False)
     if explain or not record["images"]:
         console.print(_results_table(record))
         if "likeness" in record:
             console.print("How alike they err: correlation of being wrong, in %", highlight=False)
             console.print(_likeness_table(record))
+
+
+def _held_out(record: Mapping[str, Any]) -> list[str]:
+    """The honest figure of the choice: of images that had no part in it."""
+    held, metric = record.get("held_out"), record["metric"]
+    if not held:
+        return [f"metric: {record['metric_words']}"] if "metric_words" in record else []
+    text = f"the whole choice, held out: {_percent(held[metric])} %"
+    if held["interval"]:
+        low, high = held["interval"][metric]
+        text += f" (95 %: {_percent(low)} … {_percent(high)})"
+    text += f" on {held['images']} images"
+    if held["groups"] < held["images"]:
+        text += f", {held['groups']} different (worth {held['effective']:.0f})"
+    return [f"{text}; metric: {record['metric_words']}"]
 
 
 def _percent(value: float) -> str:

@@ -74,6 +74,10 @@ def show(measured: Mapping[str, Any]) -> None:
                 before[split + top] = value
         table.add_row(rung["name"], *cells)
     console.print(table)
+    console.print(
+        "Validation: fitted fusions are judged on images that they were not fitted to; what the guard chose, "
+        "on images that had no part in the whole choice."
+    )
     console.print(f"Fusion: {measured['fusion']}.")
     for row in measured.get("noise", []):
         if row["words"]:
