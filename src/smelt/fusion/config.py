@@ -33,14 +33,14 @@ class GeneticSettings(Settings):
     """
 
     population: int = Field(default=20, ge=4)
-    generations: int = Field(default=24, ge=1)
+    generations: int = Field(default=16, ge=1)
     tournament: int = Field(default=3, ge=2)
     crossover: float = Field(default=0.8, ge=0, le=1)
     mutation: float = Field(default=0.2, ge=0, le=1)
     mutation_scale: float = Field(default=0.4, gt=0)
     drop: float = Field(default=0.1, ge=0, le=1)
     elite: int = Field(default=2, ge=1)
-    patience: int = Field(default=5, ge=1)
+    patience: int = Field(default=4, ge=1)
 
 
 class FuseSettings(Settings):

@@ -18,9 +18,9 @@ from smelt.fusion.config import GeneticSettings
 from smelt.fusion.weights import Valuer, capped
 
 STEPS = (0.0, 2.0)  # what the coordinate search multiplies a weight by
-SWEEPS = 8  # of the coordinate search at most
-MOST_BAGS = 24  # results that the greedy search adds at most
-PATIENCE = 5  # and how many without gain
+SWEEPS = 6  # of the coordinate search at most
+MOST_BAGS = 16  # results that the greedy search adds at most
+PATIENCE = 4  # and how many without gain
 
 
 @dataclass(frozen=True)
