@@ -493,3 +493,133 @@ def test_the_average_warms_up_with_the_steps_of_the_training(data: Path, tmp_pat
     names = [name for name, _ in loop.model.named_parameters()]
     found = torch.cat([loop.average.state_dict()[name].reshape(-1) for name in names])
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+# what an epoch tells of itself, whatever happened in it
+
+
+def poisoned_rows(loop: Loop, when: set[int]) -> list[int]:
+    """Make the loop's steps in `when` bad by their number, whenever they are done with the whole rate.
+
+    Returns the list of steps that were tried, which grows.
+    """
+    compute, tried = loop.gradients.compute, []
+
+    def spoilt(*given: Any) -> Any:
+        sums, record = compute(*given)
+        tried.append(loop.progress.step)
+        if loop.progress.step in when and loop.progress.rate_factor == 1.0:
+            sums.loss = math.nan
+        return sums, record
+
+    loop.gradients.compute = spoilt  # type: ignore[method-assign]
+    return tried
+
+
+def finished(data: Path, folder: Path, when: set[int], stops: list[int]) -> tuple[Loop, list[int]]:
+    """A training with bad steps that is asked to stop, and taken up again, at the tries in `stops`."""
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+    for stop in [*stops, None]:
+        loop, watcher, _ = make_loop(data, folder, checkpoint_every_steps=3, max_bad_steps=2)
+        tried = poisoned_rows(loop, when)
+        watcher.seen = seen
+        if stop is None:
+            loop.run()
+            break
+        loop.stop = _StopAtTry(tried, stop)
+        with pytest.raises(PreemptedError, match="saved at step") as stopped:
+            loop.run()
+        found = loop.checkpoints.latest()
+        assert found is not None and f"saved at step {found.state['step']} of 12" in str(stopped.value)
+    return loop, watcher.rows
+
+
+class _StopAtTry(Stop):
+    def __init__(self, tried: list[int], number: int) -> None:
+        self._tried, self._number = tried, number
+
+    @property
+    def asked(self) -> bool:  # type: ignore[override]
+        return len(self._tried) >= self._number
+
+
+@pytest.mark.parametrize("when", [{5, 6, 7}, {6, 7, 8}, {9, 10, 11}])
+def test_stopped_within_bad_steps_it_goes_on_as_if_it_had_not_been(
+    data: Path, tmp_path: Path, when: set[int]
+) -> None:
+    """Checkpoints every three steps, epochs of four."""
+    whole, rows = finished(data, tmp_path / "whole", when, [])
+    assert whole.progress.rate_factor == 0.5 and sorted(rows) == sorted(list(range(120)) * 3)
+    for stop in when:
+        cut, cut_rows = finished(data, tmp_path / str(stop), when, [stop])
+        assert cut_rows == rows and cut.progress.skipped == whole.progress.skipped
+        assert cut.progress.metrics == whole.progress.metrics
+        assert torch.equal(weights_of(cut.model), weights_of(whole.model))
+
+
+@pytest.mark.parametrize("stops", [[1], [4], [6], [8], [9], [7, 2], [4, 4, 4]])
+def test_whenever_it_is_stopped_nothing_is_lost_and_nothing_there_twice(
+    data: Path, tmp_path: Path, stops: list[int]
+) -> None:
+    loop, rows = finished(data, tmp_path, {6, 7, 8}, stops)
+    assert sorted(rows) == sorted(list(range(120)) * 3)
+    told = [(row["epoch"], row["step"]) for row in loop.progress.metrics]
+    assert told == [(1, 4), (2, 8), (3, 12)]
+
+
+def test_metrics_of_an_epoch_are_of_all_its_steps_after_a_roll_back(data: Path, tmp_path: Path) -> None:
+    """Loss and accuracy of each epoch against what the observers were told."""
+    loop, watcher, _ = make_loop(data, tmp_path, checkpoint_every_steps=2, max_bad_steps=1, weight_decay=0.0)
+    poisoned_rows(loop, {6, 7})
+    loop.run()
+    assert loop.progress.rate_factor == 0.5 and loop.progress.skipped == 2
+    assert [row["epoch"] for row in loop.progress.metrics] == [1, 2, 3]
+    for epoch, row in enumerate(loop.progress.metrics):
+        steps = watcher.seen[4 * epoch : 4 * epoch + 4]
+        logits, labels = torch.cat([one[1] for one in steps]), torch.cat([one[2] for one in steps])
+        assert len(labels) == 120
+        assert row["train_loss"] == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-5)
+        assert row["train_top1"] == pytest.approx(float((logits.argmax(1) == labels).double().mean()))
+
+
+def test_an_epoch_without_a_sound_step_tells_no_loss(data: Path, tmp_path: Path) -> None:
+    """Nothing was learnt: a loss of 0 would be the best of all epochs."""
+    loop, _, _ = make_loop(data, tmp_path, max_bad_steps=4)
+    poisoned_rows(loop, {4, 5, 6, 7})
+    loop.run()
+    assert [row["train_loss"] is None for row in loop.progress.metrics] == [False, True, False]
+    assert loop.progress.metrics[1]["train_top1"] is None
+
+
+def test_a_roll_back_keeps_the_parts_that_the_memory_allows(data: Path, tmp_path: Path) -> None:
+    loop, _, told = make_loop(data, tmp_path, Greedy(10), max_bad_steps=1)
+    poisoned_rows(loop, {2, 3})
+    loop.run()
+    assert loop.progress.parts == 4 and loop.progress.rate_factor == 0.5
+    assert sum("out of memory" in text for text in told) == 2
+
+
+class _Turns(Group):
+    """One of two ranks, whose messages only note that they were sent."""
+
+    def barrier(self) -> None:
+        NOTED.append("barrier")
+
+
+NOTED: list[str] = []
+
+
+def test_no_rank_writes_before_all_have_read(data: Path, tmp_path: Path) -> None:
+    """Between the first rank's reading and its next writing stands a barrier that the others reach only
+    after their own reading."""
+    order: dict[int, list[str]] = {}
+    for rank in (0, 1):
+        loop, _, _ = make_loop(data, tmp_path / str(rank))
+        loop._save()
+        loop.group = _Turns(rank)
+        latest = loop.checkpoints.latest
+        loop.checkpoints.latest = lambda latest=latest: (NOTED.append("read"), latest())[1]  # type: ignore
+        NOTED.clear()
+        assert loop._load()
+        order[rank] = list(NOTED)
+    assert order == {0: ["read", "barrier", "barrier"], 1: ["barrier", "read", "barrier"]}

@@ -10,9 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from learning_toy import hashes, job, make_data, make_selection, run_job
 from smelt.data.loader import Batch
+from smelt.data.sampler import ClassBalancedSampler
 from smelt.errors import TrainingError
 from smelt.learning.config import TrainSettings, TuneSettings
 from smelt.learning.images import Normaliser
@@ -101,3 +103,20 @@ def test_the_batch_of_all_ranks_is_done_in_parts() -> None:
         np.testing.assert_allclose(curve, whole, rtol=1e-5)
     with pytest.raises(TrainingError, match="single image"):
         curve_of(0)
+
+
+def test_only_what_the_test_takes_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """120 images in batches of 32: three whole ones an epoch. None is drawn twice, and no tail."""
+    drawn: list[int] = []
+    draw = ClassBalancedSampler.draw
+
+    def counted(self: ClassBalancedSampler, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
+        drawn.append(stop - start)
+        return draw(self, epoch, start, stop)
+
+    monkeypatch.setattr(ClassBalancedSampler, "draw", counted)
+    inputs = {"catalogue": make_data(tmp_path / "data"), "selection": make_selection(tmp_path / "selection")}
+    settings = {"learning_rate": "tune", "tune": {"steps": 10, "highest": 0.1, "lowest": 1e-3}}
+    out = run_job(job(tmp_path / "a", settings, **inputs), "tune")
+    assert len(json.loads((out / "tune.json").read_text())["curve"]) == 10
+    assert drawn == [32] * 10

@@ -143,6 +143,7 @@ class Loop:
         self._buffers_before = [buffer.clone() for buffer in self._buffers]
         self._log_every, self._logged = log_every_seconds, (-math.inf, 0.0)  # (time, images done)
         self._images = 0.0
+        self._saved = 0  # step of the last checkpoint
 
     def run(self) -> None:
         """Train to the end. Raises PreemptedError when asked to stop, TrainingError when it cannot go on."""
@@ -170,32 +171,33 @@ class Loop:
                 return
             every = self.settings.checkpoint_every_steps
             if not last and (asked or (every and self.progress.step % every == 0)):
-                self._save_if_sound(asked)
+                self._save_if_sound()
                 self._leave_if(asked)
-        self._end_epoch(epoch, asked)
+        self._end_epoch(epoch)
         self._leave_if(asked)
 
     def _leave_if(self, asked: bool | None) -> None:
         if asked:
             raise PreemptedError(
-                f"asked to stop: saved at step {self.progress.step} of {self.total_steps}, run again to go on"
+                f"asked to stop: saved at step {self._saved} of {self.total_steps}, run again to go on"
             )
 
-    def _end_epoch(self, epoch: int, asked: bool | None) -> None:
+    def _end_epoch(self, epoch: int) -> None:
         progress = self.progress
         row: dict[str, Any] = {
             "epoch": epoch + 1,
             "step": progress.step,
             "learning_rate": self._rate(progress.step - 1),
-            "train_loss": progress.loss / max(progress.seen, 1.0),
-            "train_top1": progress.right / max(progress.seen, 1.0),
+            # of an epoch in which nothing was learnt from nothing can be told
+            "train_loss": progress.loss / progress.seen if progress.seen else None,
+            "train_top1": progress.right / progress.seen if progress.seen else None,
         }
         every = self.settings.validate_every_epochs
         if (epoch + 1) % every == 0 or epoch + 1 == self.settings.epochs:
             row |= self._validate()
         progress.metrics.append(row)
         progress.loss = progress.right = progress.seen = 0.0
-        self._save_if_sound(asked)
+        self._save_if_sound()
         self.emit("metric", **row)
 
     def _validate(self) -> dict[str, float]:
@@ -310,20 +312,25 @@ class Loop:
                 f"{progress.step}, even after going back with half the learning rate. Lower learning_rate, "
                 "set clip_norm, or use precision: fp32."
             )
-        skipped = progress.skipped
+        skipped, parts = progress.skipped, progress.parts
         self.group.barrier()
         assert self._load(), "there is a checkpoint of step 0 at least"
         self.progress.rate_factor = 0.5
         self.progress.skipped, self.progress.bad_in_a_row = skipped, 0
+        self.progress.parts = parts  # the memory is no larger than it was
         self.emit("warning", text=f"back at step {self.progress.step} with half the learning rate")
         self._save()
         return None
 
     # checkpoints
 
-    def _save_if_sound(self, asked: bool | None) -> None:
-        """Save, but not within a row of bad steps: going back should lead to before they began."""
-        if asked or not self.progress.bad_in_a_row:
+    def _save_if_sound(self) -> None:
+        """Save, but not within a row of bad steps: going back should lead to before they began.
+
+        Not when asked to stop either: the run that goes on repeats the row, and goes back as far as one that
+        was never stopped.
+        """
+        if not self.progress.bad_in_a_row:
             self._save()
 
     def _save(self) -> None:
@@ -337,15 +344,17 @@ class Loop:
             for i, observer in enumerate(self.observers):
                 tensors |= {f"observer{i}/{name}": value for name, value in observer.state_dict().items()}
             self.checkpoints.save(self.progress.step, tensors, {"progress": asdict(self.progress)})
+        self._saved = self.progress.step
         self.group.barrier()
 
     def _load(self) -> bool:
-        """Take up the last checkpoint, if there is one."""
+        """Take up the last checkpoint, if there is one: the same on all ranks."""
         if not self.group.first:
             self.group.barrier()  # the first rank clears away what is damaged
         found = self.checkpoints.latest()
         if self.group.first:
             self.group.barrier()
+        self.group.barrier()  # nor does it write, perhaps over this very one, before all have read
         if found is None:
             return False
         load_weights(self.model, _below(found.tensors, "model/"), "the checkpoint")
@@ -355,6 +364,7 @@ class Loop:
         for i, observer in enumerate(self.observers):
             observer.load_state_dict(_below(found.tensors, f"observer{i}/"))
         self.progress = Progress(**found.state["progress"])
+        self._saved = self.progress.step
         _copy(self._buffers_before, self._buffers)
         self.emit("progress", done=self.progress.step, total=self.total_steps, unit="steps", text="resumed")
         return True

@@ -79,10 +79,10 @@ def _batches(data: TrainingData, settings: TrainSettings, context: Context) -> I
 
     done, epoch, steps = 0, 0, settings.tune.steps
     while done < steps:
-        order = data.sampler.epoch(epoch)
+        order = data.sampler.order(epoch)  # drawn batch by batch: an epoch may be far more than the test
         size = min(settings.batch_size, len(order))
-        starts = range(0, len(order) - size + 1, size)
-        batches = [order[at : at + size] for at in starts][: steps - done]
+        whole = min(len(order) // size, steps - done)
+        batches = data.sampler.batches(order, size, 0, 1)[:whole]
         for batch in data.loader.training(batches, settings.augment, epoch):
             yield batch, torch.from_numpy(data.labels_N[batch.rows_B.numpy()]).long()
             done += 1
