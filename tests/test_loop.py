@@ -14,12 +14,14 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from learning_toy import CLASSES, SETTINGS, SIZE, make_data, make_selection
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.checkpoint import Checkpoints
 from smelt.artifacts.tables import read_selection
+from smelt.data.sampler import ClassBalancedSampler
 from smelt.errors import PreemptedError, TrainingError
 from smelt.learning import setup
 from smelt.learning.config import TrainSettings
@@ -365,17 +367,19 @@ def test_schedule(schedule: str, per_epoch: int, epochs: int, warmup: float) -> 
         assert len(set(after)) == 4
 
 
-def test_average_is_the_formula() -> None:
+@pytest.mark.parametrize("decay", [0.05, 0.8, 0.999])
+def test_average_is_the_formula(decay: float) -> None:
+    """From the first step of the warm-up to long after it: 0.8 is reached at step 35, 0.05 at once."""
     model = nn.Linear(2, 2)
-    average = Average(model, 0.8)
+    average = Average(model, decay)
     expected = model.weight.detach().clone()
-    for step in range(30):
+    for step in range(60):
         with torch.no_grad():
             model.weight.normal_()
         average.update(model, step)
-        decay = min(0.8, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * model.weight.detach()
-    torch.testing.assert_close(average.state_dict()["weight"], expected)
+        used = min(decay, (1 + step) / (10 + step))
+        expected = used * expected + (1 - used) * model.weight.detach()
+        torch.testing.assert_close(average.state_dict()["weight"], expected)
 
 
 def test_validation_is_the_metric(data: Path, tmp_path: Path) -> None:
@@ -623,3 +627,25 @@ def test_no_rank_writes_before_all_have_read(data: Path, tmp_path: Path) -> None
         assert loop._load()
         order[rank] = list(NOTED)
     assert order == {0: ["read", "barrier", "barrier"], 1: ["barrier", "read", "barrier"]}
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_an_epoch_is_drawn_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world_size: int
+) -> None:
+    """Neither counting an epoch's images nor the size of a step draws; one taken up again draws no more."""
+    drawn: list[tuple[int, int, int]] = []
+    draw = ClassBalancedSampler.draw
+
+    def counted(self: ClassBalancedSampler, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
+        drawn.append((epoch, start, stop))
+        return draw(self, epoch, start, stop)
+
+    monkeypatch.setattr(ClassBalancedSampler, "draw", counted)
+    loop, _, _ = make_loop(data, tmp_path)
+    loop.group = _Turns(world_size - 1, world_size)
+    for start in (0, 2):
+        drawn.clear()
+        shown = list(loop.data.loader.training(loop._batches(1), loop.settings.augment, 1, start))
+        assert sum(loop._batches(1).size(step) for step in range(4)) == 120
+        assert len(shown) == 4 - start and drawn == [(1, at, at + 30) for at in (0, 30, 60, 90)]
