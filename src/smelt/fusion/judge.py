@@ -416,12 +416,12 @@ def in_words(choice: Choice, asked: float, plain: Method, gain: float, interval:
         f"over the plain average (95 %: {100 * interval[0]:+.2f} … {100 * interval[1]:+.2f})"
     )
     if used not in MEANS and used != choice.rival:
-        sure = f"{choice.sure[used]:.0%} certainty"
+        sure = f"{choice.sure[used]:.0%} certainty (accuracy and likelihood together)"
         return f"{titled(used)} is used: it is better than {rival} with {sure}; {whole}"
     if used != plain:
         return (
             f"{titled(used)} is used: it is better than the plain average ({titled(plain)}) with "
-            f"{choice.sure[used]:.0%} certainty; {whole}"
+            f"{choice.sure[used]:.0%} certainty (accuracy and likelihood together); {whole}"
         )
     words = f"the plain average ({titled(plain)}) is used"
     tried = [method for method in choice.accuracies if method != plain]

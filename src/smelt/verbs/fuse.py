@@ -167,15 +167,14 @@ def files_fuse(asked: Asked) -> Outcome:
     if record is not None:
         outcome, given = _used(str(asked.use), record, given)
     else:
-        metric = _metric(asked.metric, given)
-        settings = FuseSettings.model_validate({"metric": metric, "seed": asked.seed})
+        settings = FuseSettings.model_validate({"metric": asked.metric, "seed": asked.seed})
         outcome = fit(given.sources, given.labels_N, settings, num_classes=given.num_classes)
         outcome.record.update(
             described(given.names, given.kinds, given.num_classes, given.classes, given.ids)
         )
     if record is None:
         earlier = outcome.record.get("warnings", [])
-        outcome.record["warnings"] = [*earlier, *(text for text in given.alarms if text not in earlier)]
+        outcome.record["warnings"] = [*earlier, *_unsaid(given.alarms, earlier, given.names)]
     outcome.record["inputs" if record is None else "applied"] = {
         "files": [str(path) for path in given.paths],
         "read": given.told(),
@@ -187,15 +186,16 @@ def files_fuse(asked: Asked) -> Outcome:
     return outcome
 
 
-def _metric(metric: str, given: Gathered) -> str:
-    """The metric; by itself top5 only where it says more than that a class is among nearly all."""
-    if metric != "auto":
-        return metric
-    chosen = "top5" if given.num_classes > 5 else "top1"
-    more = "more than" if chosen == "top5" else "no more than"
-    if given.labels_N is not None:
-        given.notes.append(f"the metric is {chosen}: there are {more} 5 classes (--metric says otherwise)")
-    return chosen
+def _unsaid(alarms: Sequence[str], earlier: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What reading has to say beyond what fusing said: of a result set aside only what may be mended."""
+    aside = [name for name in names if any(text.startswith(f"{name}: ") for text in earlier)]
+    return [
+        text
+        for text in alarms
+        if text not in earlier
+        and (not text.startswith(tuple(f"{name}{end}" for name in aside for end in (": ", " is ")))
+             or "are in another order (" in text or "worse than chance" in text)
+    ]  # fmt: skip
 
 
 def _fusion_file(path: Path) -> dict[str, Any]:
