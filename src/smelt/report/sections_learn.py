@@ -56,7 +56,8 @@ def ladder(run: Run) -> Section | None:
 
 def _bar(rung: dict[str, Any], split: str) -> tuple[str, float, tuple[float, float] | None]:
     value, spread = rung[split]["top1"], rung["spread"].get(f"{split}_top1")
-    return rung["name"], value, (value - spread, value + spread) if spread else None
+    name = rung["name"].partition(":")[0]  # what was chosen is in the table; a chart has little room
+    return name, value, (value - spread, value + spread) if spread else None
 
 
 def _with_gains(rungs: list[dict[str, Any]]) -> list[list[str]]:
