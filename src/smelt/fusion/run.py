@@ -24,6 +24,7 @@ from smelt.fusion.resample import Bootstrap
 from smelt.fusion.screen import screened
 from smelt.fusion.sources import Pool, Source
 from smelt.fusion.tables import Tables
+from smelt.fusion.tiles import one_thread
 from smelt.metrics import class_averaged, hits_topk
 
 SMALL = 1 << 28  # bytes of scores below which nothing is written to disk on the way
@@ -145,6 +146,7 @@ def prepared(
     return Case(sources, active, reasons if aside else {}, settings, words, left_out, warnings)
 
 
+@one_thread()
 def fuse(
     sources: Sequence[Source],
     labels_N: NDArray[np.integer] | None,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from smelt.fusion.reference import rounding, single, widened
 
-CACHED = 1 << 16  # scores worked on at once, so that they stay in the cache
+CACHED = (1 << 15) - 1  # scores worked on at once: in the cache, and too few for torch to wake its threads
 DEEP = -80.0  # logarithms of probabilities below which underflow is near: nothing is told by logits there
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
@@ -168,6 +169,20 @@ def working_store() -> torch.dtype:
     return torch.bfloat16 if working_type() == torch.bfloat16 else torch.float16
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch keeps to one thread: it wakes the others for work too small for them, and beside other programs
+    they wait for one another by spinning."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def spread_over(
     work: Callable[[Item], Done], items: Sequence[Item], candidates: int, threads: int = 0
 ) -> Iterator[Done]:
@@ -178,13 +193,9 @@ def spread_over(
     import torch
 
     threads = threads or (len(os.sched_getaffinity(0)) if candidates >= MANY else 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         if threads == 1 or len(items) == 1:
             yield from map(work, items)
             return
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield from pool.map(work, items)
-    finally:
-        torch.set_num_threads(before)

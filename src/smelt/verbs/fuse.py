@@ -94,10 +94,13 @@ def fuse(
     inputs = [*inputs, *_only_named(inputs, name or ())]
     if not inputs:
         raise ResultError("nothing to fuse: name score files, or one recipe (smelt fuse --help)")
+    from smelt.fusion.tiles import one_thread
+
     asked = Asked(
         inputs, labels, ids, out, use, metric, seed, submission, scores, tuple(kind or ()), tuple(name or ())
     )
-    outcome = files_fuse(asked)
+    with one_thread():
+        outcome = files_fuse(asked)
     _print(outcome.record, explain, as_json)
     if out is not None and not as_json:
         typer.echo(f"written to {out}")
