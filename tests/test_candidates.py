@@ -431,3 +431,16 @@ def test_real_logits(shared_data: Path, pooling: Pooling) -> None:
         singles = np.stack([hits_topk(one, labels, k) for one in scores])
         if pooling == "log_probability":
             assert np.array_equal(table.store.singles_MN, singles)
+
+
+def test_a_mapped_store_is_not_kept_in_memory(tmp_path: Path) -> None:
+    """Its pages are given back once a table is made of it, and read again where they are asked for."""
+    random = np.random.default_rng(0)
+    scores, labels = random.normal(size=(6, 400, 40)).astype(np.float16), random.integers(0, 40, 400)
+    pool, weights = pool_of(scores), normalised(random.dirichlet(np.ones(6), 9))
+    store = build(pool, labels, 1, folder=tmp_path / "store")
+    assert getattr(store.values_RM, "_mmap", None) is not None
+    table = store.table(labels)
+    maps = Path("/proc/self/smaps").read_text().split(str(tmp_path / "store" / "values_RM.npy"))[1:]
+    assert maps and sum(int(part.split("Rss:")[1].split()[0]) for part in maps) < 8  # of some 120 KiB
+    assert np.array_equal(table.hits(weights), brute(pool, labels, weights, 1))

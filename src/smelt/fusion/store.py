@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,6 +93,7 @@ class Store:
         """The table of all candidates in memory, tile by tile from the disk."""
         counts = np.array(self.counts_U)
         made = list(spread_over(self._tile, list(layout(counts)), int(counts.sum()), threads))
+        _let_go(self.values_RM)
         # on top: the sums of the product, and what rounding its bfloat16 output can hide
         slack = 1.02 * (max((moved for _, moved in made), default=0) + ROUGH + 2 * rounding(self.num_results))
         labels = np.asarray(labels_N, np.int32)
@@ -131,6 +133,13 @@ def _units(values_RM: Tensor, own_RM: Tensor) -> tuple[Tensor, Tensor]:
     units *= (1 / lengths.clamp(min=1e-30)).masked_fill(rough, 0.0)[:, None]
     spread = (units - units.mean(dim=1, keepdim=True)).norm(dim=1)
     return units, spread * 1.001 + 1e-5
+
+
+def _let_go(array: NDArray[Any]) -> None:
+    """Give the pages of a mapped file back: all of it was read once, few of its rows are asked for again."""
+    mapping = getattr(array, "_mmap", None)
+    if mapping is not None:
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _mapped(path: Path) -> NDArray[Any]:
