@@ -94,6 +94,8 @@ def fuse(
     inputs = [*inputs, *_only_named(inputs, name or ())]
     if not inputs:
         raise ResultError("nothing to fuse: name score files, or one recipe (smelt fuse --help)")
+    # NumPy's own products are small here, and more threads than one only wait for one another
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from smelt.fusion.tiles import one_thread
 
     asked = Asked(
