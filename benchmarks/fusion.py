@@ -43,7 +43,7 @@ from smelt.fusion.run import fuse
 from smelt.fusion.search import genetic
 from smelt.fusion.sources import Held, Pool
 from smelt.fusion.table import Table
-from smelt.fusion.tiles import working_type
+from smelt.fusion.units import working_type
 from smelt.fusion.weights import Valuer, capped
 from smelt.metrics import class_averaged, hits_topk
 
@@ -204,7 +204,7 @@ def bench_build(images: int, say: Callable[[str], None]) -> dict[str, Any]:
         labels = simulated.labels_N[lines]
         held = [Held(path.stem, "logits", np.load(path, mmap_mode="r")) for path in paths]
         pool = Pool(held, "log_probability")
-        cap = choose_cap(pool, labels, K, 4.0 * images / IMAGES)
+        cap = choose_cap(pool, labels, (K,), 4.0 * images / IMAGES)
 
         def read() -> None:
             for path in paths:
@@ -250,7 +250,7 @@ def bench_evaluate(images: int, repeats: int, compared: int, say: Callable[[str]
     labels = simulated.labels_N[lines]
     held = [Held(str(index), "logits", one) for index, one in enumerate(values)]
     pool = Pool(held, "log_probability")
-    cap = choose_cap(pool, labels, K, 4.0 * images / IMAGES)
+    cap = choose_cap(pool, labels, (K,), 4.0 * images / IMAGES)
     store = build(pool, labels, K, bound=cap * len(pool))
     # one thread each, and its processor time: a ratio that other work on the machine does not touch
     table = store.table(labels, threads=1)
@@ -339,7 +339,7 @@ def full_table(
 ) -> tuple[Table, dict[str, Any]]:
     """The table of all images, simulated block by block."""
     simulated = Simulated(images)
-    cap = choose_cap(simulated, simulated.labels_N, K, 4.0 * images / IMAGES)
+    cap = choose_cap(simulated, simulated.labels_N, (K,), 4.0 * images / IMAGES)
     begun = time.perf_counter()
     told = [begun]
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from smelt.artifacts.results import cut
 from smelt.errors import ResultError
-from smelt.fusion import candidates, prune, tiles
+from smelt.fusion import candidates, prune, tiles, units
+from smelt.fusion import store as store_module
 from smelt.fusion.apply import Fusion, plain_hits, top_classes
 from smelt.fusion.candidates import Wanted, build, build_all, choose_cap
 from smelt.fusion.config import Pooling
@@ -90,7 +91,7 @@ def test_hits_are_those_of_the_plain_loop(seed: int) -> None:
     assert np.array_equal(table.hits(weights), expected)
     known = labels >= 0
     singles = np.stack([hits_topk(one, labels, k) for one in scores])  # as stored, whatever the pooling
-    assert np.array_equal(table.store.singles_MN[:, known], singles[:, known])
+    assert np.array_equal(table.store.singles(k)[:, known], singles[:, known])
     if (labels >= 0).any():
         assert table.accuracy(weights).tolist() == [class_averaged(hits, labels) for hits in expected]
 
@@ -196,16 +197,16 @@ def test_weights_outside_are_refused() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("bfloat16", [True, False])
-def test_either_precision_and_several_threads(
-    monkeypatch: pytest.MonkeyPatch, threads: int, bfloat16: bool
+@pytest.mark.parametrize("arithmetic", ["numpy", "float32", "bfloat16"])
+def test_any_precision_and_several_threads(
+    monkeypatch: pytest.MonkeyPatch, threads: int, arithmetic: str
 ) -> None:
     import torch
 
     monkeypatch.setattr(tiles, "ROWS", 64)
-    kind = torch.bfloat16 if bfloat16 else torch.float32
-    for module in ("table", "tiles"):
-        monkeypatch.setattr(f"smelt.fusion.{module}.working_type", lambda: kind)
+    if arithmetic != "numpy":
+        monkeypatch.setattr(store_module, "MANY", 0)
+        monkeypatch.setattr(units, "working_type", lambda: getattr(torch, arithmetic))
     random = np.random.default_rng(0)
     truth = random.normal(size=(300, 20))
     scores = (truth + random.normal(size=(24, 300, 20))).astype(np.float16)
@@ -213,15 +214,32 @@ def test_either_precision_and_several_threads(
     weights = normalised(random.dirichlet(np.ones(24), size=33))
     pool = pool_of(scores)
     table = build(pool, labels, 2).table(labels, threads)
-    assert len(table.tiles) >= 4
-    assert np.array_equal(table.hits(weights), brute(pool, labels, weights, 2))
-    assert np.array_equal(table.near(equal(24), 0.5).hits(weights), brute(pool, labels, weights, 2))
+    assert len(table.tiles) >= 4 and table.many == (arithmetic != "numpy")
+    assert isinstance(table.tiles[0].units, np.ndarray) == (arithmetic == "numpy")
+    expected = brute(pool, labels, weights, 2)
+    assert np.array_equal(table.hits(weights), expected)
+    near = table.near(equal(24), 0.5)
+    assert np.array_equal(near.hits(weights), expected)
+    assert near.many == table.many
+    keep = np.arange(300) % 2 == 0
+    assert np.array_equal(table.subset(keep).hits(weights)[:, keep], expected[:, keep])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6))
+def test_half_precision_changes_no_hit(seed: int) -> None:
+    scores, labels, weights, k = random_problem(seed)
+    pool = pool_of(scores, POOLINGS[seed % 3])
+    with mock.patch.object(store_module, "MANY", -1):
+        table = build(pool, labels, k).table(labels)
+    assert table.many and np.array_equal(table.hits(weights), brute(pool, labels, weights, k))
 
 
 def test_few_go_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Low precision decides nearly all: what is re-examined is a small share of what is compared."""
     random = np.random.default_rng(1)
     truth = random.normal(size=(500, 50))
+    monkeypatch.setattr(store_module, "MANY", 0)
     scores = (truth + random.normal(size=(32, 500, 50))).astype(np.float16)
     labels = truth.argmax(axis=1)
     store = build(pool_of(scores), labels, 1)
@@ -302,7 +320,7 @@ def test_a_pass_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyP
         progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
     assert done == list(range(0, 100, 16)) and seen[0] == (48, 100) and seen[-1] == (100, 100)
-    for name in ("hits_N", "values_RM", "classes_R", "images_U", "singles_MN", "own_UM", "need_U"):
+    for name in ("hits_KN", "values_RM", "classes_R", "images_U", "singles_KMN", "own_UM", "certain_U"):
         assert np.array_equal(getattr(whole, name), getattr(resumed, name)), name
         assert np.array_equal(getattr(whole, name), getattr(build(pool, labels, 2, bound=5), name)), name
     # finished: opened, not built; of other results: built again
@@ -320,9 +338,19 @@ def test_several_poolings_and_ks_in_one_pass(seed: int) -> None:
     """Counted together where they are about the same logits, and each still its own."""
     scores, labels, weights, _ = random_problem(seed)
     pools = [pool_of(scores, pooling) for pooling in POOLINGS]
-    together = build_all([Wanted(pool, k) for pool in pools for k in (1, 5)], labels)
-    for store, (pool, k) in zip(together, [(pool, k) for pool in pools for k in (1, 5)]):
-        assert np.array_equal(store.table(labels).hits(weights), brute(pool, labels, weights, k))
+    parts = np.arange(len(labels)) % 3
+    for store, pool in zip(build_all([Wanted(pool, (5, 1, 2)) for pool in pools], labels), pools):
+        for k, table in store.tables(labels, parts_N=parts).items():
+            expected = brute(pool, labels, weights, k)
+            assert np.array_equal(table.hits(weights), expected)
+            assert np.array_equal(store.table(labels, k=k).hits(weights), expected)
+            some = table.part([0, 2], parts)
+            keep = parts != 1
+            assert np.array_equal(some.hits(weights)[:, keep], expected[:, keep])
+            assert some.candidates <= table.candidates
+            if (labels[keep] >= 0).any():
+                means = [class_averaged(hits[keep], labels[keep]) for hits in expected]
+                assert some.accuracy(weights).tolist() == means
 
 
 def test_the_same_logits_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +360,7 @@ def test_the_same_logits_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> No
     real = prune.count
     monkeypatch.setattr(prune, "count", lambda *a: done.append(1) or real(*a))
     poolings: list[Pooling] = ["log_probability", "probability"]
-    build_all([Wanted(pool_of(scores, p), k, bound=3) for p in poolings for k in (1, 5)], labels)
+    build_all([Wanted(pool_of(scores, p), (k,), bound=3) for p in poolings for k in (1, 5)], labels)
     assert len(done) == 1
 
 
@@ -354,12 +382,12 @@ def test_the_cap_follows_from_the_memory() -> None:
     scores = (truth + 0.7 * random.normal(size=(40, 300, 60))).astype(np.float16)
     labels = truth.argmax(axis=1).astype(np.int32)
     pool = pool_of(scores)
-    assert choose_cap(pool, labels, 5, 4.0) == 1.0
+    assert choose_cap(pool, labels, (5,), 4.0) == 1.0
     need = build(pool, labels, 5).values_RM.size * 4.4 / 2**30
-    tight = choose_cap(pool, labels, 5, need / 2)
+    tight = choose_cap(pool, labels, (5,), need / 2)
     assert 2 / 40 <= tight < 1.0
     with pytest.raises(ResultError, match="raise memory_gib"):
-        choose_cap(pool, labels, 5, 1e-6)
+        choose_cap(pool, labels, (5,), 1e-6)
 
 
 def test_extreme_means_are_the_extremes() -> None:
@@ -430,7 +458,7 @@ def test_real_logits(shared_data: Path, pooling: Pooling) -> None:
         assert np.array_equal(table.hits(weights), expected)
         singles = np.stack([hits_topk(one, labels, k) for one in scores])
         if pooling == "log_probability":
-            assert np.array_equal(table.store.singles_MN, singles)
+            assert np.array_equal(table.store.singles(k), singles)
 
 
 def test_a_mapped_store_is_not_kept_in_memory(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from smelt.fusion import folded, search, weights
 from smelt.fusion.candidates import build
 from smelt.fusion.config import GeneticSettings, Method
 from smelt.fusion.explain import singles
-from smelt.fusion.folded import Counts, Left, lefts, parts, together
+from smelt.fusion.folded import Counts, Left, dealt, lefts, searched, together
 from smelt.fusion.reference import equal, normalised
 from smelt.fusion.sources import Held, Pool
 from smelt.fusion.table import Table
@@ -124,14 +124,15 @@ def test_searches_together_find_what_each_finds_alone() -> None:
     table, _ = planted(num_results=5, images=400)
     folds = np.random.default_rng(0).integers(0, 3, 400).astype(np.int8)
     counts = Counts(table.labels_N, folds, 3)
-    right = counts.right(np.asarray(table.store.singles_MN))
+    right = counts.right(np.asarray(table.store.singles(1)))
     steps: dict[tuple[Method, Left], search.Steps] = {}
     for left in lefts(3):
         alone = counts.accuracy(right, left)
         steps["genetic", left] = search.genetic_steps(1.0, alone, QUICK, 3)
         steps["greedy", left] = search.greedy_steps(1.0, alone, 20)
         steps["coordinate", left] = search.coordinate_steps(1.0, equal(5).astype(np.float64))
-    found = together(parts(table, folds, 3, 0), steps)
+    parts = dealt(folds, 0)
+    found = together(searched(table.store.tables(table.labels_N, parts_N=parts)[1], parts, 3), steps)
     assert set(found) == set(steps)
     for left in lefts(3):
         part = table.subset(~np.isin(folds, left))
@@ -145,14 +146,15 @@ def test_searches_together_find_what_each_finds_alone() -> None:
 
 
 def singles_of(table: Table, seen: np.ndarray) -> np.ndarray:
-    return np.array([class_averaged(one[seen], table.labels_N[seen]) for one in table.store.singles_MN])
+    return np.array([class_averaged(one[seen], table.labels_N[seen]) for one in table.store.singles(1)])
 
 
 def test_searches_of_a_very_large_table_see_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     table, _ = planted(images=900)
     folds = (np.arange(900) % 3).astype(np.int8)
     monkeypatch.setattr(folded, "SEARCHED", table.candidates // 4)
-    some = parts(table, folds, 3, 0)
+    parts = dealt(folds, 0)
+    some = searched(table.store.tables(table.labels_N, parts_N=parts)[1], parts, 3)
     assert sum(part.candidates for part in some) == pytest.approx(table.candidates / 4, rel=0.3)
     for fold, part in enumerate(some):
         assert (folds[part.labels_N >= 0] == fold).all()

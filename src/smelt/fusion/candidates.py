@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from smelt.artifacts.files import read_json, write_json
 from smelt.errors import ResultError
 from smelt.fusion.prune import Pruned, Values, counted, prune_counted, prune_each
-from smelt.fusion.store import FIELDS, INDEX, Store
+from smelt.fusion.store import FIELDS, INDEX, WHOLE, Store
 
 PART = 1024  # images of a part, the unit of work and of resuming
 BLOCK = 1 << 18  # scores of a result in a block, where classes are few: small blocks are all overhead
 SAMPLE = 192  # images that the bound is chosen from
+PER_IMAGE = ("hits_KB", "singles_KMB")  # what `store.WHOLE` is called in a part
 Progress = Callable[[int, int], None]
 
 
@@ -44,7 +45,7 @@ class Blocks(Protocol):
 
 @dataclass(frozen=True)
 class Wanted:
-    """A store to build: results under a pooling, for top-k.
+    """A store to build: results under a pooling, for some k, the metric's first.
 
     bound: no weight above this many times 1/M (None: see `choose_cap`). folder: where parts and the store
     are kept; with the same results (`fingerprint`) and settings a finished store is opened, a half-done pass
@@ -52,7 +53,7 @@ class Wanted:
     """
 
     pool: Blocks
-    k: int
+    ks: tuple[int, ...]
     bound: float | None = None
     folder: Path | None = None
     fingerprint: str = ""
@@ -63,7 +64,7 @@ class Job:
     """A store whose cap is settled."""
 
     pool: Blocks
-    k: int
+    ks: tuple[int, ...]
     cap: float
     folder: Path | None
 
@@ -71,7 +72,7 @@ class Job:
 def build(
     pool: Blocks,
     labels_N: NDArray[np.integer],
-    k: int,
+    k: int | tuple[int, ...],
     *,
     bound: float | None = None,
     folder: Path | None = None,
@@ -80,8 +81,8 @@ def build(
     fingerprint: str = "",
     progress: Progress = lambda done, total: None,
 ) -> Store:
-    """The candidates of all images with a label, for one pooling and k; see `build_all`."""
-    wanted = [Wanted(pool, k, bound, folder, fingerprint)]
+    """The candidates of all images with a label, for one pooling; see `build_all`."""
+    wanted = [Wanted(pool, (k,) if isinstance(k, int) else k, bound, folder, fingerprint)]
     return build_all(wanted, labels_N, memory_gib=memory_gib, workers=workers, progress=progress)[0]
 
 
@@ -93,32 +94,38 @@ def build_all(
     workers: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> list[Store]:
-    """The candidates of all images with a label, for several poolings and k in one pass over the results.
+    """The candidates of all images with a label, for several poolings in one pass over the results.
 
     memory_gib: of each table. Raises ResultError when one does not fit.
     """
     labels = np.asarray(labels_N, np.int32)
     caps = [
-        choose_cap(one.pool, labels, one.k, memory_gib) if one.bound is None else one.bound / len(one.pool)
+        choose_cap(one.pool, labels, one.ks, memory_gib) if one.bound is None else one.bound / len(one.pool)
         for one in wanted
     ]
-    jobs = [Job(one.pool, one.k, min(1.0, cap), one.folder) for one, cap in zip(wanted, caps)]
+    jobs = [Job(one.pool, one.ks, min(1.0, cap), one.folder) for one, cap in zip(wanted, caps)]
     if any(job.folder is None for job in jobs):
-        parts = [_part(jobs, labels, start, memory_gib) for start in _starts(labels)]
-        return [
-            Store(job.k, job.cap, **_joined(
-                [Piece(start, part[place]) for start, part in zip(_starts(labels), parts)],
-                len(labels), len(job.pool)))
-            for place, job in enumerate(jobs)
-        ]  # fmt: skip
+        return _in_memory(jobs, labels, memory_gib)
     identities = [_identity(job, one, labels) for job, one in zip(jobs, wanted)]
     open_jobs = [(job, identity) for job, identity in zip(jobs, identities) if not _finished(job, identity)]
     for job, identity in open_jobs:
         _begin(_folder(job), identity)
     _pass([job for job, _ in open_jobs], labels, memory_gib, workers, progress)
     for job, identity in open_jobs:
-        _finish(_folder(job), labels, len(job.pool), identity)
+        _finish(job, labels, identity)
     return [Store.open(_folder(job)) for job in jobs]
+
+
+def _in_memory(jobs: Sequence[Job], labels_N: NDArray[np.int32], memory_gib: float) -> list[Store]:
+    starts = _starts(labels_N)
+    parts = [_part(jobs, labels_N, start, memory_gib) for start in starts] or [
+        [_nothing(job) for job in jobs]
+    ]
+    return [
+        Store(job.ks, job.cap, **_joined(
+            [Piece(start, part[place]) for start, part in zip(starts or [0], parts)], len(labels_N)))
+        for place, job in enumerate(jobs)
+    ]  # fmt: skip
 
 
 def _folder(job: Job) -> Path:
@@ -129,8 +136,8 @@ def _folder(job: Job) -> Path:
 def _identity(job: Job, one: Wanted, labels_N: NDArray[np.int32]) -> dict[str, Any]:
     """What makes a store the one that is wanted."""
     digest = hashlib.sha256(labels_N.tobytes()).hexdigest()
-    return {"format": 2, "k": job.k, "cap": job.cap, "results": len(job.pool), "images": len(labels_N),
-            "part": PART, "labels": digest, "of": one.fingerprint}  # fmt: skip
+    return {"format": 3, "ks": list(job.ks), "cap": job.cap, "results": len(job.pool),
+            "images": len(labels_N), "part": PART, "labels": digest, "of": one.fingerprint}  # fmt: skip
 
 
 def _finished(job: Job, identity: dict[str, Any]) -> bool:
@@ -150,7 +157,7 @@ def _pass(
         progress(done, total)
 
 
-def choose_cap(pool: Blocks, labels_N: NDArray[np.int32], k: int, memory_gib: float) -> float:
+def choose_cap(pool: Blocks, labels_N: NDArray[np.int32], ks: tuple[int, ...], memory_gib: float) -> float:
     """The loosest cap on weights, 1, 1/√2, ½ … down to twice the equal share, whose table fits the memory."""
     known = np.flatnonzero(labels_N >= 0)
     if len(known) == 0:
@@ -162,7 +169,7 @@ def choose_cap(pool: Blocks, labels_N: NDArray[np.int32], k: int, memory_gib: fl
     sizes = np.zeros(len(caps))
     for line in np.array_split(lines, max(1, len(lines) // 16)):
         values, own = pool.block(line, labels_N[line])
-        for index, found in enumerate(prune_each(values, own, labels_N[line], [(k, cap) for cap in caps])):
+        for index, found in enumerate(prune_each(values, own, labels_N[line], ks, caps)):
             sizes[index] += 2 * found.values_RM.size + 16 * len(found.values_RM)
     gib = sizes * len(known) / len(lines) / 2**30
     for cap, size in zip(caps, gib):
@@ -200,7 +207,7 @@ def _part(jobs: Sequence[Job], labels_N: NDArray[np.int32], start: int, memory_g
         counts = counted(read, labels)
         for place, job in enumerate(jobs):
             index = next(i for i, pool in enumerate(pools) if pool is job.pool)
-            pruned = prune_counted(*read[index], labels, counts[index], job.k, job.cap)
+            pruned = prune_counted(*read[index], labels, counts[index], job.ks, job.cap)
             found[place].append(_moved(pruned, position))
         position += len(block)
         # candidates are gathered beside the block, so a block is kept to a 16th of the memory
@@ -221,27 +228,27 @@ def _fields(pruned: Pruned) -> dict[str, Any]:
 def _concatenated(blocks: list[Pruned]) -> Pruned:
     columns = [_fields(block) for block in blocks]
     return Pruned(**{
-        name: np.concatenate([column[name] for column in columns], axis=1 if name == "singles_MB" else 0)
+        name: np.concatenate([column[name] for column in columns], axis=-1 if name in PER_IMAGE else 0)
         for name in columns[0]
     })  # fmt: skip
 
 
-def _joined(pieces: list[Piece], num_images: int, num_results: int) -> dict[str, NDArray[Any]]:
+def _joined(pieces: list[Piece], num_images: int) -> dict[str, NDArray[Any]]:
     """The arrays of a store from all parts."""
-    if not pieces:
-        pieces = [Piece(0, _nothing(num_results))]
     whole = _fields(_concatenated([_moved(piece.pruned, piece.start) for piece in pieces]))
-    whole["hits_N"], whole["singles_MN"] = whole.pop("hits_B"), whole.pop("singles_MB")
-    assert len(whole["hits_N"]) == num_images
+    for name, of_parts in zip(WHOLE, PER_IMAGE):
+        whole[name] = whole.pop(of_parts)
+    assert whole[WHOLE[0]].shape[1] == num_images
     return whole
 
 
-def _nothing(num_results: int) -> Pruned:
-    empty = np.empty
+def _nothing(job: Job) -> Pruned:
+    """What a part without images would hold."""
+    empty, results = np.empty, len(job.pool)
     return Pruned(
-        empty(0, np.int8), empty(0, np.int64), empty(0, np.int32), empty(0, np.int64), empty(0, np.int32),
-        empty(0, np.bool_), empty((0, num_results), np.float16), empty((0, num_results), np.float16),
-        empty((num_results, 0), np.bool_),
+        empty((len(job.ks), 0), np.int8), empty(0, np.int64), empty(0, np.int32), empty(0, np.int64),
+        empty(0, np.int32), empty(0, np.bool_), empty((0, results), np.float16),
+        empty((0, results), np.float16), empty((len(job.ks), results, 0), np.bool_),
     )  # fmt: skip
 
 
@@ -302,46 +309,46 @@ def _write_part(jobs: Sequence[Job], labels_N: NDArray[np.int32], start: int, me
         os.replace(temporary, _file(_folder(job), start))
 
 
-def _finish(folder: Path, labels_N: NDArray[np.int32], num_results: int, identity: dict[str, Any]) -> None:
+def _finish(job: Job, labels_N: NDArray[np.int32], identity: dict[str, Any]) -> None:
     """Join the parts into one file a field, then name the store finished and drop the parts.
 
     One part is in memory at a time: fields are appended to their files.
     """
-    starts = _starts(labels_N)
+    folder, starts = _folder(job), _starts(labels_N)
     if not starts:
-        for name, array in _joined([], 0, num_results).items():
+        for name, array in _joined([Piece(0, _nothing(job))], 0).items():
             np.save(folder / f"{name}.npy", array)
     else:
-        singles = []
-        shapes: dict[str, int] = {}
+        per_image: dict[str, list[NDArray[Any]]] = {name: [] for name in PER_IMAGE}
+        growing = {name: Growing(folder / f"{name}.npy") for name in FIELDS}
         for start in starts:
             with np.load(_file(folder, start), allow_pickle=False) as archive:
-                singles.append(archive["singles_MB"])
-                for name in FIELDS[:-1]:
-                    array = archive["hits_B" if name == "hits_N" else name]
-                    array = array + start if name == "images_U" else array
-                    mode = "wb" if start == 0 else "ab"
-                    with open(folder / f"{name}.raw", mode) as file:
-                        file.write(np.ascontiguousarray(array).tobytes())
-                    shapes[name] = shapes.get(name, 0) + len(array)
-        _add_headers(folder, starts[0], shapes)
-        np.save(folder / f"{FIELDS[-1]}.npy", np.concatenate(singles, axis=1))
+                for name in PER_IMAGE:
+                    per_image[name].append(archive[name])
+                for name, file in growing.items():
+                    file.add(archive[name] + start if name == "images_U" else archive[name])
+        for name, of_parts in zip(WHOLE, PER_IMAGE):
+            np.save(folder / f"{name}.npy", np.concatenate(per_image[of_parts], axis=-1))
     write_json(folder / INDEX, identity)
     for start in starts:
         _file(folder, start).unlink()
 
 
-def _add_headers(folder: Path, first: int, lengths: dict[str, int]) -> None:
-    """Turn the raw files into .npy files."""
-    with np.load(_file(folder, first), allow_pickle=False) as archive:
-        for name, length in lengths.items():
-            sample = archive["hits_B" if name == "hits_N" else name]
-            header = {
-                "descr": np.lib.format.dtype_to_descr(sample.dtype),
-                "fortran_order": False,
-                "shape": (length, *sample.shape[1:]),
-            }
-            with open(folder / f"{name}.npy", "wb") as out, open(folder / f"{name}.raw", "rb") as raw:
-                np.lib.format.write_array_header_1_0(out, header)
-                shutil.copyfileobj(raw, out, 1 << 22)
-            (folder / f"{name}.raw").unlink()
+class Growing:
+    """A .npy file that arrays (n, …) are appended to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.length, self.begin = 0, 0
+
+    def add(self, array: NDArray[Any]) -> None:
+        """Append one. numpy leaves room in a header for its first axis to grow, so it is written in place."""
+        with open(self.path, "r+b" if self.begin else "wb") as file:
+            self.length += len(array)
+            header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False,
+                      "shape": (self.length, *array.shape[1:])}  # fmt: skip
+            np.lib.format.write_array_header_1_0(file, header)
+            assert self.begin in (0, file.tell()), "numpy's header has outgrown its room"
+            self.begin = file.tell()
+            file.seek(0, os.SEEK_END)
+            file.write(array.tobytes())

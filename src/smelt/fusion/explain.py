@@ -14,7 +14,7 @@ from smelt.metrics import class_averaged
 
 def singles(table: Table) -> NDArray[np.float64]:
     """Class-averaged accuracy (M,) of each result alone."""
-    return np.array([class_averaged(hits, table.labels_N) for hits in table.store.singles_MN])
+    return np.array([class_averaged(hits, table.labels_N) for hits in table.store.singles(table.k)])
 
 
 def likeness(hits_MN: NDArray[np.bool_], labels_N: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ Left = tuple[int, ...]  # folds that are left out, in ascending order
 Known = dict[tuple[Fusion, int], dict[int, NDArray[np.bool_]]]  # (fusion, fold) → k → hits of its images
 ELEMENTS = 1 << 21  # scores of one result in memory at once
 SEARCHED = 1 << 22  # candidates of a table up to which searches see all of its images
+SHARES = 16  # that each fold's images are dealt to, so that a part of them can be looked at
 
 
 def lefts(folds: int) -> list[Left]:
@@ -65,13 +66,21 @@ def averaged(right_QG: NDArray[np.int64], images_G: NDArray[np.int64]) -> NDArra
     return np.asarray((np.compress(present, right_QG, axis=1) / images_G[present]).mean(axis=1), np.float64)
 
 
-def parts(table: Table, folds_N: NDArray[np.int8], folds: int, seed: int) -> list[Table]:
-    """The table of each fold's images; of a very large one a sample of them, the same for all searches."""
-    keep = folds_N >= 0
-    if table.candidates > SEARCHED:
-        share = SEARCHED / table.candidates
-        keep = keep & (np.random.default_rng([seed, 5]).random(len(folds_N)) < share)
-    return [table.subset(keep & (folds_N == fold)) for fold in range(folds)]
+def dealt(folds_N: NDArray[np.int8], seed: int, shares: int = SHARES) -> NDArray[np.int16]:
+    """The part (N,) of each image: those of a fold dealt to `shares` parts at random; −1 without a label."""
+    share_N = np.random.default_rng([seed, 5]).integers(shares, size=len(folds_N))
+    return np.where(folds_N >= 0, folds_N.astype(np.int64) * SHARES + share_N, -1).astype(np.int16)
+
+
+def by_fold(table: Table, parts_N: NDArray[np.integer], folds: int, shares: int = SHARES) -> list[Table]:
+    """The table of each fold's images, or of so many of its shares."""
+    return [table.part(range(f * SHARES, f * SHARES + shares), parts_N) for f in range(folds)]
+
+
+def searched(table: Table, parts_N: NDArray[np.integer], folds: int) -> list[Table]:
+    """What searches see: every fold's images; of a very large table some shares, the same for all."""
+    shares = int(np.clip(SHARES * SEARCHED // max(1, table.candidates), 1, SHARES))
+    return by_fold(table, parts_N, folds, shares)
 
 
 def together(

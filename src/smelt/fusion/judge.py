@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from smelt.fusion import pools
 from smelt.fusion.apply import Fusion
 from smelt.fusion.config import MEANS, POOLS, FuseSettings, Method, Pooling
-from smelt.fusion.folded import Known, Left, joined, plain_hits
+from smelt.fusion.folded import Known, Left, by_fold, joined, plain_hits
 from smelt.fusion.groups import effective, make_folds
 from smelt.fusion.methods import Methods, Option
 from smelt.fusion.resample import LEAST, Bootstrap, Column, ahead
@@ -224,9 +224,8 @@ class Judge:
             rows = [row for row in range(len(wishes)) if known[row]]
             for pooling in dict.fromkeys(_pooling(wishes[row]) for row in rows):
                 mine = [row for row in rows if _pooling(wishes[row]) == pooling]
-                found[k][mine] = table_hits(
-                    self.tables[pooling, k], self.folds_N, [wishes[row] for row in mine]
-                )
+                of_folds = by_fold(self.methods.table(pooling, k), self.methods.parts_N, self.count)
+                found[k][mine] = table_hits(of_folds, self.folds_N, [wishes[row] for row in mine])
         return found
 
     def _over_table(self, wish: Mapping[int, Fusion], k: int) -> bool:
@@ -369,19 +368,19 @@ def _pooling(wish: Mapping[int, Fusion]) -> Pooling:
 
 
 def table_hits(
-    table: Table, folds_N: NDArray[np.int8], wishes: Sequence[Mapping[int, Fusion]]
+    tables: Sequence[Table], folds_N: NDArray[np.int8], wishes: Sequence[Mapping[int, Fusion]]
 ) -> NDArray[np.bool_]:
-    """Hits (Q, N) of each fold's images under the fusion that a wish has for it, over a table."""
+    """Hits (Q, N) of each fold's images under the fusion that a wish has for it, over the fold's table."""
     found = np.zeros((len(wishes), len(folds_N)), np.bool_)
-    wanted = list(dict.fromkeys(fusion.weights for wish in wishes for fusion in wish.values()))
-    for start in range(0, len(wanted), 256):
-        part = wanted[start : start + 256]
-        hits = dict(zip(part, table.hits(np.array(part))))
-        for row, wish in enumerate(wishes):
-            for fold, fusion in wish.items():
-                if fusion.weights in hits:
-                    mine = folds_N == fold
-                    found[row, mine] = hits[fusion.weights][mine]
+    for fold, table in enumerate(tables):
+        mine = np.flatnonzero(folds_N == fold)
+        wanted = list(dict.fromkeys(wish[fold].weights for wish in wishes if fold in wish))
+        for start in range(0, len(wanted), 256):
+            part = wanted[start : start + 256]
+            hits = dict(zip(part, table.hits(np.array(part))[:, mine]))
+            for row, wish in enumerate(wishes):
+                if fold in wish and wish[fold].weights in hits:
+                    found[row, mine] = hits[wish[fold].weights]
     return found
 
 

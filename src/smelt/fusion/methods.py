@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from smelt.fusion import pools, search, temperature
 from smelt.fusion.apply import Fusion
 from smelt.fusion.config import MEANS, POOLS, SEARCHES, FuseSettings, Method, Pooling
-from smelt.fusion.folded import Counts, Left, lefts, parts, together
+from smelt.fusion.folded import SHARES, Counts, Left, dealt, lefts, searched, together
 from smelt.fusion.reference import equal, normalised
 from smelt.fusion.sources import Source
+from smelt.fusion.table import Table
 from smelt.fusion.tables import Tables
 from smelt.fusion.weights import capped, shrunk
 
@@ -32,6 +33,11 @@ POOLING: dict[Method, Pooling] = {
     "linear_pool": "probability",
     "log_pool": "log_probability",
 }
+
+
+def large(sources: Sequence[Source], labels_N: NDArray[np.integer], num_classes: int) -> bool:
+    """Whether evaluating everything costs more than tables for it."""
+    return len(sources) * len(labels_N) * num_classes > PLAIN
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class Methods:
         weights = shrunk(weights_M, share)
         cap = min(1.0, (self.settings.bound or np.inf) / len(weights))
         if pooling in self.tabled:
-            cap = self.tables[pooling, self.settings.k].cap
+            cap = self.tables.store(pooling).cap
         if cap < 1:
             weights = normalised(capped(weights, cap)[0])
         return Fusion(method, pooling, tuple(map(float, weights)), share)
@@ -121,14 +127,23 @@ class Methods:
             return ()
         if not self.large:
             return tuple(dict.fromkeys(self.worth.values()))
-        ks = dict.fromkeys((self.settings.k, 1, 5))
-        self.tables.prepare((pooling, k) for pooling in self.settings.poolings for k in ks)
+        self.tables.prepare(self.settings.poolings)
         return self.settings.poolings
+
+    @cached_property
+    def parts_N(self) -> NDArray[np.int16]:
+        """The part of each image, by which tables are laid out."""
+        return dealt(self.folds_N, self.settings.seed, SHARES if self.large else 1)
+
+    def table(self, pooling: Pooling, k: int) -> Table:
+        """A table that is laid out by `parts_N`."""
+        self.tables.parts_N = self.parts_N
+        return self.tables[pooling, k]
 
     @property
     def large(self) -> bool:
         """Whether evaluating everything costs more than tables for it."""
-        return len(self.sources) * len(self.labels_N) * self.num_classes > PLAIN
+        return large(self.sources, self.labels_N, self.num_classes)
 
     @cached_property
     def pooled(self) -> dict[Method, dict[Left, NDArray[np.float64]]]:
@@ -187,14 +202,14 @@ class Methods:
         self, pooling: Pooling, methods: Sequence[Method], mine: Sequence[Left]
     ) -> dict[tuple[Method, Left], NDArray[np.float64]]:
         """Weights (M,) of searches over a pooling, all fits step by step together."""
-        whole = self.tables[pooling, self.settings.k]
-        right = self.counts.right(np.asarray(whole.store.singles_MN))
+        whole = self.table(pooling, self.settings.k)
+        right = self.counts.right(whole.store.singles(whole.k))
         steps = {
             (method, left): self._steps(method, pooling, left, whole.cap, self.counts.accuracy(right, left))
             for method in methods
             for left in mine
         }
-        found = together(parts(whole, self.folds_N, self.folds, self.settings.seed), steps)
+        found = together(searched(whole, self.parts_N, self.folds), steps)
         return {key: one.weights_M for key, one in found.items()}
 
     def _steps(

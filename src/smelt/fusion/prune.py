@@ -11,7 +11,7 @@ Weights w ≥ 0 with sum 1 and none above `cap` give Σ w_m D_m at most the mean
 differences D_m = s_m(class) − s_m(label), and at least the mean of the least 1/cap. A class whose greatest
 mean is below the margin never counts, one whose least mean is above it always does. What is between are the
 image's candidates. An image with k or more certain classes is wrong, one with fewer than k certain classes
-and candidates together is right, whatever the weights; the rest are undecided.
+and candidates together is right, whatever the weights; the rest are undecided. Several k share candidates.
 """
 
 from __future__ import annotations
@@ -38,32 +38,33 @@ BEYOND = 1 + 4e-5  # weights may be above the cap by the rounding of float32; so
 class Pruned:
     """A block of B images after pruning; U of them undecided, with R candidates in all.
 
-    hits_B: 1 right, 0 wrong, -1 undecided. images_U: positions in the block. need_U: an image is wrong when
-    that many of its candidates come before its label. counts_U: candidates of each. classes_R: ids.
-    before_R: which of them win a tie with the label. values_RM: their values, own_UM: the label's.
-    singles_MB: hits of each result alone.
+    hits_KB: for each k 1 right, 0 wrong, -1 undecided. images_U: positions in the block of those that are
+    undecided for any k. certain_U: how many classes come before the label in any case: an image is wrong when
+    k − certain of its candidates do, too. counts_U: candidates of each. classes_R: ids. before_R: which of
+    them win a tie with the label. values_RM: their values, own_UM: the label's. singles_KMB: hits of each
+    result alone.
     """
 
-    hits_B: NDArray[np.int8]
+    hits_KB: NDArray[np.int8]
     images_U: NDArray[np.int64]
-    need_U: NDArray[np.int32]
+    certain_U: NDArray[np.int32]
     counts_U: NDArray[np.int64]
     classes_R: NDArray[np.int32]
     before_R: NDArray[np.bool_]
     values_RM: NDArray[Any]
     own_UM: NDArray[Any]
-    singles_MB: NDArray[np.bool_]
+    singles_KMB: NDArray[np.bool_]
 
 
 def prune(
     values_MBC: Sequence[Values],
     own_MB: NDArray[Any],
     labels_B: NDArray[np.integer],
-    k: int,
+    ks: Sequence[int],
     cap: float,
 ) -> Pruned:
     """Decide the images of a block or find their candidates. Labels below 0: decided as wrong."""
-    return prune_each(values_MBC, own_MB, labels_B, [(k, cap)])[0]
+    return prune_each(values_MBC, own_MB, labels_B, ks, [cap])[0]
 
 
 def counted(
@@ -87,11 +88,12 @@ def prune_each(
     values_MBC: Sequence[Values],
     own_MB: NDArray[Any],
     labels_B: NDArray[np.integer],
-    tables: Sequence[tuple[int, float]],
+    ks: Sequence[int],
+    caps: Sequence[float],
 ) -> list[Pruned]:
-    """`prune` for several (k, cap): every score is looked at once for all of them."""
+    """`prune` for several caps: every score is looked at once for all of them."""
     counts = count(values_MBC, own_MB, labels_B)
-    return [prune_counted(values_MBC, own_MB, labels_B, counts, k, cap) for k, cap in tables]
+    return [prune_counted(values_MBC, own_MB, labels_B, counts, ks, cap) for cap in caps]
 
 
 def prune_counted(
@@ -99,19 +101,21 @@ def prune_counted(
     own_MB: NDArray[Any],
     labels_B: NDArray[np.integer],
     counts: Counts,
-    k: int,
+    ks: Sequence[int],
     cap: float,
 ) -> Pruned:
     """One table's share of a block whose classes were counted."""
     labels_B = np.asarray(labels_B)
-    above_BC, over_MB = counts.near_BC, counts.over_MB
-    size = own_MB.shape[1]
-    possible_BC = above_BC > 0
-    hits_B = np.full(size, -1, np.int8)
-    hits_B[possible_BC.sum(axis=1) < k] = 1
-    hits_B[labels_B < 0] = 0
-    hits_B[_surely_wrong(values_MBC, own_MB, labels_B, above_BC, np.flatnonzero(hits_B < 0), k, cap)] = 0
-    images = np.flatnonzero(hits_B < 0)
+    k_K1 = np.array(ks)[:, None]
+    possible_BC = counts.near_BC > 0
+    possible_B = possible_BC.sum(axis=1)
+    hits_KB = np.where(possible_B < k_K1, 1, -1).astype(np.int8)
+    hits_KB[:, labels_B < 0] = 0
+    asked = np.flatnonzero((hits_KB < 0).any(axis=0))
+    far = asked[possible_B[asked] >= max(ks)]
+    wrong = _surely_wrong(values_MBC, own_MB, labels_B, counts.near_BC, far, max(ks), cap)
+    hits_KB[:, wrong] = 0
+    images = np.setdiff1d(asked, wrong, assume_unique=True)
     line, classes = np.nonzero(possible_BC[images])
     before_R = classes < labels_B[images][line]
     values_RM = _gathered(values_MBC, images[line], classes, own_MB.dtype)
@@ -119,23 +123,22 @@ def prune_counted(
     low_R, high_R = _bounds(values_RM, own_UM, line, before_R, cap)
     certain = np.bincount(line[low_R], minlength=len(images))
     open_R = high_R & ~low_R
-    need = k - certain
-    _drop_repeats(open_R, values_RM, line, before_R, need)
+    _drop_repeats(open_R, values_RM, line, before_R, max(ks) - certain)
     number = np.bincount(line[open_R], minlength=len(images))
-    hits_B[images[need <= 0]] = 0
-    hits_B[images[(need > 0) & (number < need)]] = 1
-    left = (need > 0) & (number >= need)
+    found_KU = np.where(certain >= k_K1, 0, np.where(certain + number < k_K1, 1, -1))
+    hits_KB[:, images] = found_KU
+    left = np.asarray((found_KU < 0).any(axis=0))
     rows = np.flatnonzero(open_R & left[line])
     return Pruned(
-        hits_B=hits_B,
+        hits_KB=hits_KB,
         images_U=images[left],
-        need_U=need[left].astype(np.int32),
+        certain_U=certain[left].astype(np.int32),
         counts_U=number[left],
         classes_R=classes[rows].astype(np.int32),
         before_R=before_R[rows],
         values_RM=np.ascontiguousarray(values_RM[rows]),
         own_UM=np.ascontiguousarray(own_UM[left]),
-        singles_MB=over_MB < k,
+        singles_KMB=counts.over_MB[None] < k_K1[:, :, None],
     )
 
 

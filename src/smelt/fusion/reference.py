@@ -14,6 +14,7 @@ Two properties carry the proofs:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,26 +22,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 UNIT = 2.0**-24  # unit roundoff of float32
+HALVES = 4096  # values of float16 from which on it matters how they are widened
 UNDERFLOW = 2.0**-148  # what two products lose at most where they are too small for float32's full precision
 
 
 def single(values: NDArray[Any]) -> NDArray[np.float32]:
-    """The same values in float32; torch turns float16 into it twenty times as fast as numpy."""
-    if values.dtype != np.float16 or values.size < 4096:
+    """The same values in float32."""
+    if values.dtype != np.float16 or values.size < HALVES or "torch" not in sys.modules:
         return values.astype(np.float32, copy=False)
-    import torch
-
-    held = values if values.flags.c_contiguous and values.flags.writeable else np.array(values)
-    return np.asarray(torch.from_numpy(held).float().numpy())
+    return widened(values, np.empty(values.shape, np.float32))
 
 
 def widened(values: NDArray[Any], out: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`single`, into an array that is there already: fresh pages cost more than the work."""
-    if values.dtype != np.float16 or values.size < 4096 or not values.flags.c_contiguous:
+    """`single`, into an array that is there already: fresh pages cost more than the work.
+
+    Where torch is loaded anyway it widens float16, six times as fast as numpy; nothing is rounded by either.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or values.dtype != np.float16 or values.size < HALVES or not values.flags.c_contiguous:
         np.copyto(out, values)
         return out
-    import torch
-
     held = values if values.flags.writeable else np.array(values)
     torch.from_numpy(out).copy_(torch.from_numpy(held))
     return out

@@ -18,16 +18,16 @@ from smelt.fusion.config import MEANS, SEARCHES, FuseSettings, Method, Pooling
 from smelt.fusion.folded import plain_hits
 from smelt.fusion.groups import effective, equal_rows
 from smelt.fusion.judge import KS, Judge, Judgement, Verdict, titled
-from smelt.fusion.methods import PLAIN, POOLING
+from smelt.fusion.methods import POOLING, large
 from smelt.fusion.reference import equal
 from smelt.fusion.resample import Bootstrap
 from smelt.fusion.screen import screened
-from smelt.fusion.sources import Pool, Source
+from smelt.fusion.sources import KEPT, Kept, Pool, Source
 from smelt.fusion.tables import Tables
 from smelt.fusion.tiles import one_thread
 from smelt.metrics import class_averaged, hits_topk
 
-SMALL = 1 << 28  # bytes of scores below which nothing is written to disk on the way
+SMALL = 1 << 27  # scores up to which nothing is written to disk on the way
 OWN_PASS = 1 << 34  # scores up to which methods that need a pass over all of them by themselves are tried
 FEWEST = 10  # different labelled images from which on anything is fitted and judged
 Emit = Callable[..., None]
@@ -146,7 +146,6 @@ def prepared(
     return Case(sources, active, reasons if aside else {}, settings, words, left_out, warnings)
 
 
-@one_thread()
 def fuse(
     sources: Sequence[Source],
     labels_N: NDArray[np.integer] | None,
@@ -168,29 +167,49 @@ def fuse(
     if labels is not None and not (labels >= 0).any():
         labels = None
     num_images = len(labels_N) if labels_N is not None else 0
-    groups = None if labels is None else _groups(sources, labels, groups_N)
-    case = prepared(sources, labels, settings, num_images, num_classes, groups)
-    if labels is None:
-        return _blind(case)
-    known = labels >= 0
-    different = known.sum() if groups is None else len(np.unique(groups[known]))
-    if different < FEWEST or len(np.unique(labels[known])) < 2:
-        return _too_few(case, labels, groups, int(different))
-    small = len(sources) * len(labels) * num_classes * 2 <= SMALL
+    scores = len(sources) * num_images * num_classes
+    if scores <= KEPT:
+        sources = [Kept(source, num_images) for source in sources]
+    elif scores > SMALL:
+        import torch  # noqa: F401  from this size on its arithmetic is worth the time that it takes to load
     options: dict[str, Any] = {
-        "folder": None if small else folder, "workers": workers, "fingerprint": fingerprint, "emit": emit
+        "folder": None if scores <= SMALL else folder, "workers": workers, "fingerprint": fingerprint,
+        "emit": emit,
     }  # fmt: skip
-    certain = Tables(case.taking_part, labels, case.settings, **options)
-    told: list[str] = []
+    with one_thread():
+        groups = None if labels is None else _groups(sources, labels, groups_N)
+        case = prepared(sources, labels, settings, num_images, num_classes, groups)
+        if labels is None:
+            return _blind(case)
+        known = labels >= 0
+        different = known.sum() if groups is None else len(np.unique(groups[known]))
+        if different < FEWEST or len(np.unique(labels[known])) < 2:
+            return _too_few(case, labels, groups, int(different))
+        return _judged(case, labels, groups, num_classes, options)
+
+
+def _judged(
+    case: Case,
+    labels_N: NDArray[np.int32],
+    groups_N: NDArray[np.int64] | None,
+    num_classes: int,
+    options: dict[str, Any],
+) -> Outcome:
+    """What all labels and methods make of a case."""
+    settings, emit, told = case.settings, options["emit"], list[str]()
+    ks: tuple[int, ...] = (settings.k,)
+    if any(source.cut for source in case.taking_part) or large(case.taking_part, labels_N, num_classes):
+        ks = tuple(dict.fromkeys((settings.k, *KS)))  # where nothing else knows the hits for the other k
 
     def tell(text: str) -> None:
         told.append(text)
-        emit("progress", done=len(told), total=len(case.settings.methods), unit="methods", text=text)
+        emit("progress", done=len(told), total=len(settings.methods), unit="methods", text=text)
 
-    judge = Judge(case.taking_part, labels, certain, case.settings, num_classes=num_classes, groups_N=groups,
+    certain = Tables(case.taking_part, labels_N, settings, ks=ks, **options)
+    judge = Judge(case.taking_part, labels_N, certain, settings, num_classes=num_classes, groups_N=groups_N,
                   told=tell)  # fmt: skip
     found = judge.judgement()
-    possible = Tables(case.taking_part, labels, case.settings, pessimistic=False, **options)
+    possible = Tables(case.taking_part, labels_N, settings, ks=ks, pessimistic=False, **options)
     record = {
         **case.record(found.images),
         "groups": found.groups,
@@ -198,8 +217,8 @@ def fuse(
         "plain": judge.plain,
         "chosen": found.choice.method,
         "words": found.words,
-        "held_out": _held_out(found, labels, case.settings),
-        **_explained(case, found.chosen, certain, labels, num_classes),
+        "held_out": _held_out(found, labels_N, settings),
+        **_explained(case, found.chosen, certain, labels_N, num_classes),
     }
     fusions = tuple(case.spread(verdict.fusion) for verdict in found.verdicts)
     chosen = next(fusion for fusion in fusions if fusion.method == found.choice.method)
@@ -362,15 +381,15 @@ def _alone(
     """k → hits (M, N) of each result's own list; of very many scores those that the tables hold anyway."""
     known = np.flatnonzero(labels_N >= 0)
     found = {k: np.zeros((len(case.sources), len(labels_N)), np.bool_) for k in KS}
-    large = len(case.sources) * len(labels_N) * num_classes > PLAIN
+    known_anyway = large(case.taking_part, labels_N, num_classes)
     for index, source in enumerate(case.sources):
-        if large and index in case.active:
+        if known_anyway and index in case.active:
             continue
         for lines in np.array_split(known, max(1, len(known) * num_classes >> 22)):
             scores = source.block(lines, "middle")
             for k in KS:
                 found[k][index, lines] = hits_topk(scores, labels_N[lines], k)
-    if large:
+    if known_anyway:
         for k in KS:
-            found[k][list(case.active)] = tables[pooling, k].store.singles_MN
+            found[k][list(case.active)] = tables.store(pooling).singles(k)
     return found

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from smelt.fusion.reference import rounding, single, widened
 
-CACHED = (1 << 15) - 1  # scores worked on at once: in the cache, and too few for torch to wake its threads
+CACHED = 1 << 15  # scores worked on at once: in the cache
+NARROW, BROAD = 32, 1 << 17  # of fewer classes, so many at once: numpy is slow at reductions of short rows
 DEEP = -80.0  # logarithms of probabilities below which underflow is near: nothing is told by logits there
 
 
@@ -46,14 +47,11 @@ class Softened:
 
     def of(self, logits: NDArray[Any], images: NDArray[np.int64]) -> NDArray[np.float32]:
         """Probabilities of single logits of the images at `images`."""
-        import torch
-
         values = np.array(single(logits), np.float32)
         if self.temperature != 1.0:
             values /= np.float32(self.temperature)
         values -= self.normaliser_B[images]
-        torch.exp(torch.from_numpy(values), out=torch.from_numpy(values))
-        return values
+        return np.exp(values, out=values)
 
     def lowest(self, own_B: NDArray[Any], num_results: int) -> NDArray[np.float32]:
         """Logits (B,) below which a class cannot come up to the label in a sum of `num_results` results,
@@ -84,29 +82,40 @@ def softmax(logits_BC: NDArray[Any], temperature: float = 1.0) -> NDArray[np.flo
 
 def normaliser(logits_BC: NDArray[Any], temperature: float = 1.0) -> NDArray[np.float32]:
     """log Σ_c exp(l_c / T), (B,). A row's are the same bits whatever rows are beside it."""
-    import torch
-
     size, classes = logits_BC.shape
     found_B = np.empty(size, np.float32)
-    step = max(1, CACHED // max(1, classes))
+    step = max(1, (BROAD if classes < NARROW else CACHED) // max(1, classes))
     room = np.empty((min(step, size), classes), np.float32)
     for start in range(0, size, step):
         part = widened(logits_BC[start : start + step], room[: min(step, size - start)])
         if temperature != 1.0:
             part /= np.float32(temperature)
-        most_B = part.max(axis=1)
-        np.subtract(part, most_B[:, None], out=part)
-        torch.exp(torch.from_numpy(part), out=torch.from_numpy(part))
-        found_B[start : start + step] = most_B + np.log(part.sum(axis=1))
+        found_B[start : start + step] = _narrow(part) if classes < NARROW else _wide(part)
     return found_B
+
+
+def _wide(logits_BC: NDArray[np.float32]) -> NDArray[np.float32]:
+    """log Σ_c exp(l_c); overwrites its input."""
+    most_B = logits_BC.max(axis=1)
+    np.subtract(logits_BC, most_B[:, None], out=logits_BC)
+    return np.asarray(most_B + np.log(np.exp(logits_BC, out=logits_BC).sum(axis=1)))
+
+
+def _narrow(logits_BC: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same for few classes: class after class, which is an order of summation of its own."""
+    turned_CB = np.ascontiguousarray(logits_BC.T)
+    most_B = turned_CB.max(axis=0)
+    turned_CB -= most_B
+    first_B, *others = np.exp(turned_CB, out=turned_CB)
+    for chances_B in others:
+        first_B += chances_B
+    return np.asarray(most_B + np.log(first_B))
 
 
 def probabilities(
     logits_BC: NDArray[Any], normaliser_B: NDArray[np.float32], temperature: float
 ) -> NDArray[np.float32]:
     """exp(l / T − n), (B, C)."""
-    import torch
-
     chances_BC = np.empty(logits_BC.shape, np.float32)
     step = max(1, CACHED // max(1, logits_BC.shape[1]))
     for start in range(0, len(logits_BC), step):
@@ -114,5 +123,5 @@ def probabilities(
         if temperature != 1.0:
             part /= np.float32(temperature)
         np.subtract(part, normaliser_B[start : start + step, None], out=part)
-        torch.exp(torch.from_numpy(part), out=torch.from_numpy(part))
+        np.exp(part, out=part)
     return chances_BC

@@ -26,10 +26,12 @@ from smelt.artifacts import results
 from smelt.errors import ResultError
 from smelt.fusion.config import Pooling
 from smelt.fusion.meaning import Found, converted
+from smelt.fusion.reference import single
 from smelt.fusion.soften import Softened, soften
 
 Side = Literal["low", "high", "middle"]
 DEPTH = 100.0  # ranks beyond count as this; small enough that halves are exact in float16
+KEPT = 1 << 24  # scores of a fusion up to which `Kept` pays
 LEAST = 1e-7  # probabilities below count as this before their logarithm is taken
 
 
@@ -119,6 +121,46 @@ class Held:
         return scores_BC if self.found is None else converted(scores_BC, self.found)
 
 
+class Kept:
+    """A small result, of which all that is worked out from it is kept: every fit asks for the same again."""
+
+    def __init__(self, source: Source, num_images: int) -> None:
+        self.source, self.num_images = source, num_images
+        self.name, self.kind, self.cut = source.name, source.kind, source.cut
+        self._scores: dict[Side, NDArray[Any]] = {}
+        self._values: dict[tuple[Pooling, Side], NDArray[Any]] = {}
+        self._softened: dict[Side, Softened] = {}
+
+    def whole(self, side: Side) -> NDArray[Any]:
+        """Scores of all images (N, C)."""
+        if side not in self._scores:
+            self._scores[side] = self.source.block(np.arange(self.num_images), side)
+        return self._scores[side]
+
+    def block(self, lines: NDArray[np.int64], side: Side) -> NDArray[Any]:
+        return take(self.whole(side), lines)
+
+    def softened(self, lines: NDArray[np.int64], side: Side) -> Softened | NDArray[Any]:
+        """Probabilities of images, lazily."""
+        if side not in self._softened:
+            whole = pooled(self.whole(side), self, "probability", 1.0, side)
+            if not isinstance(whole, Softened):
+                return take(whole, lines)
+            self._softened[side] = whole
+        known = self._softened[side]
+        return Softened(take(known.logits_BC, lines), take(known.normaliser_B, lines))
+
+    def values(self, lines: NDArray[np.int64], pooling: Pooling, side: Side) -> NDArray[Any]:
+        """Values that are averaged, (B, C), worked out."""
+        if (pooling, side) not in self._values:
+            fill: Side = "high" if pooling == "rank" else side
+            scores = self.softened(np.arange(self.num_images), fill) if pooling == "probability" else None
+            if scores is None:
+                scores = pooled(self.whole(fill), self, pooling, 1.0, side)
+            self._values[pooling, side] = single(np.asarray(scores))
+        return take(self._values[pooling, side], lines)
+
+
 def take(scores_NC: NDArray[Any], lines: NDArray[np.int64]) -> NDArray[Any]:
     """Lines of a (mapped) array; consecutive ones without a copy."""
     if len(lines) and lines[-1] - lines[0] + 1 == len(lines) and bool((np.diff(lines) == 1).all()):
@@ -199,6 +241,9 @@ class Pool:
 
     def guess(self, index: int, lines: NDArray[np.int64]) -> NDArray[Any]:
         """Values (B, C) of one result without regard to labels, cut scores in the middle."""
+        source = self.sources[index]
+        if isinstance(source, Kept) and (not self.temperatures or self.temperatures[index] == 1.0):
+            return source.values(lines, self.pooling, "middle")
         return np.asarray(self._values(index, lines, "middle"))
 
     def _values(self, index: int, lines: NDArray[np.int64], side: Side) -> NDArray[Any] | Softened:
@@ -206,6 +251,8 @@ class Pool:
         temperature = self.temperatures[index] if self.temperatures else 1.0
         # a rank's ends come from the ties of the cut scores, which need one and the same fill
         fill: Side = "high" if self.pooling == "rank" else side
+        if isinstance(source, Kept) and self.pooling == "probability" and temperature == 1.0:
+            return source.softened(lines, side)
         return pooled(source.block(lines, fill), source, self.pooling, temperature, side)
 
     def refuse_cut(self) -> None:

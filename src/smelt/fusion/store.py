@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,59 +15,51 @@ from smelt.artifacts.files import read_json
 from smelt.errors import ArtifactError
 from smelt.fusion.reference import rounding, single
 from smelt.fusion.table import Table
-from smelt.fusion.tiles import Tile, layout, spread_over, working_store
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from smelt.fusion.tiles import Tile, layout, spread_over
+from smelt.fusion.units import MANY, ROUGH, exact, picked, rounded
 
 INDEX = "candidates.json"
-ROUGH = 1e-3  # candidates whose rounding in the reference may exceed this cosine are always re-examined
-FIELDS = (
-    "hits_N",
-    "images_U",
-    "need_U",
-    "counts_U",
-    "classes_R",
-    "before_R",
-    "values_RM",
-    "own_UM",
-    "singles_MN",
-)
+FIELDS = ("images_U", "certain_U", "counts_U", "classes_R", "before_R", "values_RM", "own_UM")
+WHOLE = ("hits_KN", "singles_KMN")  # fields whose last axis is the images
 
 
 @dataclass(frozen=True)
 class Store:
     """Candidates of N images, memory-mapped (or held); fields as in `prune.Pruned`, for all blocks together.
 
-    images_U: positions in the fusion's order. k: of the metric. cap: no weight may be above it.
+    images_U: positions in the fusion's order. ks: what it knows hits for. cap: no weight may be above it.
     """
 
-    k: int
+    ks: tuple[int, ...]
     cap: float
-    hits_N: NDArray[np.int8]
+    hits_KN: NDArray[np.int8]
     images_U: NDArray[np.int64]
-    need_U: NDArray[np.int32]
+    certain_U: NDArray[np.int32]
     counts_U: NDArray[np.int64]
     classes_R: NDArray[np.int32]
     before_R: NDArray[np.bool_]
     values_RM: NDArray[Any]
     own_UM: NDArray[Any]
-    singles_MN: NDArray[np.bool_]
+    singles_KMN: NDArray[np.bool_]
 
     @classmethod
     def open(cls, folder: Path) -> Store:
         """Map a finished store; ArtifactError where it is missing or damaged."""
         index = read_json(folder / INDEX)
         try:
-            arrays = {name: _mapped(folder / f"{name}.npy") for name in FIELDS}
-            return cls(int(index["k"]), float(index["cap"]), **arrays)
-        except (KeyError, ValueError, OSError, EOFError) as error:
+            arrays = {name: _mapped(folder / f"{name}.npy") for name in (*FIELDS, *WHOLE)}
+            return cls(tuple(map(int, index["ks"])), float(index["cap"]), **arrays)
+        except (KeyError, TypeError, ValueError, OSError, EOFError) as error:
             raise ArtifactError(f"{folder} holds a damaged table of candidates: {error}") from error
 
     @property
     def num_results(self) -> int:
         """M."""
-        return len(self.singles_MN)
+        return int(self.singles_KMN.shape[1])
+
+    def singles(self, k: int) -> NDArray[np.bool_]:
+        """Hits (M, N) of each result alone."""
+        return np.asarray(self.singles_KMN[self.ks.index(k)])
 
     @cached_property
     def _offsets(self) -> NDArray[np.int64]:
@@ -89,50 +81,69 @@ class Store:
         before: NDArray[np.bool_] = (theirs > own) | (self.before_R[rows_Q] & (theirs == own))
         return before
 
-    def table(self, labels_N: NDArray[np.integer], threads: int = 0) -> Table:
-        """The table of all candidates in memory, tile by tile from the disk."""
+    def table(self, labels_N: NDArray[np.integer], threads: int = 0, k: int | None = None) -> Table:
+        """The table of all candidates in memory for one k (None: the first)."""
+        return self.tables(labels_N, threads)[self.ks[0] if k is None else k]
+
+    def tables(
+        self, labels_N: NDArray[np.integer], threads: int = 0, parts_N: NDArray[np.integer] | None = None
+    ) -> dict[int, Table]:
+        """k → its table; all share the unit vectors, which are made tile by tile from the disk.
+
+        parts_N: images of different parts never share a tile, so that `Table.part` costs nothing.
+        """
         counts = np.array(self.counts_U)
-        made = list(spread_over(self._tile, list(layout(counts)), int(counts.sum()), threads))
+        many = int(counts.sum()) * self.num_results > MANY
+        open_KU = np.array(self.hits_KN)[:, self.images_U] < 0
+        part_U = np.zeros(len(counts), np.int64) if parts_N is None else np.asarray(parts_N)[self.images_U]
+        sorts = np.stack([part_U, (open_KU << np.arange(len(self.ks))[:, None]).sum(axis=0)])
+        kinds, kind_U = np.unique(sorts, axis=1, return_inverse=True)
+        plans = [
+            (kind, mine[chosen], place_nI)
+            for kind in range(kinds.shape[1])
+            for mine in [np.flatnonzero(kind_U.reshape(-1) == kind)]
+            for chosen, place_nI in layout(counts[mine])
+        ]
+        if many:
+            import torch  # noqa: F401  here, not first in some thread
+
+        def make(plan: tuple[int, NDArray[np.int64], NDArray[np.int64]]) -> tuple[Tile, float]:
+            return self._tile(plan[1], plan[2], many)
+
+        made = list(spread_over(make, plans, int(counts.sum()), threads))
         _let_go(self.values_RM)
         # on top: the sums of the product, and what rounding its bfloat16 output can hide
-        slack = 1.02 * (max((moved for _, moved in made), default=0) + ROUGH + 2 * rounding(self.num_results))
-        labels = np.asarray(labels_N, np.int32)
-        tiles = [tile for tile, _ in made]
-        return Table(labels, np.array(self.hits_N), tiles, self, self.cap, slack, threads=threads)
+        moved = max((far for _, far in made), default=0.0)
+        slack = 1.02 * (moved + ROUGH + 2 * rounding(self.num_results))
+        labels, tables = np.asarray(labels_N, np.int32), {}
+        for place, k in enumerate(self.ks):
+            mine = [n for n, (kind, _, _) in enumerate(plans) if kinds[1, kind] >> place & 1]
+            tiles = [
+                replace(made[n][0], need_I=np.asarray(k - self.certain_U[plans[n][1]], np.int32))
+                for n in mine
+            ]
+            parts = [int(kinds[0, plans[n][0]]) for n in mine]
+            tables[k] = Table(
+                k, labels, np.array(self.hits_KN[place]), tiles, self, self.cap, slack, many, parts,
+                threads=threads,
+            )  # fmt: skip
+        return tables
 
-    def _tile(self, of: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[Tile, float]:
+    def _tile(self, chosen: NDArray[np.int64], place_nI: NDArray[np.int64], many: bool) -> tuple[Tile, float]:
         """The tile of some images (see `tiles.layout`), and how far rounding moved its vectors at most."""
-        import torch
-
-        chosen, place_nI = of
         there_nI = place_nI >= 0
         first = self._offsets[chosen] - self.counts_U[chosen]
         rows_nI = np.where(there_nI, first + place_nI, -1)
         image_nI = np.broadcast_to(chosen, place_nI.shape)
-        values = torch.from_numpy(single(self.values_RM[rows_nI[there_nI]]))
-        own = torch.from_numpy(single(self.own_UM[image_nI[there_nI]]))
-        exact, spread = _units(values, own)
-        low = torch.full((place_nI.size, self.num_results), -1, dtype=working_store())
-        where = torch.from_numpy(np.flatnonzero(there_nI))
-        low[where] = exact.to(low.dtype)
-        moved = float((low[where].float() - exact).norm(dim=1).max())
+        values = single(self.values_RM[rows_nI[there_nI]])
+        exactly, spread = exact(values, single(self.own_UM[image_nI[there_nI]]))
+        held, moved = rounded(exactly, many)
+        row_nI = np.full(place_nI.shape, -1)
+        row_nI[there_nI] = np.arange(len(exactly))
         spread_nI = np.zeros(place_nI.shape, np.float32)
-        spread_nI[there_nI] = spread.numpy()
-        images, need = np.array(self.images_U[chosen]), np.array(self.need_U[chosen])
-        return Tile(images, need, low, rows_nI, spread_nI), moved
-
-
-def _units(values_RM: Tensor, own_RM: Tensor) -> tuple[Tensor, Tensor]:
-    """Differences scaled to length one, zeros where they are too small to trust, and |units − mean|."""
-    num_results = values_RM.shape[1]
-    largest = values_RM.abs().amax(dim=1) + own_RM.abs().amax(dim=1)
-    units = values_RM - own_RM
-    lengths = units.norm(dim=1)
-    # a weight vector that sums to 1 is at least 1/√M long: the reference's error as a cosine
-    rough = rounding(num_results) * num_results**0.5 * largest > ROUGH * lengths
-    units *= (1 / lengths.clamp(min=1e-30)).masked_fill(rough, 0.0)[:, None]
-    spread = (units - units.mean(dim=1, keepdim=True)).norm(dim=1)
-    return units, spread * 1.001 + 1e-5
+        spread_nI[there_nI] = spread
+        images, need = np.array(self.images_U[chosen]), np.zeros(len(chosen), np.int32)
+        return Tile(images, need, picked(held, row_nI.reshape(-1)), rows_nI, spread_nI), moved
 
 
 def _let_go(array: NDArray[Any]) -> None:

@@ -1,19 +1,20 @@
 """The table of candidates in memory, and the exact hits of whole populations of weights.
 
 For each undecided image the table holds unit vectors along the differences D = s(class) − s(label) of its
-candidates, in low precision. One matrix product with the population's weights, also of length one, gives
-the cosine of D and w; where its size is beyond `slack`, a proven bound of everything that was rounded, its
-sign is that of the reference's comparison. The few images that hang on a cosine within the slack, exact ties
-among them, are decided by the reference itself, on the stored values and by its rule for ties.
+candidates. One matrix product with the population's weights, also of length one, gives the cosine of D and w;
+where its size is beyond `slack`, a proven bound of everything that was rounded (half precision where they are
+many), its sign is that of the reference's comparison. The few images that hang on a cosine within the slack,
+exact ties among them, are decided by the reference itself, on the stored values and by its rule for ties.
 
-`near` cuts a table to what is undecided within a ball of weights: |w·D − c·D| ≤ |w − c| |D − mean D|, since
-both sum to 1. A search that closes in on an optimum pays for fewer and fewer candidates.
+Tiles are laid out part by part: `part` is the table of some of them, and copies nothing. `near` cuts a table
+to what is undecided within a ball of weights: |w·D − c·D| ≤ |w − c| |D − mean D|, since both sum to 1. A
+search that closes in on an optimum pays for fewer and fewer candidates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smelt.fusion.reference import normalised
-from smelt.fusion.tiles import Part, Tile, beyond, kept, product, repack, spread_over, working_type
+from smelt.fusion.tiles import Part, Tile, kept, repack, spread_over
+from smelt.fusion.units import Directions, beyond, numbers
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from smelt.fusion.store import Store
 
 
@@ -33,16 +33,21 @@ if TYPE_CHECKING:
 class Table:
     """Exact hits of N images under any weights that are non-negative, at most `cap` and in the ball.
 
-    hits_N: 1 right, 0 wrong, −1 in a tile. slack: bound of the rounding of a cosine but for the weights'.
-    center, radius: the ball that the table is valid in (None: all weights up to `cap`).
+    k: right is a label among the first k. hits_N: 1 right, 0 wrong, −1 in a tile. slack: bound of the
+    rounding of a cosine but for the weights'. many: whether unit vectors are of half precision. parts_T: the
+    part that each tile's images are of. center, radius: the ball that the table is valid in (None: all
+    weights up to `cap`).
     """
 
+    k: int
     labels_N: NDArray[np.int32]
     hits_N: NDArray[np.int8]
     tiles: Sequence[Tile]
     store: Store = field(repr=False)
     cap: float
     slack: float
+    many: bool = False
+    parts_T: Sequence[int] = field(default=(), repr=False)
     center: NDArray[np.float64] | None = None
     radius: float = np.inf
     threads: int = 0
@@ -113,13 +118,8 @@ class Table:
 
     def _evaluated(self, weights_PM: NDArray[np.float32]) -> Iterator[tuple[Tile, NDArray[np.bool_]]]:
         """Every tile with the hits (I, P) of its images."""
-        import torch
-
-        lengths = np.linalg.norm(weights_PM.astype(np.float64), axis=1, keepdims=True)
-        exact = torch.from_numpy(np.ascontiguousarray((weights_PM / lengths).astype(np.float32).T))
-        directions = exact.to(working_type())
-        error = (directions.double() - exact.double()).norm(dim=0).max().item() if len(weights_PM) else 0.0
-        slack = self.slack + 1.02 * error
+        directions = Directions(weights_PM)
+        slack = self.slack + 1.02 * directions.error(self.many)
 
         def evaluate(tile: Tile) -> tuple[Tile, NDArray[np.bool_]]:
             return tile, self._hits(tile, directions, weights_PM, slack)
@@ -127,11 +127,10 @@ class Table:
         yield from spread_over(evaluate, self.tiles, self.candidates, self.threads)
 
     def _hits(
-        self, tile: Tile, directions: Tensor, weights_PM: NDArray[np.float32], slack: float
+        self, tile: Tile, directions: Directions, weights_PM: NDArray[np.float32], slack: float
     ) -> NDArray[np.bool_]:
         size, depth = len(tile.images_I), len(tile.rows_nI)
-        cosines = product(tile.units, directions)
-        sure, maybe = beyond(cosines, slack)
+        sure, maybe = beyond(directions.cosines(tile.units), slack)
         shape = (depth, size * len(weights_PM))
         counter: Any = np.uint8 if depth < 256 else np.uint16
         sure_IP = np.add.reduce(sure.view(np.uint8).reshape(shape), axis=0, dtype=counter)
@@ -147,6 +146,18 @@ class Table:
             hits[unclear] = count < need[unclear]
         return np.asarray(hits, np.bool_).reshape(size, len(weights_PM))
 
+    def part(self, parts: Collection[int], parts_N: NDArray[np.integer]) -> Table:
+        """The table of the images whose part is among these; the others count as unlabelled."""
+        keep_N = np.isin(parts_N, list(parts))
+        mine = [place for place, part in enumerate(self.parts_T) if part in parts]
+        return replace(
+            self,
+            labels_N=np.where(keep_N, self.labels_N, -1).astype(np.int32),
+            hits_N=np.where(keep_N, self.hits_N, 0).astype(np.int8),
+            tiles=[self.tiles[place] for place in mine],
+            parts_T=[self.parts_T[place] for place in mine],
+        )
+
     def subset(self, keep_N: NDArray[np.bool_]) -> Table:
         """The table of some of the images; the others count as unlabelled."""
         labels = np.where(keep_N, self.labels_N, -1).astype(np.int32)
@@ -159,19 +170,16 @@ class Table:
 
         The table itself, when more than the share `most` of its candidates would remain.
         """
-        import torch
-
         center = np.asarray(center_M, np.float64)
         if self.center is not None:
             assert float(np.linalg.norm(center - self.center)) + radius <= self.radius, "not within the ball"
         length = float(np.linalg.norm(center))
-        exact = torch.from_numpy((center / length).astype(np.float32))[:, None]
-        direction = exact.to(working_type())
-        slack = self.slack + 1.02 * float((direction.double() - exact.double()).norm()) + 1e-6
+        direction = Directions(center[None])
+        slack = self.slack + 1.02 * direction.error(self.many) + 1e-6
         hits = self.hits_N.copy()
 
         def look(tile: Tile) -> tuple[Tile, NDArray[np.bool_], NDArray[np.int64]]:
-            cosine_nI = product(tile.units, direction).float().numpy().reshape(tile.rows_nI.shape)
+            cosine_nI = numbers(direction.cosines(tile.units)).reshape(tile.rows_nI.shape)
             # 1.01: the cosine itself may be rounded to bfloat16
             reach_nI = 1.01 * tile.spread_nI * (radius / length) + slack * (1 + radius / length)
             need = tile.need_I - (cosine_nI > reach_nI).sum(axis=0)
@@ -194,7 +202,9 @@ class Table:
         center: NDArray[np.float64] | None = None,
         radius: float = np.inf,
     ) -> Table:
-        tiles = list(repack(parts, self.num_results))
+        tiles = list(repack(parts))
         center = self.center if center is None else center
         radius = min(radius, self.radius) if np.isinf(radius) else radius
-        return Table(labels_N, hits_N, tiles, self.store, self.cap, self.slack, center, radius, self.threads)
+        return replace(
+            self, labels_N=labels_N, hits_N=hits_N, tiles=tiles, parts_T=(), center=center, radius=radius
+        )

@@ -1,4 +1,4 @@
-"""The tables of one fusion, for each pooling and k: built when asked for, dropped when memory is short."""
+"""The tables of one fusion, for each pooling: built when asked for, dropped when memory is short."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from smelt.fusion.store import Store
 from smelt.fusion.table import Table
 
 Emit = Callable[..., None]
+RESIDENT = 2  # tables of this many poolings may be in memory at once, each up to `memory_gib`
 
 
 class Tables:
     """Tables of M results for N labelled images; stores stay on disk (or in memory, without a folder).
 
-    pessimistic: which end of cut scores is taken, see `sources`.
+    ks: what each of them knows hits for, the metric's k first. pessimistic: which end of cut scores is taken,
+    see `sources`. parts_N: the part of each image, see `Table.part`; set before the first table is asked for.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Tables:
         labels_N: NDArray[np.int32],
         settings: FuseSettings,
         *,
+        ks: tuple[int, ...] | None = None,
         folder: Path | None,
         workers: int = 1,
         fingerprint: str = "",
@@ -36,27 +39,29 @@ class Tables:
         emit: Emit = lambda event, **fields: None,
     ) -> None:
         self.sources, self.labels_N, self.settings = sources, labels_N, settings
+        self.ks = (settings.k,) if ks is None else ks
         self.folder, self.workers, self.fingerprint = folder, workers, fingerprint
         self.pessimistic, self.emit = pessimistic, emit
-        self._stores: dict[tuple[Pooling, int], Store] = {}
-        self._tables: dict[tuple[Pooling, int], Table] = {}  # the least recently used first
+        self.parts_N: NDArray[np.integer] = np.zeros(len(labels_N), np.int64)
+        self._stores: dict[Pooling, Store] = {}
+        self._tables: dict[Pooling, dict[int, Table]] = {}  # the least recently used first
 
-    def prepare(self, keys: Iterable[tuple[Pooling, int]]) -> None:
-        """Build the stores of these poolings and ks that are not there yet, in one pass over the results."""
-        missing = [key for key in dict.fromkeys(keys) if key not in self._stores]
+    def prepare(self, poolings: Iterable[Pooling]) -> None:
+        """Build the stores of these poolings that are not there yet, in one pass over the results."""
+        missing = [pooling for pooling in dict.fromkeys(poolings) if pooling not in self._stores]
         if not missing:
             return
         side = "low" if self.pessimistic else "high"
-        pools = {pooling: Pool(self.sources, pooling, pessimistic=self.pessimistic) for pooling, _ in missing}
         wanted = [
             Wanted(
-                pools[pooling], k, self.settings.bound,
-                None if self.folder is None else self.folder / f"{pooling}-{k}-{side}",
+                Pool(self.sources, pooling, pessimistic=self.pessimistic), self.ks, self.settings.bound,
+                None if self.folder is None else self.folder / f"{pooling}-{side}",
                 f"{self.fingerprint} {pooling} {side}",
             )
-            for pooling, k in missing
+            for pooling in missing
         ]  # fmt: skip
-        text = "table " + ", ".join(f"{pooling} top-{k}" for pooling, k in missing)
+        of_ks = " and ".join(f"top-{k}" for k in self.ks)
+        text = f"table of candidates, {of_ks}: " + ", ".join(pooling.replace("_", " ") for pooling in missing)
         stores = build_all(
             wanted,
             self.labels_N,
@@ -68,17 +73,17 @@ class Tables:
         )
         self._stores.update(zip(missing, stores))
 
-    def store(self, pooling: Pooling, k: int) -> Store:
-        """The candidates under a pooling for top-k."""
-        self.prepare([(pooling, k)])
-        return self._stores[pooling, k]
+    def store(self, pooling: Pooling) -> Store:
+        """The candidates under a pooling."""
+        self.prepare([pooling])
+        return self._stores[pooling]
 
     def __getitem__(self, key: tuple[Pooling, int]) -> Table:
-        table = self._tables.pop(key, None)
-        if table is None:
-            table = self.store(*key).table(self.labels_N)
-            room = self.settings.memory_gib * 2**30 - table.bytes
-            while self._tables and sum(other.bytes for other in self._tables.values()) > room:
+        pooling, k = key
+        found = self._tables.pop(pooling, None)
+        if found is None:
+            while len(self._tables) >= RESIDENT:
                 self._tables.pop(next(iter(self._tables)))
-        self._tables[key] = table
-        return table
+            found = self.store(pooling).tables(self.labels_N, parts_N=self.parts_N)
+        self._tables[pooling] = found
+        return found[k]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import time
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from smelt.fusion.units import joined, picked
+
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+    from smelt.fusion.units import Units
 
 ROWS = 1 << 13  # candidates of a tile: its product with a population fits the cache
 FEW = 1 << 10
@@ -29,14 +29,14 @@ Done = TypeVar("Done")
 class Tile:
     """I images with at most n candidates each; the candidate at place j of image i is row j·I + i.
 
-    images_I: positions in the fusion's order. need_I: wrong with that many candidates above. units: (n·I, M)
-    of length one, or zeros for rows that always go to the reference; padding points away from all weights.
-    rows_nI: the candidate's row in the store, −1 for padding. spread_nI: |units − their mean|.
+    images_I: positions in the fusion's order. need_I: wrong with that many candidates before the label.
+    units: (n·I, M) of length one, or zeros for rows that always go to the reference; padding points away from
+    all weights. rows_nI: the candidate's row in the store, −1 for padding. spread_nI: |units − their mean|.
     """
 
     images_I: NDArray[np.int64]
     need_I: NDArray[np.int32]
-    units: Tensor
+    units: Units
     rows_nI: NDArray[np.int64]
     spread_nI: NDArray[np.float32]
 
@@ -48,15 +48,13 @@ class Part:
     images_U: NDArray[np.int64]
     need_U: NDArray[np.int32]
     counts_U: NDArray[np.int64]
-    units: Tensor
+    units: Units
     rows_R: NDArray[np.int64]
     spread_R: NDArray[np.float32]
 
 
 def kept(tile: Tile, keep_nI: NDArray[np.bool_], need_I: NDArray[np.integer]) -> Part:
     """The candidates of a tile that are kept, with other needs; images without any are left out."""
-    import torch
-
     image, place = np.nonzero(keep_nI.T)
     counts = keep_nI.sum(axis=0)
     left = counts > 0
@@ -64,7 +62,7 @@ def kept(tile: Tile, keep_nI: NDArray[np.bool_], need_I: NDArray[np.integer]) ->
         tile.images_I[left],
         need_I[left].astype(np.int32),
         counts[left],
-        tile.units[torch.from_numpy(place * len(tile.images_I) + image)],
+        picked(tile.units, place * len(tile.images_I) + image),
         tile.rows_nI[place, image],
         tile.spread_nI[place, image],
     )
@@ -89,10 +87,8 @@ def layout(counts_U: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDA
         start = stop
 
 
-def repack(parts: Sequence[Part], num_results: int) -> Iterator[Tile]:
+def repack(parts: Sequence[Part]) -> Iterator[Tile]:
     """Tiles of the candidates in `parts`."""
-    import torch
-
     parts = [part for part in parts if len(part.images_U)]
     if not parts:
         return
@@ -104,7 +100,6 @@ def repack(parts: Sequence[Part], num_results: int) -> Iterator[Tile]:
     first_U = np.cumsum(counts_U) - counts_U
     part_U = np.repeat(np.arange(len(parts)), [len(part.images_U) for part in parts])
     within_U = first_U - np.cumsum([0, *(len(part.rows_R) for part in parts)])[part_U]
-    padding = torch.full((1, num_results), -1, dtype=working_store())
     for chosen, place_nI in layout(counts_U):
         counts = counts_U[chosen]
         pieces = [
@@ -112,75 +107,36 @@ def repack(parts: Sequence[Part], num_results: int) -> Iterator[Tile]:
             for part, begin, count in zip(part_U[chosen], within_U[chosen], counts)
         ]
         there_nI = place_nI >= 0
-        index_nI = np.where(there_nI, np.cumsum(counts) - counts + place_nI, counts.sum())
         row_nI = np.where(there_nI, first_U[chosen] + place_nI, 0)
         yield Tile(
             images_U[chosen],
             need_U[chosen],
-            torch.cat([*pieces, padding])[torch.from_numpy(index_nI.reshape(-1))],
+            picked(joined(pieces), np.where(there_nI, np.cumsum(counts) - counts + place_nI, -1).reshape(-1)),
             np.where(there_nI, rows_R[row_nI], -1),
             np.where(there_nI, spread_R[row_nI], np.float32(0)),
         )
 
 
-def product(units: Tensor, directions: Tensor) -> Tensor:
-    """Cosines (rows, P), in the type of `directions`; sums are in float32."""
-    return units.to(directions.dtype) @ directions
-
-
-def beyond(cosines: Tensor, slack: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which cosines are above `slack`, and which are not below −`slack`."""
-    import torch
-
-    if cosines.dtype != torch.bfloat16:
-        values = cosines.numpy()
-        return values > np.float32(slack), values >= np.float32(-slack)
-    # numpy knows no bfloat16, but bits compare as numbers do: above a positive one as signed integers,
-    # below a negative one as unsigned ones
-    bits = cosines.view(torch.int16).numpy()
-    limit = torch.tensor([slack, -slack], dtype=torch.bfloat16).view(torch.int16).numpy()
-    return bits > limit[0], bits.view(np.uint16) <= limit[1:].view(np.uint16)[0]
-
-
-@cache
-def working_type() -> torch.dtype:
-    """bfloat16 where this machine multiplies matrices in it faster than in float32, else float32.
-
-    The choice changes no result: what is within the slack of either is decided by the reference.
-    """
-    import torch
-
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        left, right = torch.ones(2048, 128, dtype=dtype), torch.ones(128, 64, dtype=dtype)
-        best = np.inf
-        for _ in range(12):
-            begun = time.perf_counter()
-            left @ right
-            best = min(best, time.perf_counter() - begun)
-        seconds[dtype] = best
-    return min(seconds, key=lambda dtype: seconds[dtype])
-
-
-def working_store() -> torch.dtype:
-    """What unit vectors are stored in: two bytes each."""
-    import torch
-
-    return torch.bfloat16 if working_type() == torch.bfloat16 else torch.float16
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch keeps to one thread: it wakes the others for work too small for them, and beside other programs
-    they wait for one another by spinning."""
-    import torch
-
+    """torch, where it is loaded, keeps to one thread: it wakes the others for work too small for them, and
+    beside other programs they wait for one another by spinning."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _alone() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
 
 
 def spread_over(
@@ -190,12 +146,10 @@ def spread_over(
 
     torch keeps to one thread meanwhile.
     """
-    import torch
-
     threads = threads or (len(os.sched_getaffinity(0)) if candidates >= MANY else 1)
     with one_thread():
-        if threads == 1 or len(items) == 1:
+        if threads == 1 or len(items) <= 1:
             yield from map(work, items)
             return
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(threads, initializer=_alone) as pool:
             yield from pool.map(work, items)
