@@ -19,7 +19,7 @@ What is taken for granted, and makes the interval:
 Wrong labels that a model itself would give, as between classes that it cannot tell apart, are not seen.
 
 Tried before: a mixture of two Gaussians, the usual estimate (Li et al. 2020, DivideMix, section 3.1), which
-sees 35–60 % noise where there is none; the share of negative AUMs less the final error (docs/log.md).
+sees 35–60 % noise where there is none; the share of negative AUMs less the final error (docs/log-mining.md).
 """
 
 from __future__ import annotations
