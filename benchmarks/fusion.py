@@ -94,31 +94,32 @@ class Simulated:
         if self._noise is None:
             torch.set_num_threads(1)
             random = np.random.default_rng(self.seed + 1)
-            self._noise = torch.from_numpy(random.standard_normal((POOL, CLASSES), np.float32))
+            self._noise = torch.from_numpy(random.standard_normal((POOL, CLASSES), np.float32)).half()
         if self._scratch is None or self._scratch[0].shape[1] != size:
             shape = (size, CLASSES)
-            self._scratch = torch.empty(len(self), *shape, dtype=torch.float16), *torch.empty(3, *shape)
-        out, shared, base, noise = self._scratch
+            self._scratch = torch.empty(len(self), *shape, dtype=torch.float16), *torch.empty(2, *shape)
+        out, shared, base = self._scratch
         for row, line in zip(shared.numpy(), lines):
             np.random.default_rng([self.seed, int(line)]).standard_normal(dtype=np.float32, out=row)
-        rows = torch.from_numpy(
-            np.random.default_rng([self.seed, 1 << 40, int(lines[0])]).integers(
-                POOL, size=(len(self) + MODELS, size)
-            )
+        # a block's images take consecutive rows of the pool, from another place for each model and view
+        first = np.random.default_rng([self.seed, 1 << 40, int(lines[0])]).integers(
+            POOL - size + 1, size=len(self) + MODELS
         )
         here, label = torch.arange(size), torch.from_numpy(self.labels_N[lines].astype(np.int64))
         strength = torch.from_numpy(self.strength_N[lines]).float()
         for model in range(MODELS):
             scale = float(self.scale[model])
-            torch.index_select(self._noise, 0, rows[len(self) + model], out=noise)
-            torch.add(shared, noise, alpha=self.own, out=base)
+            torch.add(shared, self._rows(first[len(self) + model], size), alpha=self.own, out=base)
             base[here, label] += strength * float(self.quality[model])
-            base.mul_(scale)
+            half = base.mul_(scale).half()
             for index in range(model * VIEWS, (model + 1) * VIEWS):
-                torch.index_select(self._noise, 0, rows[index], out=noise)
-                out[index].copy_(noise.mul_(self.view * scale).add_(base))
+                torch.add(half, self._rows(first[index], size), alpha=self.view * scale, out=out[index])
         values = out.numpy()
         return list(values), values[:, np.arange(size), self.labels_N[lines]]
+
+
+    def _rows(self, first: int, size: int) -> Any:
+        return self._noise[int(first) : int(first) + size]
 
 
 class Part:

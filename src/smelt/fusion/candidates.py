@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.files import read_json, write_json
 from smelt.errors import ResultError
-from smelt.fusion.prune import Pruned, Values, counted, prune_counted, prune_each
+from smelt.fusion.prune import Labels, Pruned, Values, counted, prune_counted, prune_each
 from smelt.fusion.store import FIELDS, INDEX, WHOLE, Store
 
 PART = 1024  # images of a part, the unit of work and of resuming
@@ -39,7 +39,7 @@ class Blocks(Protocol):
 
     def block(
         self, lines: NDArray[np.int64], labels_B: NDArray[np.integer]
-    ) -> tuple[Sequence[Values], NDArray[Any]]:
+    ) -> tuple[Sequence[Values], Labels]:
         """M arrays of values (B, C), and the labels' values (M, B); good until the next call."""
 
 

@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.fusion.reference import UNDERFLOW, rounding, single
-from smelt.fusion.soften import Softened
+from smelt.fusion.soften import Softened, SoftenedLabels
 
 TILE = 1 << 17  # elements compared at once, so that they stay in the cache
 Values = NDArray[Any] | Softened
+Labels = NDArray[Any] | SoftenedLabels  # (M, B)
 WIDE = 256  # classes from which on lines are counted one by one, which is quicker then
 HALVES = 1500  # results up to which the steps of float16 are wider than what the sums' rounding can hide
 MANY = 256  # candidates from which on an image's are searched for repeats
@@ -58,7 +59,7 @@ class Pruned:
 
 def prune(
     values_MBC: Sequence[Values],
-    own_MB: NDArray[Any],
+    own_MB: Labels,
     labels_B: NDArray[np.integer],
     ks: Sequence[int],
     cap: float,
@@ -67,9 +68,7 @@ def prune(
     return prune_each(values_MBC, own_MB, labels_B, ks, [cap])[0]
 
 
-def counted(
-    blocks: Sequence[tuple[Sequence[Values], NDArray[Any]]], labels_B: NDArray[np.integer]
-) -> list[Counts]:
+def counted(blocks: Sequence[tuple[Sequence[Values], Labels]], labels_B: NDArray[np.integer]) -> list[Counts]:
     """`count` for each of several poolings of the same results, those of the same logits together."""
     made: dict[tuple[int, ...], Counts] = {}
     soft = [any(isinstance(one, Softened) for one in values_MBC) for values_MBC, _ in blocks]
@@ -86,7 +85,7 @@ def counted(
 
 def prune_each(
     values_MBC: Sequence[Values],
-    own_MB: NDArray[Any],
+    own_MB: Labels,
     labels_B: NDArray[np.integer],
     ks: Sequence[int],
     caps: Sequence[float],
@@ -98,7 +97,7 @@ def prune_each(
 
 def prune_counted(
     values_MBC: Sequence[Values],
-    own_MB: NDArray[Any],
+    own_MB: Labels,
     labels_B: NDArray[np.integer],
     counts: Counts,
     ks: Sequence[int],
@@ -178,7 +177,7 @@ class Counts:
     over_MB: NDArray[np.int64]
 
 
-def count(values_MBC: Sequence[Values], own_MB: NDArray[Any], labels_B: NDArray[np.integer]) -> Counts:
+def count(values_MBC: Sequence[Values], own_MB: Labels, labels_B: NDArray[np.integer]) -> Counts:
     """Compare every class with its image's label, in every result.
 
     Probabilities are compared by their logits; the counts will do for these, too.
@@ -191,11 +190,12 @@ def count(values_MBC: Sequence[Values], own_MB: NDArray[Any], labels_B: NDArray[
     step = max(1, TILE // num_classes)
     here = np.arange(size)
     raws, owns, lows = [], [], []
-    for values, own_B in zip(values_MBC, own_MB):
+    for index, values in enumerate(values_MBC):
         if isinstance(values, Softened):
             raw, own = values.logits_BC, values.logits_BC[here, labels]
             low = values.lowest(own, num_results)
         else:
+            own_B = own_MB.own[index] if isinstance(own_MB, SoftenedLabels) else own_MB[index]
             raw, own = values, np.asarray(own_B, values.dtype)
             low = _lowest(own, num_results)
         raws.append(raw)
@@ -298,7 +298,7 @@ def _floor(low_B: NDArray[np.float32]) -> NDArray[np.float16]:
 
 def _surely_wrong(
     values_MBC: Sequence[Values],
-    own_MB: NDArray[Any],
+    own_MB: Labels,
     labels_B: NDArray[np.integer],
     above_BC: NDArray[Any],
     images: NDArray[np.int64],

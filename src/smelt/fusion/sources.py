@@ -27,7 +27,7 @@ from smelt.errors import ResultError
 from smelt.fusion.config import Pooling
 from smelt.fusion.meaning import Found, converted
 from smelt.fusion.reference import single
-from smelt.fusion.soften import Softened, soften
+from smelt.fusion.soften import Softened, SoftenedLabels
 
 Side = Literal["low", "high", "middle"]
 DEPTH = 100.0  # ranks beyond count as this; small enough that halves are exact in float16
@@ -148,7 +148,7 @@ class Kept:
                 return take(whole, lines)
             self._softened[side] = whole
         known = self._softened[side]
-        return Softened(take(known.logits_BC, lines), take(known.normaliser_B, lines))
+        return Softened(take(known.logits_BC, lines), 1.0, take(known.normaliser_B, lines))
 
     def values(self, lines: NDArray[np.int64], pooling: Pooling, side: Side) -> NDArray[Any]:
         """Values that are averaged, (B, C), worked out."""
@@ -219,25 +219,24 @@ class Pool:
 
     def block(
         self, lines: NDArray[np.int64], labels_B: NDArray[np.integer]
-    ) -> tuple[list[NDArray[Any] | Softened], NDArray[Any]]:
+    ) -> tuple[list[NDArray[Any] | Softened], NDArray[Any] | SoftenedLabels]:
         """M arrays of values (B, C) of the classes, and (M, B) of the labels, of the images at `lines`.
 
         Only the former may be used for classes other than the label. A label below 0 counts as class 0.
         """
         safe = np.maximum(np.asarray(labels_B, np.int64), 0)
         here = np.arange(len(lines))
-        blocks, own = [], []
+        blocks: list[NDArray[Any] | Softened] = []
+        own: list[NDArray[Any] | Softened] = []
         for index, source in enumerate(self.sources):
             sides: tuple[Side, Side] = ("high", "low") if self.pessimistic else ("low", "high")
             values_BC = self._values(index, lines, sides[0])
             label_BC = self._values(index, lines, sides[1]) if source.cut else values_BC
             blocks.append(values_BC)
-            if isinstance(label_BC, Softened):
-                own.append(label_BC.of(label_BC.logits_BC[here, safe], here))
-            else:
-                own.append(label_BC[here, safe])
+            own.append(label_BC if isinstance(label_BC, Softened) else label_BC[here, safe])
         kind = np.result_type(*(block.dtype for block in blocks))
-        return blocks, np.stack(own).astype(kind, copy=False)
+        labels = SoftenedLabels(own, safe, kind)
+        return blocks, labels if labels.lazy else labels[:, here]
 
     def guess(self, index: int, lines: NDArray[np.int64]) -> NDArray[Any]:
         """Values (B, C) of one result without regard to labels, cut scores in the middle."""
@@ -281,7 +280,7 @@ def pooled(
     logits = scores_BC
     if source.kind == "probabilities":
         logits = np.log(np.maximum(scores_BC.astype(np.float32), np.float32(LEAST)))
-    return soften(logits, temperature)
+    return Softened(logits, temperature)
 
 
 def ranks(scores_BC: NDArray[Any], cut_side: Side | None = None) -> NDArray[np.float16]:
