@@ -268,8 +268,10 @@ class _Comparison:
                 np.bitwise_and(np.right_shift(bits, 15, out=keys), 0x7FFF, out=keys), bits, out=keys
             )
             # −0 is one step below 0 here, though it is equal
-            np.multiply(self.steps, np.where(own == 0, np.int16(2), np.int16(1)), out=limits)
-            np.greater(keys, np.subtract(_key(own), limits, out=limits), out=self.flags)
+            steps = self.steps
+            if (own == 0).any():
+                steps = np.multiply(steps, np.where(own == 0, np.int16(2), np.int16(1)), out=limits)
+            np.greater(keys, np.subtract(_key(own), steps, out=limits), out=self.flags)
             np.greater_equal(keys, _key(low) - (low == 0), out=self.near)
 
     def over(self) -> NDArray[np.int64]:
