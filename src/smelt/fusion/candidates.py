@@ -27,6 +27,7 @@ from smelt.fusion.store import FIELDS, INDEX, WHOLE, Store
 
 PART = 1024  # images of a part, the unit of work and of resuming
 BLOCK = 1 << 18  # scores of a result in a block, where classes are few: small blocks are all overhead
+ROOM = 1 << 27  # bytes of values that a block may take in any case
 SAMPLE = 192  # images that the bound is chosen from
 PER_IMAGE = ("hits_KB", "singles_KMB")  # what `store.WHOLE` is called in a part
 Progress = Callable[[int, int], None]
@@ -194,7 +195,7 @@ def _starts(labels_N: NDArray[np.int32]) -> list[int]:
 
 
 def _part(jobs: Sequence[Job], labels_N: NDArray[np.int32], start: int, memory_gib: float) -> list[Pruned]:
-    """Prune the images of one part for each job, in blocks whose values take at most a 16th of the memory."""
+    """Prune the images of one part for each job, in blocks whose values take a 16th of the memory at most."""
     lines = np.arange(start, min(start + PART, len(labels_N)))
     pools = list({id(job.pool): job.pool for job in jobs}.values())
     found: list[list[Pruned]] = [[] for _ in jobs]
@@ -213,7 +214,7 @@ def _part(jobs: Sequence[Job], labels_N: NDArray[np.int32], start: int, memory_g
         # candidates are gathered beside the block, so a block is kept to a 16th of the memory
         held = sum(one.nbytes for values, _ in read for one in values) // len(block)
         most = max(64, BLOCK // read[0][0][0].shape[1])
-        size = int(np.clip(memory_gib * 2**30 / 16 // max(1, held), 1, most))
+        size = int(np.clip(max(ROOM, memory_gib * 2**30 / 16) // max(1, held), 1, most))
     return [_concatenated(blocks) for blocks in found]
 
 

@@ -19,7 +19,7 @@ from smelt.metrics import hits_topk
 Left = tuple[int, ...]  # folds that are left out, in ascending order
 Known = dict[tuple[Fusion, int], dict[int, NDArray[np.bool_]]]  # (fusion, fold) → k → hits of its images
 ELEMENTS = 1 << 21  # scores of one result in memory at once
-SEARCHED = 1 << 22  # candidates of a table up to which searches see all of its images
+SEARCHED = 1 << 21  # candidates of a table up to which searches see all of its images
 SHARES = 16  # that each fold's images are dealt to, so that a part of them can be looked at
 
 
@@ -60,7 +60,7 @@ class Counts:
         return averaged(right_QG, images)
 
 
-def averaged(right_QG: NDArray[np.int64], images_G: NDArray[np.int64]) -> NDArray[np.float64]:
+def averaged(right_QG: NDArray[np.integer], images_G: NDArray[np.int64]) -> NDArray[np.float64]:
     """Class-averaged accuracy (Q,), as `metrics.class_averaged` sums it, to the last bit."""
     present = images_G > 0
     return np.asarray((np.compress(present, right_QG, axis=1) / images_G[present]).mean(axis=1), np.float64)
@@ -101,7 +101,7 @@ def together(
     asked = {key: next(steps) for key, steps in searches.items()}
     found: dict[tuple[Method, Left], Found] = {}
     while asked:
-        right = {key: np.zeros((len(batch), len(classes)), np.int64) for key, batch in asked.items()}
+        right = {key: np.zeros((len(batch), len(classes)), np.int32) for key, batch in asked.items()}
         for fold, table in enumerate(tables):
             mine = [key for key in asked if fold not in key[1]]
             if mine and len(counts[fold].classes):
@@ -121,7 +121,7 @@ def _counted(
     table: Table,
     mine: Sequence[tuple[Method, Left]],
     asked: Mapping[tuple[Method, Left], NDArray[np.float64]],
-    right: Mapping[tuple[Method, Left], NDArray[np.int64]],
+    right: Mapping[tuple[Method, Left], NDArray[np.int32]],
     places: NDArray[np.int64],
 ) -> None:
     """Add one fold's right images to what the searches that see it have asked for."""
@@ -129,11 +129,15 @@ def _counted(
     places_of: dict[bytes, int] = {}
     back = np.array([places_of.setdefault(row.tobytes(), len(places_of)) for row in weights])
     first = np.unique(back, return_index=True)[1]
-    counted = table.right(weights[first])[back]
+    counted = table.right(weights[first])
+    if len(places) < right[mine[0]].shape[1]:  # not all classes are in this fold
+        spread = np.zeros((len(counted), right[mine[0]].shape[1]), np.int32)
+        spread[:, places] = counted
+        counted = spread
     start = 0
     for key in mine:
         stop = start + len(asked[key])
-        right[key][:, places] += counted[start:stop]
+        right[key] += counted[back[start:stop]]
         start = stop
 
 

@@ -15,14 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smelt.fusion.apply import Fusion
+from smelt.fusion.config import Pooling
 from smelt.fusion.reference import single
-from smelt.fusion.sources import Pool, Source
+from smelt.fusion.soften import Softened
+from smelt.fusion.sources import Pool, Source, of_classes
 
+BLOCK = 1 << 18  # scores of one result at once
 CLASSES = 64  # of more classes the likeliest, the label among them
 ELEMENTS = 1 << 26  # values of all results in memory, for each of the two pools
 IMAGES = 6000  # of the sample
@@ -78,31 +82,34 @@ def sample(
     shape = (len(lines), width, len(sources))
     chances, logs = np.empty(shape, np.float32), np.empty(shape, np.float32)
     place = labels if width == num_classes else np.full(len(lines), -1)
-    step = max(1, (1 << 24) // (num_classes * len(sources)))
+    step = max(1, BLOCK // num_classes)
+    poolings: tuple[Pooling, Pooling] = ("probability", "log_probability")
     for start in range(0, len(lines), step):
         part = slice(start, start + step)
-        found = [_values(sources, pooling, lines[part]) for pooling in ("probability", "log_probability")]
+        soft, raw = (
+            [Pool(sources, pooling).lazily(index, lines[part]) for index in range(len(sources))]
+            for pooling in poolings
+        )
+        kept_BK = np.broadcast_to(np.arange(width), (len(lines[part]), width))
         if width < num_classes:
-            kept_BK, place[part] = _likeliest(found[0], labels[part], width)
-            found = [np.take_along_axis(one, kept_BK[None], axis=2) for one in found]
-        chances[part], logs[part] = (np.moveaxis(one, 0, 2) for one in found)
+            kept_BK, place[part] = _likeliest(soft, labels[part], width)
+        for index in range(len(sources)):
+            chances[part, :, index] = of_classes(soft[index], kept_BK)
+            logs[part, :, index] = of_classes(raw[index], kept_BK)
     logs -= logs.max(axis=1, keepdims=True)
     np.maximum(logs, np.float32(LOWEST), out=logs)
     return Sample(lines, folds_N[lines], labels, place, chances, logs)
 
 
-def _values(sources: Sequence[Source], pooling: str, lines: NDArray[np.int64]) -> NDArray[np.float32]:
-    pool = Pool(sources, pooling)  # type: ignore[arg-type]
-    return np.stack([single(pool.guess(index, lines)) for index in range(len(sources))])
-
-
 def _likeliest(
-    chances_MBC: NDArray[np.float32], labels_B: NDArray[np.int64], width: int
+    values_MBC: Sequence[NDArray[Any] | Softened], labels_B: NDArray[np.int64], width: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The likeliest classes (B, K) of each image, the label among them, and the label's place (B,)."""
-    mean = chances_MBC.mean(axis=0)
-    mean[np.arange(len(labels_B)), labels_B] = np.inf
-    kept = np.sort(np.argpartition(-mean, width - 1, axis=1)[:, :width], axis=1)
+    total_BC = np.zeros(values_MBC[0].shape, np.float32)
+    for values_BC in values_MBC:
+        total_BC += single(np.asarray(values_BC))
+    total_BC[np.arange(len(labels_B)), labels_B] = np.inf
+    kept = np.sort(np.argpartition(-total_BC, width - 1, axis=1)[:, :width], axis=1)
     return kept, np.argmax(kept == labels_B[:, None], axis=1)
 
 

@@ -21,6 +21,7 @@ STEPS = (0.0, 2.0)  # what the coordinate search multiplies a weight by
 SWEEPS = 6  # of the coordinate search at most
 MOST_BAGS = 16  # results that the greedy search adds at most
 PATIENCE = 4  # and how many without gain
+PROMISING = 64  # moves that the greedy and the coordinate search look at again once all were looked at
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def greedy_steps(cap: float, singles_M: NDArray[np.float64], patience: int = PAT
     """Ensemble selection with replacement (Caruana et al. 2004): add the result that helps most, again.
 
     Starts from the best results, as few as the cap on weights allows; the best bag on the way is returned.
+    Of many results only those that helped most are tried a second time.
     """
     num_results = len(singles_M)
     first = np.argsort(-singles_M, kind="stable")[: int(np.ceil(1 / cap - 1e-9))]
@@ -161,15 +163,18 @@ def greedy_steps(cap: float, singles_M: NDArray[np.float64], patience: int = PAT
     found = Found(bag / bag.sum(), float((yield bag[None] / bag.sum())[0]), ())
     history = [found.accuracy]
     stale = 0
+    tried = np.arange(num_results)
     for _ in range(MOST_BAGS):
         bags = bag + np.eye(num_results)
         weights = bags / bags.sum(axis=1, keepdims=True)
-        allowed = np.flatnonzero((weights <= cap * (1 + 1e-9)).all(axis=1))
+        allowed = tried[(weights[tried] <= cap * (1 + 1e-9)).all(axis=1)]
         if not len(allowed):
             break
         accuracy = yield weights[allowed]
-        best = best_of(accuracy, weights[allowed])[0]
+        order = best_of(accuracy, weights[allowed])
+        best = order[0]
         bag = bags[allowed[best]]
+        tried = np.setdiff1d(tried, allowed[order[PROMISING:]])
         if accuracy[best] > found.accuracy:
             found, stale = Found(weights[allowed[best]], float(accuracy[best]), ()), 0
         else:
@@ -188,13 +193,15 @@ def coordinate(value: Valuer, start_M: NDArray[np.float64]) -> Found:
 def coordinate_steps(cap: float, start_M: NDArray[np.float64], sweeps: int = SWEEPS) -> Steps:
     """Climb from `start_M`: of all changes of one weight take the best, until none helps by itself.
 
-    Where no single change helps, the steps are halved, three times.
+    Where no single change helps, the steps are halved, three times. Of many changes only those that helped
+    most are tried again.
     """
     num_results = len(start_M)
     weights = capped(start_M, cap)[0]
     accuracy = float((yield weights[None])[0])
     history = [accuracy]
     fineness = 1.0
+    tried = np.arange(num_results * (len(STEPS) + 1))
     for _ in range(sweeps):
         factors = 1 + (np.array(STEPS) - 1) * fineness
         moves = np.repeat(weights[None], num_results * len(factors) + num_results, axis=0)
@@ -202,9 +209,12 @@ def coordinate_steps(cap: float, start_M: NDArray[np.float64], sweeps: int = SWE
             rows = place * num_results + np.arange(num_results)
             moves[rows, np.arange(num_results)] *= factor
         moves[-num_results:] += np.eye(num_results) * fineness / num_results
-        moves = capped(moves[moves.sum(axis=1) > 0], cap)
+        some = tried[moves[tried].sum(axis=1) > 0]
+        moves = capped(moves[some], cap)
         values = yield moves
-        best = best_of(values, moves)[0]
+        order = best_of(values, moves)
+        best = order[0]
+        tried = np.setdiff1d(tried, some[order[PROMISING:]])
         if values[best] > accuracy:
             weights, accuracy = moves[best], float(values[best])
         elif fineness > 0.2:

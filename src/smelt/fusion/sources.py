@@ -245,6 +245,13 @@ class Pool:
             return source.values(lines, self.pooling, "middle")
         return np.asarray(self._values(index, lines, "middle"))
 
+    def lazily(self, index: int, lines: NDArray[np.int64]) -> NDArray[Any] | Softened:
+        """What `guess` gives, worked out where it is asked for (see `of_classes`)."""
+        source = self.sources[index]
+        if isinstance(source, Kept) and not self.temperatures:
+            return source.values(lines, self.pooling, "middle")
+        return self._values(index, lines, "middle")
+
     def _values(self, index: int, lines: NDArray[np.int64], side: Side) -> NDArray[Any] | Softened:
         source = self.sources[index]
         temperature = self.temperatures[index] if self.temperatures else 1.0
@@ -281,6 +288,15 @@ def pooled(
     if source.kind == "probabilities":
         logits = np.log(np.maximum(scores_BC.astype(np.float32), np.float32(LEAST)))
     return Softened(logits, temperature)
+
+
+def of_classes(values_BC: NDArray[Any] | Softened, classes_BK: NDArray[np.integer]) -> NDArray[np.float32]:
+    """The values (B, K) of some classes of each image."""
+    if not isinstance(values_BC, Softened):
+        return single(np.take_along_axis(np.asarray(values_BC), classes_BK, axis=1))
+    here = np.repeat(np.arange(len(classes_BK)), classes_BK.shape[1])
+    few = values_BC.of(np.take_along_axis(values_BC.logits_BC, classes_BK, axis=1).reshape(-1), here)
+    return few.reshape(classes_BK.shape)
 
 
 def ranks(scores_BC: NDArray[Any], cut_side: Side | None = None) -> NDArray[np.float16]:

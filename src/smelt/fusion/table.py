@@ -90,7 +90,7 @@ class Table:
         accuracies: NDArray[np.float64] = (self.right(weights_PM) / self._classes[0]).mean(axis=1)
         return accuracies
 
-    def right(self, weights_PM: ArrayLike) -> NDArray[np.int64]:
+    def right(self, weights_PM: ArrayLike) -> NDArray[np.int32]:
         """How many images of each class that has any are right, (P, G), classes in ascending order."""
         weights = normalised(np.atleast_2d(np.asarray(weights_PM)))
         assert bool(self.covers(weights).all()), "weights outside of what the table is valid for"
@@ -99,7 +99,7 @@ class Table:
         parts += [hits_IP for _, hits_IP in self._evaluated(weights)]
         right_PG = np.repeat(decided[None], len(weights), axis=0)
         if len(order):
-            sums = np.add.reduceat(np.concatenate(parts)[order], starts, axis=0, dtype=np.int64)
+            sums = np.add.reduceat(np.concatenate(parts)[order], starts, axis=0, dtype=np.int32)
             right_PG[:, present] += sums.T
         return right_PG
 
@@ -110,7 +110,7 @@ class Table:
         _, codes, counts = np.unique(self.labels_N[known], return_inverse=True, return_counts=True)
         all_codes = np.full(len(self.labels_N), -1)
         all_codes[known] = codes
-        decided = np.bincount(codes, weights=self.hits_N[known] == 1, minlength=len(counts)).astype(np.int64)
+        decided = np.bincount(codes, weights=self.hits_N[known] == 1, minlength=len(counts)).astype(np.int32)
         tiled = all_codes[np.concatenate([np.empty(0, np.int64), *(tile.images_I for tile in self.tiles)])]
         order = np.argsort(tiled, kind="stable")
         present, starts = np.unique(tiled[order], return_index=True)

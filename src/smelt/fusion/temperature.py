@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from smelt.fusion.sources import LEAST, Source
 
 IMAGES = 1500
-ELEMENTS = 1 << 21  # scores of one result that are looked at; of many classes fewer images
+ELEMENTS = 1 << 20  # scores of one result that are looked at; of many classes fewer images
 GRID = np.linspace(-3.0, 4.0, 22)  # of log T
 
 
