@@ -27,6 +27,7 @@ from smelt.fusion.store import FIELDS, INDEX, WHOLE, Store
 
 PART = 1024  # images of a part, the unit of work and of resuming
 BLOCK = 1 << 18  # scores of a result in a block, where classes are few: small blocks are all overhead
+FITS = 0.85  # of the memory allowed may be needed by a sample's word
 ROOM = 1 << 27  # bytes of values that a block may take in any case
 SAMPLE = 192  # images that the bound is chosen from
 PER_IMAGE = ("hits_KB", "singles_KMB")  # what `store.WHOLE` is called in a part
@@ -164,6 +165,9 @@ def choose_cap(pool: Blocks, labels_N: NDArray[np.int32], ks: tuple[int, ...], m
     if len(known) == 0:
         return 1.0
     lines = known[np.unique(np.linspace(0, len(known) - 1, SAMPLE).astype(np.int64))]
+    values, _ = pool.block(lines[:1], labels_N[lines[:1]])
+    if len(known) * (values[0].shape[1] * len(pool) * 2 + 16) <= FITS * memory_gib * 2**30:
+        return 1.0  # every class of every image could be a candidate
     caps = [1.0]
     while caps[-1] > 2.0 / len(pool):
         caps.append(max(caps[-1] / 2**0.5, 2.0 / len(pool)))
@@ -174,7 +178,7 @@ def choose_cap(pool: Blocks, labels_N: NDArray[np.int32], ks: tuple[int, ...], m
             sizes[index] += 2 * found.values_RM.size + 16 * len(found.values_RM)
     gib = sizes * len(known) / len(lines) / 2**30
     for cap, size in zip(caps, gib):
-        if size <= 0.85 * memory_gib:
+        if size <= FITS * memory_gib:
             return cap
     raise ResultError(
         f"the table of candidates needs some {gib[-1]:.1f} GiB even with weights bounded to twice the equal "

@@ -160,8 +160,8 @@ def log_pool(
         weighted = (chances * balance[:, None].astype(np.float32)).reshape(-1, 1)
         mean = np.matmul(chances[:, None], logs)[:, 0]
         gradient = balance @ (mean.astype(np.float64) - own) + RIDGE * weights
-        root = np.sqrt(weighted)
-        spread = (flat * root).T @ (flat * root) - (mean * balance[:, None].astype(np.float32)).T @ mean
+        rooted = flat * np.sqrt(weighted)
+        spread = rooted.T @ rooted - (mean * balance[:, None].astype(np.float32)).T @ mean
         return loss, gradient, spread.astype(np.float64) + RIDGE * np.eye(num_results)
 
     start = np.full(num_results, 1 / num_results) if start_M is None else start_M

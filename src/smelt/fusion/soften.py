@@ -35,7 +35,9 @@ class Softened:
     @property
     def normaliser_B(self) -> NDArray[np.float32]:
         """As in `normaliser`, of all images."""
-        return self.normalisers(np.arange(len(self.logits_BC)))
+        if len(self._known_B) != len(self.logits_BC) or np.isnan(self._known_B).any():
+            object.__setattr__(self, "_known_B", normaliser(self.logits_BC, self.temperature))
+        return self._known_B
 
     def normalisers(self, images: NDArray[np.int64]) -> NDArray[np.float32]:
         """As in `normaliser`, of the images at `images`, in any order and any number of times."""
