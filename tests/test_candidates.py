@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from smelt.artifacts.results import cut
 from smelt.errors import ResultError
-from smelt.fusion import candidates, prune, tiles, units
+from smelt.fusion import candidates, prune, soften, tiles, units
 from smelt.fusion import store as store_module
 from smelt.fusion.apply import Fusion, plain_hits, top_classes
 from smelt.fusion.candidates import Wanted, build, build_all, choose_cap
 from smelt.fusion.config import Pooling
 from smelt.fusion.prune import extreme_means, extreme_shares
 from smelt.fusion.reference import equal, fused, normalised, rounding
-from smelt.fusion.soften import softmax
+from smelt.fusion.soften import largest, normaliser, softmax
 from smelt.fusion.sources import Held, Pool, ranks
 from smelt.fusion.store import Store
 from smelt.fusion.weights import capped
@@ -285,6 +285,30 @@ def test_a_row_of_probabilities_does_not_depend_on_its_block(seed: int, temperat
         assert np.array_equal(softmax(alone.astype(np.float32), temperature), part)
     exact = np.exp(logits.astype(np.float64) / np.float32(temperature))
     np.testing.assert_allclose(whole, exact / exact.sum(axis=1, keepdims=True), rtol=2e-5, atol=1e-30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6))
+def test_the_largest_logit_is_found_by_its_bits(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    logits = random.integers(0, 1 << 16, (40, int(random.integers(1, 40))), np.uint16).view(np.float16)
+    logits = np.where(np.isnan(logits), np.float16(-0.0), logits)
+    logits[::2] = -np.abs(logits[::2])
+    assert np.array_equal(largest(logits), logits.max(axis=1).astype(np.float32))
+    assert np.array_equal(largest(logits.astype(np.float32)), largest(logits))
+
+
+def test_normalisers_are_found_for_the_images_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = np.random.default_rng(0).normal(size=(50, 40)).astype(np.float16)
+    whole = normaliser(logits)
+    rows: list[int] = []
+    monkeypatch.setattr(soften, "normaliser", lambda a, t: rows.append(len(a)) or normaliser(a, t))
+    some = soften.Softened(logits)
+    for images in ([3, 3, 7], [7, 3], [9], [3, 9, 49]):
+        assert np.array_equal(some.normalisers(np.array(images)), whole[images])
+    assert rows == [2, 1, 1]
+    assert np.array_equal(some.normaliser_B, whole)
+    assert np.array_equal(np.asarray(some), softmax(logits))
 
 
 def test_poolings_that_need_every_score_refuse_cut_results() -> None:

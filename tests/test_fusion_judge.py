@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -378,3 +381,39 @@ def test_real_logits_hold_out_no_less_than_the_plain_average(shared_data: Path) 
         ]
         gains.append(class_averaged(hits[0], labels[other]) - class_averaged(hits[1], labels[other]))
     assert np.mean(gains) > 0 and min(gains) > -0.001
+
+
+def test_small_and_large_problems_fuse_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept in memory, or read block by block and valued over tables on disk: to the bit."""
+    scores, labels = problem(good=2.0, images=400)
+
+    def fused_now() -> tuple[Any, dict[str, Any]]:
+        outcome = fuse(sources_of(scores), labels, QUICK, num_classes=8, folder=tmp_path / "tables")
+        sizes = ("undecided", "candidates")  # the large way's table knows top-5, too
+        return outcome.fusions, {k: v for k, v in outcome.record.items() if k not in sizes}
+
+    small = fused_now()
+    assert not (tmp_path / "tables").exists()
+    monkeypatch.setattr("smelt.fusion.run.KEPT", 0)
+    assert fused_now() == small
+    monkeypatch.setattr("smelt.fusion.run.SMALL", 0)
+    monkeypatch.setattr("smelt.fusion.methods.PLAIN", 0)
+    monkeypatch.setattr("smelt.fusion.store.MANY", 0)
+    large = fused_now()
+    assert (tmp_path / "tables" / "probability-low" / "candidates.json").exists()
+    assert large == small
+
+
+def test_small_fusions_do_not_load_torch() -> None:
+    """Loading it takes longer than fusing twenty results of ten classes."""
+    code = (
+        "import sys, numpy as np\n"
+        "from smelt.fusion.config import FuseSettings\n"
+        "from smelt.fusion.run import fuse\n"
+        "from smelt.fusion.sources import Held\n"
+        "r = np.random.default_rng(0)\n"
+        "s = [Held(str(m), 'logits', r.normal(size=(3000, 9)).astype(np.float16), 9) for m in range(4)]\n"
+        "fuse(s, r.integers(0, 9, 3000), FuseSettings(metric='top1', bootstrap=100), num_classes=9)\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
