@@ -205,7 +205,7 @@ def test_any_precision_and_several_threads(
 
     monkeypatch.setattr(tiles, "ROWS", 64)
     if arithmetic != "numpy":
-        monkeypatch.setattr(store_module, "MANY", 0)
+        monkeypatch.setattr(store_module, "halved", lambda numbers: True)
         monkeypatch.setattr(units, "working_type", lambda: getattr(torch, arithmetic))
     random = np.random.default_rng(0)
     truth = random.normal(size=(300, 20))
@@ -230,7 +230,7 @@ def test_any_precision_and_several_threads(
 def test_half_precision_changes_no_hit(seed: int) -> None:
     scores, labels, weights, k = random_problem(seed)
     pool = pool_of(scores, POOLINGS[seed % 3])
-    with mock.patch.object(store_module, "MANY", -1):
+    with mock.patch.object(store_module, "halved", lambda numbers: True):
         table = build(pool, labels, k).table(labels)
     assert table.many and np.array_equal(table.hits(weights), brute(pool, labels, weights, k))
 
@@ -239,7 +239,7 @@ def test_few_go_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Low precision decides nearly all: what is re-examined is a small share of what is compared."""
     random = np.random.default_rng(1)
     truth = random.normal(size=(500, 50))
-    monkeypatch.setattr(store_module, "MANY", 0)
+    monkeypatch.setattr(store_module, "halved", lambda numbers: True)
     scores = (truth + random.normal(size=(32, 500, 50))).astype(np.float16)
     labels = truth.argmax(axis=1)
     store = build(pool_of(scores), labels, 1)

@@ -51,11 +51,11 @@ class FuseSettings(Settings):
     first, unless the plain average makes the labels clearly likelier under another. folds: parts of the
     labelled images; everything is fitted and chosen without one of them, and judged on it. shrinkage:
     shares of equal weights mixed into fitted weights, chosen by what holds out. bound: no result gets more
-    than this many times its equal share (null: the largest that fits `memory_gib`). sure: how certain
-    (one-sided, by bootstrap) a gain over the plain average must be before anything else is used instead of
-    it. set_aside: leave out results that are constant, at chance or full of ties (false: they are only
-    named). write_scores: splits whose fused scores are written whole, as a teacher for distillation or for
-    other programs.
+    than this many times its equal share (null: the largest that fits `memory_gib`). memory_gib: of the table
+    of a pooling; two are in memory at a time. sure: how certain (one-sided, by bootstrap) a gain over the
+    plain average must be before anything else is used instead of it. set_aside: leave out results that are
+    constant, at chance or full of ties (false: they are only named). write_scores: splits whose fused scores
+    are written whole, as a teacher for distillation or for other programs.
     """
 
     metric: Literal["auto", "top1", "top5"] = "auto"

@@ -16,7 +16,7 @@ from smelt.errors import ArtifactError
 from smelt.fusion.reference import rounding, single
 from smelt.fusion.table import Table
 from smelt.fusion.tiles import Tile, layout, spread_over
-from smelt.fusion.units import MANY, ROUGH, exact, picked, rounded
+from smelt.fusion.units import ROUGH, exact, halved, picked, rounded
 
 INDEX = "candidates.json"
 FIELDS = ("images_U", "certain_U", "counts_U", "classes_R", "before_R", "values_RM", "own_UM")
@@ -93,7 +93,7 @@ class Store:
         parts_N: images of different parts never share a tile, so that `Table.part` costs nothing.
         """
         counts = np.array(self.counts_U)
-        many = int(counts.sum()) * self.num_results > MANY
+        many = halved(int(counts.sum()) * self.num_results)
         open_KU = np.array(self.hits_KN)[:, self.images_U] < 0
         part_U = np.zeros(len(counts), np.int64) if parts_N is None else np.asarray(parts_N)[self.images_U]
         sorts = np.stack([part_U, (open_KU << np.arange(len(self.ks))[:, None]).sum(axis=0)])

@@ -6,6 +6,7 @@ kind of arithmetic changes no result: what it leaves unclear is decided by the r
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
 
     Units = NDArray[np.float32] | Tensor  # (R, M), of length one
 
-MANY = 1 << 23  # numbers in all unit vectors of a table from which on they are held in two bytes each
+MANY = 1 << 23  # numbers in all unit vectors of a table from which on torch is worth loading for them
+LOADED = 1 << 20  # the same where it is loaded anyway
 ROUGH = 1e-3  # candidates whose rounding in the reference may exceed this cosine are always re-examined
+
+
+def halved(numbers: int) -> bool:
+    """Whether so many numbers are held in half precision."""
+    return numbers > (LOADED if "torch" in sys.modules else MANY)
 
 
 def exact(
