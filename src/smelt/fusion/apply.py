@@ -23,13 +23,25 @@ ELEMENTS = 1 << 22  # scores of one result in memory at once
 
 @dataclass(frozen=True)
 class Fusion:
-    """Weights of M results under a pooling; temperatures for the pooling "probability" only."""
+    """Weights of M results under a pooling; temperatures for the pooling "probability" only.
+
+    class_weights, biases: (M, C) and (C,), of logarithms of probabilities. Where they are there they are what
+    counts, as they are; `weights` then tells their means, with sum 1. penalty: that they were fitted with.
+    """
 
     method: Method
     pooling: Pooling
     weights: tuple[float, ...]
     shrinkage: float = 0.0
     temperatures: tuple[float, ...] | None = None
+    class_weights: tuple[tuple[float, ...], ...] | None = None
+    biases: tuple[float, ...] | None = None
+    penalty: float | None = None
+
+    @property
+    def summed(self) -> bool:
+        """Whether it is one weight a result times values as they are pooled, as a table knows them."""
+        return self.temperatures is None and self.class_weights is None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -39,18 +51,41 @@ class Fusion:
     def from_json(cls, value: dict[str, Any]) -> Fusion:
         """What `to_json` gave; ArtifactError if it is not that."""
         try:
-            heat = value.get("temperatures")
+            heat, of_classes, biases = map(value.get, ("temperatures", "class_weights", "biases"))
             return cls(
                 value["method"], value["pooling"], tuple(value["weights"]), value["shrinkage"],
                 None if heat is None else tuple(heat),
+                None if of_classes is None else tuple(map(tuple, of_classes)),
+                None if biases is None else tuple(biases), value.get("penalty"),
             )  # fmt: skip
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"not a fusion: {error!r}") from error
 
+    def fitting(self, num_results: int, num_classes: int | None) -> bool:
+        """Whether it is one of so many results and classes (None: unknown)."""
+        found = len(self.weights) == len(self.temperatures or self.weights) == num_results
+        if self.class_weights is None or self.biases is None:
+            return found and self.class_weights is None and self.biases is None
+        width = len(self.biases) if num_classes is None else num_classes
+        return (
+            found
+            and self.pooling == "log_probability"
+            and self.temperatures is None
+            and len(self.class_weights) == num_results
+            and {len(self.biases), *map(len, self.class_weights)} == {width}
+        )
+
     def pool(self, sources: Sequence[Source]) -> Pool:
         """The results as this fusion pools them."""
         assert len(sources) == len(self.weights), (len(sources), len(self.weights))
-        return Pool(sources, self.pooling, self.temperatures)
+        return Pool(sources, self.pooling, self.temperatures, normalised=self.class_weights is not None)
+
+    @property
+    def factors(self) -> NDArray[np.float32]:
+        """What each result's values are multiplied by: (M, 1), or (M, C) where classes have weights."""
+        if self.class_weights is None:
+            return normalised(self.weights)[:, None]
+        return np.asarray(self.class_weights, np.float32)
 
 
 def apply_all(
@@ -82,22 +117,34 @@ def apply(
 def fused_lines(
     fusions: Sequence[Fusion], sources: Sequence[Source], lines: NDArray[np.int64]
 ) -> list[NDArray[np.float32]]:
-    """Each fusion's scores (B, C) of the images at `lines`."""
+    """Each fusion's scores (B, C) of the images at `lines`: results in their order, see `reference`; weights
+    of classes and biases are float32, the bias is added last."""
     pools = [fusion.pool(sources) for fusion in fusions]
-    weights_FM = np.stack([normalised(fusion.weights) for fusion in fusions])
+    factors = [fusion.factors for fusion in fusions]
     sums: list[NDArray[np.float32] | None] = [None] * len(fusions)
-    for index in np.flatnonzero(weights_FM.any(axis=0)):
-        values: dict[tuple[Pooling, float], NDArray[np.float32]] = {}
+    for index in range(len(sources)):
+        values: dict[tuple[Pooling, float, bool], NDArray[np.float32]] = {}
         for place, (fusion, pool) in enumerate(zip(fusions, pools)):
-            weight = weights_FM[place, index]
-            if weight == 0:
+            factor = factors[place][index]
+            if not factor.any():
                 continue  # it would add exactly nothing
-            key = (fusion.pooling, fusion.temperatures[index] if fusion.temperatures else 1.0)
+            heat = fusion.temperatures[index] if fusion.temperatures else 1.0
+            key = (fusion.pooling, heat, pool.normalised)
             if key not in values:
-                values[key] = single(pool.guess(int(index), lines))
-            before, part = sums[place], weight * values[key]
+                values[key] = single(pool.guess(index, lines))
+            before, part = sums[place], factor * values[key]
             sums[place] = part if before is None else np.add(before, part, out=before)
-    return [scores for scores in sums if scores is not None]
+    return [_biased(fusion, scores, len(lines)) for fusion, scores in zip(fusions, sums)]
+
+
+def _biased(fusion: Fusion, scores_BC: NDArray[np.float32] | None, size: int) -> NDArray[np.float32]:
+    if fusion.biases is None:
+        assert scores_BC is not None, "some weight is above 0"
+        return scores_BC
+    biases = np.asarray(fusion.biases, np.float32)
+    if scores_BC is None:  # every weight of every class is 0
+        return np.repeat(biases[None], size, axis=0)
+    return np.add(scores_BC, biases, out=scores_BC)
 
 
 def top_classes_of_all(

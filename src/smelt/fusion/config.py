@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from smelt.settings import Settings
 
@@ -12,12 +12,13 @@ Pooling = Literal["probability", "log_probability", "rank"]
 Method = Literal[
     "mean_probability", "mean_log_probability", "mean_rank",
     "tempered_probability", "tempered_log_probability",
-    "linear_pool", "log_pool",
+    "linear_pool", "log_pool", "stacking",
     "greedy", "coordinate", "genetic",
 ]  # fmt: skip
 MEANS: tuple[Method, ...] = ("mean_probability", "mean_log_probability", "mean_rank")
 TEMPERED: tuple[Method, ...] = ("tempered_probability", "tempered_log_probability")
 POOLS: tuple[Method, ...] = ("linear_pool", "log_pool")
+STACKED: tuple[Method, ...] = ("stacking",)
 SEARCHES: tuple[Method, ...] = ("greedy", "coordinate", "genetic")
 
 
@@ -50,19 +51,23 @@ class FuseSettings(Settings):
     else top-1. methods: all are fitted, judged and kept. poolings: those that searches may run over: the
     first, unless the plain average makes the labels clearly likelier under another. folds: parts of the
     labelled images; everything is fitted and chosen without one of them, and judged on it. shrinkage:
-    shares of equal weights mixed into fitted weights, chosen by what holds out. bound: no result gets more
-    than this many times its equal share (null: the largest that fits `memory_gib`). memory_gib: of the table
-    of a pooling; two are in memory at a time. sure: how certain (one-sided, by bootstrap) a gain over the
-    plain average must be before anything else is used instead of it. set_aside: leave out results that are
+    shares of equal weights mixed into fitted weights, chosen by what holds out. penalties: of stacking, how
+    dear its distance from the logarithmic pool is, chosen by what holds out. bound: no result gets more than
+    this many times its equal share (null: the largest that fits `memory_gib`). memory_gib: of the table of a
+    pooling; two are in memory at a time. sure: how certain (one-sided, by bootstrap) a gain over the plain
+    average must be before anything else is used instead of it. set_aside: leave out results that are
     constant, at chance or full of ties (false: they are only named). write_scores: splits whose fused scores
     are written whole, as a teacher for distillation or for other programs.
     """
 
     metric: Literal["auto", "top1", "top5"] = "auto"
-    methods: tuple[Method, ...] = Field(default=(*MEANS, *TEMPERED, *POOLS, *SEARCHES), min_length=1)
+    methods: tuple[Method, ...] = Field(
+        default=(*MEANS, *TEMPERED, *POOLS, *STACKED, *SEARCHES), min_length=1
+    )
     poolings: tuple[Pooling, ...] = Field(default=("probability", "log_probability"), min_length=1)
     folds: int = Field(default=5, ge=3, le=20)
     shrinkage: tuple[float, ...] = Field(default=(0.0, 0.25, 0.5, 0.75), min_length=1)
+    penalties: tuple[PositiveFloat, ...] = Field(default=(1.0, 0.03, 0.001, 0.00003), min_length=1)
     seed: int = Field(default=0, ge=0)
     genetic: GeneticSettings = GeneticSettings()
     bound: float | None = Field(default=None, ge=1)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from smelt.fusion.apply import Fusion
+from smelt.fusion.folded import plain_hits
+from smelt.fusion.sources import Source
 from smelt.fusion.table import Table
 from smelt.fusion.weights import capped
 from smelt.metrics import class_averaged
+
+PRODUCTS = 1 << 28  # of weights and values, for what is lost without each result
 
 
 def singles(table: Table) -> NDArray[np.float64]:
@@ -43,6 +50,33 @@ def without_each(table: Table, weights_M: ArrayLike) -> NDArray[np.float64]:
     accuracy = table.accuracy(np.concatenate([weights[None], capped(left_MM, table.cap)]))
     loss = accuracy[0] - accuracy[1:]
     return np.where(alone, 0.0, loss)
+
+
+def without_each_by_class(
+    fusion: Fusion, sources: Sequence[Source], labels_N: NDArray[np.integer], k: int
+) -> NDArray[np.float64]:
+    """The same of a fusion with weights of classes, (M,): in every class the others keep their proportions
+    and take up its weight (all the same where they have none), biases stay. All is evaluated; of very many
+    images an even sample."""
+    weights_MC = np.asarray(fusion.class_weights, np.float64)
+    sums_C = weights_MC.sum(axis=0)
+    fusions = [fusion]
+    for index in range(len(weights_MC) if len(weights_MC) > 1 else 0):
+        left_MC = weights_MC.copy()
+        left_MC[index] = 0.0
+        left_MC[:, left_MC.sum(axis=0) <= 0] = 1.0
+        left_MC[index] = 0.0
+        left_MC *= sums_C / left_MC.sum(axis=0)
+        fusions.append(replace(fusion, class_weights=tuple(map(tuple, left_MC.astype(np.float32).tolist()))))
+    lines = np.flatnonzero(np.asarray(labels_N) >= 0)
+    cost = len(fusions) * weights_MC.size * len(lines)
+    lines = lines[:: max(1, -(-cost // PRODUCTS))]
+    folds_N = np.full(len(labels_N), -1, np.int8)
+    folds_N[lines] = 0
+    hits_QN = plain_hits(sources, labels_N, folds_N, [{0: one} for one in fusions], (k,))[k]
+    known = np.asarray(labels_N)[lines]
+    accuracy = np.array([class_averaged(one[lines], known) for one in hits_QN])
+    return accuracy[0] - accuracy[1:] if len(fusions) > 1 else np.zeros(1)
 
 
 def curve(table: Table) -> list[dict[str, Any]]:

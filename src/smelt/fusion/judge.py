@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from smelt.fusion import pools
 from smelt.fusion.apply import Fusion
-from smelt.fusion.config import MEANS, POOLS, FuseSettings, Method, Pooling
+from smelt.fusion.config import MEANS, POOLS, STACKED, FuseSettings, Method, Pooling
 from smelt.fusion.folded import Known, Left, by_fold, joined, plain_hits
 from smelt.fusion.groups import effective, make_folds
 from smelt.fusion.methods import Methods, Option
@@ -231,9 +231,7 @@ class Judge:
     def _over_table(self, wish: Mapping[int, Fusion], k: int) -> bool:
         """Whether a table knows the hits: it is there, or evaluating everything would cost more."""
         alike = len({fusion.pooling for fusion in wish.values()}) == 1
-        there = all(
-            fusion.temperatures is None and fusion.pooling in self.methods.tabled for fusion in wish.values()
-        )
+        there = all(fusion.summed and fusion.pooling in self.methods.tabled for fusion in wish.values())
         return alike and there and not self.cut and (k == self.settings.k or self.methods.large)
 
     def choices(self) -> dict[Left, Choice]:
@@ -254,14 +252,14 @@ class Judge:
     def _setups(self, lefts: Sequence[Left]) -> dict[Left, dict[Method, Setup]]:
         """The option of each method that holds out best on the folds that are seen.
 
-        Pools' options by likelihood, which they are fitted by and which says more of how far to shrink than a
-        count does; others' by accuracy. Among equals the most shrunk.
+        Options of pools and of stacking by likelihood, which they are fitted by and which says more of how
+        far to shrink than a count does; others' by accuracy. Among equals the most shrunk.
         """
         tried: dict[tuple[Left, Method], list[tuple[Option, NDArray[np.float64] | None]]] = {}
         for left in lefts:
             for method, options in self.options.items():
                 tried[left, method] = [(option, None) for option in options]
-                if method in POOLS:
+                if method in (*POOLS, *STACKED):
                     tried[left, method] = [self._likeliest(options, left)]
         wishes = [self._inner(option, left) for (left, _), some in tried.items() for option, _ in some]
         hits = iter(self.hits(wishes, (self.settings.k,))[self.settings.k])
@@ -314,7 +312,7 @@ class Judge:
         return pools.calibrated(np.concatenate(parts), sample.place_n, balance)
 
     def _mix(self, fusions: Sequence[Fusion], fold: int) -> None:
-        """What fusions of one pooling make of a fold's sampled images, all at once."""
+        """What fusions of one method make of a fold's sampled images, all at once."""
         begin, end = np.searchsorted(self.methods.sample.folds_n, [fold, fold + 1])
         logs = pools.log_chances(self.methods.sample, fusions, slice(begin, end))
         self._logs.update({(fusion, fold): one for fusion, one in zip(fusions, logs)})

@@ -13,9 +13,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.fusion import pools, search, temperature
+from smelt.fusion import pools, search, stacking, temperature
 from smelt.fusion.apply import Fusion
-from smelt.fusion.config import MEANS, POOLS, SEARCHES, FuseSettings, Method, Pooling
+from smelt.fusion.config import MEANS, POOLS, SEARCHES, STACKED, FuseSettings, Method, Pooling
 from smelt.fusion.folded import SHARES, Counts, Left, dealt, lefts, searched, together
 from smelt.fusion.reference import equal, normalised
 from smelt.fusion.sources import Source
@@ -32,6 +32,7 @@ POOLING: dict[Method, Pooling] = {
     "tempered_log_probability": "log_probability",
     "linear_pool": "probability",
     "log_pool": "log_probability",
+    "stacking": "log_probability",
 }
 
 
@@ -83,6 +84,9 @@ class Methods:
         if method in POOLS:
             return [Option({left: self._within(method, POOLING[method], self.pooled[method][left], share)
                             for left in self.lefts}) for share in self.settings.shrinkage]  # fmt: skip
+        if method in STACKED:
+            return [Option({left: self._stacked(method, self.stacked[left][penalty], penalty)
+                            for left in self.lefts}) for penalty in self.penalties]  # fmt: skip
         return [Option({left: self._tempered(method, left) for left in self.lefts})]
 
     @cached_property
@@ -145,27 +149,76 @@ class Methods:
         """Whether evaluating everything costs more than tables for it."""
         return large(self.sources, self.labels_N, self.num_classes)
 
+    def _stacked(self, method: Method, found_CP: NDArray[np.float64], penalty: float) -> Fusion:
+        """A fusion by weights of each class and biases; no result has more than its bound in any class."""
+        weights_CM, biases_C = found_CP[:, :-1], found_CP[:, -1]
+        cap = min(1.0, (self.settings.bound or np.inf) / weights_CM.shape[1])
+        some = weights_CM.sum(axis=1, keepdims=True)
+        if cap < 1:
+            weights_CM = some * capped(np.where(some > 0, weights_CM, 1.0), cap)
+        mean_M = weights_CM.mean(axis=0) if some.any() else equal(weights_CM.shape[1])
+        single_CM, single_C = weights_CM.astype(np.float32), biases_C.astype(np.float32)
+        return Fusion(
+            method, POOLING[method], tuple(map(float, normalised(mean_M))),
+            class_weights=tuple(map(tuple, single_CM.T.tolist())), biases=tuple(single_C.tolist()),
+            penalty=penalty,
+        )  # fmt: skip
+
+    @property
+    def penalties(self) -> tuple[float, ...]:
+        """Of stacking, the strongest first: among equals it is taken, and fits start from it."""
+        return tuple(sorted(set(self.settings.penalties), reverse=True))
+
     @cached_property
+    def stacked(self) -> dict[Left, dict[float, NDArray[np.float64]]]:
+        """Weights and biases (C, M + 1) by penalty, for each set of folds left out."""
+        sample, most = self.sample, stacking.sampled(self.num_classes, len(self.sources))
+        few = self._few(most)
+        logs = sample.logs[few] - sample.normalisers[few][:, None]
+        fits = stacking.Stacker(logs, sample.labels_n[few])
+        found: dict[Left, dict[float, NDArray[np.float64]]] = {}
+        for left, near in self._least_first:
+            balance = sample.balanced(sample.seen(left) & few)[few]
+            start = None if near is None else found[near]
+            found[left] = fits.path(balance, self._pools[1][left], self.penalties, start)
+        return found
+
+    def _few(self, most: int) -> NDArray[np.bool_]:
+        """At most so many of the sample's images, (n,): evenly of all folds, whatever the labels."""
+        few = np.zeros(len(self.sample.lines), bool)
+        few[np.random.default_rng([self.settings.seed, 6]).permutation(len(few))[:most]] = True
+        return few
+
+    @property
+    def _least_first(self) -> list[tuple[Left, Left | None]]:
+        """Sets of folds left out, those that see least first, each with one before it that it may start from:
+        what sees more starts from what sees less, never the other way round."""
+        order = sorted(self.lefts, key=len, reverse=True)
+        return [(left, next((less for less in order if set(less) > set(left)), None)) for left in order]
+
+    @property
     def pooled(self) -> dict[Method, dict[Left, NDArray[np.float64]]]:
         """Weights (M,) of both pools, with sum 1, for each set of folds left out."""
+        linear, sharp = self._pools
+        return {"linear_pool": linear, "log_pool": {left: one / one.sum() for left, one in sharp.items()}}
+
+    @cached_property
+    def _pools(self) -> tuple[dict[Left, NDArray[np.float64]], dict[Left, NDArray[np.float64]]]:
+        """Weights (M,) of both pools, the logarithmic one's with their sharpness."""
         sample = self.sample
         own_nM = sample.chances[np.arange(len(sample.lines)), sample.place_n].astype(np.float64)
-        few = np.zeros(len(sample.lines), bool)  # an even sample of all folds, whatever the labels
-        few[np.random.default_rng([self.settings.seed, 6]).permutation(len(few))[: pools.LOG_IMAGES]] = True
-        found: dict[Method, dict[Left, NDArray[np.float64]]] = {"linear_pool": {}, "log_pool": {}}
+        few = self._few(pools.LOG_IMAGES)
         logs_nKM, place_n = sample.logs[few], sample.place_n[few]
+        linear: dict[Left, NDArray[np.float64]] = {}
         sharp: dict[Left, NDArray[np.float64]] = {}
-        # those that see least first: what sees more may start from them, never the other way round
-        for left in sorted(self.lefts, key=len, reverse=True):
+        for left, near in self._least_first:
             seen = sample.seen(left)
-            near = next((less for less in sharp if set(less) > set(left)), None)
-            start = None if near is None else (found["linear_pool"][near], sharp[near])
+            start = None if near is None else (linear[near], sharp[near])
             balance = sample.balanced(seen)
-            found["linear_pool"][left] = pools.linear_pool(own_nM, balance, start and start[0])
+            linear[left] = pools.linear_pool(own_nM, balance, start and start[0])
             balance = sample.balanced(seen & few)[few]
             sharp[left] = pools.log_pool(logs_nKM, place_n, balance, start and start[1])
-            found["log_pool"][left] = sharp[left] / sharp[left].sum()
-        return found
+        return linear, sharp
 
     @cached_property
     def worth(self) -> dict[Left, Pooling]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,11 @@ class Sample:
     place_n: NDArray[np.int64]
     chances: NDArray[np.float32]
     logs: NDArray[np.float32]
+
+    @cached_property
+    def normalisers(self) -> NDArray[np.float32]:
+        """log Σ exp of the logs over the K classes, (n, M)."""
+        return np.asarray(np.log(np.exp(self.logs).sum(axis=1)), np.float32)
 
     def seen(self, left: Collection[int]) -> NDArray[np.bool_]:
         """Which images are in no fold of `left`, (n,)."""
@@ -204,10 +210,12 @@ def minimised(
 def log_chances(found: Sample, fusions: Sequence[Fusion], part: slice) -> list[NDArray[np.float32]]:
     """Logarithms (n', K), up to a constant of each image, of what fusions make of the images in `part`.
 
-    Either one fusion with temperatures, or any of one pooling without.
+    Either one fusion with temperatures, or any with weights of classes, or any of one pooling without both.
     """
     heat, pooling = fusions[0].temperatures, fusions[0].pooling
-    assert len(fusions) == 1 or all(one.temperatures is None and one.pooling == pooling for one in fusions)
+    if all(one.class_weights is not None for one in fusions):
+        return _by_class(found, fusions, part)
+    assert len(fusions) == 1 or all(one.summed and one.pooling == pooling for one in fusions)
     if heat is not None:
         values = np.exp(found.logs[part] / np.asarray(heat, np.float32))
         values /= values.sum(axis=1, keepdims=True)
@@ -216,6 +224,18 @@ def log_chances(found: Sample, fusions: Sequence[Fusion], part: slice) -> list[N
     weights_MF = np.array([fusion.weights for fusion in fusions], np.float32).T
     mixed = (values.reshape(-1, len(weights_MF)) @ weights_MF).T.reshape(-1, *values.shape[:2])
     return list(np.log(mixed + np.float32(FAINT)) if pooling == "probability" else mixed)
+
+
+def _by_class(found: Sample, fusions: Sequence[Fusion], part: slice) -> list[NDArray[np.float32]]:
+    """The same of fusions with weights of classes; the sample holds all classes."""
+    weights_FMK = np.array([fusion.class_weights for fusion in fusions], np.float32)
+    biases_FK = np.array([fusion.biases for fusion in fusions], np.float32)
+    mixed_KnF = np.matmul(found.logs[part].transpose(1, 0, 2), weights_FMK.transpose(2, 1, 0))
+    size, (count, num_results, width) = mixed_KnF.shape[1], weights_FMK.shape
+    # Σ w (s − n) = Σ w s − Σ w n: normalisers are taken off the sums
+    below = found.normalisers[part] @ weights_FMK.transpose(1, 0, 2).reshape(num_results, -1)
+    mixed_FnK = mixed_KnF.transpose(2, 1, 0) - below.reshape(size, count, width).transpose(1, 0, 2)
+    return list(mixed_FnK + biases_FK[:, None])
 
 
 def calibrated(

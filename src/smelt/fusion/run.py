@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smelt.errors import ResultError
-from smelt.fusion import explain
+from smelt.fusion import explain, stacking
 from smelt.fusion.apply import Fusion
-from smelt.fusion.config import MEANS, SEARCHES, FuseSettings, Method, Pooling
+from smelt.fusion.config import MEANS, SEARCHES, STACKED, FuseSettings, Method, Pooling
 from smelt.fusion.folded import plain_hits
 from smelt.fusion.groups import effective, equal_rows
 from smelt.fusion.judge import KS, Judge, Judgement, Verdict, titled
@@ -43,9 +43,11 @@ class Outcome:
 
 
 def usable(
-    sources: Sequence[Source], settings: FuseSettings, scores: int = 0
+    sources: Sequence[Source], settings: FuseSettings, scores: int = 0, num_classes: int = 2
 ) -> tuple[FuseSettings, list[str]]:
-    """Settings without what top-K results rule out, or so many `scores`; and what was left out, in words."""
+    """Settings without what top-K results rule out, or so many `scores` or classes; and what was left out, in
+    words."""
+    cut = any(source.cut for source in sources)
 
     def possible(pooling: Pooling) -> bool:
         try:
@@ -55,10 +57,12 @@ def usable(
         return True
 
     def reason(method: Method) -> str:
-        if not (poolings if method in SEARCHES else possible(POOLING[method])):
+        if not (poolings if method in SEARCHES else possible(POOLING[method])) or (cut and method in STACKED):
             return "it needs every score, and some results are top-K"
         if scores > OWN_PASS and method in ("mean_rank", "tempered_probability"):
             return f"it needs a pass of its own over {scores:.2g} scores"
+        if method in STACKED:
+            return stacking.too_large(len(sources), num_classes, scores)
         return ""
 
     poolings = tuple(pooling for pooling in settings.poolings if possible(pooling))
@@ -90,14 +94,20 @@ class Case:
 
     def spread(self, fusion: Fusion) -> Fusion:
         """A fusion of the results that take part, as one of all: the others weigh nothing."""
-        weights = np.zeros(len(self.sources))
-        weights[list(self.active)] = fusion.weights
-        heat = None
-        if fusion.temperatures is not None:
-            of_all = np.ones(len(self.sources))
-            of_all[list(self.active)] = fusion.temperatures
-            heat = tuple(of_all.tolist())
-        return replace(fusion, weights=tuple(weights.tolist()), temperatures=heat)
+
+        def all_of(values: ArrayLike, other: float) -> Any:
+            active = np.asarray(values)
+            found = np.full((len(self.sources), *active.shape[1:]), other)
+            found[list(self.active)] = active
+            return found.tolist()
+
+        heat, of_classes = fusion.temperatures, fusion.class_weights
+        return replace(
+            fusion,
+            weights=tuple(all_of(fusion.weights, 0.0)),
+            temperatures=None if heat is None else tuple(all_of(heat, 1.0)),
+            class_weights=None if of_classes is None else tuple(map(tuple, all_of(of_classes, 0.0))),
+        )
 
     def record(self, images: int) -> dict[str, Any]:
         """What `fusion.json` says whatever comes of the judging."""
@@ -142,7 +152,7 @@ def prepared(
         )
         warnings.append(f"{sources[index].name}: {reason}; {fate}")
     scores = len(active) * num_images * num_classes
-    settings, left_out = usable([sources[index] for index in active], settings, scores)
+    settings, left_out = usable([sources[index] for index in active], settings, scores, num_classes)
     return Case(sources, active, reasons if aside else {}, settings, words, left_out, warnings)
 
 
@@ -360,7 +370,11 @@ def _explained(
     """What each result is worth, how alike they err, and what their number gains."""
     table = tables[chosen.pooling, case.settings.k]
     hits = _alone(case, tables, chosen.pooling, labels_N, num_classes)
-    without = dict(zip(case.active, explain.without_each(table, chosen.weights).tolist()))
+    if chosen.class_weights is None:
+        lost_M = explain.without_each(table, chosen.weights)
+    else:
+        lost_M = explain.without_each_by_class(chosen, case.taking_part, labels_N, case.settings.k)
+    without = dict(zip(case.active, lost_M.tolist()))
     results = _plainly(case, chosen.weights)
     for index, entry in enumerate(results):
         entry["accuracy"] = {f"top{k}": class_averaged(hits[k][index], labels_N) for k in KS}

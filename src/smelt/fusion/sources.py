@@ -2,7 +2,8 @@
 
 A pooling turns stored scores into the values that are averaged:
     log_probability   logits as stored: an image's normaliser is the same for all its classes, so the
-                      weighted mean of logits ranks classes as that of log-probabilities does
+                      weighted mean of logits ranks classes as that of log-probabilities does; normalised,
+                      logit − log Σ exp, where each class has weights of its own
     probability       softmax in float32, see `soften` (stored probabilities as stored)
     rank              minus the number of classes above (half of those equal), not below -DEPTH
 A cut score of a top-K result lies between its line's floor and its last kept score. `side` says which end
@@ -27,7 +28,7 @@ from smelt.errors import ResultError
 from smelt.fusion.config import Pooling
 from smelt.fusion.meaning import Found, converted
 from smelt.fusion.reference import single
-from smelt.fusion.soften import Softened, SoftenedLabels
+from smelt.fusion.soften import Softened, SoftenedLabels, normaliser
 
 Side = Literal["low", "high", "middle"]
 DEPTH = 100.0  # ranks beyond count as this; small enough that halves are exact in float16
@@ -128,7 +129,7 @@ class Kept:
         self.source, self.num_images = source, num_images
         self.name, self.kind, self.cut = source.name, source.kind, source.cut
         self._scores: dict[Side, NDArray[Any]] = {}
-        self._values: dict[tuple[Pooling, Side], NDArray[Any]] = {}
+        self._values: dict[tuple[Pooling, Side, bool], NDArray[Any]] = {}
         self._softened: dict[Side, Softened] = {}
 
     def whole(self, side: Side) -> NDArray[Any]:
@@ -150,15 +151,21 @@ class Kept:
         known = self._softened[side]
         return Softened(take(known.logits_BC, lines), 1.0, take(known.normaliser_B, lines))
 
-    def values(self, lines: NDArray[np.int64], pooling: Pooling, side: Side) -> NDArray[Any]:
+    def values(
+        self, lines: NDArray[np.int64], pooling: Pooling, side: Side, normalised: bool = False
+    ) -> NDArray[Any]:
         """Values that are averaged, (B, C), worked out."""
-        if (pooling, side) not in self._values:
+        key = (pooling, side, normalised)
+        if key not in self._values:
             fill: Side = "high" if pooling == "rank" else side
             scores = self.softened(np.arange(self.num_images), fill) if pooling == "probability" else None
             if scores is None:
                 scores = pooled(self.whole(fill), self, pooling, 1.0, side)
-            self._values[pooling, side] = single(np.asarray(scores))
-        return take(self._values[pooling, side], lines)
+            if normalised:
+                known = self._softened.get(side) if self.kind == "logits" else None
+                scores = log_probabilities(np.asarray(scores), None if known is None else known.normaliser_B)
+            self._values[key] = single(np.asarray(scores))
+        return take(self._values[key], lines)
 
 
 def take(scores_NC: NDArray[Any], lines: NDArray[np.int64]) -> NDArray[Any]:
@@ -202,12 +209,14 @@ class Pool:
 
     temperatures: (M,) that scores are divided by first; only for the pooling "probability" (elsewhere they
     are part of the weights). pessimistic: which end of cut scores is taken, see the top of this file.
+    normalised: logits less their normaliser, for `guess` and where no score is missing.
     """
 
     sources: Sequence[Source]
     pooling: Pooling
     temperatures: tuple[float, ...] | None = None
     pessimistic: bool = True
+    normalised: bool = False
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -242,8 +251,9 @@ class Pool:
         """Values (B, C) of one result without regard to labels, cut scores in the middle."""
         source = self.sources[index]
         if isinstance(source, Kept) and (not self.temperatures or self.temperatures[index] == 1.0):
-            return source.values(lines, self.pooling, "middle")
-        return np.asarray(self._values(index, lines, "middle"))
+            return source.values(lines, self.pooling, "middle", self.normalised)
+        values = np.asarray(self._values(index, lines, "middle"))
+        return log_probabilities(values) if self.normalised else values
 
     def lazily(self, index: int, lines: NDArray[np.int64]) -> NDArray[Any] | Softened:
         """What `guess` gives, worked out where it is asked for (see `of_classes`)."""
@@ -265,6 +275,8 @@ class Pool:
         """ResultError for poolings that need every score, where one is cut."""
         for source in self.sources:
             stored = "probability" if source.kind == "probabilities" else "log_probability"
+            if source.cut and self.normalised:
+                raise ResultError(f"{source.name} is a top-K result: weights of each class need every score")
             if source.cut and self.pooling not in (stored, "rank"):
                 raise ResultError(
                     f"{source.name} is a top-K result of {source.kind}: pooling {self.pooling} needs every "
@@ -297,6 +309,14 @@ def of_classes(values_BC: NDArray[Any] | Softened, classes_BK: NDArray[np.intege
     here = np.repeat(np.arange(len(classes_BK)), classes_BK.shape[1])
     few = values_BC.of(np.take_along_axis(values_BC.logits_BC, classes_BK, axis=1).reshape(-1), here)
     return few.reshape(classes_BK.shape)
+
+
+def log_probabilities(
+    logits_BC: NDArray[Any], normaliser_B: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """l − log Σ exp(l), (B, C) float32: a row's are the same bits whatever rows are beside it."""
+    known = normaliser(logits_BC) if normaliser_B is None else normaliser_B
+    return np.asarray(single(logits_BC) - known[:, None], np.float32)
 
 
 def ranks(scores_BC: NDArray[Any], cut_side: Side | None = None) -> NDArray[np.float16]:

@@ -39,7 +39,15 @@ smelt fuse a-test.npy b-test.npy new.npz --as c=new.npz --use fused/fusion.json 
 smelt fuse demo --work work/demo
 """
 
-WRITTEN = ("weights.csv", "top5.txt", "predictions.txt", "submission.zip", "scores.npy", "fusion.json")
+WRITTEN = (
+    "weights.csv",
+    "class_weights.csv",
+    "top5.txt",
+    "predictions.txt",
+    "submission.zip",
+    "scores.npy",
+    "fusion.json",
+)
 Inputs = Annotated[
     list[Path] | None, typer.Argument(metavar="FILES|RECIPE", help="Score files, or one recipe.")
 ]
@@ -220,7 +228,7 @@ def _fusion_file(path: Path) -> dict[str, Any]:
     return record
 
 
-def _chosen(path: str, record: Mapping[str, Any], count: int) -> Fusion:
+def _chosen(path: str, record: Mapping[str, Any], count: int, num_classes: int) -> Fusion:
     """The fusion that a `fusion.json` says was chosen; ArtifactError where it cannot be applied."""
     from math import isfinite
     from typing import get_args
@@ -231,8 +239,10 @@ def _chosen(path: str, record: Mapping[str, Any], count: int) -> Fusion:
 
     try:
         fusion = Fusion.from_json(next(m for m in record["methods"] if m["method"] == record["chosen"]))
-        numbers = [*fusion.weights, *(fusion.temperatures or ())]
+        of_classes = [number for row in fusion.class_weights or () for number in row]
+        numbers = [*fusion.weights, *(fusion.temperatures or ()), *of_classes]
         sound = all(isfinite(number) and number >= 0 for number in numbers) and sum(fusion.weights) > 0
+        sound = sound and all(map(isfinite, fusion.biases or ()))
         sound = sound and fusion.pooling in get_args(Pooling) and 0 not in (fusion.temperatures or ())
     except (KeyError, TypeError, ValueError, StopIteration) as error:
         raise ArtifactError(
@@ -240,8 +250,10 @@ def _chosen(path: str, record: Mapping[str, Any], count: int) -> Fusion:
         ) from error
     if not sound:
         raise ArtifactError(f"{path} is not a fusion.json: its weights are no weights")
-    if {len(fusion.weights), len(fusion.temperatures or fusion.weights)} != {count}:
-        raise ArtifactError(f"{path} is not a fusion.json: {len(fusion.weights)} weights of {count} results")
+    if not fusion.fitting(count, num_classes):
+        of = f"{count} results" + (f" and {num_classes} classes" if fusion.class_weights else "")
+        found = f"{len(fusion.weights)} weights" + (" and those of classes" if fusion.class_weights else "")
+        raise ArtifactError(f"{path} is not a fusion.json: {found} do not fit {of}")
     return fusion
 
 
@@ -253,7 +265,7 @@ def _used(path: str, record: dict[str, Any], given: Gathered) -> tuple[Outcome, 
     from smelt.fusion.run import Outcome
 
     wanted = known_names(record, path)
-    fusion = _chosen(path, record, len(wanted))
+    fusion = _chosen(path, record, len(wanted), given.num_classes)
     order, notes = placed(wanted, given.names, path)
     given = replace(
         given,
@@ -341,6 +353,8 @@ def _fill(folder: Path, asked: Asked, outcome: Outcome, given: Gathered, names: 
     rows.writerow(["result", "weight"])
     rows.writerows([one.name, f"{w:.9g}"] for one, w in zip(given.sources, outcome.chosen.weights))
     write_bytes(folder / "weights.csv", table.getvalue().encode())
+    if outcome.chosen.class_weights is not None:
+        write_bytes(folder / "class_weights.csv", _by_class(outcome.chosen, given).encode())
     lists = top_classes(outcome.chosen, given.sources, count, min(5, given.num_classes))
     write_bytes(folder / "top5.txt", lists_text(names, lists).encode())
     if asked.submission:
@@ -355,6 +369,20 @@ def _fill(folder: Path, asked: Asked, outcome: Outcome, given: Gathered, names: 
             fused[lines] = block
         fused.flush()
     write_json(folder / "fusion.json", outcome.record)
+
+
+def _by_class(fusion: Fusion, given: Gathered) -> str:
+    """Weights of each class, a line a class: its name (or number), bias, and the weight of each result."""
+    import csv
+    import io
+
+    names = given.classes or [str(number) for number in range(given.num_classes)]
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["class", "bias", *given.names])
+    for name, bias, weights in zip(names, fusion.biases or (), zip(*(fusion.class_weights or ()))):
+        rows.writerow([name, *(f"{number:.9g}" for number in (bias, *weights))])
+    return table.getvalue()
 
 
 def _print(record: Mapping[str, Any], explain: bool, as_json: bool) -> None:
@@ -433,7 +461,7 @@ def _methods_table(record: Mapping[str, Any]) -> Any:
 def _results_table(record: Mapping[str, Any]) -> Any:
     from rich.table import Table
 
-    table = Table(title="What each result is worth")
+    table = Table(title="What each result is worth" + " (weight: mean of the classes')" * by_class(record))
     table.add_column("result")
     for column in ("weight", "alone", "lost without it"):
         table.add_column(column, justify="right")
@@ -443,6 +471,12 @@ def _results_table(record: Mapping[str, Any]) -> Any:
             cells = [_percent(result["accuracy"][record["metric"]]), f"{100 * result['without']:+.2f}"]
         table.add_row(result["name"], f"{result['weight']:.4f}", *cells)
     return table
+
+
+def by_class(record: Mapping[str, Any]) -> bool:
+    """Whether the chosen fusion has weights of each class."""
+    chosen = (one for one in record["methods"] if one["method"] == record["chosen"])
+    return any(one.get("class_weights") is not None for one in chosen)
 
 
 def _likeness_table(record: Mapping[str, Any], most: int = 12) -> Any:

@@ -1,0 +1,197 @@
+"""Stacking per class: the logarithmic pool with weights and a bias of each class.
+
+    q_c ∝ exp(Σ_m w_mc s_mc + b_c),   w ≥ 0            s: log probabilities of result m for class c
+
+Where results were trained on wrong labels they all lean the same way (cats for dogs), which one weight a
+result cannot undo. A class's score hangs on what the results say of that class alone, as in StackingC
+(Seewald 2002, How to make stacking better and faster while also taking care of an unknown weakness; Ting &
+Witten 1999, Issues in stacked generalization, for a model of each class). Minimised is the class-balanced
+log loss, and λ/2 of the squared distance from the logarithmic pool, in units of logits: without it so many
+weights fit noise. λ is the method's option.
+
+The loss is convex. It is minimised by quasi-Newton steps in the weights that are free, projected (Bertsekas
+1982): L-BFGS over the Hessian's blocks of each class, those of the fit's start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+CLASSES = 64  # of more there are too few images a class, and a sample holds the likeliest of each image only
+IMAGES = 2000  # that it is fitted on, or fewer:
+ELEMENTS = 1 << 21  # values that fits look at
+FEWEST = 16  # images a class below which such a sample is too small
+PASS = 1 << 30  # scores up to which it is tried: no table knows its hits, all are evaluated some seven times
+STEPS = 60
+PAIRS = 8  # of steps and changes of the gradient that are remembered
+TOLERANCE = 5e-5  # of the projected gradient, in units of logits
+ENOUGH = 1e-6  # a step that gains less is the last one
+
+
+def sampled(num_classes: int, num_results: int) -> int:
+    """Images that fits of so many classes and results look at."""
+    return min(IMAGES, ELEMENTS // (num_classes * num_results))
+
+
+def too_large(num_results: int, num_classes: int, scores: float) -> str:
+    """Why stacking is not tried on so many, in words; "" where it is."""
+    if num_classes > CLASSES:
+        return f"it is fitted for up to {CLASSES} classes, there are {num_classes}"
+    if sampled(num_classes, num_results) < FEWEST * num_classes:
+        return f"{num_results} results of {num_classes} classes are too many weights for it"
+    if scores > PASS:
+        return f"it needs several passes of its own over {scores:.2g} scores"
+    return ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The images that a fit sees, of the classes that have any among them.
+
+    values: (G, n, M + 1) log probabilities, then ones that the bias is multiplied by. place_n: of the label
+    among the G. balance_n: weights with sum 1. units_P: logits that a weight of 1 stands for.
+    """
+
+    values_GnP: NDArray[np.float32]
+    place_n: NDArray[np.int64]
+    balance_n: NDArray[np.float64]
+    units_P: NDArray[np.float64]
+
+    @cached_property
+    def _own(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return self.place_n, np.arange(len(self.place_n))
+
+    def chances(self, weights_GP: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
+        """Probabilities (G, n) and the log loss."""
+        scores = np.matmul(self.values_GnP, weights_GP.astype(np.float32)[:, :, None])[:, :, 0]
+        scores -= scores.max(axis=0)
+        own = scores[self._own]
+        np.exp(scores, out=scores)
+        total = scores.sum(axis=0)
+        scores /= total
+        return scores, float(self.balance_n @ (np.log(total, dtype=np.float64) - own))
+
+    def judged(
+        self, weights_GP: NDArray[np.float64], base_P: NDArray[np.float64], penalty: float
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Penalised loss and its gradient (G, P)."""
+        chances, loss = self.chances(weights_GP)
+        chances[self._own] -= 1
+        chances *= self.balance_n.astype(np.float32)
+        gradient_GP = np.matmul(chances[:, None], self.values_GnP)[:, 0].astype(np.float64)
+        away_GP = (weights_GP - base_P) * self.units_P
+        gradient_GP += penalty * away_GP * self.units_P
+        return loss + penalty / 2 * float((away_GP**2).sum()), gradient_GP
+
+    def bends(self, weights_GP: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The loss's Hessian within each class, (G, P, P), without the penalty's."""
+        chances, _ = self.chances(weights_GP)
+        root = np.sqrt(chances * (1 - chances) * self.balance_n.astype(np.float32))
+        weighted = self.values_GnP * root[:, :, None]
+        return np.asarray(np.matmul(weighted.transpose(0, 2, 1), weighted), np.float64)
+
+
+class Stacker:
+    """Fits on a sample: images' log probabilities (n, C, M) and labels (n,)."""
+
+    def __init__(self, logs_nCM: NDArray[np.float32], labels_n: NDArray[np.int64]) -> None:
+        size, self.num_classes, num_results = logs_nCM.shape
+        self.labels_n, num_classes = labels_n, self.num_classes
+        self.values_CnP = np.ones((num_classes, size, num_results + 1), np.float32)
+        self.values_CnP[:, :, :-1] = np.moveaxis(logs_nCM, 1, 0)
+        squares_M = np.einsum("ncm,ncm->m", logs_nCM, logs_nCM, dtype=np.float64)
+        self.units_P = np.append(np.sqrt(squares_M / max(1, size * num_classes)), 1.0)
+        self.units_P[self.units_P <= 0] = 1.0  # a result that says 0 of everything says nothing
+
+    def seen(self, balance_n: NDArray[np.float64]) -> tuple[Seen, NDArray[np.int64]]:
+        """What has a weight in `balance_n`, and the classes (G,) that have images there."""
+        mine = np.flatnonzero(balance_n > 0)
+        labels = self.labels_n[mine]
+        classes = np.flatnonzero(np.bincount(labels, minlength=self.num_classes))
+        values = self.values_CnP if len(classes) == self.num_classes else self.values_CnP[classes]
+        found = Seen(values[:, mine], np.searchsorted(classes, labels), balance_n[mine], self.units_P)
+        return found, classes
+
+    def path(
+        self,
+        balance_n: NDArray[np.float64],
+        base_M: NDArray[np.float64],
+        penalties: tuple[float, ...],
+        near: Mapping[float, NDArray[np.float64]] | None = None,
+    ) -> dict[float, NDArray[np.float64]]:
+        """Penalty → weights (C, M + 1), the bias last; each fit starts from the last one, or from `near`.
+
+        base: the weights of the logarithmic pool with its sharpness. Classes without any image seen keep
+        them and count for nothing.
+        """
+        seen, classes = self.seen(balance_n)
+        base_P = np.append(base_M, 0.0)
+        whole = np.repeat(base_P[None], self.num_classes, axis=0)
+        found = {}
+        start = whole[classes]
+        for penalty in penalties:
+            start = start if near is None else near[penalty][classes]
+            start = minimised(seen, base_P, penalty, start)
+            found[penalty] = whole.copy()
+            found[penalty][classes] = start
+        return found
+
+
+def minimised(
+    seen: Seen, base_P: NDArray[np.float64], penalty: float, start_GP: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The weights (G, P) of least penalised loss; those of results are not below 0."""
+    lowest_P = np.append(np.zeros(len(base_P) - 1), -np.inf)
+    bends = seen.bends(start_GP) + np.diag(penalty * seen.units_P**2)
+    weights, (loss, gradient) = start_GP, seen.judged(start_GP, base_P, penalty)
+    memory: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    for _ in range(STEPS):
+        free = (weights > lowest_P) | (gradient < 0)
+        if np.abs(np.where(free, gradient, 0) / seen.units_P).max() < TOLERANCE:
+            break
+        step = -_newton(np.where(free, gradient, 0), free, bends, memory)
+        length, slope = 1.0, 1e-4
+        while length > 1e-4:
+            tried = np.maximum(lowest_P, weights + length * step)
+            value, turned = seen.judged(tried, base_P, penalty)
+            if value <= loss + slope * float((gradient * (tried - weights)).sum()):
+                break
+            length /= 2
+        else:
+            break
+        memory = [*memory[1 - PAIRS :], (tried - weights, turned - gradient)]
+        gained, weights, loss, gradient = loss - value, tried, value, turned
+        if gained < ENOUGH:
+            break
+    return weights
+
+
+def _newton(
+    gradient_GP: NDArray[np.float64],
+    free_GP: NDArray[np.bool_],
+    bends_GPP: NDArray[np.float64],
+    memory: list[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> NDArray[np.float64]:
+    """The gradient over the Hessian as L-BFGS knows it (Nocedal & Wright 2006, algorithm 7.4), in the free
+    weights only; what it knows at first are the blocks of each class."""
+    pairs = [(np.where(free_GP, moved, 0), np.where(free_GP, turned, 0)) for moved, turned in memory]
+    pairs = [(moved, turned) for moved, turned in pairs if (moved * turned).sum() > 1e-12]
+    found, shares = gradient_GP, []
+    for moved, turned in reversed(pairs):
+        share = float((moved * found).sum() / (moved * turned).sum())
+        shares.append(share)
+        found = found - share * turned
+    both = free_GP[:, :, None] & free_GP[:, None, :]
+    blocks = np.where(both, bends_GPP, 0)
+    diagonal = np.einsum("gpp->gp", blocks)  # a view
+    diagonal *= 1 + 1e-9
+    diagonal[~free_GP] = 1.0
+    found = np.asarray(np.linalg.solve(blocks, found[:, :, None])[:, :, 0], np.float64)
+    for (moved, turned), share in zip(pairs, reversed(shares)):
+        found = found + (share - float((turned * found).sum() / (moved * turned).sum())) * moved
+    return np.asarray(np.where(free_GP, found, 0))
