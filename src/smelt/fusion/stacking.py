@@ -10,7 +10,7 @@ log loss, and λ/2 of the squared distance from the logarithmic pool, in units o
 weights fit noise. λ is the method's option.
 
 The loss is convex. It is minimised by quasi-Newton steps in the weights that are free, projected (Bertsekas
-1982): L-BFGS over the Hessian's blocks of each class, those of the fit's start.
+1982, Projected Newton methods): L-BFGS over the Hessian's blocks of each class, those of the fit's start.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ ELEMENTS = 1 << 21  # values that fits look at
 FEWEST = 16  # images a class below which such a sample is too small
 PASS = 1 << 30  # scores up to which it is tried: no table knows its hits, all are evaluated some seven times
 STEPS = 60
+HOLDS = 5  # times that weights are held at 0 in one step
 PAIRS = 8  # of steps and changes of the gradient that are remembered
 TOLERANCE = 5e-5  # of the projected gradient, in units of logits
 ENOUGH = 1e-6  # a step that gains less is the last one
+SHORTEST = 1e-3  # share of a step that is tried
+Pair = tuple[NDArray[np.float64], NDArray[np.float64]]  # a step and the change of the gradient, (G, P) each
 
 
 def sampled(num_classes: int, num_results: int) -> int:
@@ -76,17 +79,12 @@ class Seen:
         scores /= total
         return scores, float(self.balance_n @ (np.log(total, dtype=np.float64) - own))
 
-    def judged(
-        self, weights_GP: NDArray[np.float64], base_P: NDArray[np.float64], penalty: float
-    ) -> tuple[float, NDArray[np.float64]]:
-        """Penalised loss and its gradient (G, P)."""
+    def judged(self, weights_GP: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """The log loss and its gradient (G, P)."""
         chances, loss = self.chances(weights_GP)
         chances[self._own] -= 1
         chances *= self.balance_n.astype(np.float32)
-        gradient_GP = np.matmul(chances[:, None], self.values_GnP)[:, 0].astype(np.float64)
-        away_GP = (weights_GP - base_P) * self.units_P
-        gradient_GP += penalty * away_GP * self.units_P
-        return loss + penalty / 2 * float((away_GP**2).sum()), gradient_GP
+        return loss, np.matmul(chances[:, None], self.values_GnP)[:, 0].astype(np.float64)
 
     def bends(self, weights_GP: NDArray[np.float64]) -> NDArray[np.float64]:
         """The loss's Hessian within each class, (G, P, P), without the penalty's."""
@@ -136,62 +134,117 @@ class Stacker:
         start = whole[classes]
         for penalty in penalties:
             start = start if near is None else near[penalty][classes]
-            start = minimised(seen, base_P, penalty, start)
+            start = Fit(seen, base_P, penalty, start).minimum()
             found[penalty] = whole.copy()
             found[penalty][classes] = start
         return found
 
 
-def minimised(
-    seen: Seen, base_P: NDArray[np.float64], penalty: float, start_GP: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The weights (G, P) of least penalised loss; those of results are not below 0."""
-    lowest_P = np.append(np.zeros(len(base_P) - 1), -np.inf)
-    bends = seen.bends(start_GP) + np.diag(penalty * seen.units_P**2)
-    weights, (loss, gradient) = start_GP, seen.judged(start_GP, base_P, penalty)
-    memory: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
-    for _ in range(STEPS):
-        free = (weights > lowest_P) | (gradient < 0)
-        if np.abs(np.where(free, gradient, 0) / seen.units_P).max() < TOLERANCE:
-            break
-        step = -_newton(np.where(free, gradient, 0), free, bends, memory)
-        length, slope = 1.0, 1e-4
-        while length > 1e-4:
-            tried = np.maximum(lowest_P, weights + length * step)
-            value, turned = seen.judged(tried, base_P, penalty)
-            if value <= loss + slope * float((gradient * (tried - weights)).sum()):
+@dataclass(frozen=True)
+class Fit:
+    """The search for the weights (G, P) of least penalised loss, those of results not below 0.
+
+    base_P: what the penalty draws them to. start_GP: where it begins.
+    """
+
+    seen: Seen
+    base_P: NDArray[np.float64]
+    penalty: float
+    start_GP: NDArray[np.float64]
+
+    def minimum(self) -> NDArray[np.float64]:
+        """The weights (G, P)."""
+        weights, memory = self.start_GP, list[Pair]()
+        loss, gradient = self.judged(weights)
+        for _ in range(STEPS):
+            free = (weights > self.lowest_P) | (gradient < 0)
+            if np.abs(np.where(free, gradient, 0) / self.seen.units_P).max() < TOLERANCE:
                 break
-            length /= 2
-        else:
-            break
-        memory = [*memory[1 - PAIRS :], (tried - weights, turned - gradient)]
-        gained, weights, loss, gradient = loss - value, tried, value, turned
-        if gained < ENOUGH:
-            break
-    return weights
+            found = self.along(weights, loss, gradient, self.step(weights, gradient, free, memory))
+            if found is None:  # then what is sure to go down
+                found = self.along(weights, loss, gradient, -self.newton(gradient, free, []))
+            if found is None:
+                break
+            tried, value, turned = found
+            memory = [*memory[1 - PAIRS :], (tried - weights, turned - gradient)]
+            gained, weights, loss, gradient = loss - value, tried, value, turned
+            if gained < ENOUGH:
+                break
+        return weights
 
+    @cached_property
+    def lowest_P(self) -> NDArray[np.float64]:
+        """0 for the weights of results, nothing for the bias."""
+        return np.append(np.zeros(len(self.base_P) - 1), -np.inf)
 
-def _newton(
-    gradient_GP: NDArray[np.float64],
-    free_GP: NDArray[np.bool_],
-    bends_GPP: NDArray[np.float64],
-    memory: list[tuple[NDArray[np.float64], NDArray[np.float64]]],
-) -> NDArray[np.float64]:
-    """The gradient over the Hessian as L-BFGS knows it (Nocedal & Wright 2006, algorithm 7.4), in the free
-    weights only; what it knows at first are the blocks of each class."""
-    pairs = [(np.where(free_GP, moved, 0), np.where(free_GP, turned, 0)) for moved, turned in memory]
-    pairs = [(moved, turned) for moved, turned in pairs if (moved * turned).sum() > 1e-12]
-    found, shares = gradient_GP, []
-    for moved, turned in reversed(pairs):
-        share = float((moved * found).sum() / (moved * turned).sum())
-        shares.append(share)
-        found = found - share * turned
-    both = free_GP[:, :, None] & free_GP[:, None, :]
-    blocks = np.where(both, bends_GPP, 0)
-    diagonal = np.einsum("gpp->gp", blocks)  # a view
-    diagonal *= 1 + 1e-9
-    diagonal[~free_GP] = 1.0
-    found = np.asarray(np.linalg.solve(blocks, found[:, :, None])[:, :, 0], np.float64)
-    for (moved, turned), share in zip(pairs, reversed(shares)):
-        found = found + (share - float((turned * found).sum() / (moved * turned).sum())) * moved
-    return np.asarray(np.where(free_GP, found, 0))
+    @cached_property
+    def blocks_GPP(self) -> NDArray[np.float64]:
+        """The Hessian within each class, where the search begins."""
+        return self.seen.bends(self.start_GP) + np.diag(self.penalty * self.seen.units_P**2)
+
+    def judged(self, weights_GP: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """The penalised loss and its gradient (G, P)."""
+        loss, gradient_GP = self.seen.judged(weights_GP)
+        away_GP = (weights_GP - self.base_P) * self.seen.units_P
+        penalty = self.penalty / 2 * float((away_GP**2).sum())
+        return loss + penalty, gradient_GP + self.penalty * away_GP * self.seen.units_P
+
+    def along(
+        self,
+        weights_GP: NDArray[np.float64],
+        loss: float,
+        gradient_GP: NDArray[np.float64],
+        step_GP: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], float, NDArray[np.float64]] | None:
+        """The first weights on the way back from the end of a step, cut off at their lowest, that lower the
+        loss enough, and what is judged of them; None where there are none."""
+        length = 1.0
+        while length > SHORTEST:
+            tried_GP = np.maximum(self.lowest_P, weights_GP + length * step_GP)
+            value, turned_GP = self.judged(tried_GP)
+            slope = float((gradient_GP * (tried_GP - weights_GP)).sum())
+            if slope < 0 and value <= loss + 1e-4 * slope:
+                return tried_GP, value, turned_GP
+            length /= 3
+        return None
+
+    def step(
+        self,
+        weights_GP: NDArray[np.float64],
+        gradient_GP: NDArray[np.float64],
+        free_GP: NDArray[np.bool_],
+        memory: list[Pair],
+    ) -> NDArray[np.float64]:
+        """Where to go, (G, P): weights that would fall below 0 go there, and the others to what is best for
+        them then. Cut off instead, such steps often lower nothing."""
+        held_GP = np.zeros_like(weights_GP)
+        for _ in range(HOLDS):
+            pull_GP = gradient_GP + np.matmul(self.blocks_GPP, held_GP[:, :, None])[:, :, 0]
+            step_GP = held_GP - self.newton(pull_GP, free_GP, memory)
+            below_GP = free_GP & (weights_GP + step_GP < self.lowest_P)
+            if not below_GP.any():
+                break
+            held_GP[below_GP] = -weights_GP[below_GP]
+            free_GP = free_GP & ~below_GP
+        return step_GP
+
+    def newton(
+        self, gradient_GP: NDArray[np.float64], free_GP: NDArray[np.bool_], memory: list[Pair]
+    ) -> NDArray[np.float64]:
+        """The gradient over the Hessian, in the free weights only: as L-BFGS knows it (Nocedal & Wright 2006,
+        algorithm 7.4) from the blocks of each class and the steps since."""
+        pairs = [(np.where(free_GP, moved, 0), np.where(free_GP, turned, 0)) for moved, turned in memory]
+        pairs = [(moved, turned) for moved, turned in pairs if (moved * turned).sum() > 1e-12]
+        found, shares = np.where(free_GP, gradient_GP, 0), []
+        for moved, turned in reversed(pairs):
+            share = float((moved * found).sum() / (moved * turned).sum())
+            shares.append(share)
+            found = found - share * turned
+        blocks = np.where(free_GP[:, :, None] & free_GP[:, None, :], self.blocks_GPP, 0)
+        diagonal = np.einsum("gpp->gp", blocks)  # a view
+        diagonal *= 1 + 1e-9
+        diagonal[~free_GP] = 1.0
+        found = np.asarray(np.linalg.solve(blocks, found[:, :, None])[:, :, 0], np.float64)
+        for (moved, turned), share in zip(pairs, reversed(shares)):
+            found = found + (share - float((turned * found).sum() / (moved * turned).sum())) * moved
+        return np.asarray(np.where(free_GP, found, 0))
