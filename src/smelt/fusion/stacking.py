@@ -10,7 +10,7 @@ log loss, and λ/2 of the squared distance from the logarithmic pool, in units o
 weights fit noise. λ is the method's option.
 
 The loss is convex. It is minimised by quasi-Newton steps in the weights that are free, projected (Bertsekas
-1982, Projected Newton methods): L-BFGS over the Hessian's blocks of each class, those of the fit's start.
+1982, Projected Newton methods): L-BFGS over the Hessian's blocks of each class, made anew now and then.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ IMAGES = 2000  # that it is fitted on, or fewer:
 ELEMENTS = 1 << 21  # values that fits look at
 FEWEST = 16  # images a class below which such a sample is too small
 PASS = 1 << 30  # scores up to which it is tried: no table knows its hits, all are evaluated some seven times
-STEPS = 60
+STEPS = 100
+FRESH = 8  # steps after which the Hessian's blocks are made anew
 HOLDS = 5  # times that weights are held at 0 in one step
 PAIRS = 8  # of steps and changes of the gradient that are remembered
 TOLERANCE = 5e-5  # of the projected gradient, in units of logits
@@ -156,13 +157,15 @@ class Fit:
         """The weights (G, P)."""
         weights, memory = self.start_GP, list[Pair]()
         loss, gradient = self.judged(weights)
-        for _ in range(STEPS):
+        for count in range(STEPS):
+            if count % FRESH == 0:
+                blocks = self.blocks(weights)
             free = (weights > self.lowest_P) | (gradient < 0)
             if np.abs(np.where(free, gradient, 0) / self.seen.units_P).max() < TOLERANCE:
                 break
-            found = self.along(weights, loss, gradient, self.step(weights, gradient, free, memory))
+            found = self.along(weights, loss, gradient, self.step(weights, gradient, free, blocks, memory))
             if found is None:  # then what is sure to go down
-                found = self.along(weights, loss, gradient, -self.newton(gradient, free, []))
+                found = self.along(weights, loss, gradient, -self.newton(gradient, free, blocks, []))
             if found is None:
                 break
             tried, value, turned = found
@@ -177,10 +180,9 @@ class Fit:
         """0 for the weights of results, nothing for the bias."""
         return np.append(np.zeros(len(self.base_P) - 1), -np.inf)
 
-    @cached_property
-    def blocks_GPP(self) -> NDArray[np.float64]:
-        """The Hessian within each class, where the search begins."""
-        return self.seen.bends(self.start_GP) + np.diag(self.penalty * self.seen.units_P**2)
+    def blocks(self, weights_GP: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The Hessian within each class, (G, P, P)."""
+        return self.seen.bends(weights_GP) + np.diag(self.penalty * self.seen.units_P**2)
 
     def judged(self, weights_GP: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """The penalised loss and its gradient (G, P)."""
@@ -213,14 +215,15 @@ class Fit:
         weights_GP: NDArray[np.float64],
         gradient_GP: NDArray[np.float64],
         free_GP: NDArray[np.bool_],
+        blocks_GPP: NDArray[np.float64],
         memory: list[Pair],
     ) -> NDArray[np.float64]:
         """Where to go, (G, P): weights that would fall below 0 go there, and the others to what is best for
         them then. Cut off instead, such steps often lower nothing."""
         held_GP = np.zeros_like(weights_GP)
         for _ in range(HOLDS):
-            pull_GP = gradient_GP + np.matmul(self.blocks_GPP, held_GP[:, :, None])[:, :, 0]
-            step_GP = held_GP - self.newton(pull_GP, free_GP, memory)
+            pull_GP = gradient_GP + np.matmul(blocks_GPP, held_GP[:, :, None])[:, :, 0]
+            step_GP = held_GP - self.newton(pull_GP, free_GP, blocks_GPP, memory)
             below_GP = free_GP & (weights_GP + step_GP < self.lowest_P)
             if not below_GP.any():
                 break
@@ -229,7 +232,11 @@ class Fit:
         return step_GP
 
     def newton(
-        self, gradient_GP: NDArray[np.float64], free_GP: NDArray[np.bool_], memory: list[Pair]
+        self,
+        gradient_GP: NDArray[np.float64],
+        free_GP: NDArray[np.bool_],
+        blocks_GPP: NDArray[np.float64],
+        memory: list[Pair],
     ) -> NDArray[np.float64]:
         """The gradient over the Hessian, in the free weights only: as L-BFGS knows it (Nocedal & Wright 2006,
         algorithm 7.4) from the blocks of each class and the steps since."""
@@ -240,7 +247,7 @@ class Fit:
             share = float((moved * found).sum() / (moved * turned).sum())
             shares.append(share)
             found = found - share * turned
-        blocks = np.where(free_GP[:, :, None] & free_GP[:, None, :], self.blocks_GPP, 0)
+        blocks = np.where(free_GP[:, :, None] & free_GP[:, None, :], blocks_GPP, 0)
         diagonal = np.einsum("gpp->gp", blocks)  # a view
         diagonal *= 1 + 1e-9
         diagonal[~free_GP] = 1.0
