@@ -243,6 +243,101 @@ def test_other_classes_are_refused_and_moved_ones_are_put_back(tmp_path: Path) -
         raise smelt(tmp_path / "val" / "good.npy", *said[1:], "--use", out / "fusion.json").exception
 
 
+def leaning(folder: Path, count: int, seed: int, order: list[str]) -> np.ndarray:
+    """Labels of three results that all lean to the same classes, written with their columns in `order`."""
+    random = np.random.default_rng(seed)
+    names = list("abcdef")
+    labels = random.integers(0, 6, count)
+    folder.mkdir(exist_ok=True)
+    for name, noise in (("one", 0.8), ("two", 1.2), ("three", 1.6)):
+        scores = 1.8 * np.eye(6)[labels] + noise * random.normal(size=(count, 6)) + np.linspace(0.7, -0.7, 6)
+        scores = scores.astype(np.float32)[:, [names.index(one) for one in order]]
+        np.savez(folder / f"{name}.npz", scores=scores, class_names=order)
+    np.save(folder / "y.npy", labels)
+    return labels
+
+
+@pytest.fixture(scope="module")
+def stacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stacked")
+    leaning(folder / "val", 700, 0, list("abcdef"))
+    files = [folder / "val" / f"{name}.npz" for name in ("one", "two", "three")]
+    out = folder / "fused"
+    found = smelt(*files, "--labels", folder / "val" / "y.npy", "--metric", "top1", "--explain", "--out", out)
+    assert found.exit_code == 0, found.output
+    assert "stacking is used" in " ".join(found.output.split())
+    assert "(weight: mean of the classes')" in " ".join(found.output.split())
+    return folder
+
+
+def test_weights_of_classes_go_by_their_names(stacked: Path, tmp_path: Path) -> None:
+    """Other images with their columns in another order: the lists are those of the columns in order."""
+    lists = []
+    for place, order in enumerate((list("abcdef"), list("dafbec"))):
+        labels = leaning(tmp_path / "test", 500, 1, order)
+        files = [tmp_path / "test" / f"{name}.npz" for name in ("three", "one", "two")]
+        out = tmp_path / f"out{place}"
+        found = smelt(*files, "--use", stacked / "fused" / "fusion.json", "--out", out, "--scores")
+        assert found.exit_code == 0, found.output
+        lists.append(read_lists(out / "top5.txt")[1])
+    assert np.array_equal(*lists)
+    assert np.array_equal(
+        np.load(tmp_path / "out0" / "scores.npy"), np.load(tmp_path / "out1" / "scores.npy")
+    )
+    plain = sum(np.load(path)["scores"][:, [order.index(one) for one in "abcdef"]] for path in files)
+    assert class_averaged(lists[0][:, 0] == labels, labels) > (plain.argmax(1) == labels).mean() + 0.05
+
+
+def test_weights_of_classes_are_written_by_name(stacked: Path) -> None:
+    record = json.loads((stacked / "fused" / "fusion.json").read_text())
+    chosen = next(m for m in record["methods"] if m["method"] == record["chosen"])
+    header, *rows = [row.split(",") for row in
+                     (stacked / "fused" / "class_weights.csv").read_text().splitlines()]  # fmt: skip
+    assert header == ["class", "bias", "one", "two", "three"] and [row[0] for row in rows] == list("abcdef")
+    table = np.array([[float(cell) for cell in row[1:]] for row in rows])
+    assert table[:, 0] == pytest.approx(chosen["biases"]) and table[0, 0] < -0.2 < 0.2 < table[-1, 0]
+    assert np.array(chosen["class_weights"]) == pytest.approx(table[:, 1:].T)
+    weights = dict(
+        line.split(",") for line in (stacked / "fused" / "weights.csv").read_text().splitlines()[1:]
+    )
+    mean = table[:, 1:].mean(axis=0)
+    assert [float(weights[name]) for name in header[2:]] == pytest.approx(mean / mean.sum(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"biases": None},
+        {"class_weights": None},
+        {"class_weights": None, "biases": None},
+        {"biases": [0.0] * 5},
+        {"biases": [float("nan")] * 6},
+        {"biases": ["x"] * 6},
+        {"class_weights": [[0.1] * 6] * 2},
+        {"class_weights": [[0.1] * 5] * 3},
+        {"class_weights": [[0.1] * 6, [0.1] * 6, [0.1] * 5 + [-0.1]]},
+        {"class_weights": [[0.1] * 6, [0.1] * 6, [None] * 6]},
+        {"class_weights": [0.1] * 3},
+        {"class_weights": [[0.1] * 7] * 3, "biases": [0.0] * 7},
+        {"pooling": "probability"},
+        {"temperatures": [1.0] * 3},
+    ],
+)
+def test_damaged_weights_of_classes_are_refused(
+    stacked: Path, tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    record = json.loads((stacked / "fused" / "fusion.json").read_text())
+    next(m for m in record["methods"] if m["method"] == record["chosen"]).update(damage)
+    for known in (True, False):  # the number of classes
+        if not known:
+            record.update({"classes": None, "num_classes": None})
+        (tmp_path / "f.json").write_text(json.dumps(record))
+        files = [stacked / "val" / f"{name}.npz" for name in ("one", "two", "three")]
+        found = smelt(*files, "--use", tmp_path / "f.json", "--out", tmp_path / "out")
+        assert isinstance(found.exception, SmeltError) and "f.json" in str(found.exception)
+        assert not (tmp_path / "out").exists()
+
+
 def test_another_kind_than_was_fitted_is_said(fusion: Path, tmp_path: Path) -> None:
     _, made = fitted(tmp_path, seed=1)
     chances = np.exp(made["mid"]) / np.exp(made["mid"]).sum(axis=1, keepdims=True)

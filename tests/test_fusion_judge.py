@@ -13,7 +13,16 @@ import pytest
 from smelt.artifacts.results import cut
 from smelt.fusion import explain, temperature
 from smelt.fusion.apply import Fusion, apply, plain_hits, top_classes, top_classes_of_all
-from smelt.fusion.config import MEANS, FuseSettings, GeneticSettings, Method
+from smelt.fusion.config import (
+    MEANS,
+    POOLS,
+    SEARCHES,
+    STACKED,
+    TEMPERED,
+    FuseSettings,
+    GeneticSettings,
+    Method,
+)  # fmt: skip
 from smelt.fusion.folded import Counts, joined, lefts
 from smelt.fusion.groups import make_folds
 from smelt.fusion.judge import Choice, Judge, Setup, certainty, evidence, guarded, in_words
@@ -67,6 +76,7 @@ def test_nothing_fitted_or_chosen_for_a_fold_saw_its_labels() -> None:
     """Permute the labels of one fold: whatever leaves that fold out stays the same, to the last bit."""
     scores, labels = problem(good=2.0, images=420)
     settings = QUICK.model_copy(update={"folds": 4})
+    assert {*POOLS, *STACKED, *SEARCHES, *TEMPERED} < set(settings.methods)
     folds = make_folds(labels, 4, 0)
     other = labels.copy()
     other[folds == 2] = np.random.default_rng(5).permutation(labels[folds == 2])
@@ -108,7 +118,7 @@ def test_what_is_held_out_is_what_fits_without_the_fold_give() -> None:
 def test_inner_hits_are_of_fits_without_either_fold() -> None:
     scores, labels = problem(good=2.0, images=240)
     judge = judge_of(scores, labels)
-    for method in ("linear_pool", "genetic", "tempered_probability", "mean_rank"):
+    for method in ("linear_pool", "genetic", "tempered_probability", "mean_rank", "stacking"):
         option = judge.options[method][0]
         wish = judge._inner(option, (1,))
         assert set(wish) == {0, 2} and wish[0] == option.fusions[joined((1,), 0)] == option.fusions[0, 1]

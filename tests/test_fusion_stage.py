@@ -112,7 +112,7 @@ def test_fuses_what_it_says(tmp_path: Path, index: Path, models: list[Path]) -> 
             fusion = Fusion.from_json(method)
             lists = np.load(out / split / f"{fusion.method}.top5.npy")
             assert lists.shape == (len(rows), 5)
-            if fusion.pooling == "log_probability" and fusion.temperatures is None:
+            if fusion.pooling == "log_probability" and fusion.summed:
                 expected = fused(scores, normalised(fusion.weights))
                 assert np.array_equal(lists, np.argsort(-expected, axis=1, kind="stable")[:, :5])
             if split == "val":

@@ -27,7 +27,7 @@ from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.decode import decode
 from smelt.errors import ArtifactError, StorageError
-from smelt.report import charts, page, sections_mine
+from smelt.report import charts, page, sections_fuse, sections_mine
 from smelt.report.collect import Item, Run
 from smelt.report.thumbnails import thumbnail
 
@@ -224,6 +224,21 @@ def test_a_disk_that_fails_is_not_shown_as_no_image(
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a work folder"):
         page.write(tmp_path, tmp_path / "x.html")
+
+
+def test_a_fusion_with_weights_of_each_class_says_so() -> None:
+    result = {"name": "m/v", "weight": 0.7, "accuracy": {"top1": 0.5}, "without": 0.01, "set_aside": None}
+    stacked = {"method": "stacking", "biases": [0.1, -2.5, 0.0, 1.25], "class_weights": [[1.0] * 4]}
+    plain = {"method": "log_pool", "biases": None, "class_weights": None}
+    found: dict[str, Any] = {"metric": "top1", "results": [result], "classes": ["ant", "<b>", "cow", "dog"],
+                             "methods": [plain, stacked], "chosen": "stacking"}  # fmt: skip
+    words, table = sections_fuse._results(found, ["m v"])
+    assert "Biases, in logits: dog +1.25, ant +0.10, <b> -2.50." in words["text"]
+    assert "mean weight" in table["columns"]
+    (table,) = sections_fuse._results({**found, "chosen": "log_pool"}, ["m v"])
+    assert "weight" in table["columns"] and "mean weight" not in table["columns"]
+    words, _ = sections_fuse._results({**found, "classes": None}, ["m v"])
+    assert "3 +1.25" in words["text"]
 
 
 def test_charts_escape_names_and_survive_odd_values() -> None:

@@ -8,6 +8,7 @@ from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, paragraph, percent, section, table
 from smelt.report.collect import Run
 
+SHIFTED = 4  # classes that are shown of those that such a fusion raises, and lowers
 MOST = 40  # results in the table; fusion.json holds all
 NOTE = "Lines: intervals by bootstrap over classes and images. In the second colour: what was chosen."
 
@@ -102,6 +103,23 @@ def _names(run: Run, found: dict[str, Any]) -> list[str]:
     return names
 
 
+def _by_class(found: dict[str, Any]) -> list[Block]:
+    """Where the chosen fusion has weights of each class: the classes that it raises and lowers most."""
+    chosen = [entry for entry in found["methods"] if entry["method"] == found["chosen"]]
+    biases = next((entry.get("biases") for entry in chosen), None)
+    if not biases:
+        return []
+    names = found.get("classes") or [str(number) for number in range(len(biases))]
+    ordered = sorted(zip(biases, names), key=lambda pair: -pair[0])
+    raised = [f"{name} {bias:+.2f}" for bias, name in ordered[:SHIFTED] if bias > 0]
+    lowered = [f"{name} {bias:+.2f}" for bias, name in ordered[: -SHIFTED - 1 : -1] if bias < 0]
+    text = (
+        "Every class has weights and a bias of its own (fusion.json); the weights below are their means. "
+        f"Biases, in logits: {', '.join([*raised, *lowered]) or 'none'}."
+    )
+    return [paragraph(text)]
+
+
 def _results(found: dict[str, Any], names: list[str]) -> list[Block]:
     metric = found["metric"]
     results = found.get("results", [])
@@ -117,7 +135,10 @@ def _results(found: dict[str, Any], names: list[str]) -> list[Block]:
             ]
             for name, e in ordered
         ]
-        header = ["result", "weight", f"own {_words(found)}, %", "lost without it, points"]
+        by_class = _by_class(found)
+        blocks += by_class
+        weight = "mean weight" if by_class else "weight"
+        header = ["result", weight, f"own {_words(found)}, %", "lost without it, points"]
         blocks.append(table(header, rows, "What each result is worth to the chosen fusion"))
     likeness = found.get("likeness")
     if likeness and len(likeness) > 1:
