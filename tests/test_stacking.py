@@ -269,13 +269,14 @@ def stacked_fusion(results: int, classes: int) -> Fusion:
     )  # fmt: skip
 
 
-def test_scores_are_the_sums_as_they_are_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("classes", [6, 40])
+def test_scores_are_the_sums_as_they_are_documented(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
     """Results in their order in float32, the bias last; kept or not, in blocks or at once, the same bits."""
-    monkeypatch.setattr("smelt.fusion.apply.ELEMENTS", 60)
-    scores, _ = problem(50)
-    fusion = stacked_fusion(4, 6)
+    monkeypatch.setattr("smelt.fusion.apply.ELEMENTS", 10 * classes)
+    scores, _ = problem(50, classes=classes)
+    fusion = stacked_fusion(4, classes)
     sources = held(scores.astype(np.float16))
-    expected = np.zeros((50, 6), np.float32)
+    expected = np.zeros((50, classes), np.float32)
     logs = log_softmax(scores.astype(np.float16))
     for m, weights in enumerate(np.array(fusion.class_weights, np.float32)):
         expected += weights * logs[m].astype(np.float32)
@@ -291,7 +292,8 @@ def test_scores_are_the_sums_as_they_are_documented(monkeypatch: pytest.MonkeyPa
     rows = fused_lines([fusion], kept, np.array([17, 3]))[0]
     assert np.array_equal(rows, found[[17, 3]])
     chances = [
-        Held(s.name, "probabilities", np.exp(logs[m]).astype(np.float32), 6) for m, s in enumerate(sources)
+        Held(s.name, "probabilities", np.exp(logs[m]).astype(np.float32), classes)
+        for m, s in enumerate(sources)
     ]
     assert fused_lines([fusion], chances, np.arange(50))[0] == pytest.approx(found, abs=1e-4)
 

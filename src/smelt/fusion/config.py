@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
 from smelt.settings import Settings
 
@@ -67,7 +67,9 @@ class FuseSettings(Settings):
     poolings: tuple[Pooling, ...] = Field(default=("probability", "log_probability"), min_length=1)
     folds: int = Field(default=5, ge=3, le=20)
     shrinkage: tuple[float, ...] = Field(default=(0.0, 0.25, 0.5, 0.75), min_length=1)
-    penalties: tuple[PositiveFloat, ...] = Field(default=(1.0, 0.03, 0.001, 0.00003), min_length=1)
+    penalties: tuple[Annotated[float, Field(ge=1e-8)], ...] = Field(
+        default=(1.0, 0.03, 0.001, 0.00003), min_length=1
+    )
     seed: int = Field(default=0, ge=0)
     genetic: GeneticSettings = GeneticSettings()
     bound: float | None = Field(default=None, ge=1)
