@@ -23,16 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 CLASSES = 64  # of more there are too few images a class, and a sample holds the likeliest of each image only
-IMAGES = 2000  # that it is fitted on, or fewer:
-ELEMENTS = 1 << 21  # values that fits look at
+IMAGES = 1500  # that it is fitted on, or fewer:
+ELEMENTS = 1 << 20  # values that fits look at
 FEWEST = 16  # images a class below which such a sample is too small
 PASS = 1 << 30  # scores up to which it is tried: no table knows its hits, all are evaluated some seven times
-STEPS = 100
+STEPS = 50
 FRESH = 8  # steps after which the Hessian's blocks are made anew
 HOLDS = 5  # times that weights are held at 0 in one step
 PAIRS = 8  # of steps and changes of the gradient that are remembered
 TOLERANCE = 5e-5  # of the projected gradient, in units of logits
-ENOUGH = 1e-6  # a step that gains less is the last one
+ENOUGH = 3e-6  # a step that gains less is the last one
 SHORTEST = 1e-3  # share of a step that is tried
 Pair = tuple[NDArray[np.float64], NDArray[np.float64]]  # a step and the change of the gradient, (G, P) each
 
