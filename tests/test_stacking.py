@@ -201,6 +201,29 @@ def test_a_penalty_without_end_gives_the_hits_of_the_logarithmic_pool() -> None:
         assert np.array_equal(*lists)
 
 
+def test_the_penalty_is_that_under_which_held_out_labels_are_likeliest() -> None:
+    """By likelihood, one sharpness for all; the number of right images would often say something else."""
+    otherwise = 0
+    for seed in range(6):
+        scores, labels = problem(240, lean=0.15, seed=seed)
+        judge = judge_of(scores, labels)
+        balance, worth, right = balanced(labels), [], []
+        for option in judge.options["stacking"]:
+            mixed = np.zeros((240, 6), np.float32)
+            for fold in range(3):
+                mine = np.flatnonzero(judge.folds_N == fold)
+                (mixed[mine],) = fused_lines([option.fusions[fold,]], held(scores), mine)
+            sharp = [
+                balance @ log_softmax(s * mixed)[np.arange(240), labels] for s in np.linspace(0.2, 2, 400)
+            ]
+            worth.append(max(sharp))
+            right.append(class_averaged(hits_topk(mixed, labels, 1), labels))
+        chosen = judge.choices()[()].options["stacking"]
+        assert chosen is judge.options["stacking"][int(np.argmax(worth))]
+        otherwise += np.argmax(worth) != np.argmax(right)
+    assert otherwise
+
+
 def test_a_lean_of_all_results_is_found_and_undone() -> None:
     """No weight a result can undo it: on images that nobody saw it is worth several points."""
     scores, labels = problem(900, lean=0.7)
@@ -245,6 +268,43 @@ def test_labels_drawn_at_random_are_not_taken_for_anything() -> None:
         assert outcome.chosen.method != "stacking", outcome.record["words"]
         entry = next(one for one in outcome.record["methods"] if one["method"] == "stacking")
         assert abs(entry["held_out"]["top1"] - 1 / 6) < 0.06
+
+
+def null(family: str, images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Equally good results, of which nothing is to be gained by weights; some families are harder to judge."""
+    random = np.random.default_rng(seed)
+    shares = np.array([0.8, 0.15, 0.05]) if family == "imbalanced" else np.full(8, 1 / 8)
+    labels = random.choice(len(shares), images, p=shares)
+    base = random.normal(size=(images, len(shares))) + 1.5 * np.eye(len(shares))[labels]
+    scores = (base + 1.5 * random.normal(size=(6, images, len(shares)))).astype(np.float32)
+    if family == "copies" and images < 1000:
+        return np.repeat(scores[:, : images // 4], 4, axis=1), np.repeat(labels[: images // 4], 4)
+    return scores, labels
+
+
+@pytest.mark.parametrize("family", ["exchangeable", "imbalanced", "copies"])
+def test_where_nothing_is_to_be_gained_nothing_is_promised(family: str) -> None:
+    settings = QUICK.model_copy(update={"methods": ("mean_probability", "stacking"), "sure": 0.5})
+    own, whole = [], []
+    for seed in range(8):
+        scores, labels = null(family, 400, seed)
+        outcome = fuse(
+            held(scores), labels, settings.model_copy(update={"seed": seed}), num_classes=scores.shape[2]
+        )
+        fresh, truth = null(family, 5000, 100 + seed)
+        true = {
+            fusion.method: class_averaged(
+                plain_hits(fusion, held(fresh), truth, np.arange(5000), (1,))[1], truth
+            )
+            for fusion in outcome.fusions
+        }
+        entry = next(one for one in outcome.record["methods"] if one["method"] == "stacking")
+        own.append(entry["gain"] - (true["stacking"] - true["mean_probability"]))
+        whole.append(
+            outcome.record["held_out"]["gain"] - (true[outcome.chosen.method] - true["mean_probability"])
+        )
+    for differences in (own, whole):
+        assert np.mean(differences) < 2.5 * np.std(differences, ddof=1) / 8**0.5 + 0.003
 
 
 def test_two_classes_and_nothing_left_to_weigh() -> None:
