@@ -271,7 +271,7 @@ def test_labels_drawn_at_random_are_not_taken_for_anything() -> None:
 
 
 def null(family: str, images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Equally good results, of which nothing is to be gained by weights; some families are harder to judge."""
+    """Equally good results: nothing is to be gained by weights. Some families are harder to judge."""
     random = np.random.default_rng(seed)
     shares = np.array([0.8, 0.15, 0.05]) if family == "imbalanced" else np.full(8, 1 / 8)
     labels = random.choice(len(shares), images, p=shares)
