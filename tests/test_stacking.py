@@ -499,7 +499,7 @@ def test_it_is_left_out_in_words() -> None:
     assert words(2, 64, 1 << 31) == [
         "stacking is left out: it needs several passes of its own over 2.1e+09 scores"
     ]
-    assert words(19, 10, 10**6) == [] == words(16, 64, 10**6)
+    assert words(19, 10, 10**6) == [] == words(8, 64, 10**6)
 
 
 def test_many_classes_are_fused_without_it() -> None:

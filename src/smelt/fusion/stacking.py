@@ -24,16 +24,17 @@ from numpy.typing import NDArray
 
 CLASSES = 64  # of more there are too few images a class, and a sample holds the likeliest of each image only
 IMAGES = 1500  # that it is fitted on, or fewer:
-ELEMENTS = 1 << 20  # values that fits look at
+ELEMENTS = 1 << 19  # values that fits look at
 FEWEST = 16  # images a class below which such a sample is too small
 PASS = 1 << 30  # scores up to which it is tried: no table knows its hits, all are evaluated some seven times
-STEPS = 50
+STEPS = 30
 FRESH = 8  # steps after which the Hessian's blocks are made anew
-HOLDS = 5  # times that weights are held at 0 in one step
+HOLDS = 2  # times that weights are held at 0 in one step
 PAIRS = 8  # of steps and changes of the gradient that are remembered
 TOLERANCE = 5e-5  # of the projected gradient, in units of logits
 ENOUGH = 3e-6  # a step that gains less is the last one
-SHORTEST = 1e-3  # share of a step that is tried
+TRIES = 7  # lengths of a step, each a third of the one before
+FEW_TRIES = 2  # of a bold one, where a sure one is at hand
 Pair = tuple[NDArray[np.float64], NDArray[np.float64]]  # a step and the change of the gradient, (G, P) each
 
 
@@ -163,9 +164,11 @@ class Fit:
             free = (weights > self.lowest_P) | (gradient < 0)
             if np.abs(np.where(free, gradient, 0) / self.seen.units_P).max() < TOLERANCE:
                 break
-            found = self.along(weights, loss, gradient, self.step(weights, gradient, free, blocks, memory))
+            bold = self.step(weights, gradient, free, blocks, memory)
+            found = self.along(weights, loss, gradient, bold, FEW_TRIES)
             if found is None:  # then what is sure to go down
-                found = self.along(weights, loss, gradient, -self.newton(gradient, free, blocks, []))
+                sure = -self.newton(gradient, free, blocks, [])
+                found = self.along(weights, loss, gradient, sure, TRIES)
             if found is None:
                 break
             tried, value, turned = found
@@ -197,17 +200,16 @@ class Fit:
         loss: float,
         gradient_GP: NDArray[np.float64],
         step_GP: NDArray[np.float64],
+        tries: int,
     ) -> tuple[NDArray[np.float64], float, NDArray[np.float64]] | None:
         """The first weights on the way back from the end of a step, cut off at their lowest, that lower the
         loss enough, and what is judged of them; None where there are none."""
-        length = 1.0
-        while length > SHORTEST:
-            tried_GP = np.maximum(self.lowest_P, weights_GP + length * step_GP)
+        for place in range(tries):
+            tried_GP = np.maximum(self.lowest_P, weights_GP + step_GP / 3**place)
             value, turned_GP = self.judged(tried_GP)
             slope = float((gradient_GP * (tried_GP - weights_GP)).sum())
             if slope < 0 and value <= loss + 1e-4 * slope:
                 return tried_GP, value, turned_GP
-            length /= 3
         return None
 
     def step(
