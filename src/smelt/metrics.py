@@ -19,17 +19,22 @@ def hits_topk(scores_NC: ArrayLike, labels_N: ArrayLike, k: int) -> NDArray[np.b
 
     The same as `hits_in_list(top_lists(scores, k), labels)`, without making the lists.
     """
+    assert k >= 1
+    return np.asarray(before_label(scores_NC, labels_N) < k)
+
+
+def before_label(scores_NC: ArrayLike, labels_N: ArrayLike) -> NDArray[np.int64]:
+    """How many of C classes come before the label, (N,); beyond all counting where it is unknown or NaN."""
     scores = np.asarray(scores_NC, dtype=np.float32)
     labels = np.asarray(labels_N)
-    assert scores.ndim == 2 and labels.shape == scores.shape[:1] and k >= 1
+    assert scores.ndim == 2 and labels.shape == scores.shape[:1]
     known = labels >= 0
     label = np.where(known, labels, 0)[:, None]
     own = np.take_along_axis(scores, label, axis=1)
-    equal = scores == own
     # rivals of the same score come first where their number is lower
-    before = (scores > own).sum(axis=1) + (equal & (np.arange(scores.shape[1]) < label)).sum(axis=1)
-    hits: NDArray[np.bool_] = (before < k) & known & ~np.isnan(own[:, 0])
-    return hits
+    rivals = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < label))
+    before = rivals.sum(axis=1, dtype=np.int64)
+    return np.where(known & ~np.isnan(own[:, 0]), before, np.iinfo(np.int64).max)
 
 
 def hits_in_list(lists_NK: ArrayLike, labels_N: ArrayLike) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from smelt.fusion.config import Method
 from smelt.fusion.search import Found, Steps
 from smelt.fusion.sources import Source
 from smelt.fusion.table import Table
-from smelt.metrics import hits_topk
+from smelt.metrics import before_label
 
 Left = tuple[int, ...]  # folds that are left out, in ascending order
 Known = dict[tuple[Fusion, int], dict[int, NDArray[np.bool_]]]  # (fusion, fold) → k → hits of its images
@@ -187,6 +187,7 @@ def _plain(
         scores = fused_lines(fusions, sources, part)
         step = max(1, ELEMENTS // (scores[0].shape[1] * len(fusions)))
         for row, one in enumerate(scores):
+            before = before_label(one, labels_N[part])
             for k in ks:
-                found[k][row].append(hits_topk(one, labels_N[part], k))
+                found[k][row].append(before < k)
     return {k: np.stack([np.concatenate(row) for row in rows]) for k, rows in found.items()}

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import exp
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,7 +51,7 @@ class Bootstrap:
         self.unit, (self.first_U, self.class_U) = unit.reshape(-1), pairs
         self.samples, self.seed = samples, seed
         self.often_SC = self._drawn_classes()
-        self._kept: list[NDArray[np.uint8]] | None = None
+        self._kept: list[NDArray[Any]] | None = None
 
     def _drawn_classes(self) -> NDArray[np.uint8]:
         """How often each class is in each sample, (samples, C): as many draws as there are classes."""
@@ -78,7 +79,7 @@ class Bootstrap:
         if not columns:
             return np.zeros((self.samples, 0))
         matrix = np.stack([column.adds_U for column in columns], axis=1)
-        sums = np.concatenate([part.astype(np.float64) @ matrix for part in self._parts()])
+        sums = np.concatenate([part.astype(np.float64, copy=False) @ matrix for part in self._parts()])
         # the mean is over the classes that a sample has, each as often as it was drawn
         present = np.stack([column.classes_C for column in columns], axis=1)
         drawn = self.often_SC.astype(np.float64) @ present.astype(np.float64)
@@ -97,7 +98,7 @@ class Bootstrap:
         often = self.often_SC[:, present].astype(np.float64)
         return np.asarray(within + often @ mean_C[present] / np.maximum(often.sum(axis=1), 1))
 
-    def _parts(self) -> Iterator[NDArray[np.uint8]]:
+    def _parts(self) -> Iterator[NDArray[Any]]:
         """How often each unit is in each sample, (some samples, U), the same at every call."""
         if self._kept is not None:
             yield from self._kept
@@ -111,7 +112,9 @@ class Bootstrap:
             place = (often[:, self.class_U].astype(np.int32) << 16) | luck[:, self.first_U]
             part = _poisson()[place]
             if self.samples * len(self.first_U) <= KEPT:
-                kept.append(part)
+                # few are kept as they are multiplied: every call would convert them again
+                few = self.samples * len(self.first_U) <= KEPT >> 3
+                kept.append(part.astype(np.float64) if few else part)
             yield part
         self._kept = kept or None
 

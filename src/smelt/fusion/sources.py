@@ -172,7 +172,7 @@ def take(scores_NC: NDArray[Any], lines: NDArray[np.int64]) -> NDArray[Any]:
     """Lines of a (mapped) array; consecutive ones without a copy."""
     if len(lines) and lines[-1] - lines[0] + 1 == len(lines) and bool((np.diff(lines) == 1).all()):
         return scores_NC[lines[0] : lines[-1] + 1]
-    return scores_NC[lines]
+    return np.take(scores_NC, lines, axis=0)  # four times as fast as an index where rows are short
 
 
 def spread(
