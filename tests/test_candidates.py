@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from smelt.artifacts.results import cut
 from smelt.errors import ResultError
-from smelt.fusion import candidates, prune, soften, tiles, units
+from smelt.fusion import candidates, prune, soften, sources, tiles, units
 from smelt.fusion import store as store_module
 from smelt.fusion.apply import Fusion, plain_hits, top_classes
 from smelt.fusion.candidates import Wanted, build, build_all, choose_cap
@@ -496,3 +496,18 @@ def test_a_mapped_store_is_not_kept_in_memory(tmp_path: Path) -> None:
     maps = Path("/proc/self/smaps").read_text().split(str(tmp_path / "store" / "values_RM.npy"))[1:]
     assert maps and sum(int(part.split("Rss:")[1].split()[0]) for part in maps) < 8  # of some 120 KiB
     assert np.array_equal(table.hits(weights), brute(pool, labels, weights, 1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(["high", "low", "middle", None]))
+def test_ranks_of_few_and_of_many_classes(seed: int, side: Any) -> None:
+    """Counted or sorted, the same; both ends of ties against counting in the plainest words."""
+    scores = random_problem(seed)[0][0]
+    found = ranks(scores, cut_side=side).astype(np.float64)
+    with mock.patch.object(sources, "NARROW", 0):
+        assert np.array_equal(ranks(scores, cut_side=side), found)
+    values = scores.astype(np.float64)
+    above = (values[:, None, :] > values[:, :, None]).sum(axis=2)
+    equal_ones = (values[:, None, :] == values[:, :, None]).sum(axis=2)
+    share = {"high": 0.0, "low": 1.0, "middle": 0.5, None: 0.5}[side]
+    assert np.array_equal(-found, np.minimum(above + share * (equal_ones - 1), 100))

@@ -13,6 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+LARGEST = 1 << 20  # labels from which on their numbers are not counted as they are
+
 
 def hits_topk(scores_NC: ArrayLike, labels_N: ArrayLike, k: int) -> NDArray[np.bool_]:
     """Which of N images have their label among the first k of their C classes; False where it is unknown.
@@ -60,9 +62,13 @@ def class_averaged(hits_N: ArrayLike, labels_N: ArrayLike) -> float:
     known = labels >= 0
     if not known.any():
         return float("nan")
-    _, codes, counts = np.unique(labels[known], return_inverse=True, return_counts=True)
+    codes = labels[known]
+    if codes.max() >= LARGEST:
+        codes = np.unique(codes, return_inverse=True)[1].reshape(-1)
+    counts = np.bincount(codes)
     right = np.bincount(codes, weights=np.asarray(hits_N)[known])
-    return float((right / counts).mean())
+    present = counts > 0
+    return float((right[present] / counts[present]).mean())
 
 
 def class_averaged_topk(scores_NC: ArrayLike, labels_N: ArrayLike, k: int) -> float:

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import exp
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-ELEMENTS = 1 << 22  # draws at once
+ELEMENTS = 1 << 19  # draws at once
+CACHED = 1 << 17  # of them as numbers that are multiplied
 KEPT = 1 << 26  # draws up to which they are kept for the next call
 MOST = 10  # times that a class is drawn at most; more has a chance of 10⁻⁷
 LEAST = 1e-9  # what is below is rounding, not a gain
@@ -51,7 +51,7 @@ class Bootstrap:
         self.unit, (self.first_U, self.class_U) = unit.reshape(-1), pairs
         self.samples, self.seed = samples, seed
         self.often_SC = self._drawn_classes()
-        self._kept: list[NDArray[Any]] | None = None
+        self._kept: list[NDArray[np.uint8]] | None = None
 
     def _drawn_classes(self) -> NDArray[np.uint8]:
         """How often each class is in each sample, (samples, C): as many draws as there are classes."""
@@ -79,11 +79,22 @@ class Bootstrap:
         if not columns:
             return np.zeros((self.samples, 0))
         matrix = np.stack([column.adds_U for column in columns], axis=1)
-        sums = np.concatenate([part.astype(np.float64, copy=False) @ matrix for part in self._parts()])
+        sums = np.concatenate([self._product(part, matrix) for part in self._parts()])
         # the mean is over the classes that a sample has, each as often as it was drawn
         present = np.stack([column.classes_C for column in columns], axis=1)
         drawn = self.often_SC.astype(np.float64) @ present.astype(np.float64)
         return np.asarray(sums * (present.sum(axis=0) / np.maximum(drawn, 1)))
+
+    def _product(self, often_SU: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Draws times columns, a few samples at a time: converted in the cache, not in fresh memory."""
+        step = max(1, CACHED // max(1, often_SU.shape[1]))
+        room = np.empty((min(step, len(often_SU)), often_SU.shape[1]))
+        found = np.empty((len(often_SU), matrix.shape[1]))
+        for start in range(0, len(often_SU), step):
+            some = often_SU[start : start + step]
+            np.copyto(room[: len(some)], some)
+            np.matmul(room[: len(some)], matrix, out=found[start : start + len(some)])
+        return found
 
     def centred(self, values_N: ArrayLike) -> NDArray[np.float64]:
         """The class-averaged mean of values (N,) in all samples, (samples,), with each class's number of
@@ -98,7 +109,7 @@ class Bootstrap:
         often = self.often_SC[:, present].astype(np.float64)
         return np.asarray(within + often @ mean_C[present] / np.maximum(often.sum(axis=1), 1))
 
-    def _parts(self) -> Iterator[NDArray[Any]]:
+    def _parts(self) -> Iterator[NDArray[np.uint8]]:
         """How often each unit is in each sample, (some samples, U), the same at every call."""
         if self._kept is not None:
             yield from self._kept
@@ -112,9 +123,7 @@ class Bootstrap:
             place = (often[:, self.class_U].astype(np.int32) << 16) | luck[:, self.first_U]
             part = _poisson()[place]
             if self.samples * len(self.first_U) <= KEPT:
-                # few are kept as they are multiplied: every call would convert them again
-                few = self.samples * len(self.first_U) <= KEPT >> 3
-                kept.append(part.astype(np.float64) if few else part)
+                kept.append(part)
             yield part
         self._kept = kept or None
 
