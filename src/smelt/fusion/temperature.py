@@ -16,6 +16,7 @@ from smelt.fusion.sources import LEAST, Source
 
 IMAGES = 1500
 ELEMENTS = 1 << 20  # scores of one result that are looked at; of many classes fewer images
+STEP = 0.04  # of log T that is told apart: data say no more, and alike fits share what they make of a result
 GRID = np.linspace(-3.0, 4.0, 22)  # of log T
 
 
@@ -68,9 +69,11 @@ def _losses(
 
 
 def _lowest(losses_G: NDArray[np.float64]) -> float:
-    """log T of the lowest loss, by the quartic through the lowest point of the grid and four neighbours."""
+    """log T of the lowest loss, by the quartic through the lowest point of the grid and four neighbours, to
+    the nearest step."""
     place = int(np.clip(np.argmin(losses_G), 2, len(GRID) - 3))
     step = GRID[1] - GRID[0]
     quartic = np.polyfit(np.arange(-2, 3), losses_G[place - 2 : place + 3], 4)
     between = np.linspace(-2, 2, 801)
-    return float(GRID[place] + step * between[int(np.argmin(np.polyval(quartic, between)))])
+    lowest = GRID[place] + step * between[int(np.argmin(np.polyval(quartic, between)))]
+    return float(STEP * np.round(lowest / STEP))
