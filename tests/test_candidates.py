@@ -511,3 +511,17 @@ def test_ranks_of_few_and_of_many_classes(seed: int, side: Any) -> None:
     equal_ones = (values[:, None, :] == values[:, :, None]).sum(axis=2)
     share = {"high": 0.0, "low": 1.0, "middle": 0.5, None: 0.5}[side]
     assert np.array_equal(-found, np.minimum(above + share * (equal_ones - 1), 100))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_what_is_no_number_is_refused(kind: Any, sign: int, pooling: Pooling) -> None:
+    scores = np.zeros((2, 30, 5), kind)
+    labels = np.zeros(30, np.int32)
+    build(pool_of(scores, pooling), labels, 1)
+    infinite = np.array([[np.inf, -np.inf, -0.0]], kind)
+    assert sources.numbers(infinite, "x", np.arange(1)) is infinite
+    scores[1, 17, 3] = np.copysign(np.nan, sign)
+    with pytest.raises(ResultError, match=r"1: the score of image 17 for class 3 is not a number"):
+        build(pool_of(scores, pooling), labels, 1)

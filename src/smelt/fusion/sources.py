@@ -33,6 +33,7 @@ from smelt.fusion.soften import NARROW, Softened, SoftenedLabels, normaliser
 Side = Literal["low", "high", "middle"]
 DEPTH = 100.0  # ranks beyond count as this; small enough that halves are exact in float16
 KEPT = 1 << 24  # scores of a fusion up to which `Kept` pays
+INFINITE = 0x7C00  # the bits of infinity in float16
 LEAST = 1e-7  # probabilities below count as this before their logarithm is taken
 
 
@@ -135,7 +136,8 @@ class Kept:
     def whole(self, side: Side) -> NDArray[Any]:
         """Scores of all images (N, C)."""
         if side not in self._scores:
-            self._scores[side] = self.source.block(np.arange(self.num_images), side)
+            lines = np.arange(self.num_images)
+            self._scores[side] = numbers(self.source.block(lines, side), self.name, lines)
         return self._scores[side]
 
     def block(self, lines: NDArray[np.int64], side: Side) -> NDArray[Any]:
@@ -166,6 +168,20 @@ class Kept:
                 scores = log_probabilities(np.asarray(scores), None if known is None else known.normaliser_B)
             self._values[key] = single(np.asarray(scores))
         return take(self._values[key], lines)
+
+
+def numbers(scores_BC: NDArray[Any], name: str, lines: NDArray[np.int64]) -> NDArray[Any]:
+    """The scores of the images at `lines`; ResultError where one is no number: sums with it mean nothing."""
+    if scores_BC.dtype == np.float16 and scores_BC.flags.c_contiguous and scores_BC.size:
+        # what is no number has bits beyond those of infinity, with either sign
+        bits = scores_BC.view(np.int16)
+        sound = bits.max() <= INFINITE and bits.view(np.uint16).max() <= INFINITE | 0x8000
+    else:
+        sound = not (scores_BC.size and np.isnan(scores_BC.max()))
+    if not sound:
+        line, place = np.argwhere(np.isnan(scores_BC))[0]
+        raise ResultError(f"{name}: the score of image {lines[line]} for class {place} is not a number (NaN)")
+    return scores_BC
 
 
 def take(scores_NC: NDArray[Any], lines: NDArray[np.int64]) -> NDArray[Any]:
@@ -269,7 +285,10 @@ class Pool:
         fill: Side = "high" if self.pooling == "rank" else side
         if isinstance(source, Kept) and self.pooling == "probability" and temperature == 1.0:
             return source.softened(lines, side)
-        return pooled(source.block(lines, fill), source, self.pooling, temperature, side)
+        scores_BC = source.block(lines, fill)
+        if not isinstance(source, Kept):
+            numbers(scores_BC, source.name, lines)
+        return pooled(scores_BC, source, self.pooling, temperature, side)
 
     def refuse_cut(self) -> None:
         """ResultError for poolings that need every score, where one is cut."""
