@@ -428,3 +428,18 @@ def test_small_fusions_do_not_load_torch() -> None:
         "sys.exit('torch' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_products_keep_to_one_thread_while_fusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from threadpoolctl import threadpool_info
+
+    def threads() -> set[int]:
+        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    scores, labels = problem(good=1.0, images=200)
+    before, during = threads(), set[int]()
+    real = Judge.judgement
+    monkeypatch.setattr(Judge, "judgement", lambda self: during.update(threads()) or real(self))
+    fuse(sources_of(scores), labels, QUICK, num_classes=8)
+    assert during == {1} and threads() == before

@@ -24,7 +24,7 @@ from smelt.fusion.resample import Bootstrap
 from smelt.fusion.screen import screened
 from smelt.fusion.sources import KEPT, Kept, Pool, Source
 from smelt.fusion.tables import Tables
-from smelt.fusion.tiles import one_thread
+from smelt.fusion.tiles import one_blas_thread, one_thread
 from smelt.metrics import class_averaged, hits_topk
 
 SMALL = 1 << 27  # scores up to which nothing is written to disk on the way
@@ -186,7 +186,7 @@ def fuse(
         "folder": None if scores <= SMALL else folder, "workers": workers, "fingerprint": fingerprint,
         "emit": emit,
     }  # fmt: skip
-    with one_thread():
+    with one_thread(), one_blas_thread():
         groups = None if labels is None else _groups(sources, labels, groups_N)
         case = prepared(sources, labels, settings, num_images, num_classes, groups)
         if labels is None:
