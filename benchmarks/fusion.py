@@ -117,7 +117,6 @@ class Simulated:
         values = out.numpy()
         return list(values), values[:, np.arange(size), self.labels_N[lines]]
 
-
     def _rows(self, first: int, size: int) -> Any:
         return self._noise[int(first) : int(first) + size]
 
