@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smelt.artifacts.results import cut
+from smelt.artifacts.results import Kind, cut
 from smelt.fusion import explain, temperature
-from smelt.fusion.apply import Fusion, apply, plain_hits, top_classes, top_classes_of_all
+from smelt.fusion.apply import Fusion, apply, fused_lines, plain_hits, top_classes, top_classes_of_all
 from smelt.fusion.config import (
     MEANS,
     POOLS,
@@ -30,9 +30,9 @@ from smelt.fusion.methods import Option
 from smelt.fusion.reference import fused, normalised
 from smelt.fusion.run import fuse
 from smelt.fusion.soften import softmax
-from smelt.fusion.sources import Held, Pool
+from smelt.fusion.sources import Held, Kept, Pool
 from smelt.fusion.tables import Tables
-from smelt.metrics import class_averaged, hits_topk
+from smelt.metrics import before_label, class_averaged, hits_topk
 
 QUICK = FuseSettings(
     metric="top1",
@@ -413,6 +413,38 @@ def test_small_and_large_problems_fuse_alike(tmp_path: Path, monkeypatch: pytest
     large = fused_now()
     assert (tmp_path / "tables" / "probability-low" / "candidates.json").exists()
     assert large == small
+
+
+@pytest.mark.parametrize("classes", [3, 31, 32, 50])
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_what_is_kept_is_what_is_read(kind: Kind, classes: int) -> None:
+    """Laid out by fold, class after class: the same bits as from the stored scores, line for line."""
+    random = np.random.default_rng(0)
+    scores = (4 * random.normal(size=(2, 500, classes))).round(1).astype(np.float16)
+    if kind == "probabilities":
+        chances = np.exp(scores.astype(np.float64))
+        scores = (chances / chances.sum(axis=2, keepdims=True)).astype(np.float16)
+    plain = [Held(str(place), kind, one, classes) for place, one in enumerate(scores)]
+    kept = [Kept(source, 500) for source in plain]
+    folds = random.integers(3, size=500)
+    shared = {"weights": (0.3, 0.7)}
+    fusions = [
+        *(Fusion("greedy", pooling, **shared) for pooling in ("probability", "log_probability", "rank")),
+        Fusion("tempered_probability", "probability", **shared, temperatures=(0.7, 1.9)),
+        Fusion("stacking", "log_probability", **shared, biases=tuple(random.normal(size=classes).tolist()),
+               class_weights=tuple(map(tuple, random.random((2, classes)).tolist()))),
+    ]  # fmt: skip
+    asked = [np.flatnonzero(folds == 1), np.arange(40, 90), np.array([3, 2, 499, 2]), np.arange(500)]
+    for order in (None, np.argsort(folds, kind="stable"), random.permutation(500)):
+        for source in kept:
+            if order is not None:
+                source.arrange(order)
+        for lines in asked:
+            expected = fused_lines(fusions, plain, lines)
+            for one, other in zip(fused_lines(fusions, kept, lines), expected, strict=True):
+                assert np.array_equal(one, other)
+                label = random.integers(classes, size=len(lines))
+                assert np.array_equal(before_label(one, label), before_label(other, label))
 
 
 def test_small_fusions_do_not_load_torch() -> None:

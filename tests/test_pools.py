@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from smelt.fusion import pools
 from smelt.fusion.apply import Fusion
@@ -28,10 +29,6 @@ def sampled(scores: np.ndarray, labels: np.ndarray, folds: int = 3) -> pools.Sam
     return pools.sample(sources, labels, make_folds(labels, folds, 0), 0, scores.shape[2])
 
 
-def own_of(found: pools.Sample) -> np.ndarray:
-    return found.chances[np.arange(len(found.lines)), found.place_n].astype(np.float64)
-
-
 def test_balanced_weights_are_those_of_the_metric() -> None:
     scores, labels = problem()
     found = sampled(scores, labels)
@@ -47,14 +44,14 @@ def test_linear_pool_is_the_fixed_point_of_expectation_maximisation() -> None:
     """Mixture weights by EM, which is slow, simple, and goes to the same and only maximum."""
     scores, labels = problem()
     found = sampled(scores, labels)
-    own = own_of(found)
+    own = found.own_Mn.T.astype(np.float64)
     for left in ((), (0,), (0, 2)):
         balance = found.balanced(found.seen(left))
         weights = np.full(4, 0.25)
         for _ in range(20_000):
             shares = own * weights
             weights = balance @ (shares / shares.sum(axis=1, keepdims=True))
-        ours = pools.linear_pool(own, balance)
+        ours = pools.linear_pool(found.own_Mn, balance)
         assert ours == pytest.approx(weights, abs=1e-3) and ours.sum() == pytest.approx(1)
         assert balance @ np.log(own @ ours + 1e-30) >= balance @ np.log(own @ weights + 1e-30) - 1e-9
 
@@ -73,7 +70,7 @@ def test_log_pool_has_no_better_neighbour() -> None:
     """Convex, so a minimum among its neighbours is the minimum: tried by finite steps, over w ≥ 0."""
     scores, labels = problem(images=120)
     found = sampled(scores, labels)
-    weights = pools.log_pool(found.logs, found.place_n, found.balanced(found.seen(())))
+    weights = pools.log_pool(found.logs_MKn, found.place_n, found.balanced(found.seen(())))
     best = log_loss(weights, scores, labels)
     assert (weights >= 0).all() and best < log_loss(np.full(4, 0.25), scores, labels) - 0.01
     for index in range(4):
@@ -92,19 +89,18 @@ def test_classes_count_the_same_however_many_images_they_have() -> None:
     scores[0, np.arange(200), labels] += np.where(labels == 0, 2.0, 0.0)
     scores[1, np.arange(200), labels] += np.where(labels == 0, 0.0, 2.0)
     found = sampled(scores.astype(np.float32), labels)
-    own = own_of(found)
-    assert pools.linear_pool(own, found.balanced(found.seen(())))[1] > 0.55
-    assert pools.linear_pool(own, np.full(200, 1 / 200))[1] < 0.2
+    assert pools.linear_pool(found.own_Mn, found.balanced(found.seen(())))[1] > 0.55
+    assert pools.linear_pool(found.own_Mn, np.full(200, 1 / 200))[1] < 0.2
 
 
 def test_separable_labels_keep_the_log_pool_finite() -> None:
     labels = np.arange(60) % 3
     scores = (9.0 * np.eye(3)[labels])[None].repeat(3, 0).astype(np.float32)
     found = sampled(scores, labels)
-    weights = pools.log_pool(found.logs, found.place_n, found.balanced(found.seen(())))
+    weights = pools.log_pool(found.logs_MKn, found.place_n, found.balanced(found.seen(())))
     assert np.isfinite(weights).all() and weights.sum() > 0
-    own = own_of(found)
-    own[:, 0] = 0.0  # a result that rules every label out
+    own = found.own_Mn
+    own[0] = 0.0  # a result that rules every label out
     assert pools.linear_pool(own, found.balanced(found.seen(()))) == pytest.approx([0, 0.5, 0.5], abs=1e-3)
 
 
@@ -119,14 +115,14 @@ def test_log_chances_of_every_kind_of_fusion() -> None:
 
     mixed = np.einsum("m,mnc->nc", weights, values)
     ours = pools.log_chances(found, [Fusion("log_pool", "log_probability", weights)], slice(None))[0]
-    assert softmax(ours) == pytest.approx(softmax(mixed), abs=1e-5)
+    assert softmax(ours.T) == pytest.approx(softmax(mixed), abs=1e-5)
     ours = pools.log_chances(found, [Fusion("linear_pool", "probability", weights)], slice(None))[0]
-    assert np.exp(ours) == pytest.approx(np.einsum("m,mnc->nc", weights, softmax(values)), abs=1e-6)
+    assert np.exp(ours.T) == pytest.approx(np.einsum("m,mnc->nc", weights, softmax(values)), abs=1e-6)
     heat = (1.0, 2.0, 0.5, 3.0)
     fusion = Fusion("tempered_probability", "probability", weights, 0.0, heat)
     cooled = softmax(values / np.array(heat)[:, None, None])
     ours = pools.log_chances(found, [fusion], slice(10, 30))[0]
-    assert np.exp(ours) == pytest.approx(np.einsum("m,mnc->nc", weights, cooled)[10:30], abs=1e-5)
+    assert np.exp(ours.T) == pytest.approx(np.einsum("m,mnc->nc", weights, cooled)[10:30], abs=1e-5)
 
 
 def test_calibrated_likelihood_is_the_best_over_all_sharpnesses() -> None:
@@ -134,7 +130,7 @@ def test_calibrated_likelihood_is_the_best_over_all_sharpnesses() -> None:
     logs = (4 * random.normal(size=(300, 6))).astype(np.float32)
     labels = np.argmax(0.4 * logs + random.gumbel(size=logs.shape), axis=1)
     balance = np.where(np.arange(300) < 200, 1 / 200, 0.0)
-    ours = pools.calibrated(logs, labels, balance)
+    ours = pools.calibrated(logs.T, labels, balance)
     assert np.isnan(ours[200:]).all() and not np.isnan(ours[:200]).any()
     means = []
     for sharp in np.linspace(0.05, 2, 400):
@@ -142,22 +138,50 @@ def test_calibrated_likelihood_is_the_best_over_all_sharpnesses() -> None:
         means.append((scaled[np.arange(200), labels[:200]] - np.logaddexp.reduce(scaled, axis=1)).mean())
     assert ours[:200].mean() == pytest.approx(max(means), abs=1e-4)
     # only the order and the distances count: sharper or flatter scores have the same likelihood
-    assert pools.calibrated(5 * logs, labels, balance)[:200] == pytest.approx(ours[:200], abs=2e-3)
+    assert pools.calibrated(5 * logs.T, labels, balance)[:200] == pytest.approx(ours[:200], abs=2e-3)
 
 
 def test_of_many_classes_the_likeliest_and_the_label(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "CLASSES", 4)
     scores, labels = problem(images=90, classes=9)
     found = sampled(scores, labels)
-    assert found.chances.shape == (90, 4, 4)
+    assert found.chances_MKn.shape == (4, 4, 90)
     chances = np.exp(scores) / np.exp(scores).sum(axis=2, keepdims=True)
     for row, line in enumerate(found.lines):
         own = chances[:, line, labels[line]]
-        assert found.chances[row, found.place_n[row]] == pytest.approx(own, abs=1e-6)
+        assert found.own_Mn[:, row] == pytest.approx(own, abs=1e-6)
         mean = chances[:, line].mean(axis=0)
         rivals = np.sort(np.delete(mean, labels[line]))[::-1][:3]
-        kept = np.sort(np.delete(found.chances[row].mean(axis=1), found.place_n[row]))[::-1]
+        kept = np.sort(np.delete(found.chances_MKn[:, :, row].mean(axis=0), found.place_n[row]))[::-1]
         assert kept == pytest.approx(rivals, abs=1e-6)
+
+
+@pytest.mark.parametrize("images", [0, 1, 40])
+def test_picked_images_are_those_that_are_kept(images: int) -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(size=(3, 4, images))
+    masks = [np.zeros(images, bool), np.ones(images, bool), np.arange(images) // 9 % 2 == 0,
+             random.random(images) < 0.5]  # fmt: skip
+    for keep in masks:
+        found = pools.picked(values, keep)
+        assert np.array_equal(found, values[..., keep]) and found.flags.c_contiguous
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_minimised_stays_within_and_finds_what_another_minimiser_finds(seed: int) -> None:
+    """Least squares over w ≥ 0 with columns much alike, where most weights end at 0."""
+    random = np.random.default_rng(seed)
+    matrix = random.normal(size=(40, 1)) + 0.3 * random.normal(size=(40, 12))
+    aim = matrix @ np.maximum(0, random.normal(size=12)) + random.normal(size=40)
+
+    def value(weights: np.ndarray) -> float:
+        return float(((matrix @ weights - aim) ** 2).sum() / 2)
+
+    def judged(weights: np.ndarray) -> pools.Judged:
+        return value(weights), matrix.T @ (matrix @ weights - aim), matrix.T @ matrix
+
+    ours = pools.minimised(value, judged, np.full(12, 1 / 12))
+    assert (ours >= 0).all() and ours == pytest.approx(nnls(matrix, aim)[0], abs=1e-4)
 
 
 def test_clearly_is_two_standard_errors() -> None:

@@ -76,7 +76,7 @@ def naive(
 
 def fit_of(scores: np.ndarray, labels: np.ndarray, base: np.ndarray, penalty: float) -> stacking.Fit:
     """A fit that begins at the logarithmic pool, of images that are all seen."""
-    logs = np.moveaxis(log_softmax(scores).astype(np.float32), 0, 2)
+    logs = log_softmax(scores).astype(np.float32).transpose(0, 2, 1)
     seen, classes = stacking.Stacker(logs, labels).seen(balanced(labels))
     base_P = np.append(base, 0.0)
     return stacking.Fit(seen, base_P, penalty, np.repeat(base_P[None], len(classes), axis=0))
@@ -147,7 +147,7 @@ def test_a_start_elsewhere_ends_at_the_same_place() -> None:
 def test_a_class_without_images_stays_as_the_pool_has_it() -> None:
     scores, labels = problem(200, lean=1.0)
     labels[labels == 2] = 3
-    logs = np.moveaxis(log_softmax(scores).astype(np.float32), 0, 2)
+    logs = log_softmax(scores).astype(np.float32).transpose(0, 2, 1)
     base = np.array([0.3, 0.2, 0.1, 0.05])
     for balance in (balanced(labels), np.where(np.arange(200) < 100, balanced(labels), 0.0)):
         found = stacking.Stacker(logs, labels).path(balance, base, (0.1, 0.001))
@@ -159,7 +159,7 @@ def test_a_class_without_images_stays_as_the_pool_has_it() -> None:
 def test_what_is_not_seen_does_not_matter() -> None:
     """Images without weight are as if they were not there, whatever their labels."""
     scores, labels = problem(300, lean=0.5)
-    logs = np.moveaxis(log_softmax(scores).astype(np.float32), 0, 2)
+    logs = log_softmax(scores).astype(np.float32).transpose(0, 2, 1)
     seen = np.arange(300) % 3 > 0
     balance = np.zeros(300)
     balance[seen] = balanced(labels[seen])
@@ -167,7 +167,7 @@ def test_what_is_not_seen_does_not_matter() -> None:
     base = np.full(4, 0.2)
     one, two = (stacking.Stacker(logs, of).path(balance, base, (0.1, 0.01)) for of in (labels, other))
     assert all(np.array_equal(one[penalty], two[penalty]) for penalty in one)
-    alone = stacking.Stacker(logs[seen], labels[seen])
+    alone = stacking.Stacker(logs[:, :, seen], labels[seen])
     alone.units_P = stacking.Stacker(logs, labels).units_P
     assert alone.path(balance[seen], base, (0.1,))[0.1] == pytest.approx(one[0.1], abs=1e-6)
 
@@ -381,7 +381,7 @@ def test_log_chances_are_those_of_the_scores_that_are_delivered() -> None:
     ours = pools.log_chances(found, fusions, slice(10, 40))
     theirs = fused_lines(fusions, held(scores), found.lines[10:40])
     for one, other in zip(ours, theirs, strict=True):
-        assert log_softmax(one) == pytest.approx(log_softmax(other), abs=1e-4)
+        assert log_softmax(one.T) == pytest.approx(log_softmax(other), abs=1e-4)
 
 
 def test_what_is_judged_is_what_is_delivered() -> None:

@@ -31,12 +31,18 @@ def before_label(scores_NC: ArrayLike, labels_N: ArrayLike) -> NDArray[np.int64]
     labels = np.asarray(labels_N)
     assert scores.ndim == 2 and labels.shape == scores.shape[:1]
     known = labels >= 0
-    label = np.where(known, labels, 0)[:, None]
-    own = np.take_along_axis(scores, label, axis=1)
+    label = np.where(known, labels, 0).astype(np.int32)
+    own = scores[np.arange(len(scores)), label]
+    place = np.arange(scores.shape[1], dtype=np.int32)
     # rivals of the same score come first where their number is lower
-    rivals = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < label))
-    before = rivals.sum(axis=1, dtype=np.int64)
-    return np.where(known & ~np.isnan(own[:, 0]), before, np.iinfo(np.int64).max)
+    if scores.flags.f_contiguous:  # in the order in which they lie in memory
+        scores_CN = scores.T
+        rivals = (scores_CN > own) | ((scores_CN == own) & (place[:, None] < label))
+        before = rivals.sum(axis=0, dtype=np.int64)
+    else:
+        rivals = (scores > own[:, None]) | ((scores == own[:, None]) & (place < label[:, None]))
+        before = rivals.sum(axis=1, dtype=np.int64)
+    return np.where(known & ~np.isnan(own), before, np.iinfo(np.int64).max)
 
 
 def hits_in_list(lists_NK: ArrayLike, labels_N: ArrayLike) -> NDArray[np.bool_]:

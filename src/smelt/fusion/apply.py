@@ -122,18 +122,18 @@ def fused_lines(
     of classes and biases are float32, the bias is added last."""
     pools = [fusion.pool(sources) for fusion in fusions]
     factors = [fusion.factors for fusion in fusions]
+    counts = [[bool(row.any()) for row in factor] for factor in factors]
     sums: list[NDArray[np.float32] | None] = [None] * len(fusions)
     for index in range(len(sources)):
         values: dict[tuple[Pooling, float, bool], NDArray[np.float32]] = {}
         for place, (fusion, pool) in enumerate(zip(fusions, pools)):
-            factor = factors[place][index]
-            if not factor.any():
+            if not counts[place][index]:
                 continue  # it would add exactly nothing
             heat = fusion.temperatures[index] if fusion.temperatures else 1.0
             key = (fusion.pooling, heat, pool.normalised)
             if key not in values:
                 values[key] = single(pool.guess(index, lines))
-            before, part = sums[place], factor * values[key]
+            before, part = sums[place], factors[place][index] * values[key]
             sums[place] = part if before is None else np.add(before, part, out=before)
     return [_biased(fusion, scores, len(lines)) for fusion, scores in zip(fusions, sums)]
 

@@ -180,12 +180,11 @@ def _plain(
 ) -> dict[int, NDArray[np.bool_]]:
     """k → hits (fusions, lines)."""
     found: dict[int, list[list[NDArray[np.bool_]]]] = {k: [[] for _ in fusions] for k in ks}
-    step, start = 64, 0
-    while start < len(lines):
+    num_classes = sources[0].block(lines[:1], "middle").shape[1]
+    step = max(1, ELEMENTS // (num_classes * len(fusions)))
+    for start in range(0, len(lines), step):
         part = lines[start : start + step]
-        start += len(part)
         scores = fused_lines(fusions, sources, part)
-        step = max(1, ELEMENTS // (scores[0].shape[1] * len(fusions)))
         for row, one in enumerate(scores):
             before = before_label(one, labels_N[part])
             for k in ks:

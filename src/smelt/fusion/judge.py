@@ -29,7 +29,7 @@ from smelt.fusion.folded import Known, Left, by_fold, joined, plain_hits
 from smelt.fusion.groups import effective, make_folds
 from smelt.fusion.methods import Methods, Option
 from smelt.fusion.resample import LEAST, Bootstrap, Column, ahead
-from smelt.fusion.sources import Source
+from smelt.fusion.sources import Kept, Source
 from smelt.fusion.table import Table
 from smelt.fusion.tables import Tables
 from smelt.metrics import class_averaged
@@ -129,6 +129,10 @@ class Judge:
         self.cut = any(source.cut for source in sources)  # tables hold bounds then, not what is delivered
         self.count = min(settings.folds, self.groups)
         self.folds_N = make_folds(labels_N, self.count, settings.seed, groups_N)
+        order = np.argsort(self.folds_N, kind="stable")
+        for source in sources:
+            if isinstance(source, Kept):
+                source.arrange(order)
         self.methods = Methods(sources, labels_N, self.folds_N, tables, settings, num_classes)
         self._known: Known = {}
         self._logs: dict[tuple[Fusion, int], NDArray[np.float32]] = {}
@@ -256,10 +260,12 @@ class Judge:
         far to shrink than a count does; others' by accuracy. Among equals the most shrunk.
         """
         tried: dict[tuple[Left, Method], list[tuple[Option, NDArray[np.float64] | None]]] = {}
+        by_likelihood = [m for m in self.options if m in (*POOLS, *STACKED)]
+        self._mix([(option, left) for m in by_likelihood for option in self.options[m] for left in lefts])
         for left in lefts:
             for method, options in self.options.items():
                 tried[left, method] = [(option, None) for option in options]
-                if method in (*POOLS, *STACKED):
+                if method in by_likelihood:
                     tried[left, method] = [self._likeliest(options, left)]
         wishes = [self._inner(option, left) for (left, _), some in tried.items() for option, _ in some]
         hits = iter(self.hits(wishes, (self.settings.k,))[self.settings.k])
@@ -271,18 +277,16 @@ class Judge:
                 own = next(hits)
                 accuracy = class_averaged(own[seen], self.labels_N[seen])
                 setups.append(Setup(option, own, accuracy, likely))
-            best = max(setups, key=lambda one: (one.accuracy, one.option.final.shrinkage))
-            if best.likely is None:
-                best = replace(best, likely=self._likely(best.option, left))
-            found[left][method] = best
+            found[left][method] = max(setups, key=lambda one: (one.accuracy, one.option.final.shrinkage))
+        self._mix([(setup.option, left) for left in lefts for setup in found[left].values()])
+        for left in lefts:
+            for method, setup in found[left].items():
+                if setup.likely is None:
+                    found[left][method] = replace(setup, likely=self._likely(setup.option, left))
         return found
 
     def _likeliest(self, options: Sequence[Option], left: Left) -> tuple[Option, NDArray[np.float64] | None]:
         """The option under which the labels of the folds seen are likeliest, and their likelihoods."""
-        for fold in range(self.count):
-            if (options[0].fusions[joined(left, fold)], fold) not in self._logs:
-                some = [joined(one, fold) for one in self.methods.lefts if len(one) < 2]
-                self._mix(list({option.fusions[one]: 0 for option in options for one in some}), fold)
         balance = self.methods.sample.balanced(self.methods.sample.seen(left))
         likely = [self._likely(option, left) for option in options]
         worth = [float(np.nansum(one * balance)) if one is not None else -np.inf for one in likely]
@@ -298,24 +302,34 @@ class Judge:
         return {fold: option.fusions[joined(left, fold)] for fold in range(self.count) if fold not in left}
 
     def _likely(self, option: Option, left: Left) -> NDArray[np.float64] | None:
-        """Calibrated log likelihood (n,) of the sampled images, each under the fit without its fold."""
+        """Calibrated log likelihood (n,) of the sampled images, each under the fit without its fold; NaN of
+        the folds left out. They are mixed already."""
         if option.final.pooling == "rank":
             return None
         sample = self.methods.sample
-        parts = []
-        for fold in range(self.count):
-            fusion = option.fusions[joined(left, fold)]
-            if (fusion, fold) not in self._logs:
-                self._mix([fusion], fold)
-            parts.append(self._logs[fusion, fold])
-        balance = sample.balanced(sample.seen(left))
-        return pools.calibrated(np.concatenate(parts), sample.place_n, balance)
+        seen_n = sample.seen(left)
+        parts = [self._logs[fusion, fold] for fold, fusion in self._inner(option, left).items()]
+        likely = np.full(len(seen_n), np.nan)
+        balance = sample.balanced(seen_n)[seen_n]
+        likely[seen_n] = pools.calibrated(np.concatenate(parts, axis=1), sample.place_n[seen_n], balance)
+        return likely
 
-    def _mix(self, fusions: Sequence[Fusion], fold: int) -> None:
-        """What fusions of one method make of a fold's sampled images, all at once."""
-        begin, end = np.searchsorted(self.methods.sample.folds_n, [fold, fold + 1])
-        logs = pools.log_chances(self.methods.sample, fusions, slice(begin, end))
-        self._logs.update({(fusion, fold): one for fusion, one in zip(fusions, logs)})
+    def _mix(self, options: Sequence[tuple[Option, Left]]) -> None:
+        """What options make of the sampled images of the folds that are seen: all that can be at once."""
+        wishes = [self._inner(option, left) for option, left in options if option.final.pooling != "rank"]
+        for fold in range(self.count):
+            alike: dict[object, dict[Fusion, None]] = {}
+            for fusion in (wish[fold] for wish in wishes if fold in wish):
+                if (fusion, fold) not in self._logs:
+                    # those with temperatures one at a time
+                    key = (
+                        (fusion.pooling, fusion.class_weights is None) if not fusion.temperatures else fusion
+                    )
+                    alike.setdefault(key, {})[fusion] = None
+            begin, end = np.searchsorted(self.methods.sample.folds_n, [fold, fold + 1])
+            for fusions in map(list, alike.values()):
+                logs = pools.log_chances(self.methods.sample, fusions, slice(begin, end))
+                self._logs.update({(fusion, fold): one for fusion, one in zip(fusions, logs)})
 
     def _likelihoods(self, setup: Setup) -> Column:
         """The log likelihoods for the bootstrap; NaN where there are none."""

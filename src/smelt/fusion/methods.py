@@ -174,8 +174,8 @@ class Methods:
         """Weights and biases (C, M + 1) by penalty, for each set of folds left out."""
         sample, most = self.sample, stacking.sampled(self.num_classes, len(self.sources))
         few = self._few(most)
-        logs = sample.logs[few] - sample.normalisers[few][:, None]
-        fits = stacking.Stacker(logs, sample.labels_n[few])
+        logs_MKn, below_Mn = (pools.picked(one, few) for one in (sample.logs_MKn, sample.normalisers_Mn))
+        fits = stacking.Stacker(logs_MKn - below_Mn[:, None], sample.labels_n[few])
         found: dict[Left, dict[float, NDArray[np.float64]]] = {}
         for left, near in self._least_first:
             balance = sample.balanced(sample.seen(left) & few)[few]
@@ -206,18 +206,18 @@ class Methods:
     def _pools(self) -> tuple[dict[Left, NDArray[np.float64]], dict[Left, NDArray[np.float64]]]:
         """Weights (M,) of both pools, the logarithmic one's with their sharpness."""
         sample = self.sample
-        own_nM = sample.chances[np.arange(len(sample.lines)), sample.place_n].astype(np.float64)
+        own_Mn = sample.own_Mn
         few = self._few(pools.LOG_IMAGES)
-        logs_nKM, place_n = sample.logs[few], sample.place_n[few]
+        logs_MKn, place_n = pools.picked(sample.logs_MKn, few), sample.place_n[few]
         linear: dict[Left, NDArray[np.float64]] = {}
         sharp: dict[Left, NDArray[np.float64]] = {}
         for left, near in self._least_first:
             seen = sample.seen(left)
             start = None if near is None else (linear[near], sharp[near])
             balance = sample.balanced(seen)
-            linear[left] = pools.linear_pool(own_nM, balance, start and start[0])
+            linear[left] = pools.linear_pool(own_Mn, balance, start and start[0])
             balance = sample.balanced(seen & few)[few]
-            sharp[left] = pools.log_pool(logs_nKM, place_n, balance, start and start[1])
+            sharp[left] = pools.log_pool(logs_MKn, place_n, balance, start and start[1])
         return linear, sharp
 
     @cached_property

@@ -49,6 +49,7 @@ class Bootstrap:
             np.stack([first[codes.reshape(-1)], self.labels]), axis=1, return_inverse=True
         )
         self.unit, (self.first_U, self.class_U) = unit.reshape(-1), pairs
+        self.alone = np.array_equal(self.first_U, np.arange(len(self.known)))  # every image is a unit
         self.samples, self.seed = samples, seed
         self.often_SC = self._drawn_classes()
         self._kept: list[NDArray[np.uint8]] | None = None
@@ -69,7 +70,7 @@ class Bootstrap:
         keep = np.ones(len(self.known), bool) if keep_N is None else keep_N[self.known]
         values = np.where(keep, np.asarray(values_N, np.float64)[self.known], 0.0)
         images_C = np.bincount(self.labels, keep, self.classes)
-        sums_U = np.bincount(self.unit, values, len(self.first_U))
+        sums_U = values if self.alone else np.bincount(self.unit, values, len(self.first_U))
         present = images_C > 0
         adds = sums_U / np.maximum(images_C, 1)[self.class_U] / max(1, present.sum())
         return Column(np.asarray(adds), present)
@@ -120,8 +121,10 @@ class Bootstrap:
         for start in range(0, self.samples, step):
             often = self.often_SC[start : start + step]
             luck = random.integers(1 << 16, size=(len(often), len(self.known)), dtype=np.uint16)
-            place = (often[:, self.class_U].astype(np.int32) << 16) | luck[:, self.first_U]
-            part = _poisson()[place]
+            place = np.take(often, self.class_U, axis=1).astype(np.int32)
+            place <<= 16
+            place |= luck if self.alone else np.take(luck, self.first_U, axis=1)
+            part = np.take(_poisson(), place)
             if self.samples * len(self.first_U) <= KEPT:
                 kept.append(part)
             yield part

@@ -25,7 +25,7 @@ from smelt.fusion.screen import screened
 from smelt.fusion.sources import KEPT, Kept, Pool, Source
 from smelt.fusion.tables import Tables
 from smelt.fusion.tiles import one_blas_thread, one_thread
-from smelt.metrics import class_averaged, hits_topk
+from smelt.metrics import before_label, class_averaged
 
 SMALL = 1 << 27  # scores up to which nothing is written to disk on the way
 OWN_PASS = 1 << 34  # scores up to which methods that need a pass over all of them by themselves are tried
@@ -401,8 +401,9 @@ def _alone(
             continue
         for lines in np.array_split(known, max(1, len(known) * num_classes >> 22)):
             scores = source.block(lines, "middle")
+            before = before_label(scores, labels_N[lines])
             for k in KS:
-                found[k][index, lines] = hits_topk(scores, labels_N[lines], k)
+                found[k][index, lines] = before < k
     if known_anyway:
         for k in KS:
             found[k][list(case.active)] = tables.store(pooling).singles(k)

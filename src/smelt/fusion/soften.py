@@ -154,12 +154,13 @@ def normaliser(logits_BC: NDArray[Any], temperature: float = 1.0) -> NDArray[np.
     size, classes = logits_BC.shape
     found_B = np.empty(size, np.float32)
     step = max(1, CACHED // max(1, classes))
-    room = np.empty((min(step, size), classes), np.float32)
+    few = classes < NARROW  # they are summed one after the other, in any memory order
+    room = np.empty_like(logits_BC[:step], np.float32, order="K" if few else "C")
     for start in range(0, size, step):
         part = widened(logits_BC[start : start + step], room[: min(step, size - start)])
         if temperature != 1.0:
             part /= np.float32(temperature)
-        found_B[start : start + step] = _narrow(part) if classes < NARROW else _wide(part)
+        found_B[start : start + step] = _narrow(part) if few else _wide(part)
     return found_B
 
 
@@ -185,8 +186,8 @@ def _narrow(logits_BC: NDArray[np.float32]) -> NDArray[np.float32]:
 def probabilities(
     logits_BC: NDArray[Any], normaliser_B: NDArray[np.float32], temperature: float
 ) -> NDArray[np.float32]:
-    """exp(l / T − n), (B, C)."""
-    chances_BC = np.empty(logits_BC.shape, np.float32)
+    """exp(l / T − n), (B, C), in the memory order of the logits."""
+    chances_BC = np.empty_like(logits_BC, np.float32)
     step = max(1, CACHED // max(1, logits_BC.shape[1]))
     for start in range(0, len(logits_BC), step):
         part = widened(logits_BC[start : start + step], chances_BC[start : start + step])

@@ -58,11 +58,11 @@ def too_large(num_results: int, num_classes: int, scores: float) -> str:
 class Seen:
     """The images that a fit sees, of the classes that have any among them.
 
-    values: (G, n, M + 1) log probabilities, then ones that the bias is multiplied by. place_n: of the label
+    values: (G, M + 1, n) log probabilities, then ones that the bias is multiplied by. place_n: of the label
     among the G. balance_n: weights with sum 1. units_P: logits that a weight of 1 stands for.
     """
 
-    values_GnP: NDArray[np.float32]
+    values_GPn: NDArray[np.float32]
     place_n: NDArray[np.int64]
     balance_n: NDArray[np.float64]
     units_P: NDArray[np.float64]
@@ -71,9 +71,13 @@ class Seen:
     def _own(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return self.place_n, np.arange(len(self.place_n))
 
+    @cached_property
+    def _light_n(self) -> NDArray[np.float32]:
+        return self.balance_n.astype(np.float32)
+
     def chances(self, weights_GP: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
         """Probabilities (G, n) and the log loss."""
-        scores = np.matmul(self.values_GnP, weights_GP.astype(np.float32)[:, :, None])[:, :, 0]
+        scores = np.matmul(weights_GP.astype(np.float32)[:, None], self.values_GPn)[:, 0]
         scores -= scores.max(axis=0)
         own = scores[self._own]
         np.exp(scores, out=scores)
@@ -85,26 +89,25 @@ class Seen:
         """The log loss and its gradient (G, P)."""
         chances, loss = self.chances(weights_GP)
         chances[self._own] -= 1
-        chances *= self.balance_n.astype(np.float32)
-        return loss, np.matmul(chances[:, None], self.values_GnP)[:, 0].astype(np.float64)
+        chances *= self._light_n
+        return loss, np.matmul(self.values_GPn, chances[:, :, None])[:, :, 0].astype(np.float64)
 
     def bends(self, weights_GP: NDArray[np.float64]) -> NDArray[np.float64]:
         """The loss's Hessian within each class, (G, P, P), without the penalty's."""
         chances, _ = self.chances(weights_GP)
-        root = np.sqrt(chances * (1 - chances) * self.balance_n.astype(np.float32))
-        weighted = self.values_GnP * root[:, :, None]
-        return np.asarray(np.matmul(weighted.transpose(0, 2, 1), weighted), np.float64)
+        weighted = self.values_GPn * (chances * (1 - chances) * self._light_n)[:, None]
+        return np.asarray(np.matmul(weighted, self.values_GPn.transpose(0, 2, 1)), np.float64)
 
 
 class Stacker:
-    """Fits on a sample: images' log probabilities (n, C, M) and labels (n,)."""
+    """Fits on a sample: log probabilities (M, C, n) and labels (n,) of its images."""
 
-    def __init__(self, logs_nCM: NDArray[np.float32], labels_n: NDArray[np.int64]) -> None:
-        size, self.num_classes, num_results = logs_nCM.shape
+    def __init__(self, logs_MCn: NDArray[np.float32], labels_n: NDArray[np.int64]) -> None:
+        num_results, self.num_classes, size = logs_MCn.shape
         self.labels_n, num_classes = labels_n, self.num_classes
-        self.values_CnP = np.ones((num_classes, size, num_results + 1), np.float32)
-        self.values_CnP[:, :, :-1] = np.moveaxis(logs_nCM, 1, 0)
-        squares_M = np.einsum("ncm,ncm->m", logs_nCM, logs_nCM, dtype=np.float64)
+        self.values_CPn = np.ones((num_classes, num_results + 1, size), np.float32)
+        self.values_CPn[:, :-1] = logs_MCn.transpose(1, 0, 2)
+        squares_M = np.einsum("mcn,mcn->m", logs_MCn, logs_MCn, dtype=np.float64)
         self.units_P = np.append(np.sqrt(squares_M / max(1, size * num_classes)), 1.0)
         self.units_P[self.units_P <= 0] = 1.0  # a result that says 0 of everything says nothing
 
@@ -113,8 +116,9 @@ class Stacker:
         mine = np.flatnonzero(balance_n > 0)
         labels = self.labels_n[mine]
         classes = np.flatnonzero(np.bincount(labels, minlength=self.num_classes))
-        values = self.values_CnP if len(classes) == self.num_classes else self.values_CnP[classes]
-        found = Seen(values[:, mine], np.searchsorted(classes, labels), balance_n[mine], self.units_P)
+        values = self.values_CPn if len(classes) == self.num_classes else self.values_CPn[classes]
+        values = np.take(values, mine, axis=2)
+        found = Seen(values, np.searchsorted(classes, labels), balance_n[mine], self.units_P)
         return found, classes
 
     def path(
@@ -243,17 +247,17 @@ class Fit:
         """The gradient over the Hessian, in the free weights only: as L-BFGS knows it (Nocedal & Wright 2006,
         algorithm 7.4) from the blocks of each class and the steps since."""
         pairs = [(np.where(free_GP, moved, 0), np.where(free_GP, turned, 0)) for moved, turned in memory]
-        pairs = [(moved, turned) for moved, turned in pairs if (moved * turned).sum() > 1e-12]
-        found, shares = np.where(free_GP, gradient_GP, 0), []
-        for moved, turned in reversed(pairs):
-            share = float((moved * found).sum() / (moved * turned).sum())
-            shares.append(share)
-            found = found - share * turned
+        bent = [float(np.vdot(moved, turned)) for moved, turned in pairs]
+        known = [(*pair, bend) for pair, bend in zip(pairs, bent) if bend > 1e-12]
+        found, shares = np.where(free_GP, gradient_GP, 0), list[float]()
+        for moved, turned, bend in reversed(known):
+            shares.append(float(np.vdot(moved, found)) / bend)
+            found -= shares[-1] * turned
         blocks = np.where(free_GP[:, :, None] & free_GP[:, None, :], blocks_GPP, 0)
-        diagonal = np.einsum("gpp->gp", blocks)  # a view
+        diagonal = blocks.reshape(len(blocks), -1)[:, :: blocks.shape[1] + 1]  # a view
         diagonal *= 1 + 1e-9
         diagonal[~free_GP] = 1.0
         found = np.asarray(np.linalg.solve(blocks, found[:, :, None])[:, :, 0], np.float64)
-        for (moved, turned), share in zip(pairs, reversed(shares)):
-            found = found + (share - float((turned * found).sum() / (moved * turned).sum())) * moved
+        for (moved, turned, bend), share in zip(known, reversed(shares)):
+            found += (share - float(np.vdot(turned, found)) / bend) * moved
         return np.asarray(np.where(free_GP, found, 0))

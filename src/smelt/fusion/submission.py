@@ -41,7 +41,8 @@ def lists_text(names: Sequence[str], classes_NK: ArrayLike) -> str:
     """Lines of a name, a tab and the classes, the most confident first."""
     lists = np.asarray(classes_NK)
     assert lists.ndim == 2 and len(lists) == len(names)
-    return "".join(f"{name}\t{'   '.join(map(str, row))}\n" for name, row in zip(names, lists.tolist()))
+    line = "%s\t" + "   ".join(["%d"] * lists.shape[1]) + "\n"
+    return "".join([line % (name, *row) for name, row in zip(names, lists.tolist())])
 
 
 def packed(text: str) -> bytes:

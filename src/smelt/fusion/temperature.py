@@ -18,6 +18,9 @@ IMAGES = 1500
 ELEMENTS = 1 << 20  # scores of one result that are looked at; of many classes fewer images
 STEP = 0.04  # of log T that is told apart: data say no more, and alike fits share what they make of a result
 GRID = np.linspace(-3.0, 4.0, 22)  # of log T
+BETWEEN = np.linspace(-2, 2, 801)  # places between five neighbours on the grid
+# the quartic through the values at five neighbours, at those places, from the values: (801, 5)
+QUARTIC = np.vander(BETWEEN, 5) @ np.linalg.inv(np.vander(np.arange(-2.0, 3.0), 5))
 
 
 def sampled(folds_N: NDArray[np.int8], num_classes: int, seed: int) -> NDArray[np.int64]:
@@ -50,12 +53,13 @@ def fits(
         logits = np.log(np.maximum(logits, np.float32(LEAST)))
     logits -= logits.max(axis=1, keepdims=True)
     labels, folds = np.asarray(labels_N)[lines], folds_N[lines]
-    losses = np.stack([_losses(logits, labels, log_t) for log_t in GRID])
-    temperatures = []
-    for left in lefts:
-        seen = ~np.isin(folds, list(left))
-        temperatures.append(float(np.exp(_lowest(losses[:, seen].mean(axis=1)))) if seen.any() else 1.0)
-    return temperatures
+    losses_GB = np.stack([_losses(logits, labels, log_t) for log_t in GRID])
+    images_F = np.bincount(folds)
+    losses_GF = losses_GB @ (folds[:, None] == np.arange(len(images_F))).astype(np.float64)
+    seen_LF = np.array([[fold not in left for fold in range(len(images_F))] for left in lefts], np.float64)
+    images_L = seen_LF @ images_F
+    lowest_L = _lowest(losses_GF @ seen_LF.T / np.maximum(images_L, 1))
+    return [float(np.exp(low)) if images else 1.0 for low, images in zip(lowest_L, images_L)]
 
 
 def _losses(
@@ -64,16 +68,14 @@ def _losses(
     """Log loss (B,) of each image at a temperature; the largest logit of each is 0."""
     scaled = logits_BC * np.float32(np.exp(-log_t))
     own = scaled[np.arange(len(labels_B)), labels_B]
-    total = np.exp(scaled) @ np.ones(scaled.shape[1], np.float32)
+    total = np.exp(scaled, out=scaled) @ np.ones(scaled.shape[1], np.float32)
     return np.asarray(np.log(total, dtype=np.float64) - own)
 
 
-def _lowest(losses_G: NDArray[np.float64]) -> float:
-    """log T of the lowest loss, by the quartic through the lowest point of the grid and four neighbours, to
-    the nearest step."""
-    place = int(np.clip(np.argmin(losses_G), 2, len(GRID) - 3))
-    step = GRID[1] - GRID[0]
-    quartic = np.polyfit(np.arange(-2, 3), losses_G[place - 2 : place + 3], 4)
-    between = np.linspace(-2, 2, 801)
-    lowest = GRID[place] + step * between[int(np.argmin(np.polyval(quartic, between)))]
-    return float(STEP * np.round(lowest / STEP))
+def _lowest(losses_GL: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log T (L,) of the lowest of each column of losses, by the quartic through the lowest point of the grid
+    and four neighbours, to the nearest step."""
+    place_L = np.clip(np.argmin(losses_GL, axis=0), 2, len(GRID) - 3)
+    around_5L = np.take_along_axis(losses_GL, place_L + np.arange(-2, 3)[:, None], axis=0)
+    lowest_L = GRID[place_L] + (GRID[1] - GRID[0]) * BETWEEN[np.argmin(QUARTIC @ around_5L, axis=0)]
+    return np.asarray(STEP * np.round(lowest_L / STEP))

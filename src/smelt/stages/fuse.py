@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from smelt.fusion.apply import Fusion
     from smelt.fusion.sources import Stored
 
-VERSION = 4
+VERSION = 5
 
 
 class StageSettings(FuseSettings):
