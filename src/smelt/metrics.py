@@ -31,9 +31,9 @@ def before_label(scores_NC: ArrayLike, labels_N: ArrayLike) -> NDArray[np.int64]
     labels = np.asarray(labels_N)
     assert scores.ndim == 2 and labels.shape == scores.shape[:1]
     known = labels >= 0
-    label = np.where(known, labels, 0).astype(np.int32)
+    label = np.where(known, labels, 0)
     own = scores[np.arange(len(scores)), label]
-    place = np.arange(scores.shape[1], dtype=np.int32)
+    label, place = label.astype(np.int32), np.arange(scores.shape[1], dtype=np.int32)
     # rivals of the same score come first where their number is lower
     if scores.flags.f_contiguous:  # in the order in which they lie in memory
         scores_CN = scores.T

@@ -190,8 +190,8 @@ def log_pool(
         gradient = (mean.astype(np.float64) - own) @ balance + RIDGE * weights
         chances *= light
         spread = (mean * -light) @ mean.T
-        for place in range(width):  # class by class it stays in the cache
-            spread += (logs[:, place] * chances[place]) @ logs[:, place].T
+        for one in range(width):  # class by class it stays in the cache
+            spread += (logs[:, one] * chances[one]) @ logs[:, one].T
         return loss, gradient, spread.astype(np.float64) + RIDGE * np.eye(num_results)
 
     start = np.full(num_results, 1 / num_results) if start_M is None else start_M
