@@ -19,9 +19,10 @@ from smelt.fusion.apply import Fusion, plain_hits, top_classes
 from smelt.fusion.candidates import Wanted, build, build_all, choose_cap
 from smelt.fusion.config import Pooling
 from smelt.fusion.prune import extreme_means, extreme_shares
+from smelt.fusion.ranks import ranks
 from smelt.fusion.reference import equal, fused, normalised, rounding
 from smelt.fusion.soften import largest, normaliser, softmax
-from smelt.fusion.sources import Held, Pool, ranks
+from smelt.fusion.sources import Held, Pool
 from smelt.fusion.store import Store
 from smelt.fusion.weights import capped
 from smelt.metrics import class_averaged, hits_in_list, hits_topk
@@ -504,7 +505,7 @@ def test_ranks_of_few_and_of_many_classes(seed: int, side: Any) -> None:
     """Counted or sorted, the same; both ends of ties against counting in the plainest words."""
     scores = random_problem(seed)[0][0]
     found = ranks(scores, cut_side=side).astype(np.float64)
-    with mock.patch.object(sources, "NARROW", 0):
+    with mock.patch("smelt.fusion.ranks.NARROW", 0):
         assert np.array_equal(ranks(scores, cut_side=side), found)
     values = scores.astype(np.float64)
     above = (values[:, None, :] > values[:, :, None]).sum(axis=2)
@@ -520,8 +521,9 @@ def test_what_is_no_number_is_refused(kind: Any, sign: int, pooling: Pooling) ->
     scores = np.zeros((2, 30, 5), kind)
     labels = np.zeros(30, np.int32)
     build(pool_of(scores, pooling), labels, 1)
-    infinite = np.array([[np.inf, -np.inf, -0.0]], kind)
-    assert sources.numbers(infinite, "x", np.arange(1)) is infinite
-    scores[1, 17, 3] = np.copysign(np.nan, sign)
-    with pytest.raises(ResultError, match=r"1: the score of image 17 for class 3 is not a number"):
-        build(pool_of(scores, pooling), labels, 1)
+    largest = np.finfo(kind).max * np.array([[1, -1, -0.0]], kind)
+    assert sources.numbers(largest, "x", np.arange(1)) is largest
+    for odd, words in ((np.nan, r"not a number \(NaN\)"), (np.inf, "infinite .* finite one")):
+        scores[1, 17, 3] = np.copysign(odd, sign)
+        with pytest.raises(ResultError, match=f"1: the score of image 17 for class 3 is {words}"):
+            build(pool_of(scores, pooling), labels, 1)

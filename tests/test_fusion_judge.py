@@ -25,7 +25,8 @@ from smelt.fusion.config import (
 )  # fmt: skip
 from smelt.fusion.folded import Counts, joined, lefts
 from smelt.fusion.groups import make_folds
-from smelt.fusion.judge import Choice, Judge, Setup, certainty, evidence, guarded, in_words
+from smelt.fusion.guard import Choice, Setup, certainty, evidence, guarded, in_words
+from smelt.fusion.judge import Judge
 from smelt.fusion.methods import Option
 from smelt.fusion.reference import fused, normalised
 from smelt.fusion.run import fuse

@@ -17,7 +17,8 @@ from smelt.fusion.apply import Fusion
 from smelt.fusion.config import MEANS, SEARCHES, STACKED, FuseSettings, Method, Pooling
 from smelt.fusion.folded import plain_hits
 from smelt.fusion.groups import effective, equal_rows
-from smelt.fusion.judge import KS, Judge, Judgement, Verdict, titled
+from smelt.fusion.guard import titled
+from smelt.fusion.judge import KS, Judge, Judgement, Verdict
 from smelt.fusion.methods import POOLING, large
 from smelt.fusion.reference import equal
 from smelt.fusion.resample import Bootstrap

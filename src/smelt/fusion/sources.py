@@ -5,7 +5,7 @@ A pooling turns stored scores into the values that are averaged:
                       weighted mean of logits ranks classes as that of log-probabilities does; normalised,
                       logit − log Σ exp, where each class has weights of its own
     probability       softmax in float32, see `soften` (stored probabilities as stored)
-    rank              minus the number of classes above (half of those equal), not below -DEPTH
+    rank              minus the number of classes above (half of those equal), not below −100 (`ranks.DEPTH`)
 A cut score of a top-K result lies between its line's floor and its last kept score. `side` says which end
 is taken: images that are right with every other class at its high end and the label at its low end are
 certainly right, the opposite gives those that may be. The "middle" spreads the line's tail mass evenly over
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from smelt.artifacts import results
 from smelt.errors import ResultError
 from smelt.fusion.config import Pooling
+from smelt.fusion.cut import Side, spread
 from smelt.fusion.meaning import Found, converted
+from smelt.fusion.ranks import ranks
 from smelt.fusion.reference import single
 from smelt.fusion.soften import NARROW, Softened, SoftenedLabels, normaliser
 
-Side = Literal["low", "high", "middle"]
-DEPTH = 100.0  # ranks beyond count as this; small enough that halves are exact in float16
 KEPT = 1 << 24  # scores of a fusion up to which `Kept` pays
 INFINITE = 0x7C00  # the bits of infinity in float16
 LEAST = 1e-7  # probabilities below count as this before their logarithm is taken
@@ -130,7 +130,6 @@ class Kept:
         self.source, self.num_images = source, num_images
         self.name, self.kind, self.cut = source.name, source.kind, source.cut
         self._scores: dict[Side, NDArray[Any]] = {}
-        self._softened: dict[Side, Softened] = {}
         self._order: NDArray[np.int64] | None = None
         self._place: NDArray[np.int64] | None = None
         self._laid: dict[Side, NDArray[np.float32]] = {}
@@ -156,13 +155,10 @@ class Kept:
 
     def softened(self, lines: NDArray[np.int64], side: Side) -> Softened | NDArray[Any]:
         """Probabilities of images, lazily."""
-        if side not in self._softened:
-            whole = pooled(self.whole(side), self, "probability", 1.0, side)
-            if not isinstance(whole, Softened):
-                return take(whole, lines)
-            self._softened[side] = whole
-        known = self._softened[side]
-        return Softened(take(known.logits_BC, lines), 1.0, take(known.normaliser_B, lines))
+        scores, soft = take(self.whole(side), lines), self._soft(side)
+        if not isinstance(soft, Softened):
+            return scores
+        return Softened(scores, 1.0, take(soft.normaliser_B, self._laid_at(lines)))
 
     def values(
         self, lines: NDArray[np.int64], pooling: Pooling, side: Side, normalised: bool = False
@@ -171,7 +167,10 @@ class Kept:
         key = (pooling, side, normalised)
         if key not in self._values:
             self._values[key] = self._worked_out(*key)
-        return take(self._values[key], lines if self._place is None else self._place[lines])
+        return take(self._values[key], self._laid_at(lines))
+
+    def _laid_at(self, lines: NDArray[np.int64]) -> NDArray[np.int64]:
+        return lines if self._place is None else self._place[lines]
 
     def _worked_out(self, pooling: Pooling, side: Side, normalised: bool) -> NDArray[np.float32]:
         """Values of all images as they are laid out."""
@@ -202,16 +201,21 @@ class Kept:
 
 
 def numbers(scores_BC: NDArray[Any], name: str, lines: NDArray[np.int64]) -> NDArray[Any]:
-    """The scores of the images at `lines`; ResultError where one is no number: sums with it mean nothing."""
+    """The scores of the images at `lines`; ResultError where one is not finite: sums with it mean nothing."""
     if scores_BC.dtype == np.float16 and scores_BC.flags.c_contiguous and scores_BC.size:
         # what is no number has bits beyond those of infinity, with either sign
         bits = scores_BC.view(np.int16)
-        sound = bits.max() <= INFINITE and bits.view(np.uint16).max() <= INFINITE | 0x8000
+        sound = bits.max() < INFINITE and bits.view(np.uint16).max() < INFINITE | 0x8000
     else:
-        sound = not (scores_BC.size and np.isnan(scores_BC.max()))
+        sound = not scores_BC.size or bool(np.isfinite([scores_BC.max(), scores_BC.min()]).all())
     if not sound:
-        line, place = np.argwhere(np.isnan(scores_BC))[0]
-        raise ResultError(f"{name}: the score of image {lines[line]} for class {place} is not a number (NaN)")
+        line, place = np.argwhere(~np.isfinite(scores_BC))[0]
+        found = scores_BC[line, place]
+        cure = "" if np.isnan(found) else ": raise it to a finite one (the logarithm of 0 to -16, say)"
+        raise ResultError(
+            f"{name}: the score of image {lines[line]} for class {place} is "
+            f"{'not a number (NaN)' if np.isnan(found) else f'infinite ({found})'}{cure}"
+        )
     return scores_BC
 
 
@@ -222,34 +226,6 @@ def take(scores_NC: NDArray[Any], lines: NDArray[np.int64]) -> NDArray[Any]:
     if scores_NC.ndim == 2 and scores_NC.flags.f_contiguous:
         return np.take(scores_NC.T, lines, axis=1).T
     return np.take(scores_NC, lines, axis=0)  # four times as fast as an index where rows are short
-
-
-def spread(
-    top: results.TopK, lines: NDArray[np.int64], num_classes: int, side: Side, kind: results.Kind
-) -> NDArray[Any]:
-    """Top-K lines as (B, C), cut scores at their `side` end."""
-    kept = np.asarray(top.scores_NK[lines])
-    fill = top.floor_N[lines] if side == "low" else kept[:, -1]
-    if side == "middle":
-        fill = np.clip(_even_tail(kept, top.tail_N[lines], num_classes, kind), top.floor_N[lines], fill)
-    scores_BC = np.repeat(np.asarray(fill, kept.dtype)[:, None], num_classes, axis=1)
-    np.put_along_axis(scores_BC, top.classes_NK[lines].astype(np.int64), kept, axis=1)
-    return scores_BC
-
-
-def _even_tail(
-    kept_BK: NDArray[Any], tail_B: NDArray[np.float32], num_classes: int, kind: results.Kind
-) -> NDArray[np.float32]:
-    """The score (B,) of a cut class if all of a line's had the same."""
-    missing = max(1, num_classes - kept_BK.shape[1])
-    share = np.asarray(np.maximum(tail_B, 1e-7) / missing, np.float32)
-    if kind == "probabilities":
-        return share
-    kept = kept_BK.astype(np.float32)
-    best = kept.max(axis=1)
-    total = best + np.log(np.exp(kept - best[:, None]).sum(axis=1))
-    level: NDArray[np.float32] = total - np.log(np.maximum(1 - tail_B, np.float32(1e-7))) + np.log(share)
-    return level
 
 
 @dataclass(frozen=True)
@@ -377,43 +353,3 @@ def log_probabilities(
     """l − log Σ exp(l), (B, C) float32: a row's are the same bits whatever rows are beside it."""
     known = normaliser(logits_BC) if normaliser_B is None else normaliser_B
     return np.asarray(single(logits_BC) - known[:, None], np.float32)
-
-
-def ranks(scores_BC: NDArray[Any], cut_side: Side | None = None) -> NDArray[np.float16]:
-    """Minus the rank of every class, from 0; equal scores share the mean of their ranks.
-
-    cut_side: where the lowest scores of each line were cut, the end to take for their ranks.
-    """
-    first, last = _narrow_places(scores_BC) if scores_BC.shape[1] < NARROW else _places(scores_BC)
-    if cut_side in ("high", "low"):
-        first = last = first if cut_side == "high" else last
-    shared = (first.astype(np.float32) + last.astype(np.float32)) / 2
-    return np.asarray(-np.minimum(shared, DEPTH), np.float16)
-
-
-def _places(scores_BC: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The first and the last place, from 0, that each class could have among its equals, (B, C) each."""
-    size, classes = scores_BC.shape
-    order = np.argsort(scores_BC, axis=1, kind="stable")[:, ::-1]
-    best = np.take_along_axis(scores_BC, order, axis=1)
-    fresh = np.ones((size, classes), bool)
-    fresh[:, 1:] = best[:, 1:] != best[:, :-1]
-    place = np.broadcast_to(np.arange(classes), (size, classes))
-    ordered = np.maximum.accumulate(np.where(fresh, place, 0), axis=1)
-    ends = np.minimum.accumulate(
-        np.where(np.roll(fresh, -1, axis=1) | (place == classes - 1), place, classes)[:, ::-1], axis=1
-    )[:, ::-1]
-    first, last = np.empty_like(ordered), np.empty_like(ordered)
-    np.put_along_axis(first, order, ordered, axis=1)
-    np.put_along_axis(last, order, ends, axis=1)
-    return first, last
-
-
-def _narrow_places(scores_BC: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The same of few classes: each is compared with all, several times as fast as sorting short rows."""
-    turned_CB = np.ascontiguousarray(single(scores_BC).T)
-    first, last = np.empty(turned_CB.shape, np.uint8), np.empty(turned_CB.shape, np.uint8)
-    for place, own_B in enumerate(turned_CB):
-        np.add.reduce((turned_CB > own_B).view(np.uint8), axis=0, out=first[place])
-        np.add.reduce((turned_CB >= own_B).view(np.uint8), axis=0, out=last[place])
-    return first.T, last.T - np.uint8(1)
