@@ -73,6 +73,7 @@ class _Reader:
         return RecipeError(f"{self.file}:{node.start_mark.line + 1}: {message}")
 
     def value(self, node: yaml.Node, path: Steps) -> Any:
+        """What a node holds; notes the line of everything in it."""
         self.values += 1
         if self.values > MAX_VALUES or len(path) > MAX_DEPTH:
             raise self.fail(

@@ -140,6 +140,8 @@ class _Run:
         self.kill_at = float("inf")
 
     def run(self) -> None:
+        """Run all that is not done, each stage once its inputs are; PreemptedError where the run was told to
+        stop, StageFailedError with every failure, once nothing more can run."""
         self._look_for_done()
         self.waiting = self._by_urgency()
         self.tell("run_started", stages=len(self.nodes), done=len(self.done), jobs=self.jobs)

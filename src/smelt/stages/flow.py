@@ -215,6 +215,7 @@ class _Unfolding:
         self.selected: dict[str, str] = {}  # round → id of the node whose selection it learns from
 
     def node(self, name: str, settings: Settings, inputs: Mapping[str, tuple[str, ...]], **rest: Any) -> Node:
+        """A node of the graph: its stage is the first part of its name, unless `stage` says otherwise."""
         stage = rest.pop("stage", name.split("/")[0])
         values = settings.model_dump(mode="json")
         ports = {port: ids for port, ids in inputs.items() if ids}
@@ -231,6 +232,7 @@ class _Unfolding:
         )
 
     def nodes(self) -> Iterator[Node]:
+        """All nodes of the recipe, each after those that it reads."""
         recipe = self.recipe
         yield from self.catalogue()
         before: Round | None = None
@@ -245,6 +247,7 @@ class _Unfolding:
         yield self.evaluate()
 
     def catalogue(self) -> Iterator[Node]:
+        """What comes before the first round: images found, checked, and copies among them."""
         recipe = self.recipe
         workers = recipe.runtime.workers
         external = {}
@@ -312,6 +315,7 @@ class _Unfolding:
     def model(
         self, one: Round, model: Model, seed: int, ports: Mapping[str, tuple[str, ...]]
     ) -> Iterator[Node]:
+        """One model of a round: its rate, where that is tuned, its training and its predictions."""
         recipe = self.recipe
         name = f"{one.name}/{model.name}-{seed}"
         settings = recipe.training(one, model, seed)
@@ -335,6 +339,7 @@ class _Unfolding:
         )  # one device, however many trained
 
     def predict(self, name: str, one: Round, run: Mapping[str, int]) -> Iterator[Node]:
+        """A model's predictions: what is judged and fused, and each lesson that a round takes."""
         recipe = self.recipe
         ports = {**self.data, **self.catalogued, "train": (f"train/{name}",)}
         yield self.node(f"predict/{name}", recipe.predict, ports, **run)
@@ -362,6 +367,7 @@ class _Unfolding:
         return 0 if self.recipe.runtime.device == "cpu" else 1
 
     def evaluate(self) -> Node:
+        """The ladder of all rounds and the fusion."""
         rounds = []
         ports: dict[str, tuple[str, ...]] = {**self.catalogued, "fuse": ("fuse",)}
         for one in self.recipe.rounds:

@@ -243,6 +243,8 @@ def _may_replace(place: Work, graph: Graph) -> None:
 
 
 def _verb(stage: str) -> Callable[..., None]:
+    """The command that runs a recipe up to a stage and prints what came of it."""
+
     def command(
         recipe: RecipeName,
         override: Overrides = None,
