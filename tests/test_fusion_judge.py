@@ -448,6 +448,30 @@ def test_what_is_kept_is_what_is_read(kind: Kind, classes: int) -> None:
                 assert np.array_equal(before_label(one, label), before_label(other, label))
 
 
+@pytest.mark.parametrize("classes", [8, 40])
+@pytest.mark.parametrize("kept", [True, False])
+def test_scores_in_either_memory_order_fuse_alike(
+    kept: bool, classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrays saved in Fortran order, as transposed ones are: to the bit."""
+    if not kept:
+        monkeypatch.setattr("smelt.fusion.run.KEPT", 0)
+    random = np.random.default_rng(classes)
+    labels = random.integers(classes, size=200)
+    scores = (2 * np.eye(classes)[labels] + random.normal(size=(3, 200, classes))).astype(np.float16)
+    turned = [Held(f"m{m}", "logits", np.asfortranarray(one), classes) for m, one in enumerate(scores)]
+    asked = QUICK.model_copy(update={"methods": (*MEANS, "tempered_probability", "log_pool", "genetic")})
+    one, other = (fuse(some, labels, asked, num_classes=classes) for some in (sources_of(scores), turned))
+    assert one.fusions == other.fusions and one.record == other.record
+
+
+@pytest.mark.parametrize("classes", [2, 31, 32, 300])
+def test_probabilities_are_the_same_bits_in_either_memory_order(classes: int) -> None:
+    logits = (5 * np.random.default_rng(0).normal(size=(700, classes))).astype(np.float32)
+    for heat in (1.0, 0.6):
+        assert np.array_equal(softmax(np.asfortranarray(logits), heat), softmax(logits, heat))
+
+
 def test_small_fusions_do_not_load_torch() -> None:
     """Loading it takes longer than fusing twenty results of ten classes."""
     code = (
