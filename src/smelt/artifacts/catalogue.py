@@ -29,7 +29,7 @@ from smelt.artifacts.bytestrings import ByteStrings, combine, decode
 from smelt.artifacts.files import read_json
 from smelt.errors import ArtifactError
 
-VERSION = 1
+VERSION = 2
 INDEX = "catalogue.json"
 UNKNOWN = -1  # a label nobody gave
 OUT_OF_VOCABULARY = -1  # true_label of an image of none of the classes
@@ -70,6 +70,8 @@ class Catalogue:
         self.raw_shape: tuple[int, int, int] | None = (
             tuple(index["raw_shape"]) if index["raw_shape"] else None
         )
+        self.inside = frozenset(index["inside"])  # those of `shards` that lie in this folder
+        self.follow: bool = index["follow"]  # whether links may lead out of the root
         self.labels_N: NDArray[np.int32] = self._map("label.npy")
         self.split_codes_N: NDArray[np.uint8] = self._map("split.npy")
         self.source_codes_N: NDArray[np.uint16] = self._map("source.npy")
@@ -117,8 +119,8 @@ class Catalogue:
         if size < 0 or code >= len(self.shards):
             return Location(None, 0, size, path)
         offset = int(self._columns["offset"][row])
-        raw = self.raw_shape
-        return Location(self.shards[code], offset, size, path, raw, raw is not None)
+        shard = self.shards[code]
+        return Location(shard, offset, size, path, self.raw_shape, shard in self.inside)
 
     def column(self, name: str) -> NDArray[Any] | None:
         """A fixed-width column such as "true_label" or "rank" (int32, -1 unknown); None if not there."""

@@ -194,7 +194,9 @@ class CatalogueWriter:
     """Writes `folder` block by block; used in a `with` statement, ended by `finish`.
 
     The reader of a format also sets `classes`, and `class_ids`, `shards` (before rows that lie in them) and
-    `raw_shape` where it has them.
+    `raw_shape` where it has them; `inside`: those of `shards` that lie in the catalogue's own folder, because
+    the data set holds its images in a form that cannot be read by offset (see `Pack`). follow: links may lead
+    out of the root.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -205,6 +207,8 @@ class CatalogueWriter:
         self.num_rows = 0
         self.origins: list[tuple[int, str, Any, NDArray[np.int64] | int]] = []
         self.shards: list[str] = []
+        self.inside: set[str] = set()
+        self.follow = False
         self.classes: list[str] = []
         self.class_ids: list[str] = []
         self.raw_shape: tuple[int, int, int] | None = None
@@ -362,10 +366,52 @@ class CatalogueWriter:
                 "splits": [word.decode() for word in self._splits.codes],
                 "sources": [word.decode() for word in self._sources.codes],
                 "raw_shape": self.raw_shape and list(self.raw_shape),
+                "inside": sorted(self.inside), "follow": self.follow,
             },
         )  # fmt: skip
         self._columns = {}
         return self.folder
+
+
+class Pack:
+    """Images taken out of a container that cannot be read by offset, one after the other in a shard inside.
+
+    Used in a `with` statement. `add` gives where an image lies, for the columns `shard`, `offset`, `size`.
+    """
+
+    LIMIT = 1 << 32  # bytes a file: a damaged one is not all of them
+
+    def __init__(self, writer: CatalogueWriter) -> None:
+        self.writer = writer
+        self._file: BinaryIO | None = None
+        self._size = 0
+
+    def __enter__(self) -> Pack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, data: bytes) -> tuple[int, int, int]:
+        """(shard, offset, size) of the bytes of an image, which are written. ArtifactError on a full disk."""
+        if self._file is None or self._size >= self.LIMIT:
+            self._next()
+        assert self._file is not None
+        try:
+            self._file.write(data)
+        except OSError as error:
+            name = self._file.name
+            raise ArtifactError(f"cannot write {len(data)} bytes to {name}: {error.strerror}") from error
+        offset, self._size = self._size, self._size + len(data)
+        return len(self.writer.shards) - 1, offset, len(data)
+
+    def _next(self) -> None:
+        self.__exit__()
+        name = f"images-{len(self.writer.inside):05d}.pack"
+        self.writer.shards.append(name)
+        self.writer.inside.add(name)
+        self._file, self._size = open(self.writer.folder / name, "wb", buffering=1 << 20), 0  # noqa: SIM115
 
 
 def copy_with_splits(source: Path, folder: Path, splits_N: NDArray[np.uint8]) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from smelt.data.config import ViewSettings
-from smelt.data.formats.config import DataSettings, fingerprint
+from smelt.data.formats.config import OWN, DataSettings, fingerprint
 from smelt.data.synthetic.config import SyntheticSettings
 from smelt.errors import RecipeError
 from smelt.flowchart.graph import Graph, Node
@@ -390,7 +390,7 @@ def _validation_labels(data: DataSettings) -> str:
         return "checked" if "clean" in (data.val_labels, data.labels) else "crawled"
     if data.format in ("animal10n", "food101n"):
         return "checked" if data.val_from == "test" else "crawled"
-    return "crawled" if data.format in ("imagefolder", "csv", "webdataset") else "checked"
+    return "crawled" if data.format in OWN else "checked"
 
 
 def _models(one: Round) -> tuple[str, ...]:

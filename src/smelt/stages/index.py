@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smelt.data.formats.config import FormatSettings, fingerprint, reader
+from smelt.data.formats.config import FormatSettings, check_root, fingerprint, reader
+from smelt.data.formats.layout import resolve
 from smelt.errors import DataError
 from smelt.stages.base import Context
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from smelt.artifacts.catalogue_writer import CatalogueWriter
     from smelt.data.formats.base import Report
 
-VERSION = 2
+VERSION = 3
 SHOWN_MISSING = 100
 
 __all__ = ["VERSION", "StageSettings", "fingerprint", "run"]
@@ -56,9 +57,11 @@ def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda ev
     from smelt.artifacts.files import write_json
     from smelt.data.formats.base import Report
 
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder: set `root` to the folder of the data set")
+    check_root(root)
+    settings, layout = resolve(settings, root)
     report = Report()
+    if layout is not None:
+        report.note(f"read as {layout}")
     with CatalogueWriter(out / "catalogue") as writer:
         reader(settings).read(settings, root, writer, report)
         _refuse_repeats(writer, report)
@@ -74,6 +77,8 @@ def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda ev
     drawn = ("seed", "val_fraction", "val_from", "test_fraction", "test_from")
     how = {name: getattr(settings, name) for name in drawn}
     summary["held_out"] = {"splits": report.held_out, **how} if report.held_out else None
+    summary["format"] = settings.format
+    summary["notes"] = report.notes
     summary["warnings"] = report.warnings
     write_json(out / "index.json", summary)
     for warning in report.warnings:

@@ -29,12 +29,21 @@ SPLIT_NAMES = {
 
 @dataclass
 class Report:
-    """What a reader found: `problems` refuse the data set, `warnings` do not. The first few are kept."""
+    """What a reader found: `problems` refuse the data set, `warnings` do not. The first few are kept.
+
+    notes: what was recognised or decided, to be said and no more. left_out: why → paths below the root that
+    are no images of the catalogue, by a reader that knows why; what no reader speaks of `census` accounts
+    for. used: lists, archives and the like that were read, as paths below the root.
+    """
 
     problems: list[str] = field(default_factory=list)
     num_problems: int = 0
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     held_out: dict[str, str] = field(default_factory=dict)  # split we made → split its images are from
+    left_out: dict[str, list[bytes]] = field(default_factory=dict)
+    used: set[bytes] = field(default_factory=set)
+    repeats: bool = False  # whether a path may have a row for each of its labels (`multi_label: split`)
 
     def problem(self, text: str, times: int = 1) -> None:
         """Note something that cannot be right; `times` how often it was met."""
@@ -46,11 +55,23 @@ class Report:
         """Note something odd that can be lived with."""
         self.warnings.append(text)
 
+    def note(self, text: str) -> None:
+        """Note what was recognised or decided for the user, who may want it otherwise."""
+        self.notes.append(text)
+
+    def leave_out(self, why: str, path: bytes) -> None:
+        """Note that a file (or the member of an archive) is no image of the catalogue; `why` in few words."""
+        self.left_out.setdefault(why, []).append(path)
+
     def add(self, other: Report) -> None:
         """Take over what another report noted."""
         self.num_problems += other.num_problems
         self.problems += other.problems[: max(SHOWN - len(self.problems), 0)]
         self.warnings += other.warnings
+        self.notes += other.notes
+        self.used |= other.used
+        for why, paths in other.left_out.items():
+            self.left_out.setdefault(why, []).extend(paths)
 
     def refuse(self) -> None:
         """Raise DataError if there was a problem."""

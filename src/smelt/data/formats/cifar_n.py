@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import Report, uniform
 from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.layout import Glimpse
 from smelt.errors import DataError
 
 SIDE = 32
@@ -38,6 +39,13 @@ class Cifar:
     test_labels: NDArray[np.int32]
     noisy: dict[str, NDArray[np.int32]]
     classes: list[str]
+
+
+def recognise(glimpse: Glimpse) -> str:
+    """The labels of CIFAR-N, in one file with the images or beside CIFAR's batches."""
+    names = ("cifar10n.npz", "cifar100n.npz", "CIFAR-10_human.pt", "CIFAR-100_human.pt",
+             "CIFAR-10_human.npy", "CIFAR-100_human.npy")  # fmt: skip
+    return next((name for name in names if name in glimpse.files()), "")
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:
@@ -66,7 +74,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
         ("test", np.arange(len(cifar.test_labels)), cifar.test_labels, cifar.test_labels),
     )
     writer.classes = cifar.classes
-    writer.shards, writer.raw_shape = [PIXELS], (SIDE, SIDE, 3)
+    writer.shards, writer.raw_shape, writer.inside = [PIXELS], (SIDE, SIDE, 3), {PIXELS}
     start = _write_pixels(writer.folder / PIXELS, [cifar.train_images[train], cifar.train_images[val],
                                                    cifar.test_images])  # fmt: skip
     for split, rows, labels, truth in parts:

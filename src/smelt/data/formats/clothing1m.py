@@ -19,6 +19,7 @@ from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import SHOWN, Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Files, Part
+from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.lists import Entries, Listed, read_lines, read_list
 from smelt.data.formats.paths import find_paths
 from smelt.errors import DataError
@@ -41,6 +42,12 @@ def _find(settings: FormatSettings, root: Path, name: str) -> Path:
     if found is None:
         raise DataError(f"{root} has no {_LISTS[name]}, nor has its folder annotations/: is it Clothing1M?")
     return found
+
+
+def recognise(glimpse: Glimpse) -> str:
+    """The list of noisy training images."""
+    name = "noisy_train_key_list.txt"
+    return next((f"{at}{name}" for at in ("", "annotations/") if name in glimpse.files(at.rstrip("/"))), "")
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:

@@ -7,102 +7,244 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from smelt.errors import DataError
 from smelt.settings import NotInKey, Settings
 
 Format = Literal[
-    "webvision", "mini_webvision", "imagefolder", "csv", "cifar_n",
-    "clothing1m", "food101n", "animal10n", "webdataset",
+    "auto",
+    "imagefolder", "csv", "webdataset", "img2dataset", "huggingface", "coco", "fiftyone", "labelstudio",
+    "imagenet", "webvision", "mini_webvision", "cifar_n", "clothing1m", "food101n", "animal10n",
 ]  # fmt: skip
 
 Column = Literal[
     "path", "label", "split", "source", "query", "title", "description", "tags", "true_label", "noise"
 ]  # fmt: skip
 
-# Settings that only some formats look at; the others are for all.
+# Formats that take `columns`: lists, and samples with fields
+_WITH_FIELDS = ("csv", "webdataset", "img2dataset", "huggingface", "coco", "fiftyone", "labelstudio")
+_LISTS = ("csv", "img2dataset", "huggingface", "coco", "fiftyone", "labelstudio", "imagenet")
+_FOLDERS = ("imagefolder", "img2dataset")
+
+# Settings that only some formats look at; the others are for all, and `auto` takes what the found one takes.
 USED_BY: dict[str, tuple[str, ...]] = {
-    "lists": ("webvision", "mini_webvision", "csv", "clothing1m", "food101n", "webdataset"),
+    "lists": ("webvision", "mini_webvision", "clothing1m", "food101n", "webdataset", *_LISTS),
     "folders": ("webvision", "mini_webvision", "clothing1m", "food101n", "animal10n"),
     "sources": ("webvision",),
     "num_classes": ("webvision",),
-    "text": ("webvision", "mini_webvision", "webdataset"),
+    "text": ("webvision", "mini_webvision", "webdataset", "img2dataset"),
     "labels": ("cifar_n",),
     "val_labels": ("cifar_n",),
     "subset": ("cifar_n",),
     "subset_balanced": ("cifar_n",),
-    "columns": ("csv",),
+    "columns": _WITH_FIELDS,
+    "class_from": _FOLDERS,
+    "links": ("imagefolder", "csv", "img2dataset", "coco", "fiftyone", "labelstudio", "imagenet"),
+    "prefix": ("csv", "coco", "fiftyone", "labelstudio"),
+    "suffix": ("csv", "coco", "fiftyone", "labelstudio"),
+    "paths_from": ("csv", "coco", "fiftyone", "labelstudio"),
+    "delimiter": ("csv", "labelstudio"),
+    "header": ("csv",),
+    "encoding": ("csv", "labelstudio"),
+    "unlabelled": (*_WITH_FIELDS, "imagefolder"),
+    "multi_label": _WITH_FIELDS,
 }
 
-
 # Formats that hold images out where a data set does not split itself; the others come with lists for all.
-DRAWS = ("imagefolder", "csv", "cifar_n", "food101n", "animal10n", "webdataset")
+DRAWS = (
+    "imagefolder", "csv", "webdataset", "img2dataset", "huggingface", "coco", "fiftyone", "labelstudio",
+    "imagenet", "cifar_n", "food101n", "animal10n",
+)  # fmt: skip
+
+# Formats of one's own images: nobody says that people looked at the labels of their validation.
+OWN = (
+    "auto", "imagefolder", "csv", "webdataset", "img2dataset", "huggingface", "coco", "fiftyone",
+    "labelstudio",
+)  # fmt: skip
+
+CLASS_FROM = re.compile(r"leaf|path|depth:[1-9][0-9]?")
 
 
 class FormatSettings(Settings):
     """What decides the rows of the catalogue, given the files."""
 
-    format: Format = "webvision"
+    format: Format = Field(
+        default="auto",
+        description="Layout of the data set. `auto` looks at the folder, takes what it recognises and says "
+        "so; name a format where it takes the wrong one.",
+    )
     lists: dict[str, str] = Field(
-        default={}
-    )  # file lists by name, where they are not where the format has them
+        default={},
+        description="File lists by name (`train`, `val`, `test`, `all`, `classes`, or a format's own), "
+        "relative to `root`, where they are not where the format has them.",
+    )
     folders: dict[str, str] = Field(
-        default={}
-    )  # image folders by name, likewise; unknown ones are probed for
-    check_files: bool = True  # look whether every listed file is there (a look per folder)
+        default={},
+        description="Image folders by name, where they are not called as the format has them; those that are "
+        "not given are looked for.",
+    )
+    check_files: bool = Field(
+        default=True,
+        description="Whether to look if every listed file is there, and what else lies in the folder (one "
+        "listing a folder). Switch it off for millions of files on a slow disk that are known to be whole.",
+    )
 
-    # webvision
-    sources: tuple[Literal["google", "flickr"], ...] | None = None  # None: all that have a file list
-    num_classes: Annotated[int, Field(ge=1)] | None = None  # only the first so many classes
-    text: bool = True  # join title, description, tags and rank from the JSON
+    class_from: str | None = Field(
+        default=None,
+        description="Which folder of `a/b/c/x.jpg` names the class: `depth:1` the first (`a`), `depth:2` the "
+        "second, `leaf` the last (`c`), `path` all of them (`a/b/c`). Left out: the first, with a warning "
+        "where folders lie in it.",
+    )
+    links: Literal["inside", "anywhere"] = Field(
+        default="inside",
+        description="Links to files and folders that are followed: those whose target lies below `root`, or "
+        "`anywhere` on this machine. Only for data of your own making: a link may lead to any file.",
+    )
+    prefix: str = Field(
+        default="",
+        description="Text set before every path of a list, such as `train/` where the list holds bare names.",
+    )
+    suffix: str = Field(
+        default="",
+        description="Text set behind every path of a list, such as `.jpg` where the list holds ids.",
+    )
+    paths_from: Literal["auto", "root", "list"] = Field(
+        default="auto",
+        description="Folder that the paths of a list start from: `root`, or the `list`'s own folder. `auto` "
+        "takes the one where the files are.",
+    )
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        default=None,
+        description='What parts the columns of a list in text form (`;`, a tab as "\\t"). Left out: found '
+        "from its first lines.",
+    )
+    header: bool | None = Field(
+        default=None,
+        description="Whether the first line of a list names its columns. Left out: found. Without one, "
+        '`columns` counts from 0: `{path: "0", label: "1"}`.',
+    )
+    encoding: str | None = Field(
+        default=None,
+        description="Encoding of a list in text form, as Python names it (`utf-16`, `latin-1`). Left out: by "
+        "its byte order mark, else UTF-8.",
+    )
+    unlabelled: Literal["leave_out", "keep", "refuse"] = Field(
+        default="leave_out",
+        description="Images of training or validation without a label: counted and left out, kept in the "
+        "catalogue without being learnt from, or refused. Test images need none.",
+    )
+    multi_label: Literal["refuse", "first", "split"] = Field(
+        default="refuse",
+        description="Images with more than one label: refused, under their `first` one, or `split` into a "
+        "row for each. smelt learns one label an image.",
+    )
 
-    # where a data set has no validation or test list: so much of another split is held out, by seed
-    seed: int = 0
-    val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    val_from: Literal["train", "test"] = "train"
-    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    test_from: Literal["train", "val"] = "train"
+    sources: tuple[Literal["google", "flickr"], ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Sources of WebVision to take. Left out: all that have a file list.",
+    )
+    num_classes: int | None = Field(
+        default=None, ge=1, le=10_000_000, description="Take the first so many classes of WebVision only."
+    )
+    text: bool = Field(
+        default=True,
+        description="Whether to join title, description, tags and rank from the JSON beside the images; it "
+        "is only shown. Switch it off for a quicker index.",
+    )
 
-    # cifar_n
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=1_000_000_000_000,
+        description="Draws the images that are held out. Another seed, another validation.",
+    )
+    val_fraction: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of each class that is held out for validation where the data set has none.",
+    )
+    val_from: Literal["train", "test"] = Field(
+        default="train", description="Split that a validation that is not there is taken from."
+    )
+    test_fraction: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of each class that is held out for a test where the data set has none.",
+    )
+    test_from: Literal["train", "val"] = Field(
+        default="train", description="Split that a test that is not there is taken from."
+    )
+
     labels: Literal[
         "clean", "noisy", "noisy_aggre", "noisy_random1", "noisy_random2", "noisy_random3", "noisy_worst"
-    ] = "noisy_worst"
-    val_labels: Literal["clean", "noisy"] = "noisy"
-    subset: Annotated[int, Field(ge=1)] | None = None  # so many of the training images
-    subset_balanced: bool = False  # equally many of each (noisy) class, else at random
+    ] = Field(default="noisy_worst", description="Set of annotations of CIFAR-N that is learnt.")
+    val_labels: Literal["clean", "noisy"] = Field(
+        default="noisy",
+        description="Labels of CIFAR-N's held-out validation: `noisy` as in training (what one has in life), "
+        "or the true ones.",
+    )
+    subset: int | None = Field(
+        default=None, ge=1, le=10_000_000, description="Take so many of CIFAR-N's training images only."
+    )
+    subset_balanced: bool = Field(
+        default=False,
+        description="Whether `subset` takes equally many of each (noisy) class; else any, at random.",
+    )
 
-    # csv: our name of a column → its name in the file
-    columns: dict[Column, str] = Field(default={})
+    columns: dict[Column, str] = Field(
+        default={},
+        description="smelt's name of a column (path, label, split, source, query, title, description, tags, "
+        "true_label, noise) → its name in your lists, or the field of a sample's JSON (`a.b` for one inside "
+        "another). Left out: usual names are recognised.",
+    )
+
+    @field_validator("class_from")
+    @classmethod
+    def _known_class_from(cls, value: str | None) -> str | None:
+        if value is not None and not CLASS_FROM.fullmatch(value):
+            raise ValueError("takes leaf, path, or depth:1, depth:2, … (the first, second, … folder)")
+        return value
 
     @model_validator(mode="after")
     def _only_what_is_used(self) -> Self:
         for name, formats in USED_BY.items():
-            if self.format not in formats and getattr(self, name) != type(self).model_fields[name].default:
+            if self.format in ("auto", *formats):
+                continue
+            if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"`{name}` says nothing to format {self.format} (only {', '.join(formats)})")
         return self
 
+    @property
+    def draws(self) -> bool:
+        """Whether the format may hold images out, so that `seed` means something to it."""
+        return self.format in ("auto", *DRAWS)
+
 
 class DataSettings(FormatSettings):
-    """A data set of a recipe. `root` is the folder of everything; None where a stage makes the data."""
+    """A data set of a recipe."""
 
-    root: Annotated[str | None, NotInKey("what lies in it counts by `fingerprint`")] = None
+    root: Annotated[str | None, NotInKey("what lies in it counts by `fingerprint`")] = Field(
+        default=None,
+        description="Folder of the data set; every path is relative to it, and nothing in it is changed. "
+        "Left out only where `synthesise` makes the images.",
+    )
 
     def key_settings(self) -> FormatSettings:
         """The same without the folder: the settings of the stage `index`, that go into its key."""
         return FormatSettings.model_validate(self.model_dump(exclude={"root"}))
 
-    @property
-    def draws(self) -> bool:
-        """Whether the format may hold images out, so that `seed` means something to it."""
-        return self.format in DRAWS
-
 
 def reader(settings: FormatSettings) -> Any:
     """The module of the format: `read(settings, root, writer, report)` and `outside(settings, root)`."""
+    assert settings.format != "auto", "resolve the layout first"
     name = "webvision" if settings.format == "mini_webvision" else settings.format
     return importlib.import_module(f"smelt.data.formats.{name}")
 
@@ -116,10 +258,28 @@ def fingerprint(settings: FormatSettings, root: Path) -> str:
     or a list is missing.
     """
     from smelt.data.formats.identity import identity_of
+    from smelt.data.formats.layout import resolve
 
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder: set `root` to the folder of the data set")
+    check_root(root)
+    asked, (settings, _) = settings.format, resolve(settings, root)
     module = reader(settings)
     contents, listed = cast(tuple[list[Path], list[Path]], module.outside(settings, root))
     images = module.listed_images(settings, root) if hasattr(module, "listed_images") else ()
-    return identity_of(root, contents, listed, images)
+    identity = identity_of(root, contents, listed, images)
+    return f"{settings.format}-{identity}" if asked == "auto" else identity
+
+
+def check_root(root: Path) -> None:
+    """Raise DataError where the folder of the data set is none, with what is there instead."""
+    if root.is_dir():
+        return
+    if root.is_file():
+        raise DataError(
+            f"data.root: {root} is a file; it takes the folder of the data set: -o data.root={root.parent}"
+        )
+    there = next((parent for parent in root.parents if parent.is_dir()), None)
+    hint = f"; {there} is there, and has no {root.relative_to(there).parts[0]!r}" if there else ""
+    raise DataError(
+        f"data.root: there is no folder {root}{hint}. It takes the folder of the data set (relative to where "
+        "smelt is started): -o data.root=FOLDER"
+    )

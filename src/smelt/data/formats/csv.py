@@ -27,6 +27,7 @@ from smelt.data.formats.base import SHOWN, SPLIT_NAMES, Report, hold_out, runs, 
 from smelt.data.formats.classes import Classes, found_in, listed_in
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Files, Part
+from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.lists import read_lines
 from smelt.data.formats.paths import check_paths, split_paths
 from smelt.errors import DataError
@@ -84,6 +85,15 @@ def lists_of(settings: FormatSettings, root: Path) -> dict[str, Path]:
     if not found:
         raise DataError(f"{root} has no images.csv, train.csv or the like: set `lists: {{all: name.csv}}`")
     return {"all": found["all"]} if "all" in found else found
+
+
+def recognise(glimpse: Glimpse) -> str:
+    """A list in the root that is called as such lists are."""
+    stems = {stem for names in _NAMES.values() for stem in names}
+    found = [
+        name for name in glimpse.files() if name.lower().endswith(_SUFFIXES) and Path(name).stem in stems
+    ]
+    return f"the list {found[0]}" if found else ""
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:

@@ -19,6 +19,7 @@ from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import Report, hold_out, unsafe
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Files, Part
+from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.lists import read_lines
 from smelt.errors import DataError
 
@@ -44,6 +45,12 @@ def _lists(settings: FormatSettings, root: Path) -> tuple[Path, list[Path], Path
         (root / top / "meta/test.txt" for top in tests if (root / top / "meta/test.txt").is_file()), None
     )
     return train, verified, test
+
+
+def recognise(glimpse: Glimpse) -> str:
+    """Its list of images, in the root or in the folder that the release unpacks to."""
+    metas = (f"{at}/meta".lstrip("/") for at in _HERE)
+    return next((f"{meta}/imagelist.tsv" for meta in metas if "imagelist.tsv" in glimpse.files(meta)), "")
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:

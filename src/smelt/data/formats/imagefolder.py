@@ -18,8 +18,19 @@ from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import IMAGE_SUFFIXES, SPLIT_NAMES, Report, hold_out, natural
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.identity import listing
+from smelt.data.formats.layout import Glimpse
 
 _SUFFIXES = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)
+
+
+def recognise(glimpse: Glimpse) -> str:
+    """Folders with images in them."""
+    found = [
+        at
+        for at, files in glimpse.tree
+        if at and any(name.lower().endswith(IMAGE_SUFFIXES) for name in files)
+    ]
+    return f"folders of images, such as {found[0]}/" if found else ""
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:

@@ -24,6 +24,7 @@ from smelt.artifacts.catalogue_writer import MAX_SOURCES, Block, CatalogueWriter
 from smelt.data.formats.base import IMAGE_SUFFIXES, SHOWN, SPLIT_NAMES, Report, hold_out, natural, runs
 from smelt.data.formats.classes import found_in
 from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.tars import Members, read_members
 from smelt.errors import DataError
 
@@ -52,6 +53,14 @@ def shards_of(settings: FormatSettings, root: Path) -> dict[str, list[Path]]:
     return {
         split: sorted(found[split], key=lambda path: natural(os.fsencode(path))) for split in sorted(found)
     }
+
+
+def recognise(glimpse: Glimpse) -> str:
+    """Tars in the root or in the folders below."""
+    found = [
+        f"{at}/{name}".lstrip("/") for at, files in glimpse.tree for name in files if name.endswith(".tar")
+    ]
+    return f"tars, such as {found[0]}" if found else ""
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:

@@ -25,6 +25,7 @@ from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Files, Part
+from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.lists import Entries, Listed, read_lines, read_list
 from smelt.data.formats.paths import find_paths
 from smelt.data.formats.truth import Truth
@@ -47,6 +48,12 @@ _LISTS = {
     "flickr_queries": ("queries_flickr.txt", "queries.txt"),
     "truth": ("truth.csv",),
 }
+
+
+def recognise(glimpse: Glimpse) -> str:
+    """File lists of WebVision in `info/`."""
+    found = [name for name in glimpse.files("info") if name.startswith("train_filelist")]
+    return f"info/{found[0]}" if found else "info.tar" if "info.tar" in glimpse.files() else ""
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:

@@ -1,0 +1,134 @@
+"""Which format a folder has, told from the first names in it; nothing large is read and nothing imported.
+
+Every format that can be told by its looks has `recognise(glimpse)` in its module: what it saw in a few words,
+or "". The most particular one that says yes is taken, in the order of ORDER, and the user is told.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+from smelt.data.formats.config import FormatSettings, check_root
+from smelt.data.formats.names import hidden
+from smelt.data.reading import NOT_THERE, patiently
+from smelt.errors import DataError
+
+# The most particular first: a data set of one of these also looks like some that come after it.
+ORDER = ("webvision", "cifar_n", "clothing1m", "food101n", "csv", "webdataset", "imagefolder")
+MOST = 5000  # names of a folder that are looked at
+HEAD = 1 << 16  # bytes of a file that are looked at
+
+
+@dataclass(frozen=True)
+class Layout:
+    """format: what to read the folder as. seen: why, in words. others: further formats it could be."""
+
+    format: str
+    seen: str
+    others: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        other = f" (or {', '.join(self.others)})" if self.others else ""
+        return f"{self.format}: {self.seen}; -o data.format=… takes another{other}"
+
+
+class Glimpse:
+    """The first names in the folders below a root, each folder listed when it is first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._listed: dict[str, tuple[list[str], list[str]]] = {}
+
+    def folders(self, below: str = "") -> list[str]:
+        """Visible folders (and links to folders) in `below`, in order; at most MOST names are looked at."""
+        return self._list(below)[0]
+
+    def files(self, below: str = "") -> list[str]:
+        """Visible files in `below`, in order; at most MOST names are looked at."""
+        return self._list(below)[1]
+
+    def head(self, path: str, size: int = HEAD) -> bytes:
+        """The first bytes of a file; b"" where it cannot be read."""
+        try:
+            descriptor = os.open(os.path.join(self.root, path), os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            return b""
+        try:
+            return os.read(descriptor, size)
+        except OSError:
+            return b""
+        finally:
+            os.close(descriptor)
+
+    @cached_property
+    def tree(self) -> list[tuple[str, list[str]]]:
+        """(folder, its files) of the root, its folders and theirs, the first 50 of each."""
+        found = [("", self.files())]
+        for first in self.folders()[:50]:
+            found.append((first, self.files(first)))
+            found += [(f"{first}/{second}", self.files(f"{first}/{second}"))
+                      for second in self.folders(first)[:50]]  # fmt: skip
+        return found
+
+    def _list(self, below: str) -> tuple[list[str], list[str]]:
+        if below not in self._listed:
+            path = os.path.join(self.root, below)
+            self._listed[below] = patiently(lambda: _listed(path), lambda: path)
+        return self._listed[below]
+
+
+def _listed(path: str) -> tuple[list[str], list[str]]:
+    folders: list[str] = []
+    files: list[str] = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in islice(entries, MOST):
+                if not hidden(os.fsencode(entry.name)):
+                    (folders if entry.is_dir() else files).append(entry.name)
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            raise
+    return sorted(folders), sorted(files)
+
+
+def recognise(root: Path) -> Layout:
+    """The layout of the folder `root`. DataError where it has none that is known, with what is there."""
+    check_root(root)
+    glimpse = Glimpse(root)
+    found = []
+    for name in ORDER:
+        if seen := importlib.import_module(f"smelt.data.formats.{name}").recognise(glimpse):
+            found.append((name, seen))
+    if not found:
+        raise DataError(
+            f"data.root: {root} holds no images or lists that smelt knows: {what_is_there(glimpse)}"
+        )
+    return Layout(*found[0], others=tuple(name for name, _ in found[1:]))
+
+
+def what_is_there(glimpse: Glimpse, most: int = 6) -> str:
+    """The first names in the root, in words."""
+    folders, files = glimpse.folders(), glimpse.files()
+    if not folders and not files:
+        return "it is empty (but for hidden files)"
+    names = [f"{name}/" for name in folders[:most]] + files[:most]
+    rest = len(folders) + len(files) - len(names)
+    return f"it has {', '.join(names)}" + (f" and {rest} more" if rest else "")
+
+
+def resolve(settings: FormatSettings, root: Path) -> tuple[FormatSettings, Layout | None]:
+    """`settings` with the format that the folder has, where they leave it open; and how it was recognised."""
+    if settings.format != "auto":
+        return settings, None
+    layout = recognise(root)
+    try:
+        values = settings.model_dump() | {"format": layout.format}
+        return type(settings).model_validate(values), layout
+    except ValueError as error:  # a setting that says nothing to what was found
+        text = str(error).partition("Value error, ")[2].partition(" [type=")[0] or str(error)
+        raise DataError(f"data: {root} looks like {layout}. But {text}") from error

@@ -1,0 +1,76 @@
+"""Names of files, folders and classes: which are hidden, which mean a split, which look like one another."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+# What systems and tools leave behind in folders; nobody means it as data.
+_LEFT_BEHIND = frozenset(
+    {b"__macosx", b"@eadir", b"#recycle", b"$recycle.bin", b"system volume information", b"lost+found",
+     b"__pycache__", b"thumbs.db", b"ehthumbs.db", b"desktop.ini", b"icon\r"}
+)  # fmt: skip
+_SPLITS = {
+    "train": "train", "training": "train", "tr": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val", "eval": "val",
+    "test": "test", "testing": "test", "tst": "test",
+}  # fmt: skip
+_FILLERS = frozenset(
+    {"set", "data", "dataset", "images", "image", "imgs", "img", "seg", "folder", "split", "pics"}
+)
+_INVISIBLE = re.compile(r"[\s_\-\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]+")
+
+
+def hidden(name: bytes) -> bool:
+    """Whether a file or folder of this name is no data: `.…` (so `._x.jpg` too), `__MACOSX` and its like."""
+    return name.startswith(b".") or name.lower() in _LEFT_BEHIND
+
+
+def split_of(name: str) -> str:
+    """The split that a folder or file of this name means ("" if none): `Valid`, `train_set`, `imgs-test`.
+
+    All words of the name count: exactly one says a split, the others only that it is a set of images.
+    """
+    words = [word for word in re.split(r"[^a-z]+", re.sub(r"[0-9]+", " ", name).lower()) if word]
+    said = [_SPLITS[word] for word in words if word in _SPLITS]
+    rest = [word for word in words if word not in _SPLITS]
+    if len(words) == 1 and not said:
+        glued = re.fullmatch(r"(train|val|valid|test)(?:set|data|images?)", words[0])
+        return _SPLITS[glued[1]] if glued else ""
+    return said[0] if len(said) == 1 and _FILLERS.issuperset(rest) else ""
+
+
+def alike(names: Sequence[str]) -> list[list[str]]:
+    """Groups of names that a person would take for one: they differ in case, blanks or Unicode form only.
+
+    `_` and `-` count as blanks. Groups in the order of their first name.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        form = unicodedata.normalize("NFKC", name).casefold()
+        groups.setdefault(_INVISIBLE.sub("", unicodedata.normalize("NFC", form)), []).append(name)
+    return [group for key, group in groups.items() if key and len(group) > 1]
+
+
+def told(name: str) -> str:
+    """A name in quotes, with what cannot be seen written out."""
+    return (
+        repr(name)
+        if name.isascii() or (name.isprintable() and unicodedata.is_normalized("NFC", name))
+        else ascii(name)
+    )
+
+
+def normalised(path: bytes) -> bytes:
+    """The one form of a path: no `.`, no doubled or trailing slash; `..` stays and is refused elsewhere."""
+    if b"//" not in path and b"./" not in path and not path.endswith((b"/", b"/.")):
+        return path
+    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+    return (b"/" if path.startswith(b"/") else b"") + b"/".join(parts)
+
+
+def first_few(names: Iterable[str], total: int, most: int = 3) -> str:
+    """`a, b, c` and how many more there are."""
+    shown = [name for name, _ in zip(names, range(most))]
+    return ", ".join(shown) + (f" and {total - len(shown):,} more" if total > len(shown) else "")
