@@ -50,7 +50,7 @@ def test_summary(folder: Path, tmp_path: Path) -> None:
 def test_an_artefact_goes_before_the_root(folder: Path, tmp_path: Path) -> None:
     run(context(tmp_path / "out", tmp_path / "nowhere", data=folder))
     assert Catalogue.open(tmp_path / "out/catalogue").num_rows == 40
-    with pytest.raises(DataError, match="data.root is not set"):
+    with pytest.raises(DataError, match=r"data\.root is not set"):
         run(context(tmp_path / "none"))
 
 

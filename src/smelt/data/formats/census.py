@@ -83,7 +83,8 @@ class Walk:
         self.real = os.path.realpath(self.base)
         self.anywhere = links == "anywhere"
         self.odd = odd
-        self.followed: list[bytes] = []  # links that were followed
+        self.followed: list[bytes] = []  # links to folders that were followed …
+        self.out_folders: list[bytes] = []  # … and that were not, as they lead out
 
     def __iter__(self) -> Iterator[Folder]:
         pending: list[tuple[bytes, tuple[tuple[int, int], ...]]] = [(b"", ())]
@@ -135,6 +136,8 @@ class Walk:
         target = os.path.realpath(entry.path)
         if not self.anywhere and os.path.commonpath([self.real, target]) != self.real:
             self.odd(LEADS_OUT, below)
+            if stat.S_ISDIR(status.st_mode):
+                self.out_folders.append(below)
             return ""
         if stat.S_ISDIR(status.st_mode):
             if (status.st_dev, status.st_ino) in above:
@@ -247,6 +250,12 @@ class Accounts:
         for path, why in spoken.items():  # members of archives, rows of lists
             if path not in seen:
                 accounts.leave_out(why, path)
+        if out := walk.out_folders:
+            report.warn(
+                f"{len(out)} link(s) to folders lead out of the data set's and are not followed: "
+                f"{', '.join(map(decode, out[:3]))}{' …' if len(out) > 3 else ''}. If they are yours: "
+                f"-o data.links=anywhere"
+            )
         if walk.followed:
             shown = ", ".join(map(decode, walk.followed[:3]))
             report.note(f"{len(walk.followed)} link(s) to folders are followed: {shown}")
