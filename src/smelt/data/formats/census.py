@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from smelt.artifacts.bytestrings import decode
-from smelt.artifacts.catalogue_writer import Paths
+from smelt.artifacts.bytestrings import ByteStrings, combine, decode
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report
 from smelt.data.formats.names import hidden
 from smelt.data.kinds import Sniffed, sniff
@@ -109,11 +108,10 @@ class Walk:
         files: list[bytes] = []
         folders: list[bytes] = []
         for entry in entries:
-            below = os.path.join(path, entry.name)
             if hidden(entry.name):
-                self._pass_over(entry, below)
+                self._pass_over(entry, os.path.join(path, entry.name))
             elif entry.is_symlink():
-                kind = self._link(entry, below, above)
+                kind = self._link(entry, os.path.join(path, entry.name), above)
                 if kind:
                     (folders if kind == "folder" else files).append(entry.name)
             elif entry.is_dir(follow_symlinks=False):
@@ -121,7 +119,7 @@ class Walk:
             elif entry.is_file(follow_symlinks=False):
                 files.append(entry.name)
             else:
-                self.odd(NO_FILE, below)
+                self.odd(NO_FILE, os.path.join(path, entry.name))
         return Folder(path, sorted(files), folders)
 
     def _link(self, entry: os.DirEntry[bytes], below: bytes, above: tuple[tuple[int, int], ...]) -> str:
@@ -302,7 +300,8 @@ def _among(known_N: np.ndarray[Any, Any], folder: Folder) -> list[bool]:
     """Which files of a folder are images of the catalogue."""
     if not len(known_N) or not folder.files:
         return [False] * len(folder.files)
-    own = Paths.of(folder.paths()).hashes()
+    names = ByteStrings.of(folder.files).hashes()
+    own = combine(np.repeat(ByteStrings.of([folder.path]).hashes(), len(names)), names)
     place = np.minimum(np.searchsorted(known_N, own), len(known_N) - 1)
     found: list[bool] = (known_N[place] == own).tolist()
     return found
