@@ -13,7 +13,7 @@ from smelt.artifacts.tables import Ranking, Selection
 from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, count, gallery, paragraph, percent, section, table
 from smelt.report.collect import Item, Run, class_counts, main_sources
-from smelt.report.shown import NAME, crawled, shown
+from smelt.report.shown import BRIEF, NAME, crawled, shown
 from smelt.report.thumbnails import thumbnail
 
 BINS = 60
@@ -337,10 +337,10 @@ def _cards(
     other = None if dynamics is None else dynamics.other(rows)
     cards = []
     for i, row in enumerate(rows.tolist()):
-        source = shown(catalogue.sources[catalogue.source_codes_N[row]], NAME)
+        source = shown(catalogue.sources[catalogue.source_codes_N[row]], BRIEF)
         meta = f"{source}, {ranking.cleanness[positions[i]]:.2f}"
         if other is not None and 0 <= other[i] < len(catalogue.classes):
-            meta += f"; more like {shown(catalogue.classes[other[i]], NAME)}"
+            meta += f"; more like {shown(catalogue.classes[other[i]], BRIEF)}"
         cards.append(
             {
                 "image": thumbnail(catalogue, run.image_root, row),
@@ -358,6 +358,6 @@ def _truth(catalogue: Catalogue, truth: NDArray[Any] | None, row: int, noise: st
         return ""
     if truth[row] == catalogue.labels_N[row]:
         return "truth: right" + (f" ({noise})" if noise else "")
-    real = "none of the classes" if truth[row] < 0 else shown(catalogue.classes[truth[row]], NAME)
-    noise = shown(noise, NAME)
+    real = "none of the classes" if truth[row] < 0 else shown(catalogue.classes[truth[row]], BRIEF)
+    noise = shown(noise, BRIEF)
     return f"truth: {real}" + (f" ({noise})" if noise else "")

@@ -11,6 +11,7 @@ import unicodedata
 from smelt.errors import short
 
 LONGEST = 160  # characters of a name or a path
+BRIEF = 40  # of one under a small picture
 NAME = 80  # of the name of a class or a source, among others
 TITLE = 300  # of a title in a gallery
 _MARKS = (
@@ -31,8 +32,8 @@ _PLAIN: dict[int, str] = {
 }
 _LINE: dict[int, str] = {**_PLAIN, **dict.fromkeys(_BREAKS, " ")}
 _LINES: dict[int, str] = {code: words for code, words in _PLAIN.items() if code not in (0x09, 0x0A)}
-_ISOLATES = ("\u2066", "\u2067", "\u2068")
-_END = "\u2069"
+_APART, _END = "\u2068", "\u2069"  # what is between them has a direction of its own
+_PAIRED: dict[int, str] = {code: words for code, words in _LINES.items() if chr(code) not in (_APART, _END)}
 
 
 def shown(words: object, width: int = LONGEST) -> str:
@@ -43,7 +44,7 @@ def shown(words: object, width: int = LONGEST) -> str:
     text = short(text.translate(_LINE), width)
     if text.isascii() or not any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text):
         return text
-    return f"{_ISOLATES[2]}{text}{_END}"
+    return f"{_APART}{text}{_END}"
 
 
 def crawled(words: str) -> str:
@@ -53,10 +54,17 @@ def crawled(words: str) -> str:
 
 
 def lines(words: str) -> str:
-    """Text of several lines, of any length, without controls; only pairs that close are left of isolates."""
+    """Text of several lines, of any length, without controls; what `shown` set apart stays so."""
     if words.isascii() and words.isprintable():
         return words
-    kept = _LINES
-    if sum(words.count(mark) for mark in _ISOLATES) == words.count(_END):
-        kept = {code: word for code, word in _LINES.items() if not 0x2066 <= code <= 0x2069}
-    return words.translate(kept)
+    return words.translate(_PAIRED if _closes(words) else _LINES)
+
+
+def _closes(words: str) -> bool:
+    """Whether every part that is set apart ends, and ends after it begins."""
+    open_ = 0
+    for letter in words if _APART in words or _END in words else "":
+        open_ += (letter == _APART) - (letter == _END)
+        if open_ < 0:
+            return False
+    return open_ == 0
