@@ -38,6 +38,10 @@ class Handle(Protocol):
 
     events: int
 
+    @property
+    def pid(self) -> int | None:
+        """The process here that leads the stage's session; None where there is none, or not yet."""
+
     def poll(self) -> int | None:
         """None while it runs, then the return code, negative for a signal. All of its processes are gone."""
 
@@ -82,18 +86,19 @@ class _Spawned:
     """A process started afresh."""
 
     def __init__(self, pid: int, pipes: _Pipes) -> None:
-        self.pid = pid
+        self.pid: int | None = pid
         self.events = pipes.events
         self._pipes = pipes
         self._code: int | None = None
 
     def poll(self) -> int | None:
         if self._code is None:
+            assert self.pid is not None
             self._code = guard.reap(self.pid)
         return self._code
 
     def stop(self, number: int) -> None:
-        if self._code is None:
+        if self._code is None and self.pid is not None:
             _send(self.pid, number)
 
     def close(self) -> None:
@@ -110,6 +115,10 @@ class _Forked:
         self._pipes = pipes
         self._wanted = 0
 
+    @property
+    def pid(self) -> int | None:
+        return self._zygote.pids.get(self._task)
+
     def poll(self) -> int | None:
         self._zygote.receive()
         if self._wanted and self._task in self._zygote.pids:  # asked to end before it was born
@@ -119,6 +128,8 @@ class _Forked:
     def stop(self, number: int) -> None:
         pid = self._zygote.pids.get(self._task)
         self._wanted = 0 if pid else number
+        if not pid and number == signal.SIGKILL:  # a zygote that does not even fork would never hear of it
+            self._zygote.process.kill()
         if pid and self._task not in self._zygote.codes:
             _send(pid, number)
 
