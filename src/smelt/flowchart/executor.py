@@ -240,7 +240,7 @@ class _Run:
             watch.told = watch.still
             pid = running.handle.pid
             who = f"process {pid}" if pid else "which has no process yet"
-            text = f"stands still for {watch.still:.0f} s ({who}): {watch.words()}"
+            text = f"stands still for {watch.still:.0f} s ({who}): {watch.words()}{watch.hint()}"
             self.tell("stalled", **about, pid=pid, text=f"{text}; log: {self.work.log(node.id)}")
 
     def _obey(self, signals: Signals) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from smelt.errors import SmeltError
 from smelt.flowchart import guard, worker
 from smelt.flowchart.state import Work
 from smelt.flowchart.worker import THREAD_VARIABLES
@@ -67,7 +68,11 @@ class _Pipes:
 
     def __init__(self, log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self.log = os.open(log, flags, 0o666)
+        except OSError as error:
+            raise SmeltError(f"cannot write the log {log}: {error.strerror}") from error
         self.events, self.events_child = os.pipe()
         self.life_child, self.life = os.pipe()
         os.set_blocking(self.events, False)

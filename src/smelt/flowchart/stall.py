@@ -56,8 +56,13 @@ class Watch:
         """What was seen."""
         if not self.stopped:
             return "no event and no processor time of any of its processes"
+        pids = sorted(self.stopped)
+        return f"process {', '.join(map(str, pids))} of it is stopped (SIGSTOP)"
+
+    def hint(self) -> str:
+        """What can be done about it."""
         pids = " ".join(map(str, sorted(self.stopped)))
-        return f"process {pids.replace(' ', ', ')} of it is stopped; `kill -CONT {pids}` lets it go on"
+        return f"; `kill -CONT {pids}` lets it go on" if pids else ""
 
 
 class Stalls:
