@@ -8,7 +8,7 @@ import numpy as np
 
 from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, count, paragraph, percent, preformatted, section, table
-from smelt.report.collect import SPLIT_WORDS, Run, class_counts, read_csv
+from smelt.report.collect import SPLIT_WORDS, Run, class_counts, main_sources, read_csv
 
 FIRST = 3  # names of files that are left out for a reason
 LISTED = 40  # rows of a list that the page shows; the file holds all
@@ -35,11 +35,12 @@ def data(run: Run) -> Section | None:
     if catalogue is None:
         return None
     rows = []
+    names, place = main_sources(catalogue)
     for split in catalogue.splits:
-        codes = catalogue.source_codes_N[catalogue.rows(split)]
-        by_source = np.bincount(codes, minlength=len(catalogue.sources))
+        codes = place[catalogue.source_codes_N[catalogue.rows(split)]]
+        by_source = np.bincount(codes, minlength=len(names))
         rows.append([split, *(count(n) for n in by_source), count(len(codes))])
-    blocks: list[Block] = [table(["split", *catalogue.sources, "all"], rows, "Images")]
+    blocks: list[Block] = [table(["split", *names, "all"], rows, "Images")]
     sizes = np.sort(class_counts(catalogue, "train"))[::-1]
     line = [(float(i + 1), float(n)) for i, n in enumerate(sizes)]
     blocks.append(

@@ -39,11 +39,25 @@ class Runtime(Settings):
         "workers": NotInKey("rows come in one order, however many load them"),
         "device": NotInKey("its kind is a part of the key of its own, its numbers are leases"),
         "log_every_seconds": NotInKey("what is shown"),
+        "stall_warning_seconds": NotInKey("what is shown"),
+        "stall_limit_seconds": NotInKey("a stage that is ended goes on to the same bytes"),
     }
     root: str | None = None  # folder of the images, where the data set is not itself an artefact
     workers: int = Field(default=2, ge=1, le=1024)  # threads or processes that load images
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+(,\d+)*)?)$")
     log_every_seconds: float = Field(default=2.0, ge=0)
+    stall_warning_seconds: float | None = Field(
+        default=45.0,
+        ge=1,
+        description="Seconds after which a stage that stands still (no event, no processor time, or one of "
+        "its processes stopped) is named in a warning with its process and its log. null: never.",
+    )
+    stall_limit_seconds: float | None = Field(
+        default=None,
+        ge=1,
+        description="Seconds after which a stage that stands still is ended; the same command goes on from "
+        "what it had saved. Longer than the longest wait for a slow disk or network. null: left alone.",
+    )
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def _show_counts(folder: Path) -> None:
             if i == MOST_CLASSES:
                 table.add_row(f"… {len(counts) - i} more in index.json", "")
                 break
-            table.add_row(str(name), str(number))
+            table.add_row(printable(str(name)), str(number))
         console.print(table)
     for note in index["notes"]:
         console.print(printable(note), soft_wrap=True)
