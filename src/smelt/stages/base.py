@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import Field
 
-from smelt.settings import NotInKey, Rule, Settings
+from smelt.settings import Limit, NotInKey, Rule, Settings
 
 STAGES = (
     "synthesise", "index", "check", "dedupe", "tune", "train", "rank", "select",
@@ -40,10 +40,28 @@ class Runtime(Settings):
         "device": NotInKey("its kind is a part of the key of its own, its numbers are leases"),
         "log_every_seconds": NotInKey("what is shown"),
     }
-    root: str | None = None  # folder of the images, where the data set is not itself an artefact
-    workers: int = Field(default=2, ge=1, le=1024)  # threads or processes that load images
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+(,\d+)*)?)$")
-    log_every_seconds: float = Field(default=2.0, ge=0)
+    root: str | None = Field(
+        default=None, description="Not set in a recipe: the run fills in the folder of `data.root`."
+    )
+    workers: Annotated[int, Limit("no machine gains from more")] = Field(
+        default=2,
+        ge=1,
+        le=1024,
+        description="Threads or processes of a stage that load images. As many as there are cores for each "
+        "stage that runs at once.",
+    )
+    device: str = Field(
+        default="cpu",
+        pattern=r"^(cpu|cuda(:\d{1,4}(,\d{1,4})*)?)$",
+        description="Where nets compute: cpu, cuda (every GPU that is visible), or GPUs by number "
+        "(cuda:0,1).",
+    )
+    log_every_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        le=86_400,
+        description="Seconds between the lines of progress of a training.",
+    )
 
 
 @dataclass(frozen=True)
