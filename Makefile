@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick golden check format lint types clean
+.PHONY: help setup demo test quick golden settings check format lint types clean
 
 help:
 	@echo "make demo    set up, then learn, mine and fuse the embedded data set and write a report"
 	@echo "make test    set up, then every test"
 	@echo "make quick   the tests that are not marked slow"
 	@echo "make golden  record what each stage gives on tiny input, where its VERSION was raised"
+	@echo "make settings  write docs/settings.md from the settings classes"
 	@echo "make check   format, lint, strict types, tests"
 
 $(READY): pyproject.toml requirements.lock
@@ -34,6 +35,10 @@ quick: $(READY)
 
 golden: $(READY)
 	$(BIN)/python tests/golden_cases.py --write
+
+settings: $(READY)
+	$(BIN)/python -m smelt.verbs.settings_page > docs/settings.md.new
+	mv docs/settings.md.new docs/settings.md
 
 check: format lint types test
 

@@ -169,7 +169,9 @@ class TrainSettings(Settings):
     optimiser: Literal["sgd", "adamw"] = Field(
         default="sgd", description="sgd with momentum for convolutional nets, adamw for transformers."
     )
-    learning_rate: Annotated[float | Literal["tune"], Limit("every net diverges there")] = Field(
+    learning_rate: (
+        Annotated[float, Field(gt=0.0, lt=MAX_RATE), Limit("every net diverges there")] | Literal["tune"]
+    ) = Field(
         default=0.1,
         description='Highest learning rate of the schedule, above 0; or "tune": the one that a range test '
         "finds, at the cost of `tune.steps` steps. 0.1 for sgd with a batch of 256, 0.001 for adamw.",
@@ -300,8 +302,6 @@ class TrainSettings(Settings):
 
     @model_validator(mode="after")
     def _possible(self) -> TrainSettings:
-        if self.learning_rate != "tune" and not 0.0 < self.learning_rate < MAX_RATE:
-            raise ValueError(f'learning_rate: needs a number above 0 and below {MAX_RATE:g}, or "tune"')
         if self.warmup_epochs >= self.epochs:
             raise ValueError("warmup_epochs: needs to be less than epochs")
         if self.batch_size < self.world_size * self.accumulate_steps:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smelt.errors import RecipeError, SmeltError
+from smelt.verbs import completion
 
 if TYPE_CHECKING:
     from smelt.flowchart.explain import PlanLine
@@ -19,11 +20,22 @@ if TYPE_CHECKING:
     from smelt.stages.flow import Recipe
 
 RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A recipe file (.yaml) or the name of one that is shipped.")
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe file (.yaml) or the name of one that is shipped.",
+        autocompletion=completion.recipes,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("-o", "--override", metavar="KEY=VALUE", help="Set one value of the recipe; repeatable."),
+    typer.Option(
+        "-o",
+        "--override",
+        metavar="KEY=VALUE",
+        help="Set one value of the recipe; repeatable.",
+        autocompletion=completion.overrides,
+    ),
 ]
 WorkOption = Annotated[Path | None, typer.Option("--work", help="Work folder (default: work/NAME).")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Stages at once (default: one a core or device).")]
