@@ -303,9 +303,14 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _possible(self) -> TrainSettings:
         if self.warmup_epochs >= self.epochs:
-            raise ValueError("warmup_epochs: needs to be less than epochs")
+            raise ValueError(
+                f"warmup_epochs: needs to be less than epochs, which is {self.epochs} (0: no warm-up)"
+            )
         if self.batch_size < self.world_size * self.accumulate_steps:
-            raise ValueError("batch_size: needs at least one image for each rank and accumulated part")
+            parts = self.world_size * self.accumulate_steps
+            raise ValueError(
+                f"batch_size: needs at least one image for each rank and accumulated part, which are {parts}"
+            )
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("nesterov: needs momentum above 0")
         return self

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smelt.errors import RecipeError, short
-from smelt.verbs import completion
+from smelt.verbs import completion, meant
 
 if TYPE_CHECKING:
     from smelt.fields import Entry
@@ -94,7 +94,7 @@ SPECIAL: Mapping[str, str] = {
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("explain", help=EXAMPLES)(explain)
+    app.command("explain", help=EXAMPLES, cls=meant.RecipeCommand)(explain)
 
 
 def explain(
@@ -113,6 +113,7 @@ def explain(
     data: Mapping[str, Any] | None = None
     places: Places = {}
     if recipe is not None:
+        meant.refuse("plan", recipe)
         read, places = recipes.load(recipe, override or ())
         data = recipes.validate(Recipe, read, places).model_dump(mode="json")
     if field is None:
