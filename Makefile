@@ -16,7 +16,7 @@ LOCKING := build/lock
 UPGRADE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick golden check format lint types lock clean
+.PHONY: help setup demo test quick golden settings check format lint types lock clean
 
 help:
 	@echo "make setup   make .venv and install what the locks name, by their hashes"
@@ -24,6 +24,7 @@ help:
 	@echo "make test    set up, then every test"
 	@echo "make quick   the tests that are not marked slow"
 	@echo "make golden  record what each stage gives on tiny input, where its VERSION was raised"
+	@echo "make settings  write docs/settings.md from the settings classes"
 	@echo "make check   format, lint, strict types, tests"
 	@echo "make lock    write the two locks anew from pyproject.toml; UPGRADE=1 takes newer releases"
 	@echo "TORCH=any    beside any of them: torch from your package index (or TORCH_INDEX=URL), not from the lock"
@@ -58,6 +59,10 @@ quick: $(READY)
 
 golden: $(READY)
 	$(BIN)/python tests/golden_cases.py --write
+
+settings: $(READY)
+	$(BIN)/python -m smelt.verbs.settings_page > docs/settings.md.new
+	mv docs/settings.md.new docs/settings.md
 
 check: format lint types test
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smelt.errors import RecipeError, ResultError
+from smelt.verbs.meant import RecipeCommand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +56,7 @@ Inputs = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("fuse", help=EXAMPLES)(fuse)
+    app.command("fuse", help=EXAMPLES, cls=RecipeCommand)(fuse)
 
 
 def fuse(
