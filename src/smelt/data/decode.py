@@ -55,7 +55,7 @@ from PIL import (  # noqa: F401
     WebPImagePlugin,
 )
 
-from smelt.data.damage import damage_of
+from smelt.data.damage import EXTRANEOUS, damage_of
 from smelt.data.headers import Header, gif_frame, png_chunks, probe
 from smelt.data.kinds import HEIF_READERS, heif_reader
 from smelt.data.limits import RESULT
@@ -218,7 +218,7 @@ def _decode_jpeg(data: bytes, header: Header, rows: int) -> tuple[Pixels, str]:
     try:
         filled = simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HW3, strict=True)
     except ValueError as error:
-        if not str(error).endswith("extraneous bytes before marker 0xd9"):
+        if not str(error).endswith(EXTRANEOUS):
             raise
         return pixels_HW3, "leftover"
     if filled.shape != pixels_HW3.shape:

@@ -85,6 +85,8 @@ class SelectSettings(Settings):
         1, ge=1
     )  # accuracy by which classes are compared
     revive: bool = False  # judge rows again that an earlier round flagged, where they have a score
+    # images that could be read, but of which not all can be right (see `smelt.data.damage`)
+    damaged: Literal["drop", "keep"] = "keep"
     duplicates: Literal["drop", "keep"] = "drop"
     leaks: Literal["drop", "keep"] = "drop"
     # One picture under several labels: drop all rows, keep the cleanest (none without a ranking), keep all.
