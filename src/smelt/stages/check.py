@@ -25,6 +25,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from pydantic import Field
+
 from smelt.settings import Settings
 from smelt.stages.base import Context
 
@@ -46,8 +48,11 @@ FEW = 2  # … and more than so many
 class StageSettings(Settings):
     """What can be read is a fact and not set here, only what is made of it."""
 
-    # a class or a split of which not one image can be read: "stop" the run, or "warn" and do without it
-    unreadable: Literal["stop", "warn"] = "stop"
+    unreadable: Literal["stop", "warn"] = Field(
+        default="stop",
+        description="A class or a split of which not one image can be read: stop the run (it is most often a "
+        "folder that is not mounted), or warn and do without it.",
+    )
 
 
 def run(context: Context) -> None:
