@@ -8,6 +8,7 @@ the same command to go on); 130 Ctrl-C while no stage ran. typer itself sees to 
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from typing import Annotated
 
@@ -52,8 +53,21 @@ def _root(
     pass
 
 
+def _open_streams() -> None:
+    """Put the null device where a standard stream was closed (`2>&-`, some daemons): the next file to be
+    opened, a lock for one, would take its number, and what is printed would land in that file."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 open as long as the process lives
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
 def main() -> None:
     """Entry point of the `smelt` command."""
+    _open_streams()
     try:
         app()
     except SmeltError as error:
