@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from smelt import __version__
-from smelt.errors import SmeltError
+from smelt.errors import SmeltError, printable
 from smelt.verbs import explain, flow, fuse, inspect
 
 # errors of a file system that are no bug of smelt's and that its user can see to
@@ -71,12 +71,13 @@ def main() -> None:
     try:
         app()
     except SmeltError as error:
-        print(f"smelt: {error}", file=sys.stderr)
+        print(printable(f"smelt: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in OF_THE_MACHINE:
             raise
-        print(f"smelt: {error.strerror}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        where = f": {error.filename}" if error.filename else ""
+        print(printable(f"smelt: {error.strerror}{where}"), file=sys.stderr)
         sys.exit(2)
 
 
