@@ -22,7 +22,7 @@ from smelt.data.formats.columns import looks_like_image
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.names import first_few, normalised, split_of, told
-from smelt.errors import DataError, short
+from smelt.errors import short
 
 SAMPLE = 256  # paths that are looked at
 _TRIED = 32  # of them, with every folder and suffix that may be meant
@@ -71,7 +71,7 @@ class Spelling:
 
     base: folder that they start from. roots: what stands before absolute paths below the root. folders: how
     many of their first folders are not there. ways: what is done to them, by name. note: all that in words,
-    for the user. hint: what could be meant, where it cannot be told.
+    for the user. hint: what could be meant, where it cannot be told. refused: why such paths are none.
     """
 
     base: bytes = b""
@@ -83,6 +83,7 @@ class Spelling:
     loose: Loose | None = None
     note: str = ""
     hint: str = ""
+    refused: str = ""
 
     @property
     def plain(self) -> bool:
@@ -164,12 +165,13 @@ class _Search:
 def fit(
     paths: Iterable[bytes], root: Path, base: bytes, settings: FormatSettings, where: str, split: str = "all"
 ) -> Spelling:
-    """The way to read the paths of a list, by its first ones. DataError where they are addresses of the web.
+    """The way to read the paths of a list, by its first ones.
 
     base: the list's own folder below the root. where: the list, for messages. split: the one it is of.
     """
     sample = [path for _, path in zip(range(SAMPLE), (path for path in paths if path.strip()))]
-    _refuse_addresses(sample, where)
+    if refused := _addresses(sample, where):
+        return Spelling(refused=refused)
     search = _Search(os.fsencode(root), sample)
     bases = {"root": [b""], "list": [base], "auto": [b"", base] if base else [b""]}[settings.paths_from]
     start = Spelling(bases[0], encode(settings.prefix), encode(settings.suffix))
@@ -189,14 +191,16 @@ def fit(
     return _told(best, sample, search, where)
 
 
-def _refuse_addresses(sample: Sequence[bytes], where: str) -> None:
+def _addresses(sample: Sequence[bytes], where: str) -> str:
+    """What is wrong with paths that are addresses of the web; "" where they are none."""
     urls = [path for path in sample if _URL.match(path)]
-    if len(urls) > 0.5 * len(sample):
-        raise DataError(
-            f"{where}: {short(decode(urls[0]), 100)!r} is an address of the web, and smelt downloads nothing: "
-            "download the images first (img2dataset does; -o data.format=img2dataset reads what it gives), "
-            "or name the column with the files: -o data.columns.path=NAME"
-        )
+    if 2 * len(urls) <= len(sample):
+        return ""
+    return (
+        f"{where}: {short(decode(urls[0]), 100)!r} is an address of the web, and smelt downloads nothing: "
+        "download the images first (img2dataset does; -o data.format=img2dataset reads what it gives), "
+        "or name the column with the files: -o data.columns.path=NAME"
+    )
 
 
 def _plain_ways(
