@@ -133,6 +133,11 @@ class SelectSettings(Settings):
         default=False,
         description="Judge rows again that an earlier round flagged, where they have a score.",
     )
+    damaged: Literal["drop", "keep"] = Field(
+        default="keep",
+        description="Images that could be read, but of which not all pixels can be right: a decoder had to "
+        "patch them, or the file contradicts itself (`damaged_files.csv` of the stage check lists them).",
+    )
     duplicates: Literal["drop", "keep"] = Field(
         default="drop", description="Copies within training: keep the best of each group, or all."
     )

@@ -330,7 +330,9 @@ class _Unfolding:
         else:
             external = {"files": fingerprint(recipe.data.key_settings(), Path(recipe.data.root))}
         yield self.node("index", data, self.data, external=external)
-        yield self.node("check", recipe.check, {**self.data, "catalogue": ("index",)}, threads=workers)
+        yield self.node(
+            "check", recipe.check.resolved(), {**self.data, "catalogue": ("index",)}, threads=workers
+        )
         if recipe.dedupe:
             ports = {**self.data, "catalogue": ("index",), "check": ("check",)}
             yield self.node("dedupe", recipe.dedupe, ports, threads=workers)
