@@ -213,6 +213,11 @@ class Chooser:
         for place in self._ranked(ours, taken):
             if ours != "split" or plain(self.names[place]) == "split" or self._of_splits(place):
                 return place
+            if words := sorted(set(self.cells(place)))[:_SHOWN]:
+                self.notes.append(
+                    f"column {self.names[place]!r} is not taken for the split: {', '.join(map(repr, words))} "
+                    "are not train, val or test"
+                )
         return None
 
     def _of_splits(self, place: int) -> bool:

@@ -110,7 +110,6 @@ def add_tables(
     writer.classes = [decode(name) for name in classes.names]
     drop_repeats([part.rows for part in placed], settings, report)
     splits = _held_out(placed, settings, report)
-    report.refuse()
     files = Files(root, [], report, check=settings.check_files)
     missing = _Missing(root)
     for part in placed:

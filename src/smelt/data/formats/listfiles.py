@@ -283,8 +283,8 @@ def _noting(found: ListFile, note: str) -> ListFile:
 def seen(glimpse: Glimpse) -> str:
     """What was recognised of a folder's lists, in words; "" for none.
 
-    Where folders of images lie beside it, a list counts only if one of its images is there, or if it has to be
-    asked where they are. Without such folders any list does: what is wrong with it is told when it is read.
+    Where folders of images lie beside it, a list counts only if one of its images is there, or if it has to
+    be asked where they are. Without such folders any list does: its faults are told when it is read.
     """
     lists = found_lists(glimpse)
     names = [str(found.path.relative_to(glimpse.root)) for found in lists]
@@ -311,7 +311,5 @@ def leads(found: ListFile, root: Path) -> bool:
 
 def _folders_of_images(glimpse: Glimpse) -> int:
     """How many folders in the root have images in them or in a folder of theirs."""
-    with_images = {
-        folder.split("/")[0] for folder, files in glimpse.tree if any(map(looks_like_image, files))
-    }
-    return len(with_images - {""})
+    having = {folder.split("/")[0] for folder, files in glimpse.tree if any(map(looks_like_image, files))}
+    return len(having - {""})

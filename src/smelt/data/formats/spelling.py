@@ -252,16 +252,14 @@ def _without_folders(full: Spelling, bases: Sequence[bytes]) -> list[Spelling]:
 
 def _with_folder(search: _Search, full: Spelling, split: str, root: Path) -> Spelling:
     """With a folder before bare names and a suffix behind ids, if only one such way finds files."""
-    glimpse = Glimpse(root)
-    folders = ["", *(folder for folder, _ in glimpse.tree[1 : _MOST_FOLDERS + 1])]
-    named = [looks_like_image(decode(path)) for path in search.sample[:_TRIED]]
+    tree = Glimpse(root).tree[: _MOST_FOLDERS + 1]
+    suffixes = {folder: _suffixes(files[:_TRIED]) for folder, files in tree}
+    suffixes[""] = _suffixes([name for _, files in tree for name in files[:_TRIED]])
+    tried = search.sample[:_TRIED]
+    named = all(looks_like_image(decode(path)) for path in tried)
     found: list[tuple[int, Spelling]] = []
-    for folder in folders:
-        counts = Counter(
-            os.path.splitext(name)[1] for name in glimpse.files(folder) if looks_like_image(name)
-        )
-        suffixes = [""] if all(named) else [*(suffix for suffix, _ in counts.most_common(3)), ""]
-        for suffix in suffixes:
+    for folder, likely in suffixes.items():
+        for suffix in [""] if named else [*likely, ""]:
             way = replace(full, prefix=encode(f"{folder}/" if folder else ""), suffix=encode(suffix))
             if count := search.count(way, _TRIED):
                 found.append((count, way))
@@ -269,17 +267,33 @@ def _with_folder(search: _Search, full: Spelling, split: str, root: Path) -> Spe
         return full
     most = max(count for count, _ in found)
     best = [way for count, way in found if count == most]
-    meant = [
-        way
-        for way in best
-        if split_of(decode(way.prefix).strip("/")) == ("train" if split == "all" else split)
-    ]
+    wanted = "train" if split == "all" else split
+    meant = [way for way in best if split_of(decode(way.prefix).strip("/")) == wanted]
     if len(best) > 1 and len(meant) == 1:
         best = meant
+    if rest := [way for _, way in found if _finds_others(search, way, best[0])]:
+        places = ", ".join(dict.fromkeys(decode(way.prefix) or "the root" for way in [best[0], *rest[:3]]))
+        return replace(
+            full,
+            hint=f"the files lie in several folders ({places}): write these before the names, or give a list "
+            "for each split (-o data.lists.train=…, val, test)",
+        )
     if len(best) == 1:
         return best[0]
     options = [_options(way) for way in best]
     return replace(full, hint="the files may be meant by " + " or by ".join(options[:3]))
+
+
+def _suffixes(names: Sequence[str]) -> list[str]:
+    """The usual suffixes of images among these names."""
+    counts = Counter(os.path.splitext(name)[1] for name in names if looks_like_image(name))
+    return [suffix for suffix, _ in counts.most_common(3)]
+
+
+def _finds_others(search: _Search, way: Spelling, best: Spelling) -> bool:
+    """Whether files are there by one way that are not by the best."""
+    tried = search.sample[:_TRIED]
+    return any(search.there(way(path)) and not search.there(best(path)) for path in tried)
 
 
 def _options(way: Spelling) -> str:
