@@ -865,7 +865,7 @@ def test_copies_of_files_with_several_labels() -> None:
         ("classes.json", '{"0": "fox", "1": "cat", "2": "dog"}'),
         ("classes.json", '{"cat": 1, "dog": 2, "fox": 0}'),
         ("classes.json", '{"0": ["n01", "fox"], "1": ["n02", "cat"], "2": ["n03", "dog"]}'),
-        ("classes.json", '{"classes": [{"id": 0, "name": "fox"}, {"name": "cat"}, {"id": 2, "name": "dog"}]}'),
+        ("classes.json", '{"classes": [{"name": "fox"}, {"name": "cat"}, {"id": 7, "name": "dog"}]}'),
         ("classes.csv", "id,name\n2,dog\n0,fox\n1,cat\n"),
         ("classes.csv", "class_name;class_id\ndog;2\nfox;0\ncat;1\n"),
     ],
