@@ -19,12 +19,21 @@ from pathlib import Path
 from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.base import Report, as_bytes
+from smelt.data.formats.classes import is_number
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.exported import (
-    Finder, Rows, candidates, found_lists, split_of_list, text_or_number, wrong,
+    Known,
+    Rows,
+    add_rows,
+    candidates,
+    found_lists,
+    images_named,
+    split_of_list,
+    text_or_number,
+    wrong,
 )  # fmt: skip
-from smelt.data.formats.exporting import Known, add_rows, images_named
-from smelt.data.formats.jsons import name_bytes, placed, walk
+from smelt.data.formats.finder import Finder
+from smelt.data.formats.jsons import MAX_DIGITS, name_bytes, placed, walk
 from smelt.data.formats.layout import Glimpse
 from smelt.errors import DataError
 
@@ -45,7 +54,7 @@ def _found(glimpse: Glimpse) -> list[str]:
     by_split: dict[str, list[str]] = {}
     for name in candidates(glimpse, (".json",)):
         head = glimpse.head(name)
-        if _BEGINS.search(head) and _HAS.search(head) and not _set_of(name) == "image_info":
+        if _BEGINS.search(head) and _HAS.search(head) and _set_of(name) != "image_info":
             by_split.setdefault(split_of_list(name), []).append(name)
     chosen = []
     for names in by_split.values():
@@ -174,8 +183,8 @@ class _Annotations:
         if nowhere:
             place, image = min(nowhere)
             report.warn(
-                f"{self.path}: annotations of {len(nowhere):,} images that it does not list count for nothing, "
-                f"such as {placed('annotations', place)} of image {decode(image)[:80]}"
+                f"{self.path}: annotations of {len(nowhere):,} images that it does not list count for "
+                f"nothing, such as {placed('annotations', place)} of image {decode(image)[:80]}"
             )
         rows = Rows(self.path, split, "images")
         for number, (name, place) in self.images.items():
@@ -202,5 +211,4 @@ class _Annotations:
 
 
 def _order(number: bytes) -> tuple[int, int, bytes]:
-    digits = number.lstrip(b"-")
-    return (0, int(number), b"") if digits.isdigit() and len(digits) < 41 else (1, 0, number)
+    return (0, int(number), b"") if is_number(number) and len(number) <= MAX_DIGITS else (1, 0, number)

@@ -75,9 +75,13 @@ class Table:
 
 
 def add_tables(
-    tables: Sequence[Table], settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report
-) -> None:
-    """Append the rows of all tables, grouped by split and source, each group in the order of its table."""
+    tables: Sequence[Table], settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report,
+    known: Classes | None = None,
+) -> None:  # fmt: skip
+    """Append the rows of all tables, grouped by split and source, each group in the order of its table.
+
+    known: the classes, where the lists say themselves which there are; else they are found in the labels.
+    """
     placed = [_Placed(table, settings, report) for table in tables]
     report.refuse()
     for part in placed:
@@ -85,7 +89,7 @@ def add_tables(
         if (count := len(part.table.words("source")[1])) > MAX_SOURCES:
             column = settings.columns.get("source", "source")
             raise DataError(f"{part.table.where.where(0)}: column {column!r}: {too_many_sources(count)}")
-    classes = _classes(settings, root, placed, report)
+    classes = known or _classes(settings, root, placed, report)
     writer.classes = [decode(name) for name in classes.names]
     splits = np.concatenate([part.splits for part in placed])
     labels = np.concatenate([part.labels(classes, report) for part in placed])
