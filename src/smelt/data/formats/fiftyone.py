@@ -218,7 +218,8 @@ def _field(path: Path, fields: dict[str, int], settings: FormatSettings) -> str:
 
 def _split(tags: Any, where: str, report: Report) -> bytes:
     """The split that the tags of a sample say; training where none does."""
-    said = {split for tag in tags if isinstance(tag, str) and (split := split_of(tag))} if tags else set()
+    words = tags if isinstance(tags, list) else [tags]
+    said = {split for tag in words if isinstance(tag, str) and (split := split_of(tag))}
     if len(said) > 1:
         report.problem(f"{where}: its tags say {' and '.join(sorted(said))}")
     return said.pop().encode() if said else b"train"

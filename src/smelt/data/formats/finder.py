@@ -175,9 +175,9 @@ class Finder:
         """Report it if not one of the images of a list is there."""
         if paths and self.settings.check_files and not any(map(self.there, paths)):
             self.report.problem(
-                f"{rows.path}: not one of its {len(paths):,} images is below {self.root}; the first is "
-                f"{short(decode(rows.names[0]))!r}, looked for as {short(decode(paths[0]))!r}. Put the images "
-                "there, or set `data.prefix`, `data.suffix` or `data.paths_from`"
+                f"{rows.path}: not one of its {len(paths):,} images is below {self.root}; the first, "
+                f"{short(decode(rows.names[0]))!r}, was looked for as {short(decode(paths[0]))!r}. Put the "
+                "images there, or set `data.prefix`, `data.suffix` or `data.paths_from`"
             )
 
     def _tell(self, rows: Rows, base: bytes, counts: dict[str, list[int]], paths: list[bytes]) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,10 +124,10 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     train = list(_sorted_images(root, base, b"train", report))
     synsets = sorted({synset for _, synset in train})
     if at.wnids:
-        listed = [line.strip() for line in _lines(at.wnids)]
-        if strange := [synset for synset in synsets if synset not in set(listed)]:
+        listed = dict.fromkeys(line.strip() for line in _lines(at.wnids))
+        if strange := [synset for synset in synsets if synset not in listed]:
             report.problem(f"{at.wnids} does not list {decode(strange[0])}, which has images in train/")
-        synsets = list(dict.fromkeys(listed))
+        synsets = list(listed)
     if not train:
         raise DataError(f"{root / at.top / 'train'} has no images in folders of synsets{_tars(root, base)}")
     tables = [_table("train", train, root)]
@@ -202,9 +203,9 @@ def _val(at: _Layout, root: Path, base: bytes, synsets: Sequence[bytes], report:
     if flat := _flat(root, base, b"val"):
         if at.truth is None:
             raise DataError(
-                f"{root / at.top / 'val'} has {len(flat):,} images in no folder of a synset, and there is no list "
-                f"of their labels below {root} ({', '.join(_TRUTHS[:4])}): put it there, or name it with "
-                "-o data.lists.val=FILE (a name and a synset a line)"
+                f"{root / at.top / 'val'} has {len(flat):,} images in no folder of a synset, and there is "
+                f"no list of their labels below {root} ({', '.join(_TRUTHS[:4])}): put it there, or name one "
+                "with a name and a synset a line: -o data.lists.val=FILE"
             )
         truths = _Truths(at.truth, at.clsloc, synsets, report)
         images += [(path, truths.of(path)) for path, _ in flat]
@@ -275,9 +276,9 @@ def _by_id(path: Path, clsloc: Path | None) -> Callable[[bytes], bytes]:
     """Number → synset where numbers are the devkit's own."""
     if clsloc is None:
         raise DataError(
-            f"{path} has numbers in the order of the devkit's meta.mat, which is not that of the synsets. Put "
-            "map_clsloc.txt beside it (a line for each class: `n02119789 1 kit_fox`), or LOC_val_solution.csv, or "
-            "name a list with a name and a synset a line: -o data.lists.val=FILE"
+            f"{path} has numbers in the order of the devkit's meta.mat, which is not that of the synsets. "
+            "Put map_clsloc.txt beside it (a line for each class: `n02119789 1 kit_fox`), or "
+            "LOC_val_solution.csv, or name a list with a name and a synset a line: -o data.lists.val=FILE"
         )
     ids = {cells[1]: cells[0] for line in _lines(clsloc) if len(cells := line.split()) > 1}
     return lambda word: ids.get(word, b"")
@@ -302,7 +303,7 @@ def _names(words: Path | None, synsets: Sequence[bytes], report: Report) -> list
     named = [known.get(synset, synset).strip() or synset for synset in synsets]
     if without := [synset for synset in synsets if synset not in known]:
         report.warn(f"{words} has no words for {len(without)} synsets, such as {decode(without[0])}")
-    twice = {name for name in named if named.count(name) > 1} if len(set(named)) < len(named) else set()
+    twice = {name for name, count in Counter(named).items() if count > 1}
     return [
         name.decode("utf-8", "replace") + (f" ({decode(synset)})" if name in twice else "")
         for name, synset in zip(named, synsets)

@@ -139,7 +139,7 @@ class _Pieces:
         self.file, self.path, self.place = file, path, ""
         self.text, self.at, self.ended = "", 0, False
         self.line, self.column = 1, 1  # of the first character of `text`
-        first = self._bytes(PIECE)
+        first = self._bytes(max(PIECE, 4))
         self.decoder = codecs.getincrementaldecoder(json.detect_encoding(first))("surrogateescape")
         self._append(first)
 
@@ -182,7 +182,7 @@ class _Pieces:
                 continue
             except (_Refused, RecursionError) as error:
                 raise self.error(_why(error)) from error
-            if end < len(self.text) or self.ended:  # else a number may go on
+            if end + 2 < len(self.text) or self.ended:  # else a number may go on: `1` of `1e+5`
                 self.at = end
                 return value
             self._more(PIECE)

@@ -278,8 +278,8 @@ class _Export:
             )
         if torn:
             self.report.warn(
-                f"{self.path}: the annotators of {torn:,} images disagree: the majority counts, and where there "
-                f"is none, of {ties:,} of them, the first annotation"
+                f"{self.path}: the annotators of {torn:,} images disagree: the majority counts, and where "
+                f"there is none, of {ties:,} of them, the first annotation"
             )
         return rows
 
@@ -293,8 +293,8 @@ class _Export:
         found = [own] if own else chosen or list(self.kinds)
         if len(found) > 1:
             raise DataError(
-                f"{self.path}: {len(found)} questions are answered: {', '.join(sorted(found)[:10])}. Say which "
-                f"is learnt: -o data.columns.label={min(found)}"
+                f"{self.path}: {len(found)} questions are answered: {', '.join(sorted(found)[:10])}. Say "
+                f"which is learnt: -o data.columns.label={min(found)}"
             )
         if found and not chosen and not own:
             kinds = ", ".join(self.kinds[found[0]])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,8 @@ class Table:
     (`path`; `label`, `split`, `source`, `query`, `title`, `description`, `tags`, `true_label`, `noise` where
     there are any), all of N strings; "" is none. where: names rows in messages. base: folder below the root
     that the paths start from. several: all labels of those rows that have more than one (`label` is not
-    looked at there).
+    looked at there). inside: `shard`, `offset` and `size` (N,) of images that lie in shards; rows with the
+    highest code of a shard are files.
     """
 
     split: str
@@ -57,6 +58,7 @@ class Table:
     where: Located
     base: bytes = b""
     several: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
+    inside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns["path"])
@@ -158,6 +160,10 @@ class _Placed:
         for code, rows in runs(group):
             placed = self.paths.take(rows)
             fixed, missing = files.locate(placed)
+            if inside := {name: values[rows] for name, values in self.table.inside.items()}:
+                fixed = inside
+                if missing is not None:
+                    missing &= inside["shard"] == np.iinfo(inside["shard"].dtype).max
             source = sources[code % len(sources)].decode("utf-8", "replace") or "files"
             block = Block(SPLITS[code // len(sources)], source, placed, labels[rows], fixed, missing=missing,
                           listed_in=self.table.where, entries=rows)  # fmt: skip
