@@ -587,7 +587,10 @@ def test_columns_of_cifar_and_words_and_numbers_without_names(tmp_path: Path) ->
     parquet(tmp_path / "h/train.parquet", pa.table([images, [0, 1, 2, 0], [0, 1, 1, 0]], schema))
     c, summary = indexed(tmp_path / "h", val_fraction=0)
     assert list(c.classes) == PETS and "data.columns.label=coarse_label" in said(summary)
-    assert list(indexed(tmp_path / "h", columns={"label": "coarse_label"}, val_fraction=0)[0].classes) == ["x", "y"]
+    assert list(indexed(tmp_path / "h", columns={"label": "coarse_label"}, val_fraction=0)[0].classes) == [
+        "x",
+        "y",
+    ]
     with pytest.raises(
         DataError, match=r"'colour' \(data.columns.label\) is not there; there are 'img', 'fine_label'"
     ):

@@ -15,6 +15,7 @@ from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.jsons import kind_of, name_bytes, placed
 from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.listed import Table, add_tables
+from smelt.data.formats.spelling import Spelling
 from smelt.errors import DataError, short
 
 LISTS = ("all", "train", "val", "test")
@@ -62,7 +63,7 @@ class Rows:
         }
         if self.splits:
             columns["split"] = ByteStrings.of(self.splits)
-        return Table(self.split, columns, self, several=several)
+        return Table(self.split, columns, self, several=several, spelling=Spelling())
 
 
 def found_lists(
@@ -174,12 +175,11 @@ def add_rows(
 ) -> None:  # fmt: skip
     """Append the rows of all lists; paths: where the images of each were found, below the root."""
     report.refuse()
-    placed = settings.model_copy(update={"prefix": "", "suffix": "", "paths_from": "root"})
     own = None if "classes" in settings.lists else known.classes()
     tables = [rows.table(part) for rows, part in zip(found, paths) if len(rows)]
     if not tables:
         raise DataError(f"{', '.join(str(rows.path) for rows in found)}: no images are listed")
-    add_tables(tables, placed, root, writer, report, known=own)
+    add_tables(tables, settings, root, writer, report, known=own)
     if own is not None and all(known.ids.values()):
         writer.class_ids = [decode(number) for number in known.ids.values()]
 

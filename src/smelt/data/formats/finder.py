@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.data.formats.base import Report, as_bytes
+from smelt.data.formats.census import Walk
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.exported import Rows
-from smelt.data.formats.identity import listing
-from smelt.data.formats.names import hidden, normalised, split_of
+from smelt.data.formats.names import normalised, split_of
 from smelt.data.reading import is_kind
 from smelt.errors import short
 
@@ -52,13 +52,16 @@ class Finder:
         self.exact = bool(settings.prefix or settings.suffix or settings.paths_from != "auto")
         self._files: dict[bytes, None] = {}
         if settings.check_files:
-            self._files = {name: None for name, _ in listing(root) if not any(map(hidden, name.split(b"/")))}
+            walk = Walk(root, settings.links)
+            self._files = {path: None for folder in walk for path in folder.paths()}
         self._names: dict[bytes, list[bytes]] = {}
         self._taken: dict[bytes, tuple[bytes, str]] = {}  # found in another way than asked for
 
     def there(self, path: bytes) -> bool:
         """Whether there is such a file."""
-        return path in self._files or is_kind(os.path.join(os.fsencode(self.root), path), stat.S_ISREG)
+        if self.settings.check_files:
+            return path in self._files
+        return is_kind(os.path.join(os.fsencode(self.root), path), stat.S_ISREG)
 
     def folders(self, rows: Rows, further: Sequence[str] = ()) -> list[bytes]:
         """Folders that the images of a list may lie in: beside it, the usual ones, those of its split."""
@@ -137,7 +140,7 @@ class Finder:
     ) -> tuple[bytes, str]:
         """(path, how it was found)."""
         path = _joined(base, name)
-        if path in self._files or not self.settings.check_files or self.there(path):
+        if path in self._files or not self.settings.check_files:
             return path, ""
         for other in (name, *ends):
             while other:
@@ -192,6 +195,11 @@ class Finder:
                     f"{len(found):,} images of {rows.path} were found {how}: "
                     f"{short(decode(rows.names[first]), 100)!r} is {decode(paths[first])!r}"
                 )
+
+
+def _below(top: Path) -> Iterator[bytes]:
+    for folder in Walk(top):
+        yield from folder.paths()
 
 
 def _joined(folder: bytes, name: bytes) -> bytes:

@@ -34,6 +34,7 @@ from smelt.data.formats.hubfiles import SHARD, files_of, found_files
 from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.listed import Table, add_tables
 from smelt.data.formats.names import first_few, told
+from smelt.data.formats.spelling import Spelling
 from smelt.errors import DataError, SmeltError
 
 _IMAGES = ("image", "img", "jpg", "png", "picture", "photo")
@@ -100,9 +101,8 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     tables = [part.table(kind, settings, report) for part in splits if part.rows]
     if not tables:
         raise DataError(f"{every[0]}: no row of the data set has an image")
-    placed = settings.model_copy(update={"prefix": "", "suffix": "", "paths_from": "root"})
     own = None if "classes" in settings.lists else known.classes()
-    add_tables(tables, placed, root, writer, report, known=own)
+    add_tables(tables, settings, root, writer, report, known=own)
 
 
 def _described(path: Path, root: Path) -> set[bytes]:
@@ -301,7 +301,7 @@ class _Split:
             "offset": np.array([offset for _, offset, _ in self.places], np.int64),
             "size": np.array([size for _, _, size in self.places], np.int64),
         }
-        return Table(self.name, columns, self, several=several, inside=inside)
+        return Table(self.name, columns, self, several=several, spelling=Spelling(), inside=inside)
 
     def _find(self, rows: list[int], settings: FormatSettings, report: Report) -> None:
         """Put the paths of files in the place of what the rows call them."""

@@ -33,6 +33,7 @@ from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.listed import Table, add_tables
 from smelt.data.formats.lists import read_lines
 from smelt.data.formats.names import hidden
+from smelt.data.formats.spelling import Spelling
 from smelt.errors import DataError, short
 
 _SYNSET = re.compile(rb"n[0-9]{8}")
@@ -138,8 +139,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     report.refuse()
     known = Known()
     known.ids = {synset: synset for synset in synsets}
-    placed = settings.model_copy(update={"paths_from": "root"})
-    add_tables(tables, placed, root, writer, report, known=known.classes())
+    add_tables(tables, settings, root, writer, report, known=known.classes())
     writer.class_ids = [decode(synset) for synset in synsets]
     writer.classes = _names(at.words, synsets, report)
 
@@ -147,7 +147,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
 def _table(split: str, images: Sequence[tuple[bytes, bytes]], root: Path) -> Table:
     paths = ByteStrings.of(path for path, _ in images)
     columns = {"path": paths, "label": ByteStrings.of(synset for _, synset in images)}
-    return Table(split, columns, _Images(root, paths))
+    return Table(split, columns, _Images(root, paths), spelling=Spelling())
 
 
 @dataclass(frozen=True)
