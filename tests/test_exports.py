@@ -138,13 +138,14 @@ def coco(
              "segmentation": [[0, 0, 2, 0, 2, 2]], "iscrowd": 0}
             for at, (image, category) in enumerate(pairs)
         ],
-        "categories": [{"id": at, "name": name, "supercategory": "animal"} for at, name in categories.items()],
+        "categories": [{"id": at, "name": it, "supercategory": "animal"} for at, it in categories.items()],
     }  # fmt: skip
 
 
 def test_coco_2017_with_folders_beside_the_annotations(tmp_path: Path) -> None:
     root = put(tmp_path / "coco", {
-        "annotations/instances_train2017.json": coco(["a.jpg", "b.jpg", "c.jpg"], {0: [3, 3], 1: [18], 2: [18]}),
+        "annotations/instances_train2017.json":
+            coco(["a.jpg", "b.jpg", "c.jpg"], {0: [3, 3], 1: [18], 2: [18]}),
         "annotations/instances_val2017.json": coco(["a.jpg", "v.jpg"], {0: [18], 1: [3]}),
         "annotations/captions_train2017.json": coco(["a.jpg"], {}),
         "annotations/image_info_test2017.json": coco(["t.jpg"], {}),
@@ -483,10 +484,10 @@ def test_tiny_imagenet(tmp_path: Path) -> None:
     root = put(tmp_path / "t", {
         "wnids.txt": "\n".join(order),
         "words.txt": "".join(f"{s}\t{w}\n" for s, w in zip(SYNSETS, WORDS)),
-        "val/val_annotations.txt": f"val_0.JPEG\t{SYNSETS[0]}\t0\t0\t9\t9\nval_1.JPEG\t{SYNSETS[2]}\t0\t0\t9\t9\n",
+        "val/val_annotations.txt": f"val_0.JPEG\t{SYNSETS[0]}\t0\t0\t9\nval_1.JPEG\t{SYNSETS[2]}\t0\t0\t9\n",
         **{f"train/{s}/{s}_boxes.txt": "x" for s in order},
-        **pictures(*(f"train/{s}/images/{s}_{i}.JPEG" for s in order for i in range(3)), "val/images/val_0.JPEG",
-                   "val/images/val_1.JPEG", "test/images/test_0.JPEG"),
+        **pictures(*(f"train/{s}/images/{s}_{i}.JPEG" for s in order for i in range(3)),
+                   "val/images/val_0.JPEG", "val/images/val_1.JPEG", "test/images/test_0.JPEG"),
     })  # fmt: skip
     c, summary = indexed(root)
     assert summary["format"] == "imagenet" and list(c.class_ids) == order
@@ -606,7 +607,8 @@ def test_columns_of_cifar_and_words_and_numbers_without_names(tmp_path: Path) ->
 def test_rows_that_hold_a_path_or_nothing(tmp_path: Path) -> None:
     schema = hf_schema()
     images = [{"bytes": None, "path": "pics/a.jpg"}, {"bytes": PIXEL, "path": "z.jpg"},
-              {"bytes": None, "path": None}, None, {"bytes": b"", "path": "/far/away/pics/b.jpg"}]  # fmt: skip
+              {"bytes": None, "path": None}, None,
+              {"bytes": b"", "path": "/far/away/pics/b.jpg"}]  # fmt: skip
     table = pa.table([pa.array(images, schema.field(0).type), pa.array([0, 1, 2, 0, 1])], schema)
     parquet(tmp_path / "h/data/train-00000-of-00001.parquet", table)
     put(tmp_path / "h", pictures("pics/a.jpg", "pics/b.jpg"))
@@ -656,7 +658,7 @@ def test_no_room_for_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_images_are_read_in_bounded_memory(tmp_path: Path) -> None:
-    """A file of 200 MB: a batch of rows at a time, and of a column only the pages of it."""
+    """A file of 200 MB in groups of 100 rows, as `datasets` writes images: a few groups are held at once."""
     rng = np.random.default_rng(0)
     schema = hf_schema()
     path = tmp_path / "h/train.parquet"
@@ -665,7 +667,7 @@ def test_images_are_read_in_bounded_memory(tmp_path: Path) -> None:
         for _ in range(2):
             images = [{"bytes": rng.bytes(100_000), "path": None} for _ in range(1000)]
             table = pa.table([pa.array(images, schema.field(0).type), pa.array([0, 1] * 500)], schema)
-            writer.write_table(table, row_group_size=1000)
+            writer.write_table(table, row_group_size=100)
     code = (
         "import resource, sys\nfrom pathlib import Path\n"
         "from smelt.data.formats.config import FormatSettings\nfrom smelt.stages.index import index\n"
@@ -676,7 +678,7 @@ def test_images_are_read_in_bounded_memory(tmp_path: Path) -> None:
     )
     arguments = [sys.executable, "-c", code, str(tmp_path / "h"), str(tmp_path / "out")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 130 << 10, f"{int(done.stdout) >> 10} MiB"
+    assert int(done.stdout) < 100 << 10, f"{int(done.stdout) >> 10} MiB"
 
 
 # ---- All of them

@@ -16,7 +16,7 @@ from smelt.data.formats.jsons import load, open_regular, parse
 from smelt.data.formats.names import told
 from smelt.errors import DataError, SmeltError, StorageError, short
 
-BATCH = 256  # rows of a Parquet file that are held at once; Arrow's are mapped, and held by the system
+BATCH = 64  # rows of a Parquet file that are held at once; Arrow's are mapped, and held by the system
 _PARQUET, _ARROW = b"PAR1", b"ARROW1"
 
 
@@ -73,7 +73,8 @@ def batches(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
     first = 0
     with _named(path, "from its beginning"):
         if is_parquet(path):
-            # a small buffer: of a column only the page that is decoded is held, not a row group of images
+            # a small buffer: of a column the pages that are decoded are held, which writers may make as large
+            # as a group of rows (pyarrow looks at their size every 1,024 values), not more
             source = pq.ParquetFile(path, buffer_size=1 << 16, pre_buffer=False)
             found = source.iter_batches(batch_size=BATCH, columns=list(columns), use_threads=False)
         else:
@@ -121,7 +122,7 @@ class Columns:
 
 def features_of(path: Path, schema: Any) -> dict[str, Any]:
     """Column → what `datasets` wrote of it: in the schema, and in `dataset_info.json` beside."""
-    found = {}
+    found: dict[str, Any] = {}
     beside = path.with_name("dataset_info.json")
     infos = [load(beside)] if beside.is_file() else []
     if written := (schema.metadata or {}).get(b"huggingface"):

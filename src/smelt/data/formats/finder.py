@@ -110,9 +110,7 @@ class Finder:
 
     def locate_stems(self, rows: Rows, folder: bytes) -> list[bytes]:
         """The path of each image that a list names without its suffix, in `folder`."""
-        listed = self._files or {
-            _joined(folder, name): None for name, _ in listing(self.root / decode(folder))
-        }
+        listed = self._files or {_joined(folder, at): None for at in _below(self.root / decode(folder))}
         stems: dict[bytes, list[bytes]] = {}
         for path in listed:
             if path.startswith(folder + b"/"):

@@ -83,8 +83,9 @@ def _in_order(paths: list[Path]) -> list[Path]:
     value = load(state)
     listed = value.get("_data_files") if isinstance(value, dict) else None
     items = listed if isinstance(listed, list) else []
-    named = [item.get("filename") if isinstance(item, dict) else None for item in items]
-    if not named or not all(isinstance(name, str) for name in named):
+    names = (item.get("filename") for item in items if isinstance(item, dict))
+    named = [name for name in names if isinstance(name, str)]
+    if not named or len(named) < len(items):
         raise DataError(f"{state}: `_data_files` is no list of files, each with its `filename`")
     if len(set(named)) < len(named):
         raise DataError(f"{state}: `_data_files` has a file twice")
