@@ -652,7 +652,7 @@ def test_no_room_for_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     parquet(tmp_path / "h/train.parquet", hf_table(["a", "b"], [0, 1]))
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr(huggingface.shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(DataError, match=r"copied into the catalogue, some .* has 0.0 MiB free"):
+    with pytest.raises(DataError, match=r"copied into the catalogue, some .* has 0.0 KiB free"):
         indexed(tmp_path / "h")
     assert not list((tmp_path / "h-out").rglob("*.pack"))
 

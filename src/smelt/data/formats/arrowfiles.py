@@ -134,14 +134,17 @@ def features_of(path: Path, schema: Any) -> dict[str, Any]:
     return found
 
 
-def columns_of(schema: Any, features: dict[str, Any], where: str) -> dict[str, Column]:
+def columns_of(schema: Any, features: dict[str, Any], path: Path) -> dict[str, Column]:
     """Name → column, of those that are images, labels or text. DataError where one is there twice."""
     found: dict[str, Column] = {}
-    for entry in schema:
-        if entry.name in found:
-            raise DataError(f"{where}: column {told(entry.name)} is there twice")
-        if column := _column(entry.name, entry.type, features.get(entry.name), where):
-            found[entry.name] = column
+    with _named(path, "(its columns)"):  # names may be no text
+        names = [entry.name for entry in schema]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DataError(f"{path}: column {told(twice)} is there twice")
+        for entry in schema:
+            if column := _column(entry.name, entry.type, features.get(entry.name), str(path)):
+                found[entry.name] = column
     return found
 
 

@@ -120,11 +120,10 @@ class _Annotations:
         takes = {"images": self._image, "annotations": self._annotation, "categories": self._category}
         for within, place, value in walk(self.path, _STREAMED):
             if within:
-                where = f"{self.path}: {placed(within, place)}"
                 if isinstance(value, dict) and isinstance(place, int):
-                    takes[within](value, place, where, report)
+                    takes[within](value, place, report)
                 else:
-                    wrong(where, "it", value, "an object", report)
+                    wrong(self._at(within, place), "it", value, "an object", report)
             elif place in _STREAMED:
                 seen.add(place)
                 if value != [] or not isinstance(value, list):
@@ -132,44 +131,62 @@ class _Annotations:
         if missing := [name for name in ("images", "categories") if name not in seen]:
             raise DataError(f"{self.path}: no COCO annotations: it has no {' and no '.join(missing)}")
 
-    def _image(self, value: dict[str, object], place: int, where: str, report: Report) -> None:
+    def _at(self, within: str, place: int | str) -> str:
+        return f"{self.path}: {placed(within, place)}"
+
+    def _image(self, value: dict[str, object], place: int, report: Report) -> None:
         number, name = text_or_number(value.get("id")), value.get("file_name")
         if name is None and isinstance(url := value.get("coco_url"), str):
             name = "/".join(url.split("/")[-2:])
         path = name_bytes(name) if isinstance(name, str) else None
         if number is None:
-            wrong(where, "`id`", value.get("id"), "a whole number", report)
+            wrong(self._at("images", place), "`id`", value.get("id"), "a whole number", report)
         elif not path:
-            wrong(where, "`file_name`", name, "the name of a file", report)
+            wrong(self._at("images", place), "`file_name`", name, "the name of a file", report)
         elif number in self.images:
             before = placed("images", self.images[number][1])
-            report.problem(f"{where}: the id {decode(number)} is also that of {before}")
+            report.problem(f"{self._at('images', place)}: the id {decode(number)} is also that of {before}")
         else:
             self.images[number] = path, place
 
-    def _category(self, value: dict[str, object], place: int, where: str, report: Report) -> None:
+    def _category(self, value: dict[str, object], place: int, report: Report) -> None:
         number, name = text_or_number(value.get("id")), text_or_number(value.get("name"))
         if number is None:
-            wrong(where, "`id`", value.get("id"), "a whole number", report)
+            wrong(self._at("categories", place), "`id`", value.get("id"), "a whole number", report)
         elif not name or not name.strip():
-            wrong(where, "`name`", value.get("name"), "the name of a class", report)
+            wrong(self._at("categories", place), "`name`", value.get("name"), "the name of a class", report)
         elif number in self.names:
             first = decode(self.names[number])
-            report.problem(f"{where}: the id {decode(number)} is also that of category {first!r}")
+            report.problem(
+                f"{self._at('categories', place)}: the id {decode(number)} is also that of category {first!r}"
+            )
         else:
             self.names[number] = name.strip()
         if isinstance(above := value.get("supercategory"), str) and above != value.get("name"):
             self.above.add(name_bytes(above) or b"")
 
-    def _annotation(self, value: dict[str, object], place: int, where: str, report: Report) -> None:
+    def _annotation(self, value: dict[str, object], place: int, report: Report) -> None:
         image, category = text_or_number(value.get("image_id")), text_or_number(value.get("category_id"))
         if image is None:
-            wrong(where, "`image_id`", value.get("image_id"), "the id of an image", report)
+            wrong(
+                self._at("annotations", place),
+                "`image_id`",
+                value.get("image_id"),
+                "the id of an image",
+                report,
+            )
         elif category is None:
-            wrong(where, "`category_id`", value.get("category_id"), "the id of a category", report)
+            wrong(
+                self._at("annotations", place),
+                "`category_id`",
+                value.get("category_id"),
+                "the id of a category",
+                report,
+            )
         else:
             self.uses.setdefault(category, place)
-            of = self.of.setdefault(image, _Of(place))
+            if (of := self.of.get(image)) is None:
+                of = self.of[image] = _Of(place)
             if category not in of.categories:
                 of.categories.append(category)
 
@@ -177,8 +194,9 @@ class _Annotations:
         """The images with the names of their categories; what points nowhere goes to the report."""
         for category, place in self.uses.items():
             if category not in self.names:
-                where = f"{self.path}: {placed('annotations', place)}"
-                report.problem(f"{where}: there is no category {decode(category)[:80]}")
+                report.problem(
+                    f"{self._at('annotations', place)}: there is no category {decode(category)[:80]}"
+                )
         nowhere = [(of.first, image) for image, of in self.of.items() if image not in self.images]
         if nowhere:
             place, image = min(nowhere)

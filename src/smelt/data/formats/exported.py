@@ -19,7 +19,8 @@ from smelt.data.formats.spelling import Spelling
 from smelt.errors import DataError, short
 
 LISTS = ("all", "train", "val", "test")
-FEW = 20  # lists in a folder: where more are, each belongs to an image
+FEW = 20  # lists in a folder: where more are, each belongs to an image …
+MOST = 100  # … as they do where there are more of them in all: the first are looked at
 
 
 @dataclass
@@ -125,12 +126,12 @@ def split_of_list(path: str) -> str:
 
 def candidates(glimpse: Glimpse, suffixes: tuple[str, ...]) -> list[str]:
     """Files with one of these suffixes in the root and the folders below, where they are few in a folder."""
-    found = []
+    found: list[str] = []
     for at, files in glimpse.tree:
         matching = [name for name in files if name.lower().endswith(suffixes)]
         if len(matching) <= FEW:
             found += [f"{at}/{name}".lstrip("/") for name in matching]
-    return found
+    return found[:MOST]
 
 
 def text_or_number(value: object) -> bytes | None:

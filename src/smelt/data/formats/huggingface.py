@@ -42,6 +42,7 @@ _LABELS = (
     "label", "labels", "fine_label", "class", "class_label", "category", "target", "cls", "label_name", "y",
 )  # fmt: skip
 _TEXTS = ("query", "title", "description", "tags", "source", "split")
+_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _LIMIT = 64  # times the size of the files: images that unpack to more are a bomb
 
 
@@ -61,7 +62,7 @@ def _has_images(path: Path) -> bool:
     try:
         schema = arrowfiles.schema_of(path)
         features = arrowfiles.features_of(path, schema)
-        columns = arrowfiles.columns_of(schema, features, str(path))
+        columns = arrowfiles.columns_of(schema, features, path)
     except SmeltError:
         return bool(SHARD.search(path.name))
     return any(column.kind == "image" for column in columns.values())
@@ -121,7 +122,8 @@ def _refuse_without_room(size: int, folder: Path) -> None:
 
 
 def _size(count: int) -> str:
-    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
+    unit, name = next((pair for pair in _UNITS if count >= pair[0]), _UNITS[-1])
+    return f"{count / unit:,.1f} {name}"
 
 
 def _know(label: Column | None, path: Path, known: Known, report: Report) -> None:
@@ -134,7 +136,7 @@ def _know(label: Column | None, path: Path, known: Known, report: Report) -> Non
 def _plan(path: Path, settings: FormatSettings, report: Report) -> Columns:
     """Which columns of a file are the image and the label. DataError where that cannot be told."""
     schema = arrowfiles.schema_of(path)
-    found = arrowfiles.columns_of(schema, arrowfiles.features_of(path, schema), str(path))
+    found = arrowfiles.columns_of(schema, arrowfiles.features_of(path, schema), path)
     names = [entry.name for entry in schema]
     for ours in ("path", "label"):
         own = settings.columns.get(ours)
