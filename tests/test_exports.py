@@ -681,7 +681,83 @@ def test_images_are_read_in_bounded_memory(tmp_path: Path) -> None:
     assert int(done.stdout) < 100 << 10, f"{int(done.stdout) >> 10} MiB"
 
 
+def test_labels_in_lists_dictionaries_and_other_kinds_of_arrow(tmp_path: Path) -> None:
+    several = {"names": PETS, "_type": "ClassLabel"}
+    metadata = {
+        "huggingface": json.dumps({"info": {"features": {"label": {"feature": several, "_type": "List"}}}})
+    }
+    table = pa.table({
+        "image": pa.array([PIXEL + b"a", PIXEL + b"b", PIXEL + b"c"], pa.large_binary()),
+        "label": pa.array([[0], [2, 1], [1]], pa.list_(pa.int64())),
+    }).replace_schema_metadata(metadata)  # fmt: skip
+    parquet(tmp_path / "h/train.parquet", table)
+    with pytest.raises(
+        DataError, match=r"1 rows have several labels, such as .*train.parquet row 1 \(fox, dog\)"
+    ):
+        indexed(tmp_path / "h")
+    c, _ = indexed(tmp_path / "h", multi_label="first", val_fraction=0)
+    assert list(labels(c, "train").values()) == ["cat", "fox", "dog"]
+    words = pa.table({
+        "image": pa.array([PIXEL + b"a", PIXEL + b"b"]),
+        "species": pa.array(["cat", "dog"]).dictionary_encode(),
+        "title": ["one", "two"],
+    })  # fmt: skip
+    (tmp_path / "f").mkdir()
+    with pa.ipc.new_file(str(tmp_path / "f/train.arrow"), words.schema) as writer:
+        writer.write_table(words)
+    with pytest.raises(
+        DataError, match=r"no column is the label for sure; there are 'image', 'species', 'title'"
+    ):
+        indexed(tmp_path / "f")
+    c, _ = indexed(tmp_path / "f", columns={"label": "species"}, val_fraction=0)
+    assert list(labels(c, "train").values()) == ["cat", "dog"]
+
+
 # ---- All of them
+
+
+def test_prefix_suffix_and_the_folder_of_the_list_are_as_one_says(tmp_path: Path) -> None:
+    made = coco(["a", "b"], {0: [3], 1: [18]})
+    root = put(
+        tmp_path / "c", {"lists/train.json": made, **pictures("pics/a.jpg", "pics/b.jpg", "lists/a.png")}
+    )
+    with pytest.raises(DataError, match="not one of its 2 images"):
+        indexed(root)
+    c, _ = indexed(root, format="coco", prefix="pics/", suffix=".jpg", val_fraction=0)
+    assert set(labels(c, "train")) == {"pics/a.jpg", "pics/b.jpg"}
+    c, summary = indexed(root, format="coco", paths_from="list", suffix=".png", val_fraction=0)
+    assert set(labels(c, "train")) == {"lists/a.png", "lists/b.png"} and summary["missing"]["count"] == 1
+    c, _ = indexed(root, format="coco", prefix="pics/", suffix=".jpg", val_fraction=0, check_files=False)
+    assert set(labels(c, "train")) == {"pics/a.jpg", "pics/b.jpg"}
+
+
+def test_two_lists_for_one_split_and_lists_that_are_not_there(tmp_path: Path) -> None:
+    made = coco(["a.jpg", "b.jpg"], {0: [3], 1: [18]})
+    files = {"train_a.json": made, "train_b.json": made, **pictures("a.jpg", "b.jpg")}
+    root = put(tmp_path / "c", files)
+    with pytest.raises(DataError, match=r"2 lists for train: train_a.json, .*data.lists.train=train_a.json"):
+        indexed(root)
+    c, _ = indexed(root, format="coco", lists={"train": "train_b.json"}, val_fraction=0)
+    assert len(c.rows("train")) == 2
+    with pytest.raises(
+        DataError, match=r"data.lists.train: there is no file .*nope.json; there is train_a.json"
+    ):
+        indexed(root, format="coco", lists={"train": "nope.json"})
+    with pytest.raises(DataError, match="format coco has all, train, val, test and classes, not trian"):
+        indexed(root, format="coco", lists={"trian": "train_a.json"})
+
+
+def test_planning_imports_no_arrow_unless_there_is_such_a_file(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from smelt.data.formats.config import FormatSettings, fingerprint\n"
+        "fingerprint(FormatSettings(), Path(sys.argv[1]))\n"
+        "print('torch' in sys.modules, 'pyarrow' in sys.modules)\n"
+    )
+    for name, root in every(tmp_path).items():
+        arguments = [sys.executable, "-c", code, str(root)]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["False", "False"], name
 
 
 def every(tmp_path: Path) -> dict[str, Path]:
