@@ -11,18 +11,13 @@ import re
 import struct
 from dataclasses import dataclass
 
+from smelt.data.kinds import Sniffed, heif_reader, sniff
 from smelt.errors import BadImageError
+
+__all__ = ["MAX_PIXELS", "MAX_SCANS", "Header", "Sniffed", "heif_reader", "probe", "sniff"]
 
 MAX_PIXELS = 89_478_485  # 256 MiB as RGB, the size from which Pillow warns of a bomb
 MAX_SCANS = 100  # of a JPEG, each a pass over all pixels; encoders write some ten
-
-_UNSUPPORTED = (
-    (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"%PDF", "PDF"), (b"%!PS", "PostScript"),
-    (b"\xc5\xd0\xd3\xc6", "EPS"), (b"8BPS", "PSD"), (b"SIMPLE  =", "FITS"), (b"\0\0\1\0", "ICO"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"), (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (b"gimp xcf", "XCF"), (b"\x1f\x8b", "gzip (SVGZ?)"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,34 +64,17 @@ def probe(data: bytes) -> Header:
 
 
 def _parse(data: bytes) -> Header:
-    if data[:3] == b"\xff\xd8\xff":
-        return _jpeg(data)
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        if data[12:16] != b"IHDR":
-            raise BadImageError("truncated" if len(data) < 16 else "corrupt", "no IHDR")
-        return Header("PNG", *struct.unpack_from(">II", data, 16))
-    if data[:6] in (b"GIF87a", b"GIF89a"):
-        return _gif(data)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return _webp(data)
-    if data[4:8] == b"ftyp":
-        return _avif(data)
-    if data[:2] == b"BM":
-        return _bmp(data)
-    raise _foreign(data)
+    kind = sniff(data)
+    if not kind.readable:
+        foreign = kind.image or kind.kind == "video"
+        raise BadImageError("unsupported_format" if foreign else "not_an_image", kind.why)
+    return _PARSERS[kind.kind](data)
 
 
-def _foreign(data: bytes) -> BadImageError:
-    """The reason for a file of none of the formats that are read."""
-    for magic, name in _UNSUPPORTED:
-        if data.startswith(magic):
-            return BadImageError("unsupported_format", name)
-    text = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if b"<svg" in text and not text.startswith((b"<!doctype html", b"<html")):
-        return BadImageError("unsupported_format", "SVG")
-    if data in (b"\xff\xd8"[: len(data)], b"\x89PNG\r\n\x1a\n"[: len(data)]):
-        return BadImageError("truncated", f"{len(data)} bytes")
-    return BadImageError("not_an_image", "HTML" if b"<html" in text or b"<!doctype" in text else "")
+def _png(data: bytes) -> Header:
+    if data[12:16] != b"IHDR":
+        raise BadImageError("truncated" if len(data) < 16 else "corrupt", "no IHDR")
+    return Header("PNG", *struct.unpack_from(">II", data, 16))
 
 
 def _jpeg(data: bytes) -> Header:
@@ -226,11 +204,7 @@ def _bmp(data: bytes) -> Header:
 
 
 def _avif(data: bytes) -> Header:
-    """The largest `ispe` (image spatial extents) of an AVIF; HEIC and videos are named and refused."""
-    brands = data[8 : min(struct.unpack_from(">I", data, 0)[0], 256)]
-    if b"avif" not in brands and b"avis" not in brands:
-        kind = "HEIC" if any(name in brands for name in (b"heic", b"heix", b"hevc", b"mif1")) else "video"
-        raise BadImageError("unsupported_format", f"{kind} needs a decoder that smelt does not bring")
+    """The largest `ispe` (image spatial extents) of an AVIF."""
     sizes, at = [], data.find(b"ispe", 0, 1 << 16)
     while at >= 0:
         sizes.append(struct.unpack_from(">II", data, at + 8))
@@ -244,3 +218,6 @@ def _avif(data: bytes) -> Header:
         raise BadImageError("corrupt", "an AVIF without a size")
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     return Header("AVIF", width, height)
+
+
+_PARSERS = {"JPEG": _jpeg, "PNG": _png, "GIF": _gif, "WEBP": _webp, "BMP": _bmp, "AVIF": _avif}
