@@ -17,19 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from smelt.artifacts.bytestrings import ByteStrings, decode, encode
-from smelt.artifacts.catalogue import OUT_OF_VOCABULARY, SPLITS, UNKNOWN, UNKNOWN_TRUTH
-from smelt.artifacts.catalogue_writer import MAX_SOURCES, Block, CatalogueWriter, too_many_sources
-from smelt.data.formats.base import SHOWN, SPLIT_NAMES, Report, hold_out, runs, unsafe
-from smelt.data.formats.classes import Classes, found_in, listed_in
+from smelt.artifacts.bytestrings import ByteStrings, encode
+from smelt.artifacts.catalogue_writer import CatalogueWriter
+from smelt.data.formats.base import Report, unsafe
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.files import Files, Part
 from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.lists import read_lines
-from smelt.data.formats.paths import check_paths, split_paths
+from smelt.data.formats.listed import TEXTS, Table, add_tables
 from smelt.errors import DataError
 
 _SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -39,14 +32,8 @@ _NAMES = {
     "val": ("val", "valid"),
     "test": ("test",),
 }
-_TEXTS = ("title", "description", "tags")
-_COLUMNS = ("path", "label", "split", "source", "query", *_TEXTS, "true_label", "noise")
-# beside the usual names, what a column `is_valid` says
-_SPLIT_WORDS = {**SPLIT_NAMES, "true": "val", "false": "train", "1": "val", "0": "train", "": "train"}
-
+_COLUMNS = ("path", "label", "split", "source", "query", *TEXTS, "true_label", "noise")
 csv.field_size_limit(1 << 30)  # crawled texts may be long; the default refuses 128 KiB
-
-Codes = tuple[NDArray[np.int64], list[bytes]]  # (N,) codes, words
 
 
 @dataclass(frozen=True)
@@ -131,136 +118,20 @@ def _paths_in(path: Path, column: str) -> Iterator[bytes]:
 
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
     """Append the rows, grouped by split and source, each group in the order of its file."""
-    tables = [_Table(split, path, settings, report) for split, path in lists_of(settings, root).items()]
+    tables = [_table(split, path, settings, report) for split, path in lists_of(settings, root).items()]
     report.refuse()
-    for table in tables:
-        table.check_splits(report)
-        if (count := len(table.words("source")[1])) > MAX_SOURCES:
-            column = settings.columns.get("source", "source")
-            raise DataError(f"{table.listed.path}: column {column!r}: {too_many_sources(count)}")
-    classes = _classes(settings, root, tables, report)
-    writer.classes = [decode(name) for name in classes.names]
-    splits = np.concatenate([table.splits for table in tables])
-    labels = np.concatenate([table.labels(classes, report) for table in tables])
-    keys = np.concatenate([table.paths.hashes() for table in tables])
-    splits = hold_out(splits, labels, keys, settings, report)
-    files = Files(root, [], report, check=settings.check_files)
-    first = 0
-    for table in tables:
-        stop = first + len(table.paths)
-        table.add(writer, files, splits[first:stop], labels[first:stop], classes)
-        first = stop
+    add_tables([table for table in tables if table], settings, root, writer, report)
 
 
-def _classes(settings: FormatSettings, root: Path, tables: list[_Table], report: Report) -> Classes:
-    if "classes" in settings.lists:
-        part = Part(root / settings.lists["classes"])
-        return listed_in(str(part), [line.strip() for line in read_lines(part)])
-    return found_in({word for table in tables for word in table.words("label")[1]}, report)
-
-
-class _Table:
-    """One file, as columns."""
-
-    def __init__(self, split: str, path: Path, settings: FormatSettings, report: Report) -> None:
-        self.listed = Rows(path)
-        named = {str(ours): name for ours, name in settings.columns.items()}
-        self.columns = _read_columns(path, {name: named.get(name, name) for name in _COLUMNS})
-        for name in ("path", "label"):
-            if name not in self.columns:
-                report.problem(f"{path} has no column {named.get(name, name)!r} for the {name}")
-                return
-        strings = self.columns["path"]
-        starts, ends = (np.asarray(part, np.int64) for part in (strings.offsets[:-1], strings.offsets[1:]))
-        self.paths = split_paths(strings.heap, starts, ends)
-        check_paths(self.paths, self.listed.where, report)
-        self.split = split
-        self.splits = np.zeros(len(self.paths), np.uint8)
-
-    def words(self, name: str) -> Codes:
-        """A column with few values as codes and words."""
-        import pyarrow as pa
-
-        from smelt.artifacts.catalogue_parquet import arrow_binary
-
-        if name not in self.columns:
-            return np.zeros(len(self.paths), np.int64), [b""]
-        encoded = arrow_binary(self.columns[name]).dictionary_encode()
-        words = [word.strip() for word in encoded.dictionary.cast(pa.large_binary()).to_pylist()]
-        return encoded.indices.to_numpy().astype(np.int64), words
-
-    def check_splits(self, report: Report) -> None:
-        """Fill `splits` from the column, or from which file it is."""
-        if self.split != "all":
-            self.splits[:] = SPLITS.index(self.split)
-            return
-        codes, words = self.words("split")
-        table = [_SPLIT_WORDS.get(word.decode("utf-8", "replace").lower()) for word in words]
-        for code, split in enumerate(table):
-            if split is None:
-                rows = np.flatnonzero(codes == code)
-                where = self.listed.where(int(rows[0]))
-                report.problem(f"{where}: split {decode(words[code])!r} is not train, val or test", len(rows))
-        self.splits = np.array([SPLITS.index(split or "train") for split in table], np.uint8)[codes]
-
-    def labels(self, classes: Classes, report: Report) -> NDArray[np.int32]:
-        """(N,) labels; what is no class, or empty outside the test split, goes to the report."""
-        codes, words = self.words("label")
-        numbers = [classes.label(word) for word in words]
-        found = np.array([-3 if number is None else number for number in numbers], np.int32)[codes]
-        wrong = (found < UNKNOWN) | ((found == UNKNOWN) & (self.splits != SPLITS.index("test")))
-        for row in np.flatnonzero(wrong)[:SHOWN].tolist():
-            shown = decode(words[int(codes[row])])
-            hint = classes.why_not(words[int(codes[row])])
-            report.problem(f"{self.listed.where(row)}: label {shown[:80]!r} is not one of the classes{hint}")
-        report.num_problems += max(0, int(wrong.sum()) - SHOWN)
-        return found
-
-    def add(
-        self, writer: CatalogueWriter, files: Files, splits: NDArray[np.uint8],
-        labels: NDArray[np.int32], classes: Classes,
-    ) -> None:  # fmt: skip
-        """Append one block for each split and source."""
-        source_codes, sources = self.words("source")
-        group = splits.astype(np.int64) * len(sources) + source_codes
-        for code, rows in runs(group):
-            placed = self.paths.take(rows)
-            fixed, missing = files.locate(placed)
-            source = sources[code % len(sources)].decode("utf-8", "replace") or "files"
-            block = Block(SPLITS[code // len(sources)], source, placed, labels[rows], fixed, missing=missing,
-                          listed_in=self.listed, entries=rows)  # fmt: skip
-            self._further(block, rows, classes)
-            writer.add(block)
-
-    def _further(self, block: Block, rows: NDArray[np.int64], classes: Classes) -> None:
-        for name in ("query", "noise"):
-            if name in self.columns:
-                codes, words = self.words(name)
-                block.words[name] = (codes[rows], words)
-        for name in _TEXTS:
-            if name in self.columns:
-                block.strings[name] = _as_utf8(self.columns[name].take(rows))
-        if "true_label" in self.columns:
-            codes, words = self.words("true_label")
-            block.fixed["true_label"] = np.array([_truth(word, classes) for word in words], np.int32)[
-                codes[rows]
-            ]
-
-
-def _truth(word: bytes, classes: Classes) -> int:
-    if word in (b"", b"%d" % UNKNOWN_TRUTH):
-        return UNKNOWN_TRUTH
-    label = classes.label(word)
-    return OUT_OF_VOCABULARY if label is None else label
-
-
-def _as_utf8(strings: ByteStrings) -> ByteStrings:
-    """Free text is for showing: bytes that are not UTF-8 are replaced."""
-    try:
-        strings.heap.tobytes().decode()
-    except UnicodeDecodeError:
-        return ByteStrings.of(item.decode("utf-8", "replace").encode() for item in strings)
-    return strings
+def _table(split: str, path: Path, settings: FormatSettings, report: Report) -> Table | None:
+    """One file, as columns; None, and told, where it lacks one."""
+    named = {str(ours): name for ours, name in settings.columns.items()}
+    columns = _read_columns(path, {name: named.get(name, name) for name in _COLUMNS})
+    for name in ("path", "label"):
+        if name not in columns:
+            report.problem(f"{path} has no column {named.get(name, name)!r} for the {name}")
+            return None
+    return Table(split, columns, Rows(path))
 
 
 def _read_columns(path: Path, wanted: dict[str, str]) -> dict[str, ByteStrings]:
