@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,8 @@ class Table:
     (`path`; `label`, `split`, `source`, `query`, `title`, `description`, `tags`, `true_label`, `noise` where
     there are any), all of N strings; "" is none. where: names rows in messages. base: folder below the root
     that the paths start from. several: all labels of those rows that have more than one (`label` is not
-    looked at there).
+    looked at there). places: columns shard, offset and size of N rows, where it is known that the images lie
+    in shards; else they are looked for below the root.
     """
 
     split: str
@@ -57,6 +58,7 @@ class Table:
     where: Located
     base: bytes = b""
     several: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
+    places: Mapping[str, NDArray[Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.columns["path"])
@@ -153,7 +155,8 @@ class _Placed:
         group = splits.astype(np.int64) * len(sources) + source_codes
         for code, rows in runs(group):
             placed = self.paths.take(rows)
-            fixed, missing = files.locate(placed)
+            places = self.table.places
+            fixed, missing = files.locate(placed) if places is None else (_at(places, rows), None)
             source = sources[code % len(sources)].decode("utf-8", "replace") or "files"
             block = Block(SPLITS[code // len(sources)], source, placed, labels[rows], fixed, missing=missing,
                           listed_in=self.table.where, entries=rows)  # fmt: skip
@@ -173,6 +176,10 @@ class _Placed:
             block.fixed["true_label"] = np.array([_truth(word, classes) for word in words], np.int32)[
                 codes[rows]
             ]
+
+
+def _at(columns: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    return {name: values[rows] for name, values in columns.items()}
 
 
 def _truth(word: bytes, classes: Classes) -> int:
