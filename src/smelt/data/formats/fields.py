@@ -90,7 +90,7 @@ def text_of(value: Any) -> bytes:
     """Free text that a value is: what is in a list is joined by blanks; lists and objects in it are not."""
     items = value if isinstance(value, list) else [value]
     words = [str(item) for item in items if item is not None and not isinstance(item, list | dict)]
-    return " ".join(words).strip().encode("utf-8", "replace")
+    return " ".join(words).encode("utf-8", "replace")
 
 
 class Seen:

@@ -81,6 +81,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
         text = MetaText(layout, source, report, join=settings.text)
         for entries in _entries(layout.need(source), report, len(synsets), True):
             _add(writer, layout, truth, "train", source, entries, classes, text)
+        text.finish()
     for split in ("val", "test"):
         for entries in _evaluation(layout, split, len(synsets), report):
             _add(writer, layout, truth, split, split, entries, classes, None)
