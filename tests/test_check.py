@@ -20,6 +20,7 @@ from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.files import read_json
 from smelt.data.decode import decode
+from smelt.data.headers import heif_reader
 from smelt.data.perceptual import perceptual_hash, perceptual_hashes
 from smelt.errors import DataError, StorageError
 from smelt.stages import check
@@ -101,6 +102,9 @@ def test_the_lists(root: Path) -> None:
         "ok": COUNT - 4,
         "bad": {"empty": 1, "not_an_image": 1, "unsupported_format": 1, "missing": 1},
         "bad_by_split": {"train": 3, "val": 1},
+        "damaged": {},
+        "damaged_by_split": {},
+        "heic": "yes" if heif_reader() else "no",
     }
 
 
@@ -119,19 +123,21 @@ def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, monkeypatch: pytest.
     monkeypatch.setattr(check, "CHUNK", 8)
     monkeypatch.setattr(check, "TASK", 3)
     undisturbed = artefacts(run(root, "undisturbed", workers=1))
-    assert set(undisturbed) == {"images.parquet", "bad_files.csv", "check.json"}
+    assert set(undisturbed) == {"images.parquet", "bad_files.csv", "damaged_files.csv", "check.json"}
     original, checked = check._check_row, []
 
-    def dies_at_20(store: Any, row: int) -> dict[str, Any]:
+    def dies_at_20(store: Any, row: int, heic: bool) -> dict[str, Any]:
         checked.append(row)
         if row == 20:
             raise KeyboardInterrupt
-        return original(store, row)
+        return original(store, row, heic)
 
     monkeypatch.setattr(check, "_check_row", dies_at_20)
     with pytest.raises(KeyboardInterrupt):
         run(root, "killed")
-    monkeypatch.setattr(check, "_check_row", lambda store, row: checked.append(row) or original(store, row))
+    monkeypatch.setattr(
+        check, "_check_row", lambda store, row, heic: checked.append(row) or original(store, row, heic)
+    )
     checked.clear()
     assert artefacts(run(root, "killed", workers=3)) == undisturbed
     assert sorted(checked) == list(range(16, COUNT)), "chunks that were done were done again"
@@ -196,11 +202,11 @@ def test_want_of_memory_is_no_property_of_an_image(root: Path, monkeypatch: pyte
     undisturbed = artefacts(run(root, "undisturbed"))
     original, asked = check._check_row, []
 
-    def hungry(store: Any, row: int) -> dict[str, Any]:
+    def hungry(store: Any, row: int, heic: bool) -> dict[str, Any]:
         asked.append(row)
         if row == 11 and asked.count(11) < 3:
             raise MemoryError
-        return original(store, row)
+        return original(store, row, heic)
 
     monkeypatch.setattr(check, "_check_row", hungry)
     assert artefacts(run(root)) == undisturbed
@@ -268,7 +274,9 @@ def test_what_was_mended_after_the_stop_is_looked_at_again(
         warned(classes)
     (classes / "away").rename(classes / "train" / str(LOST))
     original, checked = check._check_row, []
-    monkeypatch.setattr(check, "_check_row", lambda store, row: checked.append(row) or original(store, row))
+    monkeypatch.setattr(
+        check, "_check_row", lambda store, row, heic: checked.append(row) or original(store, row, heic)
+    )
     assert warned(classes) == []
     assert read_json(classes.parent / "out" / "check.json")["ok"] == 240
     assert set(range(30, 40)) <= set(checked) and len(checked) <= 48, "whole chunks of sound rows were kept"

@@ -188,7 +188,7 @@ def then(*rounds: dict[str, Any]) -> dict[str, Any]:
         (then({"models": [{"name": "x", "seeds": [1, 1]}]}), "rounds.1.models.0.seeds: one of"),
         (then({"models": [{"name": "x", "seeds": [-1]}]}), "rounds.1.models.0.seeds.0: input should be"),
         (then({"models": [{"name": "x", "train": {"backbone": "resnet5O"}}]}), "is called 'resnet5O', did"),
-        (then({"train": {"warmup_epochs": 1e6}}), "rounds.1.models.0: warmup_epochs: needs to be less"),
+        (then({"train": {"warmup_epochs": 1000.0}}), "rounds.1.models.0: warmup_epochs: needs to be less"),
         (then({"select": {"method": "lowest_fraction"}}, {"name": "c", "ranking": ["a", "b"], "select": {}}),
          "rounds.2.ranking: names 2 rounds"),
         (then({"select": {"method": "threshold_samples"}}), "rounds.1.ranking: threshold_samples goes by"),

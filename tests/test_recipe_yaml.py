@@ -130,7 +130,9 @@ def test_one_mistake_with_line_and_mend(tmp_path: Path, text: str, expected: str
 
 def test_a_needed_key_under_a_wrong_name(tmp_path: Path) -> None:
     text = complaint(write(tmp_path, "models:\n- backbon: r"))
-    assert "a.yaml:2: models.0.backbone: is needed, and missing (is 'backbon' meant for it?)" in text
+    assert text == "a.yaml:2: models.0.backbon: no such key, did you mean 'backbone'?"
+    text = complaint(write(tmp_path, "models:\n- {epochs: 3}"))
+    assert text == "a.yaml:2: models.0.backbone: is needed, and missing"
 
 
 def test_every_mistake_is_listed(tmp_path: Path) -> None:
@@ -165,9 +167,13 @@ def test_overrides(tmp_path: Path) -> None:
             "-o models.0.backbone.x=3: models.0.backbone is 'a', it has no keys below it",
         ),
         ("models.0.epochs=no", "-o models.0.epochs=no: models.0.epochs: input should be a valid integer"),
-        ("epochs", "-o epochs: an override is key=value"),
+        ("epochs", "-o epochs: an override is key=value; which value? -o epochs=…"),
+        ("", "-o: an empty override"),
+        (" ", "-o: an empty override"),
+        ("a b=3", "-o a b=3: a b: no such key"),
+        ("models=[{backbone:", "-o models=[{backbone:: a bracket is not closed"),
         ("=3", "-o =3: an override is key=value"),
-        ("name=[", "-o name=[:1: not valid YAML"),
+        ("name=[", "-o name=[: a bracket is not closed"),
         ("name=!!python/name:os.system", "the tag 'tag:yaml.org,2002:python/name:os.system' is not allowed"),
     ],
 )

@@ -70,10 +70,43 @@ def behave(
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         emit("metric", pid=os.getpid())
         time.sleep(600)
+    elif stage == "hang":  # stands still at a step, the first time
+        hang(settings, out, scratch, emit)
+    elif stage == "nap":
+        time.sleep(settings["seconds"])
+    elif stage == "burn":
+        burn(settings["seconds"], child=settings.get("child", False))
+    elif stage == "spinning":  # works for ever, and has a child that was stopped
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        os.kill(child.pid, signal.SIGSTOP)
+        emit("metric", pid=os.getpid(), stopped=child.pid)
+        burn(600)
     elif stage == "environment":
         emit("metric", **{name: os.environ.get(name) for name in settings["names"]})
     elif stage == "big":
         files.write_bytes(out / "big.bin", bytes(settings["bytes"]))
+
+
+def burn(seconds: float, child: bool = False) -> None:
+    """Use a processor for so long, here or in a child."""
+    if child:
+        code = f"import time; end = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def hang(settings: dict[str, Any], out: Path, scratch: Path, emit: Any) -> None:
+    """As `slow`, but the first time it sleeps after `hang_at` steps; the file `mark` remembers."""
+    mark = Path(settings["mark"])
+    if mark.exists():
+        write_slowly(settings, out, scratch, emit)
+        return
+    mark.touch()
+    write_slowly({**settings, "steps": settings["hang_at"]}, out, scratch, emit)
+    time.sleep(600)
 
 
 def write_slowly(settings: dict[str, Any], out: Path, scratch: Path, emit: Any) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from smelt import __version__
 from smelt.errors import SmeltError
-from smelt.verbs import flow, fuse, inspect
+from smelt.verbs import explain, flow, fuse, inspect
 
 # errors of a file system that are no bug of smelt's and that its user can see to
 OF_THE_MACHINE = (
@@ -34,6 +34,7 @@ app = typer.Typer(
 flow.register(app)
 fuse.register(app)
 inspect.register(app)
+explain.register(app)
 
 
 def _version(wanted: bool) -> None:

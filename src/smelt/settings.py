@@ -6,6 +6,10 @@ Every field is part of the key of the stages that it belongs to, unless it says 
     step_factor: Annotated[float, KeyIf("schedule", "step")] = 0.1          # read only then
     distillation: Annotated[Distillation, KeyIfInput("teacher")] = …        # read only with that port
 
+Every field says what it is by `Field(description=…)`: what, its unit, when to change it. The JSON schema,
+`smelt explain` and docs/settings.md read it there, and have the default, the bounds and the key from the
+field itself. Every number has a least and a greatest value; `Limit` says why the greatest is where it is.
+
 Nothing here, nor in any module that defines settings, imports torch: `smelt plan` must be quick.
 """
 
@@ -15,11 +19,12 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, cast, get_args
+from typing import Annotated, Any, ClassVar, cast, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     SerializerFunctionWrapHandler,
     create_model,
     model_serializer,
@@ -59,6 +64,21 @@ class KeyIfInput:
 
 
 Rule = InKey | NotInKey | KeyIf | KeyIfInput
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Why a number has the bounds that it has; said to whoever goes beyond them."""
+
+    why: str
+
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+MAX_KEPT = 1_000_000  # scores of an image: more than any data set has classes
+MAX_SEED = 4_000_000_000
+Seed = Annotated[
+    int, Field(ge=0, le=MAX_SEED), Limit("seeds are shifted by the recipe's and stay below 32 bits")
+]
 
 
 class Settings(BaseModel):
@@ -162,7 +182,8 @@ def partial_of(cls: type[Settings]) -> type[Settings]:
     fields: dict[str, Any] = {}
     for name, info in cls.model_fields.items():
         annotation = _partial_annotation(info.annotation)
-        fields[name] = (annotation, None) if not info.metadata else (_with(annotation, info.metadata), None)
+        annotation = _with(annotation, info.metadata) if info.metadata else annotation
+        fields[name] = (annotation, Field(default=None, description=info.description))
     made = create_model(f"Partial{cls.__name__}", __base__=Partial, __module__=cls.__module__, **fields)
     return cast(type[Settings], made)
 
@@ -179,8 +200,6 @@ def _partial_annotation(annotation: Any) -> Any:
 
 
 def _with(annotation: Any, metadata: list[Any]) -> Any:
-    from typing import Annotated
-
     return Annotated[(annotation, *metadata)]
 
 

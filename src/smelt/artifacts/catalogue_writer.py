@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import hashlib
 import itertools
 import os
 import shutil
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from smelt.artifacts.bytestrings import ByteStrings, combine, decode
 from smelt.artifacts.catalogue import INDEX, SPLITS, UNKNOWN, UNKNOWN_TRUTH, VERSION
 from smelt.artifacts.files import write_json
+from smelt.artifacts.longtexts import LongTexts, cut, cut_name
 from smelt.errors import ArtifactError, DataError
 
 MAX_SOURCES = 1 << 16  # codes are uint16; who has as many took another column for the source
@@ -177,16 +179,37 @@ class _Strings:
 
 
 class _Words:
-    """Words of a column of codes: the same word has the same code in all blocks."""
+    """Words of a column of codes: the same word has the same code in all blocks.
 
-    def __init__(self, first: Sequence[bytes] = ()) -> None:
+    Those of a column of free text are cut where they are long (`long` keeps them whole, under `name`).
+    """
+
+    def __init__(self, first: Sequence[bytes] = (), long: LongTexts | None = None, name: str = "") -> None:
         self.codes: dict[bytes, int] = {word: code for code, word in enumerate(first)}
+        self.long, self.name = long, name
+        self.cut: dict[int, bytes] = {}
+
+    def code(self, word: bytes) -> int:
+        """The code of a word, a new one for a new word."""
+        short = cut(word) if self.long else None
+        if self.long is None or short is None:
+            return self.codes.setdefault(word, len(self.codes))
+        known = len(self.codes)
+        code = self.codes.setdefault(b"\0" + hashlib.sha256(word).digest(), known)
+        if code == known:
+            self.cut[code] = short
+            self.long.keep(self.name, code, word)
+        return code
+
+    def words(self) -> list[bytes]:
+        """All of them by code, long ones cut."""
+        return [self.cut.get(code, word) for word, code in self.codes.items()]
 
     def recode(self, codes: NDArray[Any], words: Sequence[bytes]) -> NDArray[np.uint32]:
         if len(codes) < len(words):  # few rows of many words: look at those they use
             used, codes = np.unique(codes, return_inverse=True)
             words = [words[code] for code in used.tolist()]
-        table = [self.codes.setdefault(word, len(self.codes)) for word in words]
+        table = [self.code(word) for word in words]
         return np.asarray(table, np.uint32)[codes] if len(codes) else np.zeros(0, np.uint32)
 
 
@@ -197,6 +220,10 @@ class CatalogueWriter:
     `raw_shape` where it has them; `inside`: those of `shards` that lie in the catalogue's own folder, because
     the data set holds its images in a form that cannot be read by offset (see `Pack`). follow: links may lead
     out of the root.
+
+    Free text (all of `Block.strings` and `Block.words`) is cut to `longtexts.LIMIT` characters, as are names
+    of classes and sources; `long.counts` says how often in which column. What was cut lies aside in `folder`,
+    whole, until `catalogue_parquet.write_parquet` has put it into the Parquet file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -212,6 +239,7 @@ class CatalogueWriter:
         self.classes: list[str] = []
         self.class_ids: list[str] = []
         self.raw_shape: tuple[int, int, int] | None = None
+        self.long = LongTexts(folder)
         self._splits, self._sources = _Words([s.encode() for s in SPLITS]), _Words()
         self._words: dict[str, _Words] = {"folder": _Words()}
         self._kinds: dict[str, str] = {}
@@ -234,6 +262,8 @@ class CatalogueWriter:
             # after an error (a full disk, say) what was written is worthless, and the error is what counts
             with contextlib.suppress(*(() if error is None else (OSError, ValueError))):
                 column.close()
+        with contextlib.suppress(*(() if error is None else (OSError, ValueError))):
+            self.long.close()
 
     def add(self, block: Block) -> None:
         """Append the rows of `block`."""
@@ -263,7 +293,8 @@ class CatalogueWriter:
         for name, strings in block.strings.items():
             column = self._column(name, "strings")
             assert isinstance(column, _Strings)
-            column.append(strings)
+            for part in self.long.cut(name, strings, self.num_rows):
+                column.append(part)
         for name in self._kinds.keys() - {*block.fixed, *block.words, *block.strings}:
             self._fill(name, len(block))
 
@@ -277,7 +308,7 @@ class CatalogueWriter:
                 dtype = self._dtype(name) if kind == "fixed" else np.dtype(np.uint32)
                 self._columns[name] = _Array(self.folder / f"{name}.npy", dtype)
                 if kind == "words":
-                    self._words[name] = _Words([b""])
+                    self._words[name] = _Words([b""], self.long, name)
                 self._fill(name, self.num_rows)
         assert self._kinds[name] == kind, f"column {name} is {self._kinds[name]}, not {kind}"
         return self._columns[name]
@@ -350,7 +381,7 @@ class CatalogueWriter:
         """Write words, missing rows and `catalogue.json`; returns the folder."""
         for name, words in self._words.items():
             texts = _Strings(self.folder, name)
-            texts.append(ByteStrings.of(words.codes))
+            texts.append(ByteStrings.of(words.words()))
             self._columns[f"{name} words"] = texts
         missing = _Array(self.folder / "missing.npy", np.int64)
         for rows in self._missing:
@@ -358,19 +389,30 @@ class CatalogueWriter:
         self._columns["missing"] = missing
         for column in self._columns.values():
             column.close()
+        sources = [word.decode() for word in self._sources.codes]
+        classes, sources = self._names("class", self.classes), self._names("source", sources)
+        self.long.close()
         write_json(
             self.folder / INDEX,
             {
                 "version": VERSION, "num_rows": self.num_rows, "columns": self._kinds,
-                "classes": self.classes, "class_ids": self.class_ids, "shards": self.shards,
+                "classes": classes, "class_ids": self.class_ids, "shards": self.shards,
                 "splits": [word.decode() for word in self._splits.codes],
-                "sources": [word.decode() for word in self._sources.codes],
+                "sources": sources,
                 "raw_shape": self.raw_shape and list(self.raw_shape),
                 "inside": sorted(self.inside), "follow": self.follow,
             },
         )  # fmt: skip
         self._columns = {}
         return self.folder
+
+    def _names(self, column: str, names: Sequence[str]) -> list[str]:
+        """`names` as they are shown and joined by; long ones are cut, and lie aside whole."""
+        shown = [cut_name(name) for name in names]
+        for code, name in enumerate(names):
+            if shown[code] != name:
+                self.long.keep(column, code, name.encode("utf-8", "surrogateescape"))
+        return shown
 
 
 class Pack:

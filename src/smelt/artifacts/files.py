@@ -26,7 +26,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content` in one step: a reader sees the old file or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "xb") as file:  # never through a link that lies under this name
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -84,18 +85,29 @@ def files_below(folder: Path) -> list[str]:
     return sorted(names)
 
 
+def first_link(folder: Path) -> Path | None:
+    """A link at or below `folder`; None where there is none. What links lead to is not looked at."""
+    if folder.is_symlink():
+        return folder
+    for root, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if os.path.islink(path := os.path.join(root, name)):
+                return Path(path)
+    return None
+
+
 def commit(attempt: Path, target: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the folder `attempt` into the artefact `target`; returns the manifest.
 
     `identity` (stage, version, key, settings, inputs, …) goes into the manifest as it is. The sub-folder
     `scratch` (checkpoints and the like) is deleted first.
     """
+    if (link := first_link(attempt)) is not None:
+        raise ArtifactError(f"{link} is a link; an artefact holds plain files only")
     shutil.rmtree(attempt / SCRATCH, ignore_errors=True)
     files: dict[str, Any] = {}
     for name in files_below(attempt):
         path = attempt / name
-        if path.is_symlink():
-            raise ArtifactError(f"{path} is a link; an artefact holds plain files only")
         with open(path, "rb") as file:
             os.fsync(file.fileno())
         files[name] = {"size": path.stat().st_size, "sha256": sha256_file(path)}
@@ -154,6 +166,8 @@ def problems(folder: Path, *, deep: bool = False) -> list[str]:
     """
     if not (folder / MANIFEST).is_file():
         return [f"{folder} was never committed (no {MANIFEST})"]
+    if (link := first_link(folder)) is not None:
+        return [f"{link} is a link; what was committed are plain files"]
     try:
         listed = read_json(folder / MANIFEST)["files"]
         files = {str(name): (int(one["size"]), str(one["sha256"])) for name, one in listed.items()}

@@ -69,7 +69,9 @@ class Verified:
         if line is None or line in self._known():
             return
         with contextlib.suppress(OSError):
-            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            file = os.open(
+                self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
+            )
             try:
                 os.write(file, f"\n{line}\n".encode())  # begins afresh behind a line that a kill tore
             finally:

@@ -1,21 +1,85 @@
-"""Which flowchart of a work folder readers speak of: the last that was finished, else the one under way."""
+"""The work folder as such: which flowchart readers speak of, and that nothing in it leads out of it.
+
+The folder itself may be a link, to a larger disk for one. Below it smelt writes, renames and deletes by name,
+so what has one of its names must be what smelt makes there: no link, no pipe, no device.
+"""
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from smelt.artifacts.files import read_json
 from smelt.errors import ArtifactError
 
+FOLDERS = ("artifacts", "attempts", "damaged", "logs")
+FILES = (
+    "flowchart.json", "finished.json", "recipe.yaml", "events.jsonl", "lock", "verified.txt", "report.html",
+)  # fmt: skip
+MODE = 0o700  # of a work folder that is made: crawled images and what was learnt of them are nobody else's
 FLOWCHART = "flowchart.json"  # the last that was begun
 FINISHED = "finished.json"  # the last of which every stage was done, with its recipe
+
+
+def make(work: Path) -> None:
+    """Make the work folder and the folders in it. Raises OSError.
+
+    Only its owner can enter a new one, or nobody where the umask says so; one that is there keeps its mode.
+    """
+    Path(os.path.realpath(work)).mkdir(MODE, parents=True, exist_ok=True)
+    for name in FOLDERS:
+        if name != "damaged":
+            (work / name).mkdir(exist_ok=True)
+
+
+def refuse_strange(work: Path) -> None:
+    """ArtifactError by name where something below the work folder is not what smelt makes there.
+
+    Looks at its own names and at what lies directly in its folders; `files.first_link` looks into those.
+    """
+    for name in (*FOLDERS, *FILES):
+        _refuse_other(work / name, folder=name in FOLDERS)
+    for name in FOLDERS:
+        try:
+            with os.scandir(work / name) as entries:
+                found = sorted(entry.path for entry in entries if entry.is_symlink())
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ArtifactError(f"cannot look into {work / name}: {error.strerror}") from error
+        if found:
+            raise ArtifactError(_is_link(Path(found[0])))
+
+
+def _refuse_other(path: Path, *, folder: bool) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ArtifactError(f"cannot look at {path}: {error.strerror}") from error
+    if stat.S_ISLNK(mode):
+        raise ArtifactError(_is_link(path))
+    if not (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)):
+        raise ArtifactError(
+            f"{path} is no {'folder' if folder else 'file'}: move it away, smelt uses its name"
+        )
+
+
+def _is_link(path: Path) -> str:
+    return (
+        f"{path} is a link (to {os.readlink(path)}), and smelt writes and deletes nothing through links that "
+        f"lead out of its work folder: remove it. The work folder itself may be a link to another disk"
+    )
 
 
 def chart_file(work: Path) -> Path:
     """The file of the flowchart to show of the work folder; ArtifactError where there is none."""
     if not work.is_dir():
         raise ArtifactError(f"{work} is not a folder; `smelt run RECIPE --work {work}` would make it")
+    refuse_strange(work)
     for name in (FINISHED, FLOWCHART):
         if (work / name).is_file():
             return work / name

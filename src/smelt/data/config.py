@@ -2,43 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from smelt.settings import Settings
+from smelt.settings import Limit, Settings
 
 MAX_SIZE = 4096  # pixels a side that a model is shown
 
 
-class RandAugmentSettings(Settings):
-    """RandAugment (Cubuk et al. 2020): `num_ops` random operations of strength `magnitude` in 0..30."""
+Pixels = Annotated[int, Field(ge=1, le=MAX_SIZE), Limit("a larger input fits no memory")]
 
-    num_ops: int = Field(default=2, ge=1, le=8)
-    magnitude: int = Field(default=9, ge=0, le=30)
+
+class RandAugmentSettings(Settings):
+    """RandAugment (Cubuk et al. 2020): so many random operations on each image."""
+
+    num_ops: int = Field(default=2, ge=1, le=8, description="Operations on an image, drawn anew each time.")
+    magnitude: int = Field(
+        default=9,
+        ge=0,
+        le=30,
+        description="Strength of every operation, in 0..30. 9 for middling nets, more for large ones.",
+    )
 
 
 class AugmentSettings(Settings):
-    """Augmentation of training images.
+    """Augmentation of training images."""
 
-    sizes: input sizes in pixels; each batch takes one of them (multi-scale training).
-    scale, ratio: area and aspect ratio of the random resized crop, relative to the image (Szegedy et al.
-    2015). flip: probability of the horizontal flip. pad_crop: instead of the random resized crop, scale
-    the image to size × size, pad it by so many zero pixels and take a random crop of the same size (the
-    usual training of small images). randaugment: none by default.
-    """
-
-    sizes: tuple[int, ...] = Field(default=(224,), min_length=1)
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (0.75, 1.3333333333333333)
-    flip: float = Field(default=0.5, ge=0.0, le=1.0)
-    pad_crop: int | None = Field(default=None, ge=0)
-    randaugment: RandAugmentSettings | None = None
+    sizes: tuple[Pixels, ...] = Field(
+        default=(224,),
+        min_length=1,
+        max_length=100,
+        description="Input sizes in pixels; each batch takes one of them (multi-scale training). The largest "
+        "is what nets of a fixed size are built for.",
+    )
+    scale: tuple[Annotated[float, Field(gt=0.0, le=1.0)], Annotated[float, Field(gt=0.0, le=1.0)]] = Field(
+        default=(0.08, 1.0),
+        description="Least and greatest area of the random resized crop, relative to the image (Szegedy et "
+        "al. 2015). Raise the least where what matters is small: [0.3, 1].",
+    )
+    ratio: tuple[Annotated[float, Field(gt=0.0, le=100.0)], Annotated[float, Field(gt=0.0, le=100.0)]] = (
+        Field(
+            default=(0.75, 1.3333333333333333),
+            description="Least and greatest width over height of the random resized crop, relative to the "
+            "image.",
+        )
+    )
+    flip: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        description="Chance of a horizontal flip. 0 where left and right matter: text, signs.",
+    )
+    pad_crop: Annotated[int | None, Limit("a larger input fits no memory")] = Field(
+        default=None,
+        ge=0,
+        le=MAX_SIZE,
+        description="Instead of the random resized crop: scale the image to size × size, pad it by so many "
+        "zero pixels and take a random crop of the same size, the usual training of small images (4 at 32 "
+        "pixels). null: the random resized crop.",
+    )
+    randaugment: RandAugmentSettings | None = Field(
+        default=None, description="RandAugment, for large nets and long training; null: none."
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> AugmentSettings:
-        if not all(1 <= size <= MAX_SIZE for size in self.sizes):
-            raise ValueError(f"sizes: an input size is 1 to {MAX_SIZE} pixels")
         if self.pad_crop is not None and self.pad_crop >= min(self.sizes):
             raise ValueError("pad_crop: is as large as the image itself")
         if not 0.0 < self.scale[0] <= self.scale[1] <= 1.0:
@@ -55,9 +84,19 @@ class ViewSettings(Settings):
     (1), or the centre and the four corners (5), or those and their mirror images (10).
     """
 
-    size: int = Field(ge=1, le=MAX_SIZE)
-    crops: Literal[1, 5, 10] = 1
-    resize: float = Field(default=1.143, ge=1.0, le=4.0)
+    size: Pixels = Field(description="Input size in pixels. It costs with its square.")
+    crops: Literal[1, 5, 10] = Field(
+        default=1,
+        description="Crops that are averaged: the centre (1), with the four corners (5), with the mirror "
+        "images of these (10). It costs in proportion.",
+    )
+    resize: float = Field(
+        default=1.143,
+        ge=1.0,
+        le=4.0,
+        description="Short side of the scaled image over `size`, before cropping. 1: the centre crop has "
+        "all of the short side; 1.143 is 256 for 224.",
+    )
 
     @property
     def name(self) -> str:

@@ -30,9 +30,13 @@ Want of memory is no such reason: MemoryError goes through, for `reading.patient
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
+import os
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 import simplejpeg
@@ -51,7 +55,10 @@ from PIL import (  # noqa: F401
     WebPImagePlugin,
 )
 
-from smelt.data.headers import MAX_PIXELS, Header, probe
+from smelt.data.damage import EXTRANEOUS, damage_of
+from smelt.data.headers import Header, gif_frame, png_chunks, probe
+from smelt.data.kinds import HEIF_READERS, heif_reader
+from smelt.data.limits import RESULT
 from smelt.errors import BadImageError
 
 Pixels = NDArray[np.uint8]
@@ -62,7 +69,8 @@ __all__ = ["Box", "Pixels", "crop_resize", "decode", "load_crop", "probe"]
 _SMALL = 64 * 64  # pixels up to which numpy mirrors quicker than torch starts to
 _ROWS_BELOW = 16  # rows decoded below a box: upsampling of colour looks at neighbours
 _STRIP = 1 << 20  # pixels laid on white at a time
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF")
+_LARGE = 128 << 20  # bytes held from which images are decoded one at a time
+_PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _NO_MEMORY = ("out of memory", "insufficient memory", "cannot allocate", "not enough memory")
 
 
@@ -79,8 +87,8 @@ def load_crop(
     if box is not None and header.in_part:
         rows = math.ceil(box[3]) + _ROWS_BELOW
         if rows < header.height:
-            return crop_resize(_guarded(_decode_jpeg, data, header, rows), box, size, flip)
-    return crop_resize(decode(data, header), box, size, flip)
+            return crop_resize(_guarded(_decode_jpeg, data, header, rows)[0], box, size, flip)
+    return crop_resize(_decode(data, header)[0], box, size, flip)
 
 
 def crop_resize(pixels_HW3: Pixels, box: Box | None, size: tuple[int, int], flip: bool) -> Pixels:
@@ -112,15 +120,59 @@ def crop_resize(pixels_HW3: Pixels, box: Box | None, size: tuple[int, int], flip
 
 
 def decode(data: bytes, header: Header | None = None) -> Pixels:
-    """All pixels of an image file, uint8 (H, W, 3); raises BadImageError only."""
-    header = header or probe(data)
-    if header.format == "JPEG" and header.components in (1, 3):
-        height = header.height if header.orientation < 5 else header.width
-        return _upright(_guarded(_decode_jpeg, data, header, height), header.orientation)
-    return _upright(_guarded(_decode_any, data, header), header.orientation)
+    """All pixels of an image file, uint8 (height, width, 3) as `probe` says; raises BadImageError only.
+
+    Memory: the file, at most `limits.MAX_HELD` bytes (the result among them) and some 16 MiB; time: some
+    seconds of a core for the worst that `probe` lets through. Of images that hold more than _LARGE bytes a
+    process decodes one at a time, however many threads ask.
+    """
+    return _decode(data, header or probe(data))[0]
 
 
-def _guarded(decoder: Callable[..., Pixels], data: bytes, header: Header, *rest: object) -> Pixels:
+def examine(data: bytes) -> tuple[Pixels, str]:
+    """What `decode` gives, and a word for the damage that did not keep it from being read; "" for none.
+
+    The words are those of `smelt.data.damage`. Costs more than `decode`: see there.
+    """
+    header = probe(data)
+    pixels_HW3, complaint = _decode(data, header)
+    return pixels_HW3, complaint or damage_of(data, header)
+
+
+def _decode(data: bytes, header: Header) -> tuple[Pixels, str]:
+    """Pixels, and the word for what the decoder put up with."""
+    with _turns.taken if header.held > _LARGE else nullcontext():
+        if header.format == "JPEG" and header.components in (1, 3):
+            height = header.height if header.orientation < 5 else header.width
+            stored_HW3, complaint = _guarded(_decode_jpeg, data, header, height)
+        else:
+            stored_HW3, complaint = _guarded(_decode_any, data, header)
+    pixels_HW3 = _upright(stored_HW3, header.orientation)
+    if pixels_HW3.shape != (header.height, header.width, RESULT):
+        height, width = pixels_HW3.shape[:2]
+        raise BadImageError(
+            "corrupt", f"decodes to {width}×{height} pixels, its header says {header.width}×{header.height}"
+        )
+    return pixels_HW3, complaint
+
+
+class _Turns:
+    """A lock that a child process does not inherit taken."""
+
+    def __init__(self) -> None:
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self.taken = threading.Lock()
+
+
+_turns = _Turns()
+
+
+def _guarded(
+    decoder: Callable[..., tuple[Pixels, str]], data: bytes, header: Header, *rest: object
+) -> tuple[Pixels, str]:
     """Call a decoder, which on damaged input may raise nearly anything: OSError, SyntaxError, …
 
     MemoryError and errors of the system (an OSError with a number) are not the image's: they go through.
@@ -150,8 +202,8 @@ def _memory_for(header: Header) -> bool:
     return True
 
 
-def _decode_jpeg(data: bytes, header: Header, rows: int) -> Pixels:
-    """The first `rows` rows of a JPEG, as stored.
+def _decode_jpeg(data: bytes, header: Header, rows: int) -> tuple[Pixels, str]:
+    """The first `rows` rows of a JPEG, as stored; `leftover` where bytes stand between the last and the end.
 
     To decode a part, the height in the file's header is replaced: the decoder does those rows, then runs
     over the rest of the file and complains of "extraneous bytes" before its end. It reports the first
@@ -166,38 +218,81 @@ def _decode_jpeg(data: bytes, header: Header, rows: int) -> Pixels:
     try:
         filled = simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HW3, strict=True)
     except ValueError as error:
-        if not str(error).endswith("extraneous bytes before marker 0xd9"):
+        if not str(error).endswith(EXTRANEOUS):
             raise
-    else:
-        if filled.shape != pixels_HW3.shape:
-            raise BadImageError("corrupt", f"decodes to {filled.shape}, its header says {pixels_HW3.shape}")
-    return pixels_HW3
+        return pixels_HW3, "leftover"
+    if filled.shape != pixels_HW3.shape:
+        raise BadImageError("corrupt", f"decodes to {filled.shape}, its header says {pixels_HW3.shape}")
+    return pixels_HW3, ""
 
 
-def _decode_any(data: bytes, _: Header) -> Pixels:
-    """By Pillow, restricted to the formats that `probe` knows; the first frame of an animation.
+def _decode_any(data: bytes, header: Header) -> tuple[Pixels, str]:
+    """By Pillow, restricted to the format that `probe` found; the first frame of an animation.
 
     Pillow's own idea of the size is looked at before pixels are made: the header may have lied.
     """
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
-        if file.width * file.height > MAX_PIXELS:
-            raise BadImageError("too_large", f"{file.width}×{file.height} pixels, at most {MAX_PIXELS}")
+    if header.format == "HEIC":
+        return _rgb(_heic(data, header)), ""
+    with Image.open(io.BytesIO(_bare(data, header)), formats=(header.format,)) as file:
+        _same_size(file.size, header)
         file.load()
-        image: Image.Image = file
-        if image.mode.startswith("I"):  # 16 bits of grey
-            grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        return _on_white(image) if image.has_transparency_data else np.asarray(image.convert("RGB"))
+        if hasattr(file, "_decoder"):
+            file._decoder = None  # a WebP's or an AVIF's: it holds the pixels two or three times more
+        return _rgb(file), ""
 
 
-def _on_white(image: Image.Image) -> Pixels:
-    """An image with transparency as a white page shows it; in strips, so that it is not held four times."""
+def _heic(data: bytes, header: Header) -> Image.Image:
+    """The primary picture of a HEIC, turned and cut as the file says."""
+    reader = importlib.import_module(heif_reader() or HEIF_READERS[0])
+    picture = reader.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
+    picture = picture[picture.primary_index]
+    _same_size(picture.size, header)
+    image: Image.Image = picture.to_pillow()
+    return image
+
+
+def _same_size(size: tuple[int, int], header: Header) -> None:
+    sides = (header.width, header.height) if header.orientation < 5 else (header.height, header.width)
+    if size != sides:
+        raise BadImageError("corrupt", f"decodes to {size} pixels, its header says {sides}")
+
+
+def _bare(data: bytes, header: Header) -> bytes:
+    """A file without what Pillow would read beside pixels: text, profiles, other frames, one part at a time.
+
+    These can be compressed bombs, or so many that joining them takes hours.
+    """
+    if header.format == "PNG":
+        chunks = list(png_chunks(data))
+        if all(name in _PNG_PIXELS for name, _, _ in chunks):
+            return data
+        kept = [data[start:end] for name, start, end in chunks if name in _PNG_PIXELS]
+        return data[:8] + b"".join(kept)
+    if header.format == "GIF":
+        control, frame = gif_frame(data)
+        palette = 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
+        return data if frame == palette else data[:palette] + control + data[frame:]
+    return data
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    """The pixels of a loaded image; what is transparent, as a white page shows it.
+
+    In strips, so that an image is not held four times.
+    """
     pixels_HW3 = np.empty((image.height, image.width, 3), np.uint8)
     rows = max(_STRIP // image.width, 1)
+    sixteen, transparent = image.mode.startswith("I"), image.has_transparency_data
     for top in range(0, image.height, rows):
-        strip = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
-        white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
-        pixels_HW3[top : top + rows] = np.asarray(Image.alpha_composite(white, strip).convert("RGB"))
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        if sixteen:  # 16 bits of grey
+            grey_HW = np.asarray(strip).astype(np.int64) >> 8
+            pixels_HW3[top : top + rows] = grey_HW.clip(0, 255)[:, :, None]
+            continue
+        if transparent:
+            strip = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, (255, 255, 255, 255)), strip)
+        pixels_HW3[top : top + rows] = np.asarray(strip.convert("RGB"))
     return pixels_HW3
 
 

@@ -99,7 +99,12 @@ class ImageStore:
         return os.open(path, _FLAGS)
 
     def _is_inside(self, folder: str) -> bool:
-        """Whether `folder`, its links followed, lies below the root (remembered: there are few folders)."""
+        """Whether `folder`, its links followed, lies below the root (remembered: there are few folders).
+
+        Anywhere will do where the user said that links may lead there (`data.links: anywhere`).
+        """
+        if self.catalogue.follow:
+            return True
         known = self._folders.get(folder)
         if known is None:
             root = str(self._root())

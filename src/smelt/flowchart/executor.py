@@ -10,7 +10,6 @@ import json
 import os
 import selectors
 import signal
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,8 @@ from smelt.flowchart.journal import History, Journal
 from smelt.flowchart.local import LOST, Executor, Handle, Task
 from smelt.flowchart.lock import Lock
 from smelt.flowchart.memory import MemoryWatch
+from smelt.flowchart.signals import Signals
+from smelt.flowchart.stall import WARNING_SECONDS, Stalls, Watch
 from smelt.flowchart.state import Work
 
 GRACE_SECONDS = 25.0  # between SIGTERM and SIGKILL; Slurm gives 30 by default
@@ -57,16 +58,23 @@ def run(
         journal = Journal(work.events)
         try:
             work.save(graph, runtime or {}, recipe)
-            _Run(graph, work, executor, journal, jobs, devices, on_event, grace_seconds).run()
+            stalls = _stalls(runtime or {})
+            _Run(graph, work, executor, journal, jobs, devices, on_event, grace_seconds, stalls).run()
             work.finish()
         finally:
             executor.close()
             journal.close()
 
 
+def _stalls(runtime: Mapping[str, Any]) -> Stalls:
+    """The watch over stages that stand still, as `runtime` wants it."""
+    return Stalls(runtime.get("stall_warning_seconds", WARNING_SECONDS), runtime.get("stall_limit_seconds"))
+
+
 @dataclass
 class _Running:
-    """A stage under way. `buffer` holds the part of a line that has come through its pipe."""
+    """A stage under way. `buffer` holds the part of a line that has come through its pipe. `stalled` says why
+    it was ended for standing still."""
 
     node: Node
     key: str
@@ -76,30 +84,8 @@ class _Running:
     resumed: bool
     buffer: bytes = b""
     ended: bool = False
+    stalled: str = ""
     error: Mapping[str, Any] = field(default_factory=dict)
-
-
-class _Signals:
-    """Counts SIGTERM, SIGINT and SIGHUP while it is entered; outside the main thread it does nothing."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.name = ""
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.name = signal.Signals(number).name
-        self.count += 1
 
 
 class _Run:
@@ -113,6 +99,7 @@ class _Run:
         devices: Sequence[str],
         on_event: OnEvent,
         grace_seconds: float,
+        stalls: Stalls,
     ) -> None:
         self.graph = graph
         self.work = work
@@ -136,6 +123,7 @@ class _Run:
         self.running: dict[str, _Running] = {}
         self.selector = selectors.DefaultSelector()
         self.memory = MemoryWatch()
+        self.stalls = stalls
         self.preempted = ""
         self.kill_at = float("inf")
 
@@ -145,7 +133,7 @@ class _Run:
         self._look_for_done()
         self.waiting = self._by_urgency()
         self.tell("run_started", stages=len(self.nodes), done=len(self.done), jobs=self.jobs)
-        with _Signals() as signals:
+        with Signals() as signals:
             try:
                 while self._step(signals):
                     pass
@@ -207,7 +195,7 @@ class _Run:
             path[key] = behind + (history.seconds(node.id, node.stage) or 1.0)
         return sorted((key for key in self.nodes if key not in self.done), key=lambda key: -path[key])
 
-    def _step(self, signals: _Signals) -> bool:
+    def _step(self, signals: Signals) -> bool:
         """One turn of the loop; False when nothing runs and nothing can be started."""
         self._obey(signals)
         if not self.preempted:
@@ -221,6 +209,7 @@ class _Run:
         for ready, _ in self.selector.select(0.005 if soon else 0.2):
             self._read(ready.data)
         self.memory.look()
+        self._look_for_stalls()
         for running in list(self.running.values()):
             code = running.handle.poll()
             if code is not None:
@@ -228,7 +217,33 @@ class _Run:
                 self._finish(running, code)
         return True
 
-    def _obey(self, signals: _Signals) -> None:
+    def _look_for_stalls(self) -> None:
+        """Tell of stages that stand still; end them where a limit is set."""
+        pids = {key: running.handle.pid for key, running in self.running.items()}
+        for key, watch in self.stalls.look(pids).items():
+            self._tell_stall(self.running[key], watch)
+            limit = self.stalls.limit
+            if limit is not None and watch.still >= limit and not self.running[key].stalled:
+                self.running[key].stalled = f"stood still for {watch.still:.0f} s ({watch.words()})"
+                self.running[key].handle.stop(signal.SIGKILL)
+
+    def _tell_stall(self, running: _Running, watch: Watch) -> None:
+        node = running.node
+        about = {"id": node.id, "stage": node.stage, "key": running.key, "seconds": round(watch.still)}
+        warning = self.stalls.warning
+        if watch.told and watch.still < watch.told:
+            self.tell("warning", **about, text=f"goes on, after it stood still for {watch.told:.0f} s")
+            watch.told = 0.0
+        elif watch.told:
+            watch.told = watch.still
+        elif warning is not None and watch.still >= warning:
+            watch.told = watch.still
+            pid = running.handle.pid
+            who = f"process {pid}" if pid else "which has no process yet"
+            text = f"stands still for {watch.still:.0f} s ({who}): {watch.words()}{watch.hint()}"
+            self.tell("stalled", **about, pid=pid, text=f"{text}; log: {self.work.log(node.id)}")
+
+    def _obey(self, signals: Signals) -> None:
         if signals.count and not self.preempted:
             self._stop(signals.name)
         if self.preempted and (signals.count > 1 or time.monotonic() > self.kill_at):
@@ -265,6 +280,7 @@ class _Run:
                 content = os.read(running.handle.events, 1 << 16)
             except BlockingIOError:
                 return
+            self.stalls.event(running.key)
             if not content:
                 running.ended = True
                 self.selector.unregister(running.handle.events)
@@ -292,6 +308,7 @@ class _Run:
             self.selector.unregister(running.handle.events)
         running.handle.close()
         del self.running[running.key]
+        self.stalls.forget(running.key)
         self.free += running.devices
         node, key = running.node, running.key
         about = {"id": node.id, "stage": node.stage, "key": key}
@@ -316,7 +333,10 @@ class _Run:
         """Why a stage failed, where its log is, and the end of the log where the reason is not known."""
         log = self.work.log(running.node.id)
         lines = [f"the stage {running.node.id} failed"]
-        if code < 0:
+        if running.stalled:
+            lines[0] += f": it {running.stalled}, and runtime.stall_limit_seconds is {self.stalls.limit:g}"
+            lines.append("It was ended; the same command goes on from what it had saved")
+        elif code < 0:
             lines[0] += f": killed by {_signal_name(-code)}"
             if -code == signal.SIGKILL:
                 lines.append(self.memory.verdict())

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from smelt.errors import ArtifactError
+
 
 def encode(event: Mapping[str, Any]) -> bytes:
     """One line of strict JSON: numbers that are not finite become null, unknown objects text."""
@@ -45,7 +47,11 @@ class Journal:
     """The writer of one `events.jsonl`. A full disk loses events, not the run."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._file = os.open(path, flags, 0o666)
+        except OSError as error:
+            raise ArtifactError(f"cannot write {path}: {error.strerror}") from error
         size = os.fstat(self._file).st_size
         self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
 

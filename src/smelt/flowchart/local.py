@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from smelt.errors import SmeltError
 from smelt.flowchart import guard, worker
 from smelt.flowchart.state import Work
 from smelt.flowchart.worker import THREAD_VARIABLES
@@ -37,6 +38,10 @@ class Handle(Protocol):
     """A stage that was started. `events` is a descriptor that gives lines of JSON until the stage ends."""
 
     events: int
+
+    @property
+    def pid(self) -> int | None:
+        """The process here that leads the stage's session; None where there is none, or not yet."""
 
     def poll(self) -> int | None:
         """None while it runs, then the return code, negative for a signal. All of its processes are gone."""
@@ -63,7 +68,11 @@ class _Pipes:
 
     def __init__(self, log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self.log = os.open(log, flags, 0o666)
+        except OSError as error:
+            raise SmeltError(f"cannot write the log {log}: {error.strerror}") from error
         self.events, self.events_child = os.pipe()
         self.life_child, self.life = os.pipe()
         os.set_blocking(self.events, False)
@@ -82,18 +91,19 @@ class _Spawned:
     """A process started afresh."""
 
     def __init__(self, pid: int, pipes: _Pipes) -> None:
-        self.pid = pid
+        self.pid: int | None = pid
         self.events = pipes.events
         self._pipes = pipes
         self._code: int | None = None
 
     def poll(self) -> int | None:
         if self._code is None:
+            assert self.pid is not None
             self._code = guard.reap(self.pid)
         return self._code
 
     def stop(self, number: int) -> None:
-        if self._code is None:
+        if self._code is None and self.pid is not None:
             _send(self.pid, number)
 
     def close(self) -> None:
@@ -110,6 +120,10 @@ class _Forked:
         self._pipes = pipes
         self._wanted = 0
 
+    @property
+    def pid(self) -> int | None:
+        return self._zygote.pids.get(self._task)
+
     def poll(self) -> int | None:
         self._zygote.receive()
         if self._wanted and self._task in self._zygote.pids:  # asked to end before it was born
@@ -119,6 +133,8 @@ class _Forked:
     def stop(self, number: int) -> None:
         pid = self._zygote.pids.get(self._task)
         self._wanted = 0 if pid else number
+        if not pid and number == signal.SIGKILL:  # a zygote that does not even fork would never hear of it
+            self._zygote.process.kill()
         if pid and self._task not in self._zygote.codes:
             _send(pid, number)
 

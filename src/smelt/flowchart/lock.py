@@ -65,7 +65,7 @@ class Lock:
         self._own = ""
 
     def _try(self) -> bool:
-        flags = os.O_RDWR | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             if not self.path.exists():
                 if not _has_flock(self.path):

@@ -59,7 +59,7 @@ class Progress:
             self._latest.pop(node, None)
         elif name == "failed":  # its first line; the whole is told at the end
             self._say(str(event.get("text", name)).partition("\n")[0], always=True)
-        elif name in ("damaged", "warning", "stopping"):
+        elif name in ("damaged", "warning", "stalled", "stopping"):
             self.done -= bool(event.get("undone"))
             self._say(f"{node + ': ' if node else ''}{event.get('text', name)}", always=name != "stopping")
         elif name == "progress":

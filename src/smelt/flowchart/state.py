@@ -24,7 +24,7 @@ from typing import Any
 
 from smelt.artifacts.files import MANIFEST, read_json, write_bytes, write_json
 from smelt.artifacts.verified import Verified
-from smelt.artifacts.workfolder import FINISHED, FLOWCHART
+from smelt.artifacts.workfolder import FINISHED, FLOWCHART, make, refuse_strange
 from smelt.errors import ArtifactError, SmeltError
 from smelt.flowchart.draw import draw
 from smelt.flowchart.graph import Graph, Node
@@ -32,7 +32,10 @@ from smelt.flowchart.keys import key_of
 
 
 class Work:
-    """The work folder at `folder`; nothing is created before `create`."""
+    """The work folder at `folder`; nothing is created before `create`.
+
+    ArtifactError where a link, or what is no file or folder, lies under a name that smelt uses there.
+    """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
@@ -46,16 +49,16 @@ class Work:
         self.events = self.folder / "events.jsonl"
         self.lock = self.folder / "lock"
         self.verified = Verified(self.folder / "verified.txt")
+        refuse_strange(self.folder)
 
     def create(self) -> None:
-        """Make the folders; SmeltError if that cannot be done."""
+        """Make the folders, the work folder for its owner alone; SmeltError if that cannot be done."""
         try:
             str(self.folder.absolute()).encode()
         except UnicodeEncodeError as error:  # Parquet's writer takes no other paths
             raise SmeltError(f"the path of the work folder {self.folder} is not UTF-8") from error
         try:
-            for folder in (self.artifacts, self.attempts, self.logs):
-                folder.mkdir(parents=True, exist_ok=True)
+            make(self.folder)
         except OSError as error:
             raise SmeltError(f"cannot make the work folder {self.folder}: {error.strerror}") from error
 

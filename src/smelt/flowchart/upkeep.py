@@ -54,7 +54,7 @@ def clean(folder: Path, *, delete: bool = True) -> list[Path]:
         ]
         if delete:
             for path in found:
-                shutil.rmtree(path)
+                shutil.rmtree(path)  # of a link it deletes nothing, and `Work` refused those
             for lock in work.attempts.glob("*.lock"):  # nothing runs: the folder's own lock is ours
                 lock.unlink()
     return found

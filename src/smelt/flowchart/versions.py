@@ -14,7 +14,17 @@ from smelt import __version__
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.state import Work
 
-LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pyarrow", "pillow", "simplejpeg")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "pyarrow",
+    "pillow",
+    "simplejpeg",
+    "pillow-heif",
+    "pi-heif",
+)
 # What arithmetic libraries choose their code by, the strongest first (names of Linux and of macOS)
 CLASSES = (
     ("amx_bf16", "amx"), ("avx512_bf16", "avx512_bf16"), ("avx512f", "avx512"), ("avx2", "avx2"),

@@ -152,6 +152,8 @@ def _run(work: Work, key: str, runner: Runner, runtime: Mapping[str, Any] | None
         if not work.committed(node.stage, key):
             inputs, contents = _inputs(work, graph, node)
             scratch = attempt / files.SCRATCH
+            if (link := files.first_link(attempt)) is not None:
+                raise ArtifactError(f"{link} is a link, and attempts hold none: remove it; the stage goes on")
             scratch.mkdir(parents=True, exist_ok=True)
             for leftover in attempt.rglob(".*.tmp"):  # of an atomic write that a kill cut short
                 leftover.unlink()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from smelt.settings import Settings
+from smelt.settings import Limit, Seed, Settings, Share
 
 Pooling = Literal["probability", "log_probability", "rank"]
 Method = Literal[
@@ -25,59 +25,120 @@ SEARCHES: tuple[Method, ...] = ("greedy", "coordinate", "genetic")
 class GeneticSettings(Settings):
     """The genetic algorithm over result weights; the defaults suit tens to hundreds of results.
 
-    population, generations: individuals, and how often they are replaced. tournament: how many are drawn
-    for each parent, the best becomes it. crossover: chance that a child has two parents. mutation: chance
-    that a gene changes; mutation_scale: standard deviation of the change's logarithm, halved over the run.
-    drop: chance that a mutated gene becomes 0 or comes back. elite: the best that live on unchanged.
-    patience: generations without a better best before it stops. The weights of the pools are among the first
-    population, so that few generations do.
+    The weights of the pools are among the first population, so that few generations do.
     """
 
-    population: int = Field(default=20, ge=4)
-    generations: int = Field(default=16, ge=1)
-    tournament: int = Field(default=3, ge=2)
-    crossover: float = Field(default=0.8, ge=0, le=1)
-    mutation: float = Field(default=0.2, ge=0, le=1)
-    mutation_scale: float = Field(default=0.4, gt=0)
-    drop: float = Field(default=0.1, ge=0, le=1)
-    elite: int = Field(default=2, ge=1)
-    patience: int = Field(default=4, ge=1)
+    population: Annotated[int, Limit("every individual is judged on all images")] = Field(
+        default=20, ge=4, le=10_000, description="Individuals. More where there are hundreds of results."
+    )
+    generations: Annotated[int, Limit("a search that has found nothing by then will not")] = Field(
+        default=16, ge=1, le=100_000, description="How often the population is replaced, at most."
+    )
+    tournament: Annotated[int, Limit("with more, every parent is the best")] = Field(
+        default=3,
+        ge=2,
+        le=1000,
+        description="Individuals that are drawn for each parent; the best becomes it. More is greedier.",
+    )
+    crossover: float = Field(default=0.8, ge=0, le=1, description="Chance that a child has two parents.")
+    mutation: float = Field(default=0.2, ge=0, le=1, description="Chance that a gene changes.")
+    mutation_scale: float = Field(
+        default=0.4,
+        gt=0,
+        le=10,
+        description="Standard deviation of the change's logarithm, halved over the run.",
+    )
+    drop: float = Field(
+        default=0.1, ge=0, le=1, description="Chance that a mutated gene becomes 0 or comes back."
+    )
+    elite: Annotated[int, Limit("no population has more")] = Field(
+        default=2, ge=1, le=10_000, description="The best, that live on unchanged. Fewer than `population`."
+    )
+    patience: Annotated[int, Limit("no search has more generations")] = Field(
+        default=4, ge=1, le=100_000, description="Generations without a better best before it stops."
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> GeneticSettings:
+        if self.elite >= self.population:
+            raise ValueError(f"elite: needs to be less than population, which is {self.population}")
+        return self
 
 
 class FuseSettings(Settings):
-    """What the stage `fuse` tries and how it chooses.
+    """What the stage `fuse` tries and how it chooses."""
 
-    metric: the accuracy that weights are chosen by; auto: top-5 where there are more than five classes,
-    else top-1. methods: all are fitted, judged and kept. poolings: those that searches may run over: the
-    first, unless the plain average makes the labels clearly likelier under another. folds: parts of the
-    labelled images; everything is fitted and chosen without one of them, and judged on it. shrinkage:
-    shares of equal weights mixed into fitted weights, chosen by what holds out. penalties: of stacking, how
-    dear its distance from the logarithmic pool is, chosen by what holds out. bound: no result gets more than
-    this many times its equal share (null: the largest that fits `memory_gib`). memory_gib: of the table of a
-    pooling; two are in memory at a time. sure: how certain (one-sided, by bootstrap) a gain over the plain
-    average must be before anything else is used instead of it. set_aside: leave out results that are
-    constant, at chance or full of ties (false: they are only named). write_scores: splits whose fused scores
-    are written whole, as a teacher for distillation or for other programs.
-    """
-
-    metric: Literal["auto", "top1", "top5"] = "auto"
+    metric: Literal["auto", "top1", "top5"] = Field(
+        default="auto",
+        description="The class-averaged accuracy that weights are chosen by; auto: top-5 where there are "
+        "more than five classes, else top-1.",
+    )
     methods: tuple[Method, ...] = Field(
-        default=(*MEANS, *TEMPERED, *POOLS, *STACKED, *SEARCHES), min_length=1
+        default=(*MEANS, *TEMPERED, *POOLS, *STACKED, *SEARCHES),
+        min_length=1,
+        description="What is tried: all are fitted, judged and kept. Fewer are quicker.",
     )
-    poolings: tuple[Pooling, ...] = Field(default=("probability", "log_probability"), min_length=1)
-    folds: int = Field(default=5, ge=3, le=20)
-    shrinkage: tuple[float, ...] = Field(default=(0.0, 0.25, 0.5, 0.75), min_length=1)
-    penalties: tuple[Annotated[float, Field(ge=1e-8)], ...] = Field(
-        default=(1.0, 0.03, 0.001, 0.00003), min_length=1
+    poolings: tuple[Pooling, ...] = Field(
+        default=("probability", "log_probability"),
+        min_length=1,
+        description="Poolings that searches may run over: the first, unless the plain average makes the "
+        "labels clearly likelier under another.",
     )
-    seed: int = Field(default=0, ge=0)
-    genetic: GeneticSettings = GeneticSettings()
-    bound: float | None = Field(default=None, ge=1)
-    memory_gib: float = Field(default=4.0, gt=0)
-    bootstrap: int = Field(default=500, ge=100)
-    sure: float = Field(default=0.95, ge=0.5, lt=1)
-    set_aside: bool = True
-    write_scores: tuple[Literal["train", "val", "test"], ...] = ()
+    folds: int = Field(
+        default=5,
+        ge=3,
+        le=20,
+        description="Parts of the labelled images; everything is fitted and chosen without one of them, and "
+        "judged on it. More for few images.",
+    )
+    shrinkage: tuple[Share, ...] = Field(
+        default=(0.0, 0.25, 0.5, 0.75),
+        min_length=1,
+        max_length=100,
+        description="Shares of equal weights mixed into fitted weights; what holds out chooses among them.",
+    )
+    penalties: tuple[Annotated[float, Field(ge=1e-8, le=1e8)], ...] = Field(
+        default=(1.0, 0.03, 0.001, 0.00003),
+        min_length=1,
+        max_length=100,
+        description="Of stacking: how dear its distance from the logarithmic pool is; what holds out chooses "
+        "among them.",
+    )
+    seed: Seed = Field(default=0, description="Seed of folds and searches; `seed` of the recipe shifts it.")
+    genetic: GeneticSettings = Field(default=GeneticSettings(), description="The genetic search's own.")
+    bound: float | None = Field(
+        default=None,
+        ge=1,
+        le=1e6,
+        description="No result gets more than this many times its equal share; null: the largest that fits "
+        "`memory_gib`.",
+    )
+    memory_gib: Annotated[float, Limit("no machine has more memory")] = Field(
+        default=4.0,
+        gt=0,
+        le=65536,
+        description="Memory in GiB for the table of a pooling; two are in memory at a time. Raise it for "
+        "hundreds of results.",
+    )
+    bootstrap: Annotated[int, Limit("more say nothing more")] = Field(
+        default=500, ge=100, le=1_000_000, description="Bootstrap samples that a gain is judged by."
+    )
+    sure: float = Field(
+        default=0.95,
+        ge=0.5,
+        lt=1,
+        description="How certain (one-sided, by bootstrap) a gain over the plain average must be before "
+        "anything else is used instead of it.",
+    )
+    set_aside: bool = Field(
+        default=True,
+        description="Leave out results that are constant, at chance or full of ties; false: only name them.",
+    )
+    write_scores: tuple[Literal["train", "val", "test"], ...] = Field(
+        default=(),
+        description="Splits whose fused scores are written whole, as a teacher for distillation or for other "
+        "programs.",
+    )
 
     def resolved(self, num_classes: int) -> tuple[FuseSettings, str]:
         """Settings with the metric settled for so many classes, and why it is that one, in words."""

@@ -7,25 +7,66 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from smelt.data.config import AugmentSettings, ViewSettings
-from smelt.settings import KeyIf, KeyIfInput, NotInKey, Settings
+from smelt.settings import MAX_KEPT, KeyIf, KeyIfInput, Limit, NotInKey, Seed, Settings, Share
 
 # A number left to the machine would be another result on another machine, under the same key: 0 means 1
-Threads = Annotated[int, Field(ge=0), AfterValidator(lambda threads: max(1, threads))]
+Threads = Annotated[
+    int,
+    Field(ge=0, le=1024),
+    AfterValidator(lambda threads: max(1, threads)),
+    Limit("no machine has more cores"),
+]
+THREADS = (
+    "Threads of the processor's arithmetic in one process; 0 is 1. Their number may change the last bits of "
+    "a result, so it is part of the key. More pay off for large nets on a CPU with few stages at once."
+)
+PRECISION = (
+    "Numbers that the net computes in: bf16 (half the memory, and fast where the processor has it) or fp32. "
+    "Take fp32 on an older CPU, which is slow in bf16, or where training diverges."
+)
+CHANNELS_LAST = (
+    "Keep images with their channels last in memory: faster for convolutions, no matter for others."
+)
+MAX_RATE = 1e3
+Epochs = Limit("no training goes over its images so often")
 
 
 class TuneSettings(Settings):
-    """The learning-rate range test: `steps` steps with a rate that grows from `lowest` to `highest`.
+    """The learning-rate range test: a rate that grows from step to step, and the loss that it gives."""
 
-    The rate chosen is `fraction` of the one where the smoothed loss (`smoothing`: weight of the past) is
-    least; the test ends where the loss is `divergence` times its least value.
-    """
-
-    lowest: float = Field(default=1e-4, gt=0.0)
-    highest: float = Field(default=10.0, gt=0.0)
-    steps: int = Field(default=200, ge=10)
-    smoothing: float = Field(default=0.9, ge=0.0, lt=1.0)
-    divergence: float = Field(default=4.0, gt=1.0)
-    fraction: float = Field(default=0.1, gt=0.0, le=1.0)
+    lowest: float = Field(
+        default=1e-4,
+        gt=0.0,
+        lt=MAX_RATE,
+        description="Learning rate of the first step of the range test. Lower it for fine-tuning.",
+    )
+    highest: float = Field(
+        default=10.0,
+        gt=0.0,
+        le=MAX_RATE,
+        description="Learning rate of the last step, if the test comes so far. Lower it for AdamW.",
+    )
+    steps: Annotated[int, Limit("the test looks for a rate, it does not train")] = Field(
+        default=200,
+        ge=10,
+        le=100_000,
+        description="Steps of the range test. More give a smoother curve, at the cost of so many batches.",
+    )
+    smoothing: float = Field(
+        default=0.9, ge=0.0, lt=1.0, description="Weight of the past in the smoothed loss; 0: not smoothed."
+    )
+    divergence: float = Field(
+        default=4.0,
+        gt=1.0,
+        le=1e6,
+        description="The test ends where the smoothed loss is so many times its least value.",
+    )
+    fraction: float = Field(
+        default=0.1,
+        gt=0.0,
+        le=1.0,
+        description="The rate chosen, as a share of the one where the smoothed loss is least.",
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> TuneSettings:
@@ -38,81 +79,238 @@ class DistillationSettings(Settings):
     """loss = (1 - weight) · cross entropy + weight · temperature² · KL(teacher ‖ student), both softened
     by `temperature` (Hinton et al. 2015, section 2)."""
 
-    weight: float = Field(default=0.5, ge=0.0, le=1.0)
-    temperature: float = Field(default=2.0, gt=0.0)
+    weight: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        description="Share of the teacher in the loss; the rest is the label's. Raise it where labels are "
+        "noisy.",
+    )
+    temperature: float = Field(
+        default=2.0,
+        gt=0.0,
+        le=1000.0,
+        description="What the logits of teacher and student are divided by. Higher shows more of the classes "
+        "that the teacher thinks less likely.",
+    )
 
 
 class TrainSettings(Settings):
-    """How one model is trained.
+    """How one model is trained. Units are in the names."""
 
-    Units are in the names. batch_size is that of one step, over all ranks and accumulated parts.
-    learning_rate: "tune" takes the one that the `tune` stage found. schedule: "step" multiplies the rate by
-    `step_factor` at each of `step_at` (fractions of all steps). images_per_class: per epoch, None: every
-    image once. threads: of the processor's arithmetic; the number may change the last bits of a result,
-    so it is part of the key, and 0 is 1. record_epochs: dynamics are recorded in the first so many
-    epochs only (the AUM paper stops before the rate first drops), None: in all. max_bad_steps: steps in
-    a row with a loss or gradient that is not finite, before training goes back to the last checkpoint.
-    """
-
-    backbone: str = "resnet50"
-    small_stem: bool | Literal["auto"] = "auto"
-    pretrained: bool = False
-    drop_rate: float = Field(default=0.0, ge=0.0, lt=1.0)
-    drop_path_rate: float = Field(default=0.0, ge=0.0, lt=1.0)
-    augment: AugmentSettings = AugmentSettings()
-
-    epochs: int = Field(default=90, ge=1)
-    batch_size: int = Field(default=256, ge=1)
-    accumulate_steps: int = Field(default=1, ge=1)
-    images_per_class: int | None = Field(default=None, ge=1)
-    seed: int = Field(default=0, ge=0)
-
-    optimiser: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float | Literal["tune"] = 0.1
-    momentum: Annotated[float, KeyIf("optimiser", "sgd")] = Field(default=0.9, ge=0.0, lt=1.0)
-    nesterov: Annotated[bool, KeyIf("optimiser", "sgd")] = False
-    weight_decay: float = Field(default=1e-4, ge=0.0)
-    schedule: Literal["cosine", "constant", "step"] = "cosine"
-    warmup_epochs: float = Field(default=0.0, ge=0.0)
-    step_at: Annotated[tuple[float, ...], KeyIf("schedule", "step")] = (
-        0.3333333333333333,
-        0.6666666666666666,
-        0.8888888888888888,
+    backbone: str = Field(
+        default="resnet50",
+        min_length=1,
+        max_length=200,
+        description="The net: a preset (resnet8 and resnet20 for small images, resnet50, se_resnext152, …) "
+        "or any name of timm's, with a tag for its weights where `pretrained` is on (`resnet50.a1_in1k`).",
     )
-    step_factor: Annotated[float, KeyIf("schedule", "step")] = Field(default=0.1, gt=0.0, lt=1.0)
-    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
-    clip_norm: float | None = Field(default=None, gt=0.0)
-    ema_decay: float | None = Field(default=None, gt=0.0, lt=1.0)
-    distillation: Annotated[DistillationSettings, KeyIfInput("teacher")] = DistillationSettings()
-    tune: Annotated[TuneSettings, NotInKey("only the stage tune reads it, whose key is an input")] = (
-        TuneSettings()
+    small_stem: bool | Literal["auto"] = Field(
+        default="auto",
+        description="A stem that does not shrink the image: for inputs of up to 64 pixels. auto: by the "
+        "largest input size.",
+    )
+    pretrained: bool = Field(
+        default=False,
+        description="Start from weights that timm downloads, the one thing that smelt takes from a network. "
+        "Turn it on for few images.",
+    )
+    drop_rate: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of the values before the last layer that dropout leaves out in training.",
+    )
+    drop_path_rate: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Chance that a residual branch is left out in training (stochastic depth), of the "
+        "deepest block. 0.1 to 0.3 for transformers and long training.",
+    )
+    augment: AugmentSettings = Field(
+        default=AugmentSettings(), description="How training images are shown: sizes, crops, flips."
     )
 
-    precision: Literal["fp32", "bf16"] = "bf16"
-    channels_last: bool = True
-    deterministic: bool = True
-    threads: Threads = 1
-    world_size: int = Field(default=1, ge=1)
+    epochs: Annotated[int, Epochs] = Field(
+        default=90,
+        ge=1,
+        le=100_000,
+        description="Passes over the selection; with `images_per_class`, an epoch is so many images of each "
+        "class. More for small sets and long schedules.",
+    )
+    batch_size: Annotated[int, Limit("no machine holds a larger batch")] = Field(
+        default=256,
+        ge=1,
+        le=1 << 20,
+        description="Images of one optimiser step, over all ranks and accumulated parts. Scale the learning "
+        "rate with it.",
+    )
+    accumulate_steps: Annotated[int, Limit("a step in more parts has fewer images than one in each")] = Field(
+        default=1,
+        ge=1,
+        le=4096,
+        description="Parts that a batch is computed in, one after the other. Raise it where memory does not "
+        "hold a whole batch.",
+    )
+    images_per_class: Annotated[int | None, Limit("no class has more images")] = Field(
+        default=None,
+        ge=1,
+        le=100_000_000,
+        description="Images of every class in an epoch (class balance: those of small classes come again). "
+        "null: every image once.",
+    )
+    seed: Seed = Field(
+        default=0,
+        description="Seed of the first weights, the order and the augmentation. A recipe sets it, from its "
+        "own `seed` and those of `models`: change these.",
+    )
 
-    record_epochs: int | None = Field(default=None, ge=1)
-    validate_every_epochs: int = Field(default=1, ge=1)
-    validation_view: ViewSettings | None = None
+    optimiser: Literal["sgd", "adamw"] = Field(
+        default="sgd", description="sgd with momentum for convolutional nets, adamw for transformers."
+    )
+    learning_rate: (
+        Annotated[float, Field(gt=0.0, lt=MAX_RATE), Limit("every net diverges there")] | Literal["tune"]
+    ) = Field(
+        default=0.1,
+        description='Highest learning rate of the schedule, above 0; or "tune": the one that a range test '
+        "finds, at the cost of `tune.steps` steps. 0.1 for sgd with a batch of 256, 0.001 for adamw.",
+    )
+    momentum: Annotated[float, KeyIf("optimiser", "sgd")] = Field(
+        default=0.9, ge=0.0, lt=1.0, description="Weight of past gradients; only sgd reads it."
+    )
+    nesterov: Annotated[bool, KeyIf("optimiser", "sgd")] = Field(
+        default=False, description="Nesterov's form of momentum; only sgd reads it."
+    )
+    weight_decay: float = Field(
+        default=1e-4,
+        ge=0.0,
+        le=10.0,
+        description="How strongly weights are drawn to 0. 1e-4 to 5e-4 for sgd, 0.01 to 0.1 for adamw.",
+    )
+    schedule: Literal["cosine", "constant", "step"] = Field(
+        default="cosine",
+        description="How the rate goes on behind the warm-up: down a cosine to 0, constant, or in steps "
+        "(`step_at`, `step_factor`).",
+    )
+    warmup_epochs: Annotated[float, Epochs] = Field(
+        default=0.0,
+        ge=0.0,
+        lt=100_000.0,
+        description="Epochs over which the rate grows to its height, less than `epochs`. 1 to 5 for large "
+        "rates and transformers; 0: none.",
+    )
+    step_at: Annotated[tuple[Share, ...], KeyIf("schedule", "step")] = Field(
+        default=(0.3333333333333333, 0.6666666666666666, 0.8888888888888888),
+        min_length=1,
+        max_length=1000,
+        description="Where the schedule `step` lowers the rate, as shares of all steps.",
+    )
+    step_factor: Annotated[float, KeyIf("schedule", "step")] = Field(
+        default=0.1, gt=0.0, lt=1.0, description="What the schedule `step` multiplies the rate by each time."
+    )
+    label_smoothing: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of the label that is spread over all classes. 0.1 for clean labels and long "
+        "training.",
+    )
+    clip_norm: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1e6,
+        description="Gradients are scaled down to this norm where they are larger; null: never. 1 for "
+        "transformers.",
+    )
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0.0,
+        lt=1.0,
+        description="Keep a running average of the weights, with so much of the past at each step (0.999), "
+        "and predict with it; null: none.",
+    )
+    distillation: Annotated[DistillationSettings, KeyIfInput("teacher")] = Field(
+        default=DistillationSettings(), description="How a round with a `teacher` learns from its scores."
+    )
+    tune: Annotated[TuneSettings, NotInKey("only the stage tune reads it, whose key is an input")] = Field(
+        default=TuneSettings(), description="The range test of `learning_rate: tune`."
+    )
+
+    precision: Literal["fp32", "bf16"] = Field(default="bf16", description=PRECISION)
+    channels_last: bool = Field(default=True, description=CHANNELS_LAST)
+    deterministic: bool = Field(
+        default=True,
+        description="Only algorithms that give the same bytes every time. Off is a little faster on a GPU, "
+        "and a run that goes on after a kill may then differ in its last bits.",
+    )
+    threads: Threads = Field(default=1, description=THREADS)
+    world_size: Annotated[int, Limit("no run has more processes")] = Field(
+        default=1,
+        ge=1,
+        le=4096,
+        description="Processes that train one model together, each on a GPU of its own (or on the CPU, for "
+        "tests). The batch is divided among them.",
+    )
+
+    record_epochs: Annotated[int | None, Epochs] = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Record margins in the first so many epochs only, as the AUM paper does before the rate "
+        "first drops; null: in all.",
+    )
+    validate_every_epochs: Annotated[int, Epochs] = Field(
+        default=1,
+        ge=1,
+        le=100_000,
+        description="Measure validation accuracy after every so many epochs, and after the last. Raise it "
+        "where validation is large.",
+    )
+    validation_view: ViewSettings | None = Field(
+        default=None,
+        description="How validation images are shown during training; null: one crop of the largest training "
+        "size.",
+    )
     checkpoint_every_steps: Annotated[
-        int | None, NotInKey("resuming gives the bytes of an undisturbed run")
-    ] = Field(default=None, ge=1)
-    max_bad_fraction: Annotated[float, NotInKey("a limit: training ends with an error or as without it")] = (
-        Field(default=0.01, ge=0.0, le=1.0)
+        int | None,
+        NotInKey("resuming gives the bytes of an undisturbed run"),
+        Limit("a training has fewer steps"),
+    ] = Field(
+        default=None,
+        ge=1,
+        le=1_000_000_000,
+        description="Write a checkpoint after every so many steps, beside that of every epoch; null: only "
+        "those. Set it where an epoch takes hours.",
     )
-    max_bad_steps: int = Field(default=5, ge=0)
+    max_bad_fraction: Annotated[float, NotInKey("a limit: training ends with an error or as without it")] = (
+        Field(
+            default=0.01,
+            ge=0.0,
+            le=1.0,
+            description="Share of images that may turn out unreadable in training before it stops with an "
+            "error.",
+        )
+    )
+    max_bad_steps: int = Field(
+        default=5,
+        ge=0,
+        le=1_000_000,
+        description="Steps in a row with a loss or gradient that is not finite, before training goes back to "
+        "the last checkpoint with half the rate.",
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> TrainSettings:
-        if self.learning_rate != "tune" and not 0.0 < self.learning_rate < 1e3:
-            raise ValueError('learning_rate: needs a number above 0, or "tune"')
         if self.warmup_epochs >= self.epochs:
-            raise ValueError("warmup_epochs: needs to be less than epochs")
+            raise ValueError(
+                f"warmup_epochs: needs to be less than epochs, which is {self.epochs} (0: no warm-up)"
+            )
         if self.batch_size < self.world_size * self.accumulate_steps:
-            raise ValueError("batch_size: needs at least one image for each rank and accumulated part")
+            parts = self.world_size * self.accumulate_steps
+            raise ValueError(
+                f"batch_size: needs at least one image for each rank and accumulated part, which are {parts}"
+            )
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("nesterov: needs momentum above 0")
         return self
@@ -134,20 +332,39 @@ class TrainSettings(Settings):
 
 
 class PredictSettings(Settings):
-    """Views of splits through a trained model; each is a result of its own.
+    """Views of splits through a trained model; each is a result of its own."""
 
-    weights: "default" takes the ones that training names. topk: splits → how many scores to keep of each
-    image instead of all.
-    """
-
-    views: tuple[ViewSettings, ...] = Field(default=(ViewSettings(size=224),), min_length=1)
-    splits: tuple[Literal["train", "val", "test"], ...] = Field(default=("val", "test"), min_length=1)
-    weights: Literal["default", "raw", "ema"] = "default"
-    topk: dict[Literal["train", "val", "test"], int] = Field(default_factory=dict)
-    batch_size: int = Field(default=128, ge=1)
-    precision: Literal["fp32", "bf16"] = "bf16"
-    channels_last: bool = True
-    threads: Threads = 1
+    views: tuple[ViewSettings, ...] = Field(
+        default=(ViewSettings(size=224),),
+        min_length=1,
+        max_length=100,
+        description="How images are shown at test time; each view is a result of its own, and the first is "
+        "what single models are compared under. Sizes a little above those of training often do best.",
+    )
+    splits: tuple[Literal["train", "val", "test"], ...] = Field(
+        default=("val", "test"),
+        min_length=1,
+        description="Which images are predicted. Fusion needs val, a submission its own split.",
+    )
+    weights: Literal["default", "raw", "ema"] = Field(
+        default="default",
+        description="Weights that predict: those of the last step (raw), their average (ema), or the average "
+        "where there is one (default).",
+    )
+    topk: dict[
+        Literal["train", "val", "test"],
+        Annotated[int, Field(ge=1, le=MAX_KEPT), Limit("no data set has more classes")],
+    ] = Field(
+        default_factory=dict,
+        description="Split → how many scores of each image to keep instead of all. Set it where images × "
+        "classes would fill the disk: 50 of 5,000 classes lose next to nothing.",
+    )
+    batch_size: Annotated[int, Limit("no machine holds a larger batch")] = Field(
+        default=128, ge=1, le=1 << 20, description="Images at once. Lower it where memory runs out."
+    )
+    precision: Literal["fp32", "bf16"] = Field(default="bf16", description=PRECISION)
+    channels_last: bool = Field(default=True, description=CHANNELS_LAST)
+    threads: Threads = Field(default=1, description=THREADS)
 
     @model_validator(mode="after")
     def _possible(self) -> PredictSettings:
@@ -156,6 +373,4 @@ class PredictSettings(Settings):
             raise ValueError(f"views: the same view twice ({', '.join(sorted(names))})")
         if len(set(self.splits)) < len(self.splits):
             raise ValueError("splits: the same split twice")
-        if any(kept < 1 for kept in self.topk.values()):
-            raise ValueError("topk: needs at least 1 score for an image")
         return self

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from smelt.settings import KeyIf, Settings
+from smelt.settings import MAX_KEPT, KeyIf, Limit, Seed, Settings
 
 Score = Literal["aum", "log_margin", "probability", "accuracy", "forgetting", "variability"]
 Method = Literal[
@@ -26,69 +26,131 @@ NEEDS: dict[Method, tuple[str, ...]] = {
 class RankSettings(Settings):
     """How dynamics become one cleanness per row."""
 
-    score: Score = "aum"
-    # How each model's scores are brought to one scale before they are averaged: (x − mean)/deviation, the
-    # rank of x in 0..1, or x as it is.
-    combine: Literal["standard", "rank", "mean"] = "standard"
-    # Bring to one scale within each class, so that hard classes lose no more than others.
-    per_class: bool = False
-    # Whether labels of validation can be taken to be right, so that by it the share of wrong ones in training
-    # can be told: `checked`, or `crawled` like those of training. Left out, a recipe goes by the format.
-    validation_labels: Literal["checked", "crawled"] | None = None
+    score: Score = Field(
+        default="aum",
+        description="What images are ranked by: aum, the margin of the label's logit over the highest other, "
+        "averaged over training (Pleiss et al. 2020), or another record of training.",
+    )
+    combine: Literal["standard", "rank", "mean"] = Field(
+        default="standard",
+        description="How each model's scores x are brought to one scale before they are averaged: (x − mean)/"
+        "deviation, the rank of x in 0..1, or x as it is.",
+    )
+    per_class: bool = Field(
+        default=False,
+        description="Bring to one scale within each class, so that hard classes lose no more than others.",
+    )
+    validation_labels: Literal["checked", "crawled"] | None = Field(
+        default=None,
+        description="Whether labels of validation can be taken to be right, so that by it the share of "
+        "wrong ones in training can be told: checked, or crawled like those of training. null: by the "
+        "data's format.",
+    )
 
 
 class DownWeightSettings(Settings):
     """A band of ranks (0 the cleanest row, 1 the least clean) that is learnt from with less weight."""
 
-    start: float = Field(0.7, ge=0, le=1)
-    stop: float = Field(0.9, ge=0, le=1)
-    weight: float = Field(0.5, gt=0, le=1)
+    start: float = Field(
+        0.7, ge=0, le=1, description="Where the band begins: 0.7 is behind the cleanest 70 %."
+    )
+    stop: float = Field(0.9, ge=0, le=1, description="Where the band ends, above `start`.")
+    weight: float = Field(0.5, gt=0, le=1, description="Weight of the rows of the band in the loss.")
 
 
 class SelectSettings(Settings):
     """What a round learns from.
-
-    Methods: `all`; `lowest_fraction` flags the least clean share; `noise_rate` flags as large a share as is
-    estimated to be wrong (below); `threshold_runs` gives `part` 0 or 1 of the rows an extra class (the two
-    trainings before `threshold_samples`); `threshold_samples` flags what scored below them;
-    `worst_classes` keeps only the classes with the lowest validation accuracy.
 
     Where training was not enough to tell, or validation cannot check it, `noise_rate` warns and flags
     `fraction`, or the share of negative AUMs that validation does not explain if that is less, within the
     interval of what is possible if there is one.
     """
 
-    method: Method = "all"
-    fraction: Annotated[float, KeyIf("method", "lowest_fraction", "noise_rate")] = Field(
-        0.2, ge=0, lt=1
-    )  # the 2020 winners drop 20 % of all rows
-    within: Literal["all", "class"] = "all"  # of which rows the fraction or rate is taken
-    flagged_weight: float = Field(0.0, ge=0, le=1)  # weight of flagged rows; 0 drops them
-    down_weight: DownWeightSettings | None = None  # the winners' failed trial: ranks 70–90 %
-    minimum_per_class: int = Field(0, ge=0)  # the cleanest flagged rows come back until a class has so many
-    maximum_rate: Annotated[float, KeyIf("method", "noise_rate")] = Field(
-        0.6, gt=0, lt=1
-    )  # `noise_rate` never flags more than this share
-    percentile: Annotated[float, KeyIf("method", "threshold_samples")] = Field(
-        99.0, gt=0, le=100
-    )  # of the threshold samples' AUM (Pleiss et al. 2020)
-    # Rows that both threshold runs judge: by the first alone (the paper), flagged by any, flagged by all.
-    agreement: Annotated[Literal["first", "any", "all"], KeyIf("method", "threshold_samples")] = "first"
-    part: Annotated[Literal[0, 1], KeyIf("method", "threshold_runs")] = (
-        0  # which of the two sets of threshold samples
+    method: Method = Field(
+        default="all",
+        description="all; lowest_fraction: the least clean share is flagged; noise_rate: as large a share "
+        "as is estimated to be wrong; threshold_runs: `part` 0 or 1 of the rows get an extra class (the "
+        "two trainings before threshold_samples); threshold_samples: what scored below them is flagged; "
+        "worst_classes: only the classes of lowest validation accuracy are kept.",
     )
-    seed: Annotated[int, KeyIf("method", "threshold_runs")] = 0  # of the threshold samples
-    worst_classes: Annotated[int, KeyIf("method", "worst_classes")] = Field(
-        500, ge=1
-    )  # the winners' failed trial: 500
-    worst_topk: Annotated[int, KeyIf("method", "worst_classes")] = Field(
-        1, ge=1
-    )  # accuracy by which classes are compared
-    revive: bool = False  # judge rows again that an earlier round flagged, where they have a score
-    duplicates: Literal["drop", "keep"] = "drop"
-    leaks: Literal["drop", "keep"] = "drop"
-    # One picture under several labels: drop all rows, keep the cleanest (none without a ranking), keep all.
-    cross_label: Literal["drop", "cleanest", "keep"] = "drop"
+    fraction: Annotated[float, KeyIf("method", "lowest_fraction", "noise_rate")] = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of the rows that is flagged; the winners of WebVision 2020 dropped 0.2. Of "
+        "noise_rate it is what to fall back on.",
+    )
+    within: Literal["all", "class"] = Field(
+        default="all",
+        description="Of which rows the fraction or rate is taken: of all, or of each class by itself.",
+    )
+    flagged_weight: float = Field(
+        0.0, ge=0, le=1, description="Weight of flagged rows in the loss; 0 drops them."
+    )
+    down_weight: DownWeightSettings | None = Field(
+        default=None,
+        description="Learn from a band of ranks with less weight; the winners tried it and it failed.",
+    )
+    minimum_per_class: Annotated[int, Limit("no class has more images")] = Field(
+        0,
+        ge=0,
+        le=100_000_000,
+        description="Images that every class keeps, if it has them: the cleanest flagged rows come back.",
+    )
+    maximum_rate: Annotated[float, KeyIf("method", "noise_rate")] = Field(
+        0.6, gt=0, lt=1, description="noise_rate never flags more than this share."
+    )
+    percentile: Annotated[float, KeyIf("method", "threshold_samples")] = Field(
+        99.0,
+        gt=0,
+        le=100,
+        description="Percentile of the threshold samples' AUM below which a row is flagged (Pleiss et al. "
+        "2020: 99).",
+    )
+    agreement: Annotated[Literal["first", "any", "all"], KeyIf("method", "threshold_samples")] = Field(
+        default="first",
+        description="Rows that both threshold runs judge: by the first alone (the paper), flagged by any, "
+        "flagged by all.",
+    )
+    part: Annotated[Literal[0, 1], KeyIf("method", "threshold_runs")] = Field(
+        default=0, description="Which of the two sets of threshold samples this round has."
+    )
+    seed: Annotated[Seed, KeyIf("method", "threshold_runs")] = Field(
+        default=0, description="Seed of the draw of threshold samples; `seed` of the recipe shifts it."
+    )
+    worst_classes: Annotated[int, KeyIf("method", "worst_classes"), Limit("no data set has more classes")] = (
+        Field(
+            500,
+            ge=1,
+            le=MAX_KEPT,
+            description="Classes that are kept; 500 of 5,000 in the winners' trial, which failed.",
+        )
+    )
+    worst_topk: Annotated[int, KeyIf("method", "worst_classes"), Limit("no data set has more classes")] = (
+        Field(1, ge=1, le=MAX_KEPT, description="The k of the top-k accuracy by which classes are compared.")
+    )
+    revive: bool = Field(
+        default=False,
+        description="Judge rows again that an earlier round flagged, where they have a score.",
+    )
+    damaged: Literal["drop", "keep"] = Field(
+        default="keep",
+        description="Images that could be read, but of which not all pixels can be right: a decoder had to "
+        "patch them, or the file contradicts itself (`damaged_files.csv` of the stage check lists them).",
+    )
+    duplicates: Literal["drop", "keep"] = Field(
+        default="drop", description="Copies within training: keep the best of each group, or all."
+    )
+    leaks: Literal["drop", "keep"] = Field(
+        default="drop",
+        description="Training images that are copies of validation or test images. With keep, accuracy there "
+        "is too good.",
+    )
+    cross_label: Literal["drop", "cleanest", "keep"] = Field(
+        default="drop",
+        description="One picture under several labels: drop all of its rows, keep the cleanest (none "
+        "without a ranking), or keep all.",
+    )
 
     @property
     def needs(self) -> tuple[str, ...]:

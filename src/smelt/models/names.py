@@ -24,9 +24,11 @@ def unknown(name: str) -> str:
     architecture = name.partition(".")[0]
     if architecture in names or (architecture.isidentifier() and f"'{architecture}'" in deprecated):
         return ""
-    near = difflib.get_close_matches(name, [*PRESETS, *sorted(names)], n=3, cutoff=0.5)
-    hint = f", did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return f"no backbone is called {name!r}{hint} (presets: {', '.join(PRESETS)}; or any name of timm's)"
+    known = list(dict.fromkeys([*PRESETS, *sorted(names)]))
+    near = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.5)
+    if near:
+        return f"no backbone is called {name!r}, did you mean {' or '.join(map(repr, near))}?"
+    return f"no backbone is called {name!r} (presets: {', '.join(PRESETS)}; or any name of timm's)"
 
 
 @cache

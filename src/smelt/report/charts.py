@@ -11,7 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
+from markupsafe import escape as escaped
+
+from smelt.report.shown import LONGEST, shown
 
 SERIES = 8
 
@@ -62,6 +65,11 @@ def number(value: float) -> str:
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.4g}"
     return f"{value:.0e}"
+
+
+def escape(words: object, width: int = LONGEST) -> Markup:
+    """Text for the markup of a chart, of bounded length and without controls."""
+    return escaped(shown(words, width))
 
 
 def svg(width: float, height: float, parts: Iterable[str], label: str) -> Markup:
@@ -317,7 +325,7 @@ def flow(drawing: Mapping[str, object], states: Mapping[str, str]) -> Markup:
         parts.append(
             f'<g class="box {state}"><rect x="{x:.1f}" y="{y:.1f}" width="{box_w}" height="{box_h}" rx="6"/>'
             + text(x + box_w / 2, y + box_h / 2 + 4, shortened(box["label"], 19), "boxname")
-            + f"<title>{escape(', '.join(box['ids']))} ({state})</title></g>"
+            + f"<title>{escape(', '.join(box['ids']), 2000)} ({state})</title></g>"
         )
     return svg(width, height, parts, "the flowchart")
 

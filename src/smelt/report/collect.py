@@ -19,7 +19,9 @@ from smelt.artifacts.files import MANIFEST, read_json
 from smelt.artifacts.tables import Ranking, Selection, read_selection
 from smelt.artifacts.verified import Verified
 from smelt.artifacts.workfolder import read_chart
+from smelt.report.shown import NAME, shown
 
+MOST_SOURCES = 8  # that tables and charts tell apart; there may be as many as sites were crawled
 SPLIT_WORDS = {"val": "validation", "test": "test"}
 
 
@@ -183,6 +185,20 @@ def number(text: str | None) -> float:
         return float(text) if text else float("nan")
     except ValueError:
         return float("nan")
+
+
+def main_sources(catalogue: Catalogue) -> tuple[list[str], NDArray[np.int64]]:
+    """Names to show of the sources, and the place of each source among them, (S,): in the catalogue's order,
+    and where there are many the largest ones, then all others together."""
+    names = list(catalogue.sources)
+    if len(names) <= MOST_SOURCES:
+        return [shown(name, NAME) for name in names], np.arange(len(names))
+    sizes = np.bincount(catalogue.source_codes_N, minlength=len(names))
+    largest = np.sort(np.argsort(-sizes, kind="stable")[: MOST_SOURCES - 1])
+    place = np.full(len(names), len(largest))
+    place[largest] = np.arange(len(largest))
+    others = f"{len(names) - len(largest)} other sources"
+    return [*(shown(names[code], NAME) for code in largest), others], place
 
 
 def class_counts(catalogue: Catalogue, split: str) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from smelt.artifacts.files import write_bytes
 from smelt.report import sections_data, sections_fuse, sections_learn, sections_mine
 from smelt.report.collect import Run
+from smelt.report.shown import lines, shown
 
 # in this order; others that a manifest has follow
 MADE_WITH = ("smelt", "python", "torch", "torchvision", "timm", "numpy", "pyarrow", "pillow", "simplejpeg")
@@ -37,7 +38,10 @@ def render(run: Run) -> str:
     from jinja2 import Environment, StrictUndefined
 
     templates = resources.files("smelt.report") / "templates"
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_without_controls
+    )
+    environment.filters["brief"] = shown
     template = environment.from_string((templates / "report.html").read_text(encoding="utf-8"))
     style = Markup((templates / "report.css").read_text(encoding="utf-8"))
     found = [section for make in SECTIONS if (section := make(run)) is not None]
@@ -49,6 +53,11 @@ def render(run: Run) -> str:
         style=style,
         footer=versions(run),
     )
+
+
+def _without_controls(value: object) -> object:
+    """What the template puts into the page: text as it can be shown, wherever it came from."""
+    return lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def versions(run: Run) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 
 from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, count, paragraph, percent, preformatted, section, table
-from smelt.report.collect import SPLIT_WORDS, Run, class_counts, read_csv
+from smelt.report.collect import SPLIT_WORDS, Run, class_counts, main_sources, read_csv
 
+FIRST = 3  # names of files that are left out for a reason
 LISTED = 40  # rows of a list that the page shows; the file holds all
 
 
@@ -34,17 +35,37 @@ def data(run: Run) -> Section | None:
     if catalogue is None:
         return None
     rows = []
+    names, place = main_sources(catalogue)
     for split in catalogue.splits:
-        codes = catalogue.source_codes_N[catalogue.rows(split)]
-        by_source = np.bincount(codes, minlength=len(catalogue.sources))
+        codes = place[catalogue.source_codes_N[catalogue.rows(split)]]
+        by_source = np.bincount(codes, minlength=len(names))
         rows.append([split, *(count(n) for n in by_source), count(len(codes))])
-    blocks: list[Block] = [table(["split", *catalogue.sources, "all"], rows, "Images")]
+    blocks: list[Block] = [table(["split", *names, "all"], rows, "Images")]
     sizes = np.sort(class_counts(catalogue, "train"))[::-1]
     line = [(float(i + 1), float(n)) for i, n in enumerate(sizes)]
     blocks.append(
         chart(charts.lines({"images": line}, "classes, largest first", "training images"), "Class sizes")
     )
-    return section("data", "The data", blocks + _bad(run))
+    return section("data", "The data", blocks + _files(run) + _bad(run))
+
+
+def _files(run: Run) -> list[Block]:
+    """What became of every file below the root of the data set."""
+    found = run.one("index").json("index.json")
+    files = found.get("files")
+    blocks: list[Block] = [paragraph(note) for note in found.get("notes", [])]
+    if not files:
+        return blocks
+    rows = [["images of the data set", count(files["images"]), ""]]
+    if files["read"]:
+        rows.append(["lists, archives and texts that were read", count(files["read"]), ""])
+    for item in files["left_out"]:
+        more = " …" if item["count"] > len(item["first"][:FIRST]) else ""
+        rows.append(
+            [f"left out: {item['why']}", count(item["count"]), ", ".join(item["first"][:FIRST]) + more]
+        )
+    blocks.append(table(["", "files", "such as"], rows, "Every file", words=("such as",)))
+    return blocks
 
 
 def _bad(run: Run) -> list[Block]:

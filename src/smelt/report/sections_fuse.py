@@ -7,6 +7,7 @@ from typing import Any
 from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, paragraph, percent, section, table
 from smelt.report.collect import Run
+from smelt.report.shown import NAME, shown
 
 SHIFTED = 4  # classes that are shown of those that such a fusion raises, and lowers
 MOST = 40  # results in the table; fusion.json holds all
@@ -111,8 +112,9 @@ def _by_class(found: dict[str, Any]) -> list[Block]:
         return []
     names = found.get("classes") or [str(number) for number in range(len(biases))]
     ordered = sorted(zip(biases, names), key=lambda pair: -pair[0])
-    raised = [f"{name} {bias:+.2f}" for bias, name in ordered[:SHIFTED] if bias > 0]
-    lowered = [f"{name} {bias:+.2f}" for bias, name in ordered[: -SHIFTED - 1 : -1] if bias < 0]
+    raised = [f"{shown(name, NAME)} {bias:+.2f}" for bias, name in ordered[:SHIFTED] if bias > 0]
+    last = ordered[: -SHIFTED - 1 : -1]
+    lowered = [f"{shown(name, NAME)} {bias:+.2f}" for bias, name in last if bias < 0]
     text = (
         "Every class has weights and a bias of its own (fusion.json); the weights below are their means. "
         f"Biases, in logits: {', '.join([*raised, *lowered]) or 'none'}."

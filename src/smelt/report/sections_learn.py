@@ -7,6 +7,9 @@ from typing import Any
 from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, percent, section, table
 from smelt.report.collect import SPLIT_WORDS, Item, Run, class_counts, number, read_csv
+from smelt.report.shown import NAME, shown
+
+MOST_POINTS = 6000  # classes that a chart shows
 
 
 def lead(run: Run) -> str:
@@ -122,6 +125,13 @@ def _curve(item: Item, column: str) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points if y == y]
 
 
+def _thinned(points: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """MOST_POINTS of points in order: the first tenth of that, and every so many-th of the rest."""
+    first = MOST_POINTS // 10
+    step = -(-(len(points) - first) // (MOST_POINTS - first))
+    return points[:first] + points[first::step]
+
+
 def difficulty(run: Run) -> Section | None:
     """Accuracy of each class against its size."""
     per_class = run.one("evaluate").json("evaluate.json").get("per_class")
@@ -134,10 +144,16 @@ def difficulty(run: Run) -> Section | None:
         for i, value in enumerate(per_class["top1"])
         if value is not None
     ]
-    hardest = sorted(points, key=lambda p: p[1])[:12]
+    points.sort(key=lambda p: p[1])
+    hardest = points[:12]
     wrong = per_class.get("confused_with", {})
-    rows = [[name, int(size), percent(value, 1), wrong.get(name, "–")] for size, value, name in hardest]
-    picture = charts.scatter(points, "training images", "top-1, %", log_x=True, percent=True)
+    rows = [
+        [shown(name, NAME), int(size), percent(value, 1), shown(wrong.get(name, "–"), NAME)]
+        for size, value, name in hardest
+    ]
+    # among very many classes the hardest ones, and so many of the others that a browser can draw them
+    drawn = points[:MOST_POINTS] if len(points) <= MOST_POINTS else _thinned(points)
+    picture = charts.scatter(drawn, "training images", "top-1, %", log_x=True, percent=True)
     header = ["class", "training images", "top-1, %", "most often taken for"]
     blocks = [
         chart(picture, f"Top-1 of the fused prediction on {SPLIT_WORDS[per_class['split']]}, by class"),

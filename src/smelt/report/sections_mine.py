@@ -12,7 +12,8 @@ from smelt.artifacts.dynamics import Dynamics, open_dynamics
 from smelt.artifacts.tables import Ranking, Selection
 from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, count, gallery, paragraph, percent, section, table
-from smelt.report.collect import Item, Run, class_counts
+from smelt.report.collect import Item, Run, class_counts, main_sources
+from smelt.report.shown import BRIEF, NAME, crawled, shown
 from smelt.report.thumbnails import thumbnail
 
 BINS = 60
@@ -60,10 +61,11 @@ def _histogram(catalogue: Catalogue, item: Item, ranking: Ranking, selection: Se
     score = ranking.cleanness
     known = np.isfinite(score)
     edges = _edges(score[known])
-    sources = catalogue.source_codes_N[ranking.rows]
+    names, place = main_sources(catalogue)
+    sources = place[catalogue.source_codes_N[ranking.rows]]
     counts = {
         name: np.histogram(score[known & (sources == code)], edges)[0].astype(float).tolist()
-        for code, name in enumerate(catalogue.sources)
+        for code, name in enumerate(names)
         if bool((known & (sources == code)).any())
     }
     marks = {}
@@ -205,14 +207,15 @@ def _diagnosis(diagnosis: dict[str, Any]) -> list[Block]:
         ("classes", "class", "Images with a negative AUM, by class: those with surely the most"),
     ):
         rows = [
-            [row[what], count(row["images"]), _negative(row), _number(row["median_aum"])]
+            [shown(row[what], NAME), count(row["images"]), _negative(row), _number(row["median_aum"])]
             for row in diagnosis.get(name, [])[:LISTED]
         ]
         if rows:
             header = [what, "images", "negative AUM, %", "median AUM"]
             blocks.append(table(header, rows, title, NEGATIVE_NOTE if name == "sources" else ""))
     pairs = [
-        [row["label"], row["looks_like"], count(row["images"])] for row in diagnosis.get("pairs", [])[:LISTED]
+        [shown(row["label"], NAME), shown(row["looks_like"], NAME), count(row["images"])]
+        for row in diagnosis.get("pairs", [])[:LISTED]
     ]
     if pairs:
         header = ["label", "looks like", "images"]
@@ -244,7 +247,7 @@ def _standing_out(item: Item, evaluated: dict[str, Any]) -> list[Block]:
         seen = judged.get(row["number"], {})
         rows.append(
             [
-                row["class"],
+                shown(row["class"], NAME),
                 count(row["images"]),
                 _negative(row),
                 percent(row["comparable"], 1),
@@ -280,7 +283,7 @@ def galleries(run: Run) -> Section | None:
     for label, positions in _suspicious(catalogue, ranking, selection):
         cards = _cards(run, catalogue, ranking, positions, selection, other)
         subtitle = f"{count(sizes[label])} training images; the {len(positions)} least clean"
-        blocks.append(gallery(catalogue.classes[label], subtitle, cards))
+        blocks.append(gallery(shown(catalogue.classes[label], NAME), subtitle, cards))
     intro = (
         "The least clean images of the classes that lost the largest share, with the titles they were "
         "crawled with. A coloured border: not learnt from in the next round."
@@ -334,13 +337,14 @@ def _cards(
     other = None if dynamics is None else dynamics.other(rows)
     cards = []
     for i, row in enumerate(rows.tolist()):
-        meta = f"{catalogue.sources[catalogue.source_codes_N[row]]}, {ranking.cleanness[positions[i]]:.2f}"
+        source = shown(catalogue.sources[catalogue.source_codes_N[row]], BRIEF)
+        meta = f"{source}, {ranking.cleanness[positions[i]]:.2f}"
         if other is not None and 0 <= other[i] < len(catalogue.classes):
-            meta += f"; more like {catalogue.classes[other[i]]}"
+            meta += f"; more like {shown(catalogue.classes[other[i]], BRIEF)}"
         cards.append(
             {
                 "image": thumbnail(catalogue, run.image_root, row),
-                "title": titles[i] or catalogue.path(row).rpartition("/")[2],
+                "title": crawled(titles[i]) or shown(catalogue.path(row).rpartition("/")[2]),
                 "meta": meta,
                 "truth": _truth(catalogue, truth, row, noise[i]),
                 "dropped": bool(selection is not None and not selection.kept[positions[i]]),
@@ -354,5 +358,6 @@ def _truth(catalogue: Catalogue, truth: NDArray[Any] | None, row: int, noise: st
         return ""
     if truth[row] == catalogue.labels_N[row]:
         return "truth: right" + (f" ({noise})" if noise else "")
-    real = "none of the classes" if truth[row] < 0 else catalogue.classes[truth[row]]
+    real = "none of the classes" if truth[row] < 0 else shown(catalogue.classes[truth[row]], BRIEF)
+    noise = shown(noise, BRIEF)
     return f"truth: {real}" + (f" ({noise})" if noise else "")

@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import Field
 
-from smelt.settings import NotInKey, Rule, Settings
+from smelt.settings import Limit, NotInKey, Rule, Settings
 
 STAGES = (
     "synthesise", "index", "check", "dedupe", "tune", "train", "rank", "select",
@@ -39,11 +39,45 @@ class Runtime(Settings):
         "workers": NotInKey("rows come in one order, however many load them"),
         "device": NotInKey("its kind is a part of the key of its own, its numbers are leases"),
         "log_every_seconds": NotInKey("what is shown"),
+        "stall_warning_seconds": NotInKey("what is shown"),
+        "stall_limit_seconds": NotInKey("a stage that is ended goes on to the same bytes"),
     }
-    root: str | None = None  # folder of the images, where the data set is not itself an artefact
-    workers: int = Field(default=2, ge=1, le=1024)  # threads or processes that load images
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+(,\d+)*)?)$")
-    log_every_seconds: float = Field(default=2.0, ge=0)
+    root: str | None = Field(
+        default=None, description="Not set in a recipe: the run fills in the folder of `data.root`."
+    )
+    workers: Annotated[int, Limit("no machine gains from more")] = Field(
+        default=2,
+        ge=1,
+        le=1024,
+        description="Threads or processes of a stage that load images. As many as there are cores for each "
+        "stage that runs at once.",
+    )
+    device: str = Field(
+        default="cpu",
+        pattern=r"^(cpu|cuda(:\d{1,4}(,\d{1,4})*)?)$",
+        description="Where nets compute: cpu, cuda (every GPU that is visible), or GPUs by number "
+        "(cuda:0,1).",
+    )
+    log_every_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        le=86_400,
+        description="Seconds between the lines of progress of a training.",
+    )
+    stall_warning_seconds: float | None = Field(
+        default=45.0,
+        ge=1,
+        le=86_400,
+        description="Seconds after which a stage that stands still (no event, no processor time, or one of "
+        "its processes stopped) is named in a warning with its process and its log. null: never.",
+    )
+    stall_limit_seconds: float | None = Field(
+        default=None,
+        ge=1,
+        le=31_536_000,
+        description="Seconds after which a stage that stands still is ended; the same command goes on from "
+        "what it had saved. Longer than the longest wait for a slow disk or network. null: left alone.",
+    )
 
 
 @dataclass(frozen=True)

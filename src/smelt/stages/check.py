@@ -1,10 +1,13 @@
 """Stage `check`: decodes every image once and tells which cannot be used, and what the others are.
 
-images.parquet    row, ok, reason, width, height, content_hash (xxh128 of the file's bytes), pixel_hash
+images.parquet    row, ok, reason, damaged (a word of `smelt.data.damage`, or empty: the image could be read,
+                  and stays, but not all of it can be right), width, height, content_hash (xxh128 of the
+                  file's bytes), pixel_hash
                   (xxh128 of the decoded pixels), perceptual_hash, perceptual_hashes (the same of the image
                   without its frame and of parts of it; see `smelt.data.perceptual`)
 bad_files.csv     file, reason: one line for every image that cannot be used
-check.json        counts by reason and by split
+damaged_files.csv file, damage: one line for every image that is damaged, but used
+check.json        counts by reason and by split, of bad and of damaged images; whether HEIC was read
 
 Works in chunks of rows, each kept in scratch when it is done: a killed run goes on with the next one, and
 memory holds one chunk (and a byte a row) whatever the size of the catalogue.
@@ -25,6 +28,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from pydantic import Field
+
 from smelt.settings import Settings
 from smelt.stages.base import Context
 
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
     from smelt.artifacts.catalogue import Catalogue
     from smelt.data.store import ImageStore
 
-VERSION = 2
+VERSION = 3
 CHUNK = 8192  # rows a file in scratch, and a row group
 TASK = 16  # images a thread takes at once
 WARN = 0.2  # a class is named when more than this part of its images cannot be read …
@@ -46,8 +51,26 @@ FEW = 2  # … and more than so many
 class StageSettings(Settings):
     """What can be read is a fact and not set here, only what is made of it."""
 
-    # a class or a split of which not one image can be read: "stop" the run, or "warn" and do without it
-    unreadable: Literal["stop", "warn"] = "stop"
+    unreadable: Literal["stop", "warn"] = Field(
+        default="stop",
+        description="A class or a split of which not one image can be read: stop the run (it is most often a "
+        "folder that is not mounted), or warn and do without it.",
+    )
+    heic: Literal["auto", "yes", "no"] = Field(
+        default="auto",
+        description="Whether HEIC files are read, or counted as `unsupported_format`. auto: where "
+        "pillow-heif (or pi-heif) is installed; HEIC files are looked at again once it is.",
+    )
+
+    def resolved(self) -> StageSettings:
+        """These settings with `heic` as it is here; DataError where it is to be read and nothing can."""
+        from smelt.data.kinds import HEIC_HINT, heif_reader
+        from smelt.errors import DataError
+
+        if self.heic == "yes" and heif_reader() is None:
+            raise DataError(f"check.heic is yes, but no reader is installed here. {HEIC_HINT}")
+        here: Literal["yes", "no"] = "no" if heif_reader() is None or self.heic == "no" else "yes"
+        return self.model_copy(update={"heic": here})
 
 
 def run(context: Context) -> None:
@@ -55,14 +78,15 @@ def run(context: Context) -> None:
     from smelt.artifacts.catalogue import Catalogue
     from smelt.data.store import ImageStore
 
+    heic = cast(StageSettings, context.settings).resolved().heic == "yes"
     catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
     root = context.maybe("data") or (Path(context.runtime.root) if context.runtime.root else None)
     context.scratch.mkdir(parents=True, exist_ok=True)
-    chunks = _check_chunks(context, ImageStore(catalogue, root))
-    _write(context, catalogue, root, chunks)
+    chunks = _check_chunks(context, ImageStore(catalogue, root), heic)
+    _write(context, catalogue, root, chunks, heic)
 
 
-def _check_chunks(context: Context, store: ImageStore) -> list[Path]:
+def _check_chunks(context: Context, store: ImageStore, heic: bool) -> list[Path]:
     """One Parquet file in scratch for every CHUNK rows; those that are there already are left alone."""
     import pyarrow.parquet as pq
 
@@ -72,21 +96,23 @@ def _check_chunks(context: Context, store: ImageStore) -> list[Path]:
         path = context.scratch / f"{first:09d}.parquet"
         chunks.append(path)
         if not path.exists():
-            table = _table(list(_check_rows(context, store, first, last)))
+            table = _table(list(_check_rows(context, store, first, last, heic)))
             pq.write_table(table, path.with_suffix(".tmp"))
             os.replace(path.with_suffix(".tmp"), path)
         context.emit("progress", done=last, total=total, unit="images", text="checking")
     return chunks
 
 
-def _check_rows(context: Context, store: ImageStore, first: int, last: int) -> Iterator[dict[str, Any]]:
+def _check_rows(
+    context: Context, store: ImageStore, first: int, last: int, heic: bool
+) -> Iterator[dict[str, Any]]:
     """The records of rows first..last−1 in order, computed by threads."""
     from concurrent.futures import ThreadPoolExecutor
 
     from smelt.data.reading import patiently
 
     def one(row: int) -> dict[str, Any]:
-        return patiently(lambda: _check_row(store, row), lambda: store.name(row))
+        return patiently(lambda: _check_row(store, row, heic), lambda: store.name(row))
 
     def task(start: int) -> list[dict[str, Any]]:
         return [one(row) for row in range(start, min(start + TASK, last))]
@@ -100,28 +126,34 @@ def _check_rows(context: Context, store: ImageStore, first: int, last: int) -> I
                 context.emit("progress", done=done, total=total, unit="images", text="checking")
 
 
-def _check_row(store: ImageStore, row: int) -> dict[str, Any]:
+def _check_row(store: ImageStore, row: int, heic: bool) -> dict[str, Any]:
     """The record of one image: its hashes and size, or the reason why there are none."""
     import numpy as np
     import xxhash
 
-    from smelt.data.decode import decode
+    from smelt.data.decode import examine
+    from smelt.data.headers import sniff
+    from smelt.data.kinds import HEIC_HINT
     from smelt.data.perceptual import HASHES, perceptual_hashes
     from smelt.errors import BadImageError
 
-    record: dict[str, Any] = {"row": row, "ok": False, "reason": "", "width": 0, "height": 0}
+    record: dict[str, Any] = {"row": row, "ok": False, "reason": "", "damaged": "", "width": 0, "height": 0}
     record |= {"content_hash": bytes(16), "pixel_hash": bytes(16), "perceptual_hash": 0}
     record["perceptual_hashes"] = [0] * HASHES
     try:
         data = store.read(row)
         record["content_hash"] = xxhash.xxh128_digest(data if isinstance(data, bytes) else data.tobytes())
-        pixels_HW3 = np.ascontiguousarray(decode(data) if isinstance(data, bytes) else data)
+        if not heic and isinstance(data, bytes) and sniff(data[:64]).kind == "HEIC":
+            raise BadImageError("unsupported_format", HEIC_HINT)
+        stored_HW3, damaged = examine(data) if isinstance(data, bytes) else (data, "")
+        pixels_HW3 = np.ascontiguousarray(stored_HW3)
     except BadImageError as error:
         return record | {"reason": error.reason}
     hashes = perceptual_hashes(pixels_HW3).tolist()
     height, width, _ = pixels_HW3.shape
     return record | {
         "ok": True,
+        "damaged": damaged,
         "width": width,
         "height": height,
         # the width is the seed: plain images of one colour and area, but other shape, are not equal
@@ -141,6 +173,7 @@ def _table(records: list[dict[str, Any]]) -> pa.Table:
             ("row", pa.int64()),
             ("ok", pa.bool_()),
             ("reason", pa.string()),
+            ("damaged", pa.string()),
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("content_hash", pa.binary(16)),
@@ -152,8 +185,33 @@ def _table(records: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(records, schema)
 
 
-def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: list[Path]) -> None:
-    """Join the chunks and list what is bad; DataError where that is too much to be single images."""
+class _List:
+    """A CSV of files and what is said of each, with the counts of the words."""
+
+    def __init__(self, catalogue: Catalogue, word: str) -> None:
+        self.rows: list[int] = []
+        self.words: Counter[str] = Counter()
+        self._catalogue = catalogue
+        self._text = io.StringIO(newline="")
+        self._lines = csv.writer(self._text, lineterminator="\n")
+        self._lines.writerow(["file", word])
+
+    def add(self, row: int, word: str) -> None:
+        self._lines.writerow([self._catalogue.path(row), word])
+        self.rows.append(row)
+        self.words[word] += 1
+
+    def by_split(self) -> dict[str, int]:
+        splits = Counter(self._catalogue.split_codes_N[self.rows].tolist())
+        return {split: splits[code] for code, split in enumerate(self._catalogue.splits) if splits[code]}
+
+    def encoded(self) -> bytes:
+        """Names of files are bytes: those that are not UTF-8 are written as they are."""
+        return self._text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: list[Path], heic: bool) -> None:
+    """Join the chunks, list what is bad or damaged; DataError where more is bad than single images."""
     import numpy as np
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -161,23 +219,21 @@ def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: li
     from smelt.artifacts.files import write_bytes, write_json
     from smelt.errors import DataError
 
-    reasons: Counter[str] = Counter()
+    bad, damaged = _List(catalogue, "reason"), _List(catalogue, "damage")
     ok_N = np.ones(catalogue.num_rows, bool)
-    bad_files = io.StringIO(newline="")
-    lines = csv.writer(bad_files, lineterminator="\n")
-    lines.writerow(["file", "reason"])
     temporary = context.out / ".images.parquet.tmp"
     with pq.ParquetWriter(temporary, _table([]).schema, compression="zstd") as writer:
         for chunk in chunks:
             table = pq.read_table(chunk)
             writer.write_table(table)
-            bad = table.filter(pc.invert(table["ok"])).select(["row", "reason"]).to_pylist()
-            for record in bad:
-                lines.writerow([catalogue.path(record["row"]), record["reason"]])
-                reasons[record["reason"]] += 1
+            for record in table.filter(pc.invert(table["ok"])).select(["row", "reason"]).to_pylist():
+                bad.add(record["row"], record["reason"])
                 ok_N[record["row"]] = False
+            spoilt = table.filter(pc.not_equal(table["damaged"], ""))
+            for record in spoilt.select(["row", "damaged"]).to_pylist():
+                damaged.add(record["row"], record["damaged"])
     try:
-        _judge(context, catalogue, root, ok_N, reasons)
+        _judge(context, catalogue, root, ok_N, bad.words)
     except DataError:
         temporary.unlink()
         for number, chunk in enumerate(chunks):  # what is mended meanwhile is not to stay bad
@@ -185,12 +241,12 @@ def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: li
                 chunk.unlink()
         raise
     os.replace(temporary, context.out / "images.parquet")
-    # names of files are bytes: those that are not UTF-8 are written as they are
-    write_bytes(context.out / "bad_files.csv", bad_files.getvalue().encode("utf-8", "surrogateescape"))
-    splits = np.bincount(catalogue.split_codes_N[~ok_N], minlength=len(catalogue.splits)).tolist()
-    by_split = {split: count for split, count in zip(catalogue.splits, splits) if count}
-    counts = {"images": catalogue.num_rows, "ok": int(ok_N.sum())}
-    write_json(context.out / "check.json", counts | {"bad": dict(reasons), "bad_by_split": by_split})
+    write_bytes(context.out / "bad_files.csv", bad.encoded())
+    write_bytes(context.out / "damaged_files.csv", damaged.encoded())
+    counts: dict[str, Any] = {"images": catalogue.num_rows, "ok": int(ok_N.sum())}
+    counts |= {"bad": dict(bad.words), "bad_by_split": bad.by_split()}
+    counts |= {"damaged": dict(damaged.words), "damaged_by_split": damaged.by_split()}
+    write_json(context.out / "check.json", counts | {"heic": "yes" if heic else "no"})
 
 
 def _judge(

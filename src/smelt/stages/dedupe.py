@@ -41,17 +41,49 @@ VERSION = 2
 class StageSettings(Settings):
     """What counts as a copy, and which copies are dropped."""
 
-    # bits between two 64-bit hashes of whole pictures; all pairs are found
-    max_distance: int = Field(default=4, ge=0, le=8)
-    mirrored: bool = True  # also copies shown left for right
-    # bits to the hash of a part of a picture, or of it turned a little; most are found; 0: not looked for
-    crop_distance: int = Field(default=10, ge=0, le=16)
-    crop_tables: int = Field(default=16, ge=1, le=64)  # more find more, at a cost in proportion
-    agreement: float = Field(default=0.75, gt=0, le=1)  # correlation of the detail of a pair as it is …
-    aligned_agreement: float = Field(default=0.88, gt=0, le=1)  # … or moved onto each other
-    overlap: float = Field(default=0.5, gt=0, le=1)  # share of each picture that the other shows
-    within_training: bool = True  # of training images that are copies of one another keep the best
-    against_held_out: bool = True  # drop training images that are copies of validation or test images
+    max_distance: int = Field(
+        default=4,
+        ge=0,
+        le=8,
+        description="Bits between two 64-bit hashes of whole pictures; all pairs are found. 0: only what "
+        "hashes alike.",
+    )
+    mirrored: bool = Field(default=True, description="Find copies that are shown left for right too.")
+    crop_distance: int = Field(
+        default=10,
+        ge=0,
+        le=16,
+        description="Bits to the hash of a part of a picture, or of it turned a little; most are found. 0: "
+        "not looked for.",
+    )
+    crop_tables: int = Field(
+        default=16,
+        ge=1,
+        le=64,
+        description="Tables that crops are looked up in: more find more, at a cost in proportion.",
+    )
+    agreement: float = Field(
+        default=0.75,
+        gt=0,
+        le=1,
+        description="Correlation of the detail of two pictures, as they are, from which they are copies.",
+    )
+    aligned_agreement: float = Field(
+        default=0.88,
+        gt=0,
+        le=1,
+        description="The same of two pictures that were moved onto each other.",
+    )
+    overlap: float = Field(
+        default=0.5, gt=0, le=1, description="Share of each picture that the other one of a pair must show."
+    )
+    within_training: bool = Field(
+        default=True, description="Of training images that are copies of one another keep the best."
+    )
+    against_held_out: bool = Field(
+        default=True,
+        description="Find training images that are copies of validation or test images, to be dropped.",
+    )
 
 
 def run(context: Context) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import Field
+
 from smelt.settings import Settings
 from smelt.stages.base import Context
 
@@ -28,19 +30,19 @@ TOP = (1, 5)
 
 
 class RoundSettings(Settings):
-    """What the ladder must know of a round: `models` are the names behind the artefacts on its ports."""
+    """What the ladder must know of a round."""
 
-    name: str
-    title: str = ""
-    models: tuple[str, ...]
-    fused: bool = True
+    name: str = Field(description="Name of the round, from the recipe.")
+    title: str = Field(default="", description="What the ladder calls the round, from the recipe.")
+    models: tuple[str, ...] = Field(description="Names of the models behind the artefacts on its ports.")
+    fused: bool = Field(default=True, description="Whether its results are part of the fusion.")
 
 
 class StageSettings(Settings):
     """The rounds, in order, and the view that single models are compared under."""
 
-    view: str
-    rounds: tuple[RoundSettings, ...]
+    view: str = Field(description="Name of the view that single models are compared under.")
+    rounds: tuple[RoundSettings, ...] = Field(description="The rounds of the recipe, in order.")
 
 
 def run(context: Context) -> None:

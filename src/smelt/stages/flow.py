@@ -26,7 +26,7 @@ from smelt.fusion.config import FuseSettings
 from smelt.learning.config import PredictSettings, TrainSettings
 from smelt.mining.config import RankSettings, SelectSettings
 from smelt.models import names
-from smelt.settings import Settings, changes, merged, not_in_key, partial_of
+from smelt.settings import MAX_KEPT, Limit, Settings, changes, merged, not_in_key, partial_of
 from smelt.stages import base
 from smelt.stages.base import Runtime
 from smelt.stages.check import StageSettings as CheckSettings
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 else:
     PartialTrain = partial_of(TrainSettings)
 
-Name = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}$")
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}$"
 ON_A_DEVICE = ("tune", "train", "predict")  # the other stages compute on the CPU alone
 SEEDS = 1000  # of a recipe and of its models: recipe.seed · SEEDS + model seed is a seed of its own
 
@@ -47,9 +47,23 @@ SEEDS = 1000  # of a recipe and of its models: recipe.seed · SEEDS + model seed
 class Model(Settings):
     """One line-up entry of a round: training settings (over the round's and the recipe's) and its seeds."""
 
-    name: str = Name
-    seeds: tuple[Annotated[int, Field(ge=0, lt=SEEDS)], ...] = Field(default=(0,), min_length=1)
-    train: PartialTrain = PartialTrain()
+    name: str = Field(
+        pattern=NAME,
+        description="What the model is called in the flowchart and in results; a later round's `start` and "
+        "the report go by it.",
+    )
+    seeds: tuple[
+        Annotated[int, Field(ge=0, lt=SEEDS), Limit("the recipe's seed counts in steps of 1,000")], ...
+    ] = Field(
+        default=(0,),
+        min_length=1,
+        max_length=SEEDS,
+        description="One training for each. Several make an ensemble, and show how much a figure moves.",
+    )
+    train: PartialTrain = Field(
+        default=PartialTrain(),
+        description="Training settings of this model, over the round's and the recipe's.",
+    )
 
     @model_validator(mode="after")
     def _seeds(self) -> Model:
@@ -59,32 +73,59 @@ class Model(Settings):
 
 
 class Teacher(Settings):
-    """Whose scores a round distils from. top_k: scores kept of each image (all of them if C is fewer)."""
+    """Whose scores a round distils from."""
 
-    round: str
-    view: ViewSettings | None = None  # None: the recipe's first view
-    top_k: int = Field(default=50, ge=1)
+    round: str = Field(description="An earlier round; the mean of its models is the teacher.")
+    view: ViewSettings | None = Field(
+        default=None,
+        description="How the teacher is shown the training images; null: the first of `predict.views`.",
+    )
+    top_k: Annotated[int, Limit("no data set has more classes")] = Field(
+        default=50,
+        ge=1,
+        le=MAX_KEPT,
+        description="Scores kept of each image; all of them where there are fewer classes.",
+    )
 
 
 class Round(Settings):
-    """One pass of learning.
+    """One pass of learning."""
 
-    select: what it learns from; left out, the selection of the round before (or everything usable).
-    ranking: the round that `select` goes by, the round before unless named; for threshold samples the two
-    rounds that had them. start: a round whose models (of the same name and seed) are fine-tuned.
-    fuse: whether its results join the fusion.
-    """
-
-    name: str = Name
-    title: str = ""
-    models: tuple[Model, ...] = Field(min_length=1)
-    train: PartialTrain = PartialTrain()
-    select: SelectSettings | None = None
-    ranking: str | tuple[str, ...] | None = None
-    rank: RankSettings = RankSettings()
-    teacher: Teacher | None = None
-    start: str | None = None
-    fuse: bool = True
+    name: str = Field(pattern=NAME, description="What other rounds and the flowchart call it.")
+    title: str = Field(
+        default="", max_length=200, description="What the ladder and the report call it; empty: its name."
+    )
+    models: tuple[Model, ...] = Field(
+        min_length=1, max_length=1000, description="What is trained in it, each on the same selection."
+    )
+    train: PartialTrain = Field(
+        default=PartialTrain(), description="Training settings of this round, over the recipe's."
+    )
+    select: SelectSettings | None = Field(
+        default=None,
+        description="What the round learns from; null: the selection of the round before, or everything "
+        "usable.",
+    )
+    ranking: str | tuple[str, ...] | None = Field(
+        default=None,
+        description="The round that `select` goes by, null: the round before; for threshold samples the two "
+        "rounds that had them.",
+    )
+    rank: RankSettings = Field(
+        default=RankSettings(), description="How the images are ranked by what its training recorded."
+    )
+    teacher: Teacher | None = Field(
+        default=None, description="An earlier round that this one distils from; null: none."
+    )
+    start: str | None = Field(
+        default=None,
+        description="An earlier round whose models (of the same name and seed) are fine-tuned; null: train "
+        "from the beginning.",
+    )
+    fuse: bool = Field(
+        default=True,
+        description="Whether its results join the fusion. Off for rounds that later ones improve on.",
+    )
 
     @model_validator(mode="after")
     def _names(self) -> Round:
@@ -104,20 +145,46 @@ class Round(Settings):
 
 
 class Recipe(Settings):
-    """Everything of one run. `seed` shifts every other seed: the data's, the models' and the search's."""
+    """Everything of one run."""
 
-    name: str = Name
-    seed: int = Field(default=0, ge=0, lt=1_000_000)
-    synthesise: SyntheticSettings | None = None
-    data: DataSettings = DataSettings()
-    check: CheckSettings = CheckSettings()
-    dedupe: DedupeSettings | None = DedupeSettings()
-    train: TrainSettings = TrainSettings()
-    rounds: tuple[Round, ...] = Field(min_length=1)
-    predict: PredictSettings = PredictSettings()
-    fuse: FuseSettings = FuseSettings()
-    submit: SubmitSettings | None = None  # only a challenge wants a submission
-    runtime: Runtime = Runtime()
+    name: str = Field(pattern=NAME, description="Name of the run; its work folder is work/NAME.")
+    seed: Annotated[int, Limit("seeds are this one × 1,000 and their own")] = Field(
+        default=0,
+        ge=0,
+        lt=1_000_000,
+        description="Shifts every other seed: of the data, the models and the searches. Another one is "
+        "another run of everything.",
+    )
+    synthesise: SyntheticSettings | None = Field(
+        default=None,
+        description="Make the images: the embedded data set, with known noise. null: `data` has them.",
+    )
+    data: DataSettings = Field(default=DataSettings(), description="Which data set, and how it is read.")
+    check: CheckSettings = Field(
+        default=CheckSettings(), description="What is made of images that cannot be read."
+    )
+    dedupe: DedupeSettings | None = Field(
+        default=DedupeSettings(), description="What counts as a copy; null: do not look for copies."
+    )
+    train: TrainSettings = Field(
+        default=TrainSettings(),
+        description="How models are trained, unless a round or a model says otherwise.",
+    )
+    rounds: tuple[Round, ...] = Field(
+        min_length=1,
+        max_length=100,
+        description="Passes of learning, each on what the one before shows of the data.",
+    )
+    predict: PredictSettings = Field(
+        default=PredictSettings(), description="Which scores every model writes: views, splits."
+    )
+    fuse: FuseSettings = Field(default=FuseSettings(), description="How results are fused.")
+    submit: SubmitSettings | None = Field(
+        default=None, description="Write the challenge's submission; null: only a challenge wants one."
+    )
+    runtime: Runtime = Field(
+        default=Runtime(), description="What differs from machine to machine and changes no result."
+    )
 
     @model_validator(mode="after")
     def _joined(self) -> Recipe:
@@ -263,7 +330,9 @@ class _Unfolding:
         else:
             external = {"files": fingerprint(recipe.data.key_settings(), Path(recipe.data.root))}
         yield self.node("index", data, self.data, external=external)
-        yield self.node("check", recipe.check, {**self.data, "catalogue": ("index",)}, threads=workers)
+        yield self.node(
+            "check", recipe.check.resolved(), {**self.data, "catalogue": ("index",)}, threads=workers
+        )
         if recipe.dedupe:
             ports = {**self.data, "catalogue": ("index",), "check": ("check",)}
             yield self.node("dedupe", recipe.dedupe, ports, threads=workers)

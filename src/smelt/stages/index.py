@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from smelt.data.formats.config import FormatSettings, check_root, fingerprint, reader
 from smelt.data.formats.layout import resolve
+from smelt.data.formats.names import alike, told
 from smelt.errors import DataError
 from smelt.stages.base import Context
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 VERSION = 3
 SHOWN_MISSING = 100
+SHOWN_GROUPS = 5
 
 __all__ = ["VERSION", "StageSettings", "fingerprint", "run"]
 
@@ -35,18 +37,10 @@ def run(context: Context) -> None:
     assert isinstance(settings, FormatSettings)
     root = context.maybe("data") or (Path(context.runtime.root) if context.runtime.root else None)
     if root is None:
-        raise DataError("no data: set `root` to the folder of the data set")
+        raise DataError("data.root is not set: -o data.root=FOLDER names the folder of the data set")
     index(settings, root, context.out, context.emit)
+    _refuse_missing(context.out, root)
     _refuse_one_class(context.out)
-
-
-def _refuse_one_class(out: Path) -> None:
-    from smelt.artifacts.files import read_json
-
-    found = [number for number in read_json(out / "index.json")["classes"].get("train", []) if number]
-    if len(found) < 2:
-        there = f"one class only ({found[0]} images)" if found else "no class"
-        raise DataError(f"learning needs training images of two classes at least; here they are of {there}")
 
 
 def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda event, **fields: None) -> None:
@@ -65,13 +59,15 @@ def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda ev
     with CatalogueWriter(out / "catalogue") as writer:
         reader(settings).read(settings, root, writer, report)
         _refuse_repeats(writer, report)
-        if not writer.num_rows:
+        if not writer.num_rows and not report.problems:
             report.problem(f"{root} has no images that format {settings.format} finds")
         report.refuse()
+        shards = [shard for shard in writer.shards if shard not in writer.inside]
         writer.finish()
     catalogue = Catalogue.open(out / "catalogue")
     summary = _summary(catalogue, report)
     _warn_of_classes(catalogue, report)
+    summary["files"] = _accounts(settings, root, catalogue, shards, report)
     write_parquet(catalogue, out / "catalogue" / "catalogue.parquet")
     # `dedupe` draws again what we held out, by groups of copies
     drawn = ("seed", "val_fraction", "val_from", "test_fraction", "test_from")
@@ -85,8 +81,63 @@ def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda ev
         emit("warning", text=warning)
 
 
+def _accounts(
+    settings: FormatSettings, root: Path, catalogue: Catalogue, shards: list[str], report: Report
+) -> dict[str, Any] | None:
+    """What became of every file below the root; None where the files were not to be looked at."""
+    import os
+
+    from smelt.data.formats.census import Accounts
+
+    if not settings.check_files:
+        return None
+    contents, listed = reader(settings).outside(settings, root)
+    read = [path for path in (*contents, *listed) if path.is_file() and path.is_relative_to(root)]
+    report.used |= {os.fsencode(path.relative_to(root)) for path in read}
+    report.used |= {os.fsencode(shard) for shard in shards}
+    accounts = Accounts.of(root, settings.links, catalogue.path_hashes(), report)
+    return accounts.summary()
+
+
+def _refuse_missing(out: Path, root: Path) -> None:
+    """Refuse a list none of whose files is there: the paths start from another folder, or are other names."""
+    from smelt.artifacts.catalogue import Catalogue
+
+    catalogue = Catalogue.open(out / "catalogue")
+    missing = len(catalogue.missing)
+    if missing and missing == catalogue.num_rows:
+        raise DataError(
+            f"none of the {missing} listed files is there; looked for, of the first: "
+            f"{root / catalogue.path(0)}. Paths are relative to data.root; a folder or a suffix that the "
+            f"list leaves out is set by -o data.prefix=FOLDER/ and -o data.suffix=.jpg"
+        )
+
+
+def _refuse_one_class(out: Path) -> None:
+    """Refuse what nothing can be learnt from: training images of fewer than two classes."""
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.files import read_json
+
+    catalogue, summary = Catalogue.open(out / "catalogue"), read_json(out / "index.json")
+    counts = summary["classes"].get("train", [])
+    found = [label for label, number in enumerate(counts) if number]
+    if len(found) < 2:
+        there = (
+            f"one class only, {catalogue.classes[found[0]]!r} ({counts[found[0]]} images)" if found
+            else "no class"
+        )  # fmt: skip
+        splits = ", ".join(f"{number} {split}" for split, number in summary["splits"].items())
+        raise DataError(
+            f"learning needs training images of two classes at least; here they are of {there}. Found: "
+            f"{splits}. Is the label in another column (data.columns.label), or the class in another folder "
+            f"(data.class_from)?"
+        )
+
+
 def _refuse_repeats(writer: CatalogueWriter, report: Report) -> None:
     for repeat in writer.repeats():
+        if report.repeats and writer.origin(repeat.first)[0] == writer.origin(repeat.second)[0]:
+            continue
         split, listed_in, entry = writer.origin(repeat.second)
         first_split, first_in, first_entry = writer.origin(repeat.first)
         where, before = _place(listed_in, entry), _place(first_in, first_entry)
@@ -134,6 +185,14 @@ def _warn_of_classes(catalogue: Catalogue, report: Report) -> None:
     if empty:
         shown = ", ".join(f"{label} ({catalogue.classes[label]})" for label in empty[:10])
         report.warn(f"{len(empty)} classes have no training image: {shown}{' …' if len(empty) > 10 else ''}")
+    groups = alike(catalogue.classes)
+    for group in groups[:SHOWN_GROUPS]:
+        report.warn(
+            f"{len(group)} classes differ only in case, blanks or the form of letters: "
+            f"{', '.join(told(name) for name in group)}. If they are one, give them one name"
+        )
+    if len(groups) > SHOWN_GROUPS:
+        report.warn(f"{len(groups) - SHOWN_GROUPS} more groups of classes are called nearly the same")
 
 
 def _shown(path: str) -> str:

@@ -83,11 +83,15 @@ def ranking_of(context: Context, rows: NDArray[np.int64]) -> Ranking | None:
 def drop_evidence(
     context: Context, draft: Draft, cleanness_N: NDArray[np.float64], settings: SelectSettings
 ) -> None:
-    """Drop what check and dedupe found: bad files, leaks, one picture under several labels, duplicates."""
+    """Drop what check and dedupe found: bad files (damaged ones if it is asked for), leaks, one picture under
+    several labels, duplicates."""
     if path := context.maybe("check"):
         bad = columns(path / "images.parquet", ["row", "reason"], [("ok", "==", False)])
         for reason in sorted(set(bad["reason"])):
             draft.drop(draft.mask_of(bad["row"][bad["reason"] == reason]), f"bad:{reason}")
+        if settings.damaged == "drop":
+            damaged = columns(path / "images.parquet", ["row"], [("damaged", "!=", "")])
+            draft.drop(draft.mask_of(damaged["row"]), "damaged")
     path = context.maybe("dedupe")
     if path is None:
         return

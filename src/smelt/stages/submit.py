@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
+from pydantic import Field
+
 from smelt.settings import Settings
 from smelt.stages.base import Context
 
@@ -14,9 +16,11 @@ VERSION = 1
 
 
 class StageSettings(Settings):
-    """split: whose images are predicted."""
+    """Whose images are predicted."""
 
-    split: Literal["test", "val"] = "test"
+    split: Literal["test", "val"] = Field(
+        default="test", description="Whose images the submission is of; val to try the form of it."
+    )
 
 
 def run(context: Context) -> None:

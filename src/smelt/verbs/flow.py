@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smelt.errors import RecipeError, SmeltError
+from smelt.verbs import completion, meant
 
 if TYPE_CHECKING:
     from smelt.flowchart.explain import PlanLine
@@ -19,11 +20,22 @@ if TYPE_CHECKING:
     from smelt.stages.flow import Recipe
 
 RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A recipe file (.yaml) or the name of one that is shipped.")
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe file (.yaml) or the name of one that is shipped.",
+        autocompletion=completion.recipes,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("-o", "--override", metavar="KEY=VALUE", help="Set one value of the recipe; repeatable."),
+    typer.Option(
+        "-o",
+        "--override",
+        metavar="KEY=VALUE",
+        help="Set one value of the recipe; repeatable.",
+        autocompletion=completion.overrides,
+    ),
 ]
 WorkOption = Annotated[Path | None, typer.Option("--work", help="Work folder (default: work/NAME).")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Stages at once (default: one a core or device).")]
@@ -52,11 +64,12 @@ LIGHT = ("synthesise", "index")  # stages that need none of it
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
-    app.command()(run)
-    app.command()(demo)
-    app.command()(plan)
+    app.command(cls=meant.RecipeCommand)(run)
+    app.command(cls=meant.RecipeCommand)(demo)
+    app.command(cls=meant.RecipeCommand)(plan)
     for name, purpose in UNTIL.items():
-        app.command(name, help=f"{purpose}\n\nExample: smelt {name} demo --work work/demo")(_verb(name))
+        text = f"{purpose}\n\nExample: smelt {name} demo --work work/demo"
+        app.command(name, help=text, cls=meant.RecipeCommand)(_verb(name))
     stage = typer.Typer(hidden=True, no_args_is_help=True)
     stage.command("run")(stage_run)
     stage.callback()(lambda: None)
@@ -113,7 +126,7 @@ def plan(
     from smelt.flowchart.explain import plan as explain
     from smelt.flowchart.state import Work
 
-    settings, graph = load(recipe, override)
+    settings, graph = load(recipe, override, "plan")
     folder = work or Path("work") / settings.name
     lines = explain(graph, Work(folder))
     met = versions.meetings(graph, Work(folder), [line.id for line in lines if line.state == "done"])
@@ -144,13 +157,19 @@ def stage_run(key: str, work: Annotated[Path, typer.Option("--work", help="Work 
     raise typer.Exit(worker.run_stage(work, key, base.run))
 
 
-def load(recipe: str, override: list[str] | None) -> tuple[Recipe, Graph]:
-    """The checked recipe and the flowchart it unfolds into."""
+def load(recipe: str, override: list[str] | None, verb: str = "run") -> tuple[Recipe, Graph]:
+    """The checked recipe and the flowchart it unfolds into; `verb` is what an error proposes."""
     from smelt import recipe as recipes
     from smelt.stages.flow import Recipe, unfold
 
+    meant.refuse(verb, recipe)
     data, places = recipes.load(recipe, override or ())
     settings = recipes.validate(Recipe, data, places)
+    if settings.synthesise is None and settings.data.root is None and Path(recipe).is_dir():
+        raise RecipeError(
+            f"data.root is not set. {recipe} is a shipped recipe, and a folder here: if that is the data, "
+            f"smelt {verb} {recipe} -o data.root={recipe}"
+        )
     return settings, unfold(settings)
 
 
@@ -175,7 +194,7 @@ def run_until(
     from smelt.flowchart.progress import Progress
     from smelt.flowchart.state import Work
 
-    settings, graph = load(recipe, override)
+    settings, graph = load(recipe, override, stage or "run")
     if stage is not None:
         graph = graph.until(stage)
         if not len(graph):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smelt.errors import RecipeError, ResultError
+from smelt.verbs.meant import RecipeCommand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +56,7 @@ Inputs = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("fuse", help=EXAMPLES)(fuse)
+    app.command("fuse", help=EXAMPLES, cls=RecipeCommand)(fuse)
 
 
 def fuse(
@@ -306,20 +307,28 @@ def _check_out(asked: Asked, names: Sequence[str]) -> None:
         return
     if asked.out.exists() and not asked.out.is_dir():
         raise ResultError(f"--out {asked.out} is a file; name a folder")
+    link = next((asked.out / name for name in WRITTEN if (asked.out / name).is_symlink()), None)
+    if link is not None:
+        raise ResultError(f"--out {asked.out}: {link} is a link (to {os.readlink(link)}); remove it")
     there = next(folder for folder in (asked.out, *asked.out.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise ResultError(f"--out {asked.out}: {there} cannot be written to")
 
 
 def _write(out: Path, asked: Asked, outcome: Outcome, given: Gathered, names: Sequence[str]) -> None:
-    """fusion.json, weights.csv, top5.txt and what else is asked for: made aside, then moved into place."""
+    """fusion.json, weights.csv, top5.txt and what else is asked for: made aside, then moved into place.
+
+    A new folder is for its owner alone, as a work folder is.
+    """
     import shutil
 
+    from smelt.artifacts.workfolder import MODE
     from smelt.errors import ArtifactError
 
-    aside = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.tmp")
+    out = out.resolve()  # a link to another disk: what is made aside must be on that disk
+    aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        aside.mkdir(parents=True)
+        aside.mkdir(MODE, parents=True)
         _fill(aside, asked, outcome, given, names)
         if not out.exists():
             os.replace(aside, out)

@@ -11,6 +11,9 @@ from typing import Annotated
 
 import typer
 
+from smelt.errors import ArtifactError
+from smelt.verbs import meant
+
 WorkFolder = Annotated[Path, typer.Argument(metavar="WORK", help="The work folder of a run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
@@ -26,6 +29,18 @@ def register(app: typer.Typer) -> None:
     app.command()(schema)
 
 
+def require_work(verb: str, work: Path) -> None:
+    """Refuse a folder that no run has written to, with the command that was probably meant."""
+    from smelt.artifacts.workfolder import chart_file
+
+    try:
+        chart_file(work)
+    except ArtifactError as error:
+        if told := meant.of_work(verb, work):
+            raise ArtifactError(told) from error
+        raise
+
+
 def show(
     work: WorkFolder,
     stage: Annotated[str, typer.Argument(metavar="STAGE", help="index, check, select, rank, train, …")],
@@ -34,10 +49,9 @@ def show(
 
     Example: smelt show work/demo select
     """
-    from smelt.artifacts.workfolder import chart_file
     from smelt.verbs import summaries
 
-    chart_file(work)
+    require_work("show", work)
     summaries.show(work, stage)
     _tell_under_way(work)
 
@@ -57,6 +71,7 @@ def results(work: WorkFolder, as_json: AsJson = False) -> None:
     """
     from smelt.verbs import ladder
 
+    require_work("results", work)
     measured = ladder.ladder(work)
     if as_json:
         typer.echo(json.dumps(measured, sort_keys=True))
@@ -75,6 +90,7 @@ def report(
     """
     from smelt.report import page
 
+    require_work("report", work)
     path = out or work / "report.html"
     page.write(work, path)
     typer.echo(f"report: {path}")
@@ -87,9 +103,8 @@ def verify(work: WorkFolder) -> None:
     Example: smelt verify work/demo
     """
     from smelt.flowchart.upkeep import verify as check
-    from smelt.verbs.ladder import require_work
 
-    require_work(work)
+    require_work("verify", work)
     found = check(work)
     for line in found:
         typer.echo(line)
@@ -107,9 +122,8 @@ def clean(
     Example: smelt clean work/demo --yes
     """
     from smelt.flowchart.upkeep import clean as remove
-    from smelt.verbs.ladder import require_work
 
-    require_work(work)
+    require_work("clean", work)
     for path in remove(work, delete=yes):
         typer.echo(f"{'deleted' if yes else 'not needed'}: {path}")
 

@@ -7,13 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from smelt.artifacts.files import read_json
-from smelt.artifacts.workfolder import chart_file, read_chart
+from smelt.artifacts.workfolder import read_chart
 from smelt.errors import ArtifactError
-
-
-def require_work(work: Path) -> None:
-    """Refuse a folder that no run has written to."""
-    chart_file(work)
 
 
 def find(work: Path, stage: str) -> Path:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from smelt.artifacts.files import read_json
 from smelt.artifacts.workfolder import FLOWCHART, read_chart
 from smelt.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "check": ("check.json", ()),
@@ -92,10 +96,26 @@ def _show_counts(folder: Path) -> None:
             if i == MOST_CLASSES:
                 table.add_row(f"… {len(counts) - i} more in index.json", "")
                 break
-            table.add_row(str(name), str(number))
+            table.add_row(printable(str(name)), str(number))
         console.print(table)
+    for note in index["notes"]:
+        console.print(printable(note), soft_wrap=True)
+    _show_files(console, index["files"])
     for warning in index["warnings"]:
-        console.print(f"warning: {warning}", style="yellow")
+        console.print(f"warning: {printable(warning)}", style="yellow", soft_wrap=True)
+
+
+def _show_files(console: Console, files: Mapping[str, Any] | None) -> None:
+    """What became of every file below the root."""
+    if files is None:
+        console.print("what else lies in the folder was not looked at (data.check_files=false)")
+        return
+    rest = "every other one was left out:" if files["left_out"] else "none was left out"
+    read = f", {files['read']:,} read beside them (lists, archives, texts)" if files["read"] else ""
+    console.print(f"{files['found']:,} files: {files['images']:,} are images of the data set{read}; {rest}")
+    for item in files["left_out"]:
+        shown = ", ".join(map(printable, item["first"][:3])) + (" …" if item["count"] > 3 else "")
+        console.print(f"  {item['count']:,} × {printable(item['why'])}: {shown}", soft_wrap=True)
 
 
 def printable(text: str) -> str:

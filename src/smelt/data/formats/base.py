@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Report:
     held_out: dict[str, str] = field(default_factory=dict)  # split we made → split its images are from
     left_out: dict[str, list[bytes]] = field(default_factory=dict)
     used: set[bytes] = field(default_factory=set)
+    reads: Callable[[bytes], bool] = lambda path: False  # of further files, whether they were read
     repeats: bool = False  # whether a path may have a row for each of its labels (`multi_label: split`)
 
     def problem(self, text: str, times: int = 1) -> None:

@@ -2,22 +2,30 @@
 
 Without a list of classes: numbers that begin at 0 and leave out less than half are the labels themselves, and
 those left out are classes without an image. Any other numbers, ids of categories or such that begin at 1, are
-names like `cat`, in the order of their value. With a list: its names, and where none of them is a number,
-also places in it, from 0.
+names like `cat`, in the order of their value. `1.0` among numbers is 1 (so pandas writes whole numbers where
+some are missing), `nan` and its like are no label, and what else is no whole number is refused where it
+stands. With a list: its names, and where none of them is a number, also places in it, from 0.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue import UNKNOWN
 from smelt.data.formats.base import Report, natural
-from smelt.errors import DataError
+from smelt.data.formats.names import alike, told
+from smelt.errors import DataError, short
 
 _NUMBER = re.compile(rb"-?[0-9]+")
+_WHOLE = re.compile(rb"(-?[0-9]+)\.0*")
+_ODD = re.compile(
+    rb"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?|0[xX][0-9a-fA-F]+|-?[0-9]{1,3}([,' ][0-9]{3})+"
+    rb"|[+-]?([iI]nf|[iI]nfinity)"
+)
+_MISSING = frozenset({b"nan", b"null", b"none", b"na", b"n/a", b"<na>", b"nil", b"nat", b"#n/a"})
 _NONE = b"%d" % UNKNOWN  # how a file whose labels are numbers says that there is no label
 _SHOWN = 3
 
@@ -26,7 +34,8 @@ _SHOWN = 3
 class Classes:
     """names: C of them. numbers: word → label. places: C where a number is a place in the list, else 0.
 
-    has_none: -1 says that there is no label. twice: word → the class whose number it is, written otherwise.
+    has_none: -1 says that there is no label; so do the words `none`. twice: word → the class whose number it
+    is, written otherwise. odd: words that are no whole numbers among labels that are.
     """
 
     names: list[bytes]
@@ -34,10 +43,12 @@ class Classes:
     places: int = 0
     has_none: bool = False
     twice: dict[bytes, bytes] = field(default_factory=dict)
+    none: frozenset[bytes] = frozenset()
+    odd: frozenset[bytes] = frozenset()
 
     def label(self, word: bytes) -> int | None:
         """Label of a word: None if it is none of the classes, -1 if it says that there is no label."""
-        if not word or (self.has_none and word == _NONE):
+        if not word or (self.has_none and word == _NONE) or word in self.none:
             return UNKNOWN
         if word in self.numbers:
             return self.numbers[word]
@@ -47,10 +58,13 @@ class Classes:
 
     def why_not(self, word: bytes) -> str:
         """What to add to the message that `word` is no label."""
-        if not word or (self.has_none and word == _NONE):
+        if not word or (self.has_none and word == _NONE) or word in self.none:
             return " (only test images may have none)"
         if word in self.twice:
             return f" (it is the number of label {decode(self.twice[word])!r}, written in another way)"
+        if word in self.odd:
+            rest = "as the other labels are" if self.names else "and a label is one, or a name"
+            return f" (it is no whole number, {rest})"
         if self.names and not self.places and is_number(word) and any(map(is_number, self.names)):
             return " (some of their names are numbers, so numbers are names, not places)"
         return ""
@@ -68,10 +82,53 @@ def found_in(words: Iterable[bytes], report: Report) -> Classes:
     labels, and so refused where they stand.
     """
     known = {word for word in words if word}
-    numeric = bool(known) and all(is_number(word) for word in known)
-    if not numeric:
-        names = sorted(known, key=natural)
-        return Classes(names, {word: label for label, word in enumerate(names)})
+    missing = {word for word in known if word.lower() in _MISSING}
+    numbers = {word for word in known - missing if is_number(word) or _WHOLE.fullmatch(word)}
+    odd = {word for word in known - missing - numbers if _ODD.fullmatch(word)}
+    if known - missing - numbers - odd:
+        return _named(known, missing, numbers | odd, report)
+    if missing and numbers:
+        shown = _some(sorted(missing))
+        report.note(f"the labels are numbers, so {shown} among them says that there is no label")
+    return _numbered(numbers, frozenset(missing), frozenset(odd), report)
+
+
+def _named(known: set[bytes], missing: set[bytes], numbers: set[bytes], report: Report) -> Classes:
+    """Classes by their names, with a warning of names that are hardly meant as such."""
+    names = sorted(known, key=natural)
+    if numbers:
+        texts = sorted(known - numbers - missing, key=natural)
+        report.warn(
+            f"some labels are numbers ({_some(sorted(numbers, key=natural))}) and some names "
+            f"({_some(texts)}): all are taken as names of classes"
+        )
+    if missing:
+        report.warn(
+            f"{_some(sorted(missing))} is taken as the name of a class: leave the cell empty where it means "
+            "that there is no label"
+        )
+    warn_of_alike(names, report)
+    return Classes(names, {word: label for label, word in enumerate(names)})
+
+
+def warn_of_alike(names: Sequence[bytes], report: Report) -> None:
+    """Warn of names that a person would take for one another."""
+    groups = alike([decode(name) for name in names])
+    for group in groups[:_SHOWN]:
+        report.warn(
+            f"classes {', '.join(told(short(name, 80)) for name in group)} differ in case, blanks or Unicode "
+            "form only: are they one class?"
+        )
+    if len(groups) > _SHOWN:
+        report.warn(f"… and {len(groups) - _SHOWN} more groups of classes that look alike")
+
+
+def _numbered(
+    numbers: set[bytes], missing: frozenset[bytes], odd: frozenset[bytes], report: Report
+) -> Classes:
+    """Classes by their numbers: labels, or names that are numbers."""
+    whole = {word: found[1] for word in numbers if (found := _WHOLE.fullmatch(word))}
+    known = {whole.get(word, word) for word in numbers}
     names, twice = [], {}
     values: dict[bytes, bytes] = {}
     for word in sorted((word for word in known if not word.startswith(b"-")), key=_by_value):
@@ -82,14 +139,18 @@ def found_in(words: Iterable[bytes], report: Report) -> Classes:
     if _are_labels(names):
         names = [b"%d" % label for label in range(int(names[-1]) + 1)]
     elif names:
-        shown = ", ".join(decode(word)[:40] for word in names[:_SHOWN]) + (
-            " …" if len(names) > _SHOWN else ""
-        )
         report.warn(
-            f"the labels are numbers ({shown}), but not those of 0..{len(names) - 1}: they are taken as "
-            f"names of {len(names)} classes, in their order"
+            f"the labels are numbers ({_some(names)}), but not those of 0..{len(names) - 1}: they are taken "
+            f"as names of {len(names)} classes, in their order"
         )
-    return Classes(names, {word: label for label, word in enumerate(names)}, has_none=True, twice=twice)
+    labels = {word: label for label, word in enumerate(names)}
+    labels |= {word: labels[number] for word, number in whole.items() if number in labels}
+    none = missing | {word for word, number in whole.items() if number == _NONE}
+    return Classes(names, labels, has_none=True, twice=twice, none=none, odd=odd)
+
+
+def _some(words: Sequence[bytes]) -> str:
+    return ", ".join(decode(word)[:40] for word in words[:_SHOWN]) + (" …" if len(words) > _SHOWN else "")
 
 
 def _are_labels(numbers: list[bytes]) -> bool:
@@ -99,14 +160,18 @@ def _are_labels(numbers: list[bytes]) -> bool:
     return len(numbers[-1]) < 10 and int(numbers[-1]) + 1 < 2 * len(numbers)
 
 
-def listed_in(where: str, names: list[bytes]) -> Classes:
-    """The classes of a list with a name a line. DataError where a name is there twice."""
+def listed_in(where: str, names: list[bytes], ids: Mapping[bytes, int] | None = None) -> Classes:
+    """The classes of a list with a name a line. DataError where a name is there twice.
+
+    ids: further words for the labels, by which a list of classes calls them.
+    """
     numbers: dict[bytes, int] = {}
     for place, name in enumerate(names):
         if numbers.setdefault(name, place) != place:
             raise DataError(f"{where}: class {decode(name)!r} is there twice, as {numbers[name]} and {place}")
     numeric = any(is_number(name) for name in names)
-    return Classes(names, numbers, 0 if numeric else len(names), has_none=_NONE not in numbers)
+    known = dict(ids or {}) | numbers
+    return Classes(names, known, 0 if numeric or ids else len(names), has_none=_NONE not in known)
 
 
 def _by_value(word: bytes) -> tuple[int, bytes, int]:

@@ -76,7 +76,7 @@ OWN = (
     "labelstudio",
 )  # fmt: skip
 
-CLASS_FROM = re.compile(r"leaf|path|depth:[1-9][0-9]?")
+CLASS_FROM = re.compile(r"leaf|path|name|depth:[1-9][0-9]?")
 
 
 class FormatSettings(Settings):
@@ -106,8 +106,8 @@ class FormatSettings(Settings):
     class_from: str | None = Field(
         default=None,
         description="Which folder of `a/b/c/x.jpg` names the class: `depth:1` the first (`a`), `depth:2` the "
-        "second, `leaf` the last (`c`), `path` all of them (`a/b/c`). Left out: the first, with a warning "
-        "where folders lie in it.",
+        "second, `leaf` the last (`c`), `path` all of them (`a/b/c`); `name` takes what the file's name "
+        "begins with (`cat.12.jpg`: `cat`). Left out: the first, with a warning where folders lie in it.",
     )
     links: Literal["inside", "anywhere"] = Field(
         default="inside",
@@ -219,7 +219,7 @@ class FormatSettings(Settings):
     @classmethod
     def _known_class_from(cls, value: str | None) -> str | None:
         if value is not None and not CLASS_FROM.fullmatch(value):
-            raise ValueError("takes leaf, path, or depth:1, depth:2, … (the first, second, … folder)")
+            raise ValueError("takes leaf, path, name, or depth:1, depth:2, … (the first, second, … folder)")
         return value
 
     @model_validator(mode="after")
@@ -274,7 +274,7 @@ def fingerprint(settings: FormatSettings, root: Path) -> str:
     module = reader(settings)
     contents, listed = cast(tuple[list[Path], list[Path]], module.outside(settings, root))
     images = module.listed_images(settings, root) if hasattr(module, "listed_images") else ()
-    identity = identity_of(root, contents, listed, images)
+    identity = identity_of(root, contents, listed, images, settings.links)
     return f"{settings.format}-{identity}" if asked == "auto" else identity
 
 

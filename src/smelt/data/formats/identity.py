@@ -8,15 +8,15 @@ from pathlib import Path
 
 import xxhash
 
+from smelt.data.formats.census import Walk
 from smelt.data.reading import NOT_THERE, patiently
 from smelt.errors import DataError
 
-_OF_A_RUN = {b"artifacts", b"events.jsonl"}  # what a work folder is known by
-
 
 def identity_of(
-    root: Path, contents: Iterable[Path], listed: Iterable[Path], images: Iterable[bytes] = ()
-) -> str:
+    root: Path, contents: Iterable[Path], listed: Iterable[Path], images: Iterable[bytes] = (),
+    links: str = "inside",
+) -> str:  # fmt: skip
     """Hex hash of the content of the files `contents` and of names and sizes below the paths `listed`.
 
     Names count relative to `root` where they lie below it, else by their last part. images: further files by
@@ -27,7 +27,7 @@ def identity_of(
         total.update(b"content\0" + _name(root, path) + b"\0" + _hash(path) + b"\0")
     for top in sorted(set(listed)):
         total.update(b"listing\0" + _name(root, top) + b"\0")
-        for name, size in listing(top):
+        for name, size in listing(top, links):
             total.update(name + b"\0" + str(size).encode() + b"\0")
     base = os.fsencode(root)
     for image in images:
@@ -35,29 +35,19 @@ def identity_of(
     return total.hexdigest()
 
 
-def listing(top: Path) -> Iterator[tuple[bytes, int]]:
+def listing(top: Path, links: str = "inside") -> Iterator[tuple[bytes, int]]:
     """(relative name, size) of the files below a folder in the order of names, or of one file itself.
 
-    Work folders of smelt are passed over: what a run writes is no part of the data that it is about.
+    As `census.Walk` goes: links are followed where they stay inside; hidden files are none of the data, nor
+    are work folders of smelt: what a run writes is no part of what it is about.
     """
     if not top.is_dir():
         yield b"", _size(top)
         return
-    found = []
     base = os.fsencode(top)
-    pending = [b""]
-    while pending:
-        folder = pending.pop()
-        with os.scandir(os.path.join(base, folder)) as entries:
-            inside = list(entries)
-        if folder and {entry.name for entry in inside} >= _OF_A_RUN:
-            continue
-        for entry in inside:
-            name = os.path.join(folder, entry.name)
-            if entry.is_dir(follow_symlinks=False):
-                pending.append(name)
-            elif entry.is_file():
-                found.append((name, entry.stat().st_size))
+    found = []
+    for folder in Walk(top, links):
+        found += [(path, _size_there(os.path.join(base, path))) for path in folder.paths()]
     yield from sorted(found)
 
 

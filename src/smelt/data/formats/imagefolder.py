@@ -1,36 +1,46 @@
 """A folder of class folders: `root/class/…/image.jpg`, or `root/train/class/…`, `root/val/class/…`.
 
-Classes are the folders of the training images in natural order (`c2` before `c10`), numbered from 0. The
-split folders may be called train, training, val, valid, validation, dev, test or testing; a split that is
-not there is held out (see `val_fraction`, `test_fraction`).
+Classes are the folders of the training images in natural order (`c2` before `c10`), numbered from 0; which
+folder of several is the class `class_from` says, the first by default. The split folders may be called train,
+val, test and the like (`names.split_of`), also below the class folders (`root/class/train/…`); a split that
+is not there is held out (see `val_fraction`, `test_fraction`). Images of a test split that lie in no class
+folder have no label. `folders` tells what is wrong where such a tree makes no sense as classes.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from smelt.artifacts.bytestrings import decode
+from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue import SPLITS
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.data.formats.base import IMAGE_SUFFIXES, SPLIT_NAMES, Report, hold_out, natural
+from smelt.data.formats import advice
+from smelt.data.formats.base import IMAGE_SUFFIXES, Report, hold_out, natural
+from smelt.data.formats.census import Walk, is_image
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.identity import listing
 from smelt.data.formats.layout import Glimpse
+from smelt.data.formats.names import first_few, split_of
 
-_SUFFIXES = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)
+NO_CLASS = "an image in no class folder"
+NO_SPLIT = "an image outside the folders of the splits"
+_NUMBERED = re.compile(rb"(.*?)[-_. ]*\(?[0-9]*\)?\.[^.]*")  # `cat.12.jpg` → `cat`
 
 
 def recognise(glimpse: Glimpse) -> str:
     """Folders with images in them."""
-    found = [
-        at
-        for at, files in glimpse.tree
-        if at and any(name.lower().endswith(IMAGE_SUFFIXES) for name in files)
-    ]
+    found = [at for at, files in glimpse.tree if at and any(_looks(glimpse, at, name) for name in files[:50])]
     return f"folders of images, such as {found[0]}/" if found else ""
+
+
+def _looks(glimpse: Glimpse, at: str, name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES) or is_image(glimpse.root, encode(f"{at}/{name}"))
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:
@@ -38,31 +48,130 @@ def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path
     return [], [root]
 
 
+@dataclass
+class Tree:
+    """The images below a root. splits: top folder → split, where the root has folders of splits.
+
+    images: folder → names of the images in it; folders: all folders. within: the split is the folder below
+    the class (`cat/train/x.jpg`). beside: suffix → how many files that are no images have it.
+    """
+
+    images: dict[bytes, list[bytes]] = field(default_factory=dict)
+    folders: list[bytes] = field(default_factory=list)
+    beside: Counter[bytes] = field(default_factory=Counter)
+    splits: dict[bytes, str] = field(default_factory=dict)
+    within: bool = False
+
+    @classmethod
+    def of(cls, root: Path, links: str) -> Tree:
+        """Walk the root. Raises StorageError where a folder cannot be listed."""
+        tree = cls()
+        for folder in Walk(root, links):
+            tree.folders.append(folder.path)
+            images = []
+            for name, path in zip(folder.files, folder.paths()):
+                if is_image(root, path):
+                    images.append(name)
+                else:
+                    tree.beside[os.path.splitext(name)[1].lower()] += 1
+            if images:
+                tree.images[folder.path] = images
+        tree.splits = tree._top_splits()
+        tree.within = not tree.splits and tree._splits_within()
+        return tree
+
+    @cached_property
+    def tops(self) -> dict[bytes, int]:
+        """Folders of the root → how many images lie in them and below."""
+        counts: Counter[bytes] = Counter()
+        for folder, names in self.images.items():
+            if folder:
+                counts[folder.partition(b"/")[0]] += len(names)
+        return dict(counts)
+
+    def _top_splits(self) -> dict[bytes, str]:
+        """Folders of the root that are splits, if training is among them; else they are classes.
+
+        A folder `train` full of images beside other full folders is a class of trains.
+        """
+        tops = [folder for folder in self.folders if folder and b"/" not in folder]
+        found = {top: split for top in tops if (split := split_of(decode(top)))}
+        if "train" not in found.values():
+            return {}
+        flat = all(folder in found for folder in self.images if folder.partition(b"/")[0] in found)
+        others = [top for top in self.tops if top not in found]
+        return {} if flat and len(others) > 1 else found
+
+    def _splits_within(self) -> bool:
+        """Whether the folders below every class are splits, training among them."""
+        below = {folder.split(b"/")[1] for folder in self.images if folder.count(b"/")}
+        plain = [folder for folder in self.images if folder.count(b"/") == 0]
+        found = {split_of(decode(name)) for name in below}
+        return bool(below) and not plain and "" not in found and "train" in found
+
+    def parts(self, folder: bytes) -> tuple[str, list[bytes]]:
+        """(split, "" where the folder lies in none; folders below it that may be the class)."""
+        parts = folder.split(b"/") if folder else []
+        if self.splits:
+            return (self.splits[parts[0]], parts[1:]) if parts and parts[0] in self.splits else ("", [])
+        if self.within and len(parts) > 1:
+            return split_of(decode(parts[1])), [parts[0], *parts[2:]]
+        return "train", parts
+
+
+def class_of(rule: str | None, parts: list[bytes], name: bytes) -> bytes:
+    """The class of an image called `name` in the folders `parts`; b"" where there is none."""
+    if rule == "name":
+        found = _NUMBERED.fullmatch(name)
+        return found[1] if found else b""
+    if rule in ("leaf", "path"):
+        return (parts[-1] if rule == "leaf" else b"/".join(parts)) if parts else b""
+    depth = int(rule.partition(":")[2]) if rule else 1
+    return parts[depth - 1] if len(parts) >= depth else b""
+
+
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
     """Append the rows of each split, sorted by path."""
-    paths = [name for name, _ in listing(root) if name.lower().endswith(_SUFFIXES)]
-    split_folders = split_folders_of(root)
-    splits, classes = [], []
-    for path in paths:
-        parts = path.split(b"/")
-        split = split_folders.get(parts[0], "train")
-        own = parts[1:-1] if split_folders else parts[:-1]
-        splits.append(SPLITS.index(split) if own and (not split_folders or parts[0] in split_folders) else -1)
-        classes.append(own[0] if own else b"")
+    tree = Tree.of(root, settings.links)
+    writer.follow = settings.links == "anywhere"
+    if not advice.on_tree(settings, root, tree, report):
+        return
+    rows: list[tuple[bytes, int, bytes]] = []
+    unlabelled: Counter[str] = Counter()
+    loose = _loose_test(tree, settings.class_from)
+    for folder, names in tree.images.items():
+        split, parts = tree.parts(folder)
+        for name in names:
+            path = folder + b"/" + name if folder else name
+            label = b"" if split == "test" and loose else class_of(settings.class_from, parts, name)
+            if not split:
+                report.leave_out(NO_SPLIT, path)
+            elif label or split == "test" or settings.unlabelled == "keep":
+                rows.append((path, SPLITS.index(split), label))
+                unlabelled[split] += not label
+            elif settings.unlabelled == "refuse":
+                report.problem(
+                    f"{decode(path)!r} lies in no class folder (data.unlabelled=leave_out goes on)"
+                )
+            else:
+                report.leave_out(NO_CLASS, path)
+    rows.sort()
+    paths, splits, classes = (list(column) for column in zip(*rows)) if rows else ([], [], [])
     add_classified(settings, writer, report, paths, splits, classes)
-    ignored = splits.count(-1)
-    if ignored:
-        report.warn(f"{ignored} images lie in no class folder and were left out")
+    for split, count in unlabelled.items():
+        if count:
+            report.note(f"{count} images of {split} lie in no class folder: they have no label")
+    advice.on_classes(settings, tree, report)
 
 
-def split_folders_of(root: Path) -> dict[bytes, str]:
-    """Folders of `root` that are splits, if training is among them; else it is a folder of classes."""
-    found = {
-        os.fsencode(path.name): SPLIT_NAMES[path.name.lower()]
-        for path in root.iterdir()
-        if path.name.lower() in SPLIT_NAMES and path.is_dir()
-    }
-    return found if "train" in found.values() else {}
+def _loose_test(tree: Tree, rule: str | None) -> bool:
+    """Whether the test images lie in folders that are none of the classes (`test/images/`, `test/test/`)."""
+    by_split: dict[str, set[bytes]] = {}
+    for folder in tree.images:
+        split, parts = tree.parts(folder)
+        by_split.setdefault(split, set()).add(class_of(rule, parts, b""))
+    there = by_split.get("test", set()) - {b""}
+    return len(there) == 1 and not there & by_split.get("train", set())
 
 
 def add_classified(
@@ -71,13 +180,18 @@ def add_classified(
 ) -> None:  # fmt: skip
     """Append images with a class name each; the training images say which classes there are.
 
-    splits: codes 0 train, 1 val, 2 test, -1 left out.
+    splits: codes 0 train, 1 val, 2 test, -1 left out. b"" is no class.
     """
-    names = sorted({name for name, split in zip(classes, splits) if split == 0}, key=natural)
+    names = sorted({name for name, split in zip(classes, splits) if split == 0 and name}, key=natural)
     numbers = {name: label for label, name in enumerate(names)}
-    strange = {name for name, split in zip(classes, splits) if split > 0 and name and name not in numbers}
-    for name in sorted(strange):
-        report.problem(f"class {decode(name)!r} has images of validation or test but none of training")
+    strange = Counter(
+        name for name, split in zip(classes, splits) if split > 0 and name and name not in numbers
+    )
+    for name, count in sorted(strange.items()):
+        report.problem(
+            f"class {decode(name)!r} has {count} images of validation or test but none of training "
+            f"(training has {first_few(map(decode, names), len(names), 5) or 'no class'})"
+        )
     labels = np.array([numbers.get(name, -1) for name in classes], np.int32)
     add_labelled(settings, writer, report, paths, np.array(splits, np.int64), labels, source)
     writer.classes = [name.decode("utf-8", "backslashreplace") for name in names]

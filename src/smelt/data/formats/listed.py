@@ -15,19 +15,24 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.bytestrings import ByteStrings, decode, encode
-from smelt.artifacts.catalogue import OUT_OF_VOCABULARY, SPLITS, UNKNOWN, UNKNOWN_TRUTH
+from smelt.artifacts.bytestrings import ByteStrings, concatenate, decode
+from smelt.artifacts.catalogue import OUT_OF_VOCABULARY, SPLITS, UNKNOWN_TRUTH
 from smelt.artifacts.catalogue_writer import MAX_SOURCES, Block, CatalogueWriter, Paths, too_many_sources
-from smelt.data.formats.base import SHOWN, SPLIT_NAMES, Report, hold_out, runs
-from smelt.data.formats.classes import Classes, found_in, listed_in
+from smelt.data.formats.base import SPLIT_NAMES, Report, hold_out, runs
+from smelt.data.formats.classes import Classes, found_in, warn_of_alike
+from smelt.data.formats.classlists import read_classes
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.files import Files, Part
-from smelt.data.formats.lists import read_lines
-from smelt.data.formats.names import normalised
+from smelt.data.formats.files import Files
+from smelt.data.formats.labelled import Rows, drop_repeats, labelled_rows
+from smelt.data.formats.names import split_of
 from smelt.data.formats.paths import check_paths, split_paths
-from smelt.errors import DataError
+from smelt.data.formats.several import blanks_between, several_in
+from smelt.data.formats.spelling import Spelling, fit, what_lies_there
+from smelt.errors import DataError, short
 
 TEXTS = ("title", "description", "tags")
+AT_ONCE = 1 << 16  # rows of Python objects at a time
+MANY_MISSING = 0.1  # share of the files from which on an example is shown
 # beside the usual names, what a column `is_valid` says
 _SPLIT_WORDS = {**SPLIT_NAMES, "true": "val", "false": "train", "1": "val", "0": "train", "": "train"}
 
@@ -48,9 +53,11 @@ class Table:
     split: the one that all rows are of, or "all" where the column `split` says it. columns: by our names
     (`path`; `label`, `split`, `source`, `query`, `title`, `description`, `tags`, `true_label`, `noise` where
     there are any), all of N strings; "" is none. where: names rows in messages. base: folder below the root
-    that the paths start from. several: all labels of those rows that have more than one (`label` is not
-    looked at there). places: columns shard, offset and size of N rows, where it is known that the images lie
-    in shards; else they are looked for below the root.
+    that the list lies in, which its paths may start from. several: all labels of those rows that have more
+    than one (`label` is not looked at there). name: the list, for messages. split_words: what words of the
+    column `split` mean, where they are not the usual ones. spelling: how its paths are read; found by their
+    first ones where it is not given. places: columns shard, offset and size of N rows where all images lie
+    in shards; then they are not looked for below the root.
     """
 
     split: str
@@ -58,13 +65,19 @@ class Table:
     where: Located
     base: bytes = b""
     several: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
+    name: str = ""
+    split_words: Mapping[str, str] = field(default_factory=dict)
+    spelling: Spelling | None = None
     places: Mapping[str, NDArray[Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.columns["path"])
 
     def words(self, name: str) -> Codes:
-        """A column with few values as codes and words; one empty word where there is no such column."""
+        """A column with few values as codes and words; one empty word where there is no such column.
+
+        Words that are not UTF-8 are read as latin-1.
+        """
         import pyarrow as pa
 
         from smelt.artifacts.catalogue_parquet import arrow_binary
@@ -72,48 +85,148 @@ class Table:
         if name not in self.columns:
             return np.zeros(len(self), np.int64), [b""]
         encoded = arrow_binary(self.columns[name]).dictionary_encode()
-        words = [word.strip() for word in encoded.dictionary.cast(pa.large_binary()).to_pylist()]
+        words = [_utf8(word.strip()) for word in encoded.dictionary.cast(pa.large_binary()).to_pylist()]
         return encoded.indices.to_numpy().astype(np.int64), words
+
+
+def _utf8(word: bytes) -> bytes:
+    try:
+        word.decode()
+    except UnicodeDecodeError:
+        return word.decode("latin-1").encode()
+    return word
 
 
 def add_tables(
     tables: Sequence[Table], settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report
 ) -> None:
     """Append the rows of all tables, grouped by split and source, each group in the order of its table."""
-    placed = [_Placed(table, settings, report) for table in tables]
+    placed = [_Placed(table, settings, root, report) for table in tables]
     report.refuse()
     for part in placed:
         part.check_splits(report)
         if (count := len(part.table.words("source")[1])) > MAX_SOURCES:
             column = settings.columns.get("source", "source")
             raise DataError(f"{part.table.where.where(0)}: column {column!r}: {too_many_sources(count)}")
-    classes = _classes(settings, root, placed, report)
+    classes = _label(placed, settings, root, report)
     writer.classes = [decode(name) for name in classes.names]
-    splits = np.concatenate([part.splits for part in placed])
-    labels = np.concatenate([part.labels(classes, report) for part in placed])
-    keys = np.concatenate([part.paths.hashes() for part in placed])
-    splits = hold_out(splits, labels, keys, settings, report)
+    drop_repeats([part.rows for part in placed], settings, report)
+    splits = _held_out(placed, settings, report)
+    report.refuse()
     files = Files(root, [], report, check=settings.check_files)
+    missing = _Missing(root)
+    for part in placed:
+        part.locate(files, missing)
+    missing.tell(report)
     first = 0
     for part in placed:
-        stop = first + len(part.paths)
-        part.add(writer, files, splits[first:stop], labels[first:stop], classes)
+        stop = first + len(part.rows.entries)
+        part.add(writer, splits[first:stop], classes)
         first = stop
 
 
-def _classes(settings: FormatSettings, root: Path, tables: list[_Placed], report: Report) -> Classes:
+def _label(placed: list[_Placed], settings: FormatSettings, root: Path, report: Report) -> Classes:
+    """Give every row of every table its label; the classes are the list's, or those that are found."""
+    columns = [part.table.words("label") for part in placed]
+    words = {word for _, found in columns for word in found}
+    several = several_in(words)
+    doubtful = blanks_between(words - several.keys())
+    if doubtful and settings.multi_label != "refuse":
+        several |= doubtful
+    elif doubtful:
+        shown = decode(next(iter(sorted(doubtful))))
+        report.warn(
+            f"labels such as {short(shown, 80)!r} are taken as classes of their own, though each of their "
+            "words is a class too: -o data.multi_label=first (or split) takes them as several labels"
+        )
+    singles = (words - several.keys()) | {label for labels in several.values() for label in labels}
+    singles |= {label for part in placed for labels in part.table.several.values() for label in labels}
     if "classes" in settings.lists:
-        part = Part(root / settings.lists["classes"])
-        return listed_in(str(part), [line.strip() for line in read_lines(part)])
-    return found_in({word for part in tables for word in part.table.words("label")[1]}, report)
+        path = root / settings.lists["classes"]
+        classes = read_classes(path, settings, report)
+        report.used.add(settings.lists["classes"].encode("utf-8", "surrogateescape"))
+        warn_of_alike(classes.names, report)
+    else:
+        classes = found_in(singles, report)
+    for part, (codes, found) in zip(placed, columns):
+        part.rows = labelled_rows(
+            part.table, part.paths, part.splits, codes, found, several, classes, settings, report
+        )
+    _refuse_mostly_unlabelled(placed, settings, report)
+    return classes
+
+
+def _refuse_mostly_unlabelled(placed: list[_Placed], settings: FormatSettings, report: Report) -> None:
+    """More than half without a label is hardly meant, unless it is said to be."""
+    without, total = (sum(part.rows.counts[place] for part in placed) for place in (0, 1))
+    if settings.unlabelled == "leave_out" and 2 * without > total:
+        column = settings.columns.get("label", "label")
+        report.problem(
+            f"{without:,} of {total:,} images for training have no label (column {column!r}): is it another "
+            "column (-o data.columns.label=NAME)? -o data.unlabelled=keep takes them into the catalogue "
+            "without learning from them"
+        )
+    elif settings.unlabelled == "leave_out" and without:
+        report.note(f"{without:,} rows without a label are left out (-o data.unlabelled=keep keeps them)")
+
+
+def _held_out(placed: list[_Placed], settings: FormatSettings, report: Report) -> NDArray[np.uint8]:
+    """Splits of all rows, with what is held out; rows of one path go together."""
+    splits = np.concatenate([part.rows.splits for part in placed])
+    labels = np.concatenate([part.rows.labels for part in placed])
+    keys = np.concatenate([part.paths.hashes()[part.rows.entries] for part in placed])
+    if not report.repeats:
+        return hold_out(splits, labels, keys, settings, report)
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # rows as they come, so that nothing but repeats makes a difference
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    rows = first[order]
+    return hold_out(splits[rows], labels[rows], keys[rows], settings, report)[place[inverse]]
+
+
+class _Missing:
+    """Counts files that are not there, and keeps the first of them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.count = self.total = 0
+        self.where, self.path, self.given, self.hint = "", b"", b"", ""
+
+    def tell(self, report: Report) -> None:
+        """A data set without a single file is refused; many that are not there are told with an example."""
+        if not self.count:
+            return
+        tried = self.root / decode(self.path)
+        looked = (
+            f"{self.where}: {short(decode(self.given), 100)!r} was looked for as {short(str(tried), 200)}"
+        )
+        there = f"{looked}; {what_lies_there(self.root, self.path)}"
+        if self.count == self.total:
+            hint = self.hint or (
+                "-o data.prefix=… and -o data.suffix=… stand before and behind every path, -o data.root=… is "
+                "where they start"
+            )
+            report.problem(f"none of the {self.total:,} listed files is there. {there}. {hint}")
+            report.refuse()
+        elif self.count > MANY_MISSING * self.total:
+            report.warn(f"{self.count:,} of {self.total:,} listed files are not there, such as {there}")
 
 
 class _Placed:
     """A table with its paths in their one form below the root."""
 
-    def __init__(self, table: Table, settings: FormatSettings, report: Report) -> None:
+    rows: Rows
+
+    def __init__(self, table: Table, settings: FormatSettings, root: Path, report: Report) -> None:
         self.table = table
-        self.paths = _paths(table, settings)
+        strings = table.columns["path"]
+        self.spelling = table.spelling or fit(
+            strings, root, table.base, settings, table.name or _file_of(table.where), table.split
+        )
+        if self.spelling.note:
+            report.note(self.spelling.note)
+        self.paths = _paths(strings, self.spelling)
         check_paths(self.paths, table.where.where, report)
         self.splits = np.zeros(len(self.paths), np.uint8)
 
@@ -123,63 +236,65 @@ class _Placed:
             self.splits[:] = SPLITS.index(self.table.split)
             return
         codes, words = self.table.words("split")
-        table = [_SPLIT_WORDS.get(word.decode("utf-8", "replace").lower()) for word in words]
+        table = [self._split(word.decode("utf-8", "replace").lower()) for word in words]
         for code, split in enumerate(table):
-            if split is None:
+            if not split:
                 rows = np.flatnonzero(codes == code)
                 where = self.table.where.where(int(rows[0]))
-                report.problem(f"{where}: split {decode(words[code])!r} is not train, val or test", len(rows))
+                report.problem(
+                    f"{where}: split {short(decode(words[code]), 80)!r} is not train, val or test", len(rows)
+                )
         self.splits = np.array([SPLITS.index(split or "train") for split in table], np.uint8)[codes]
 
-    def labels(self, classes: Classes, report: Report) -> NDArray[np.int32]:
-        """(N,) labels; what is no class, or empty outside the test split, goes to the report."""
-        codes, words = self.table.words("label")
-        numbers = [classes.label(word) for word in words]
-        found = np.array([-3 if number is None else number for number in numbers], np.int32)[codes]
-        wrong = (found < UNKNOWN) | ((found == UNKNOWN) & (self.splits != SPLITS.index("test")))
-        for row in np.flatnonzero(wrong)[:SHOWN].tolist():
-            shown = decode(words[int(codes[row])])
-            hint = classes.why_not(words[int(codes[row])])
-            report.problem(
-                f"{self.table.where.where(row)}: label {shown[:80]!r} is not one of the classes{hint}"
-            )
-        report.num_problems += max(0, int(wrong.sum()) - SHOWN)
-        return found
+    def _split(self, word: str) -> str:
+        return self.table.split_words.get(word) or _SPLIT_WORDS.get(word) or split_of(word)
 
-    def add(
-        self, writer: CatalogueWriter, files: Files, splits: NDArray[np.uint8],
-        labels: NDArray[np.int32], classes: Classes,
-    ) -> None:  # fmt: skip
+    def locate(self, files: Files, missing: _Missing) -> None:
+        """Look which of the rows' files are there."""
+        self.placed = self.paths.take(self.rows.entries)
+        if (places := self.table.places) is not None:
+            self.fixed = {name: values[self.rows.entries] for name, values in places.items()}
+            self.missing: NDArray[np.bool_] | None = None
+            return
+        self.fixed, self.missing = files.locate(self.placed)
+        missing.total += len(self.placed)
+        if self.missing is None or not bool(self.missing.any()):
+            return
+        if not missing.count:
+            row = int(np.flatnonzero(self.missing)[0])
+            entry = int(self.rows.entries[row])
+            missing.where, missing.path = self.table.where.where(entry), self.placed[row]
+            missing.given, missing.hint = self.table.columns["path"][entry], self.spelling.hint
+        missing.count += int(self.missing.sum())
+
+    def add(self, writer: CatalogueWriter, splits: NDArray[np.uint8], classes: Classes) -> None:
         """Append one block for each split and source."""
         source_codes, sources = self.table.words("source")
-        group = splits.astype(np.int64) * len(sources) + source_codes
+        entries = self.rows.entries
+        group = splits.astype(np.int64) * len(sources) + source_codes[entries]
         for code, rows in runs(group):
-            placed = self.paths.take(rows)
-            places = self.table.places
-            fixed, missing = files.locate(placed) if places is None else (_at(places, rows), None)
             source = sources[code % len(sources)].decode("utf-8", "replace") or "files"
-            block = Block(SPLITS[code // len(sources)], source, placed, labels[rows], fixed, missing=missing,
-                          listed_in=self.table.where, entries=rows)  # fmt: skip
-            self._further(block, rows, classes)
+            fixed = {name: values[rows] for name, values in self.fixed.items()}
+            missing = None if self.missing is None else self.missing[rows]
+            block = Block(SPLITS[code // len(sources)], source, self.placed.take(rows),
+                          self.rows.labels[rows], fixed, missing=missing, listed_in=self.table.where,
+                          entries=entries[rows])  # fmt: skip
+            self._further(block, entries[rows], classes)
             writer.add(block)
 
     def _further(self, block: Block, rows: NDArray[np.int64], classes: Classes) -> None:
+        columns = self.table.columns
         for name in ("query", "noise"):
-            if name in self.table.columns:
+            if name in columns:
                 codes, words = self.table.words(name)
                 block.words[name] = (codes[rows], words)
         for name in TEXTS:
-            if name in self.table.columns:
-                block.strings[name] = _as_utf8(self.table.columns[name].take(rows))
-        if "true_label" in self.table.columns:
+            if name in columns:
+                block.strings[name] = _as_utf8(columns[name].take(rows))
+        if "true_label" in columns:
             codes, words = self.table.words("true_label")
-            block.fixed["true_label"] = np.array([_truth(word, classes) for word in words], np.int32)[
-                codes[rows]
-            ]
-
-
-def _at(columns: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    return {name: values[rows] for name, values in columns.items()}
+            truth = [_truth(word, classes) for word in words]
+            block.fixed["true_label"] = np.array(truth, np.int32)[codes[rows]]
 
 
 def _truth(word: bytes, classes: Classes) -> int:
@@ -190,25 +305,29 @@ def _truth(word: bytes, classes: Classes) -> int:
 
 
 def _as_utf8(strings: ByteStrings) -> ByteStrings:
-    """Free text is for showing: bytes that are not UTF-8 are replaced."""
+    """Free text is for showing: what is not UTF-8 is taken as latin-1."""
     try:
         strings.heap.tobytes().decode()
     except UnicodeDecodeError:
-        return ByteStrings.of(item.decode("utf-8", "replace").encode() for item in strings)
+        return ByteStrings.of(_utf8(item) for item in strings)
     return strings
 
 
-def _paths(table: Table, settings: FormatSettings) -> Paths:
-    """The paths with prefix and suffix, in their one form, below `base`."""
-    strings = table.columns["path"]
-    before, behind = encode(settings.prefix), encode(settings.suffix)
-    if before or behind or _unusual(strings):
-        strings = ByteStrings.of(normalised(before + path + behind) for path in strings)
+def _file_of(where: Located) -> str:
+    """The name of a list, from where its first row is."""
+    return where.where(0).rpartition("/")[2].partition(":")[0]
+
+
+def _paths(strings: ByteStrings, spelling: Spelling) -> Paths:
+    """The paths in their one form, as `spelling` reads them."""
+    if not spelling.plain or spelling.base or _unusual(strings):
+        parts = (strings.slice(at, min(at + AT_ONCE, len(strings))) for at in range(0, len(strings), AT_ONCE))
+        strings = concatenate([ByteStrings.of(map(spelling, part)) for part in parts])
     starts, ends = (np.asarray(part, np.int64) for part in (strings.offsets[:-1], strings.offsets[1:]))
-    return split_paths(strings.heap, starts, ends).below(table.base)
+    return split_paths(strings.heap, starts, ends)
 
 
 def _unusual(strings: ByteStrings) -> bool:
     """Whether some path may not be in its one form."""
     text = strings.heap.tobytes()
-    return b"//" in text or b"./" in text or b"/." in text
+    return any(sign in text for sign in (b"//", b"./", b"/."))

@@ -25,6 +25,7 @@ from smelt.data.formats.base import Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.listed import Table
 from smelt.data.formats.names import first_few, split_of
+from smelt.data.formats.spelling import Spelling
 from smelt.errors import DataError, short
 
 LABEL_PARTS = ("cls", "label", "class", "lbl")
@@ -186,7 +187,14 @@ class Samples:
             "offset": np.array(self.offsets, np.int64),
             "size": np.array(self.sizes, np.int64),
         }
-        return Table("all", columns, self, several=several, places=places if len(self.shards) else None)
+        return Table(
+            "all",
+            columns,
+            self,
+            several=several,
+            spelling=Spelling(),
+            places=places if len(self.shards) else None,
+        )
 
     def _choose_labels(self) -> None:
         if self.one_hot and fields.one_of(self.one_hot.values()):

@@ -6,27 +6,39 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from smelt.settings import Settings
+from smelt.settings import Limit, Seed, Settings, Share
 
 GROUP_SIZE = 4  # classes that share two of shape, texture and colour and differ subtly in the third
 MAX_CLASSES = 5000
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Images = Limit("drawing them would take days, and every other stage longer")
 
 
 class SourceSettings(Settings):
-    """What one source delivers. `flip`, `stray` and `oov` are relative shares of its wrong labels.
+    """What one source delivers."""
 
-    flip: a picture of another class of the same group; stray: of a class of another group;
-    oov: out of vocabulary, a picture of no class.
-    `exact` and `near` are the shares of the source's images that copy another training image.
-    """
-
-    flip: float = Field(ge=0.0)
-    stray: float = Field(ge=0.0)
-    oov: float = Field(ge=0.0)
-    exact: Share = 0.02
-    near: Share = 0.03
+    flip: float = Field(
+        ge=0.0,
+        le=1e6,
+        description="Relative share, among wrong labels, of pictures of another class of the same group.",
+    )
+    stray: float = Field(
+        ge=0.0,
+        le=1e6,
+        description="Relative share, among wrong labels, of pictures of a class of another group.",
+    )
+    oov: float = Field(
+        ge=0.0,
+        le=1e6,
+        description="Relative share, among wrong labels, of pictures of no class (out of vocabulary).",
+    )
+    exact: Share = Field(
+        default=0.02, description="Share of the source's images that are the same bytes as another."
+    )
+    near: Share = Field(
+        default=0.03,
+        description="Share of the source's images that are another one scaled, cropped or compressed anew.",
+    )
 
     @model_validator(mode="after")
     def _some_kind_of_error(self) -> Self:
@@ -42,33 +54,57 @@ FLICKR = SourceSettings(flip=0.25, stray=0.20, oov=0.55, exact=0.02, near=0.02)
 
 
 class SyntheticSettings(Settings):
-    """The whole data set. Equal settings give equal bytes on one version of numpy and Pillow.
+    """The whole data set. Equal settings give equal bytes on one version of numpy and Pillow."""
 
-    wrong: share of wrong labels among training images that copy no other one (classes differ around it).
-    imbalance, eval_imbalance: largest class over smallest, in training and in validation and test.
-    across: share of the copies that carry another class than the image they copy.
-    leak: share of training images that are copies of validation or test images.
-    hostile: share of titles and descriptions that would break a page that does not escape them.
-    """
-
-    seed: int = Field(default=0, ge=0)
-    classes: int = Field(default=25, ge=2, le=MAX_CLASSES)
-    abstract_classes: int = Field(default=1, ge=0)
-    train_images: int = Field(default=5000, ge=1)
-    val_images: int = Field(default=1250, ge=0)
-    test_images: int = Field(default=2500, ge=0)
-    min_side: int = Field(default=64, ge=16)
-    max_side: int = Field(default=128, le=1024)
-    imbalance: float = Field(default=6.0, ge=1.0)
-    eval_imbalance: float = Field(default=1.5, ge=1.0)
-    wrong: Share = 0.33
-    google_share: Share = 0.5
-    google: SourceSettings = GOOGLE
-    flickr: SourceSettings = FLICKR
-    across: Share = 0.3
-    leak: Share = 0.01
-    broken: Share = 0.004
-    hostile: Share = 0.02
+    seed: Seed = Field(default=0, description="Seed of the data set; `seed` of the recipe shifts it.")
+    classes: int = Field(
+        default=25, ge=2, le=MAX_CLASSES, description="Classes, in groups of four that look alike."
+    )
+    abstract_classes: int = Field(
+        default=1,
+        ge=0,
+        le=MAX_CLASSES,
+        description="Classes among them whose pictures show anything at all, as those of abstract words do.",
+    )
+    train_images: Annotated[int, Images] = Field(
+        default=5000, ge=1, le=100_000_000, description="Training images, at least one for each class."
+    )
+    val_images: Annotated[int, Images] = Field(
+        default=1250, ge=0, le=100_000_000, description="Validation images, with right labels; 0: none."
+    )
+    test_images: Annotated[int, Images] = Field(
+        default=2500, ge=0, le=100_000_000, description="Test images, with right labels; 0: none."
+    )
+    min_side: int = Field(default=64, ge=16, le=1024, description="Least side of an image in pixels.")
+    max_side: int = Field(default=128, ge=16, le=1024, description="Greatest side of an image in pixels.")
+    imbalance: float = Field(
+        default=6.0, ge=1.0, le=1e6, description="Largest class over the smallest, in training."
+    )
+    eval_imbalance: float = Field(
+        default=1.5, ge=1.0, le=1e6, description="Largest class over the smallest, in validation and test."
+    )
+    wrong: Share = Field(
+        default=0.33,
+        description="Share of wrong labels among training images that copy no other one (classes differ "
+        "around it).",
+    )
+    google_share: Share = Field(
+        default=0.5, description="Share of the images that come from the source google; the rest is flickr's."
+    )
+    google: SourceSettings = Field(default=GOOGLE, description="What the source google delivers.")
+    flickr: SourceSettings = Field(default=FLICKR, description="What the source flickr delivers.")
+    across: Share = Field(
+        default=0.3, description="Share of the copies that carry another class than the image they copy."
+    )
+    leak: Share = Field(
+        default=0.01,
+        description="Share of training images that are copies of validation or test images.",
+    )
+    broken: Share = Field(default=0.004, description="Share of training files that no decoder can read.")
+    hostile: Share = Field(
+        default=0.02,
+        description="Share of titles and descriptions that would break a page that does not escape them.",
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

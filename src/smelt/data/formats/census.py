@@ -1,0 +1,312 @@
+"""Every file below a root, each with what became of it: an image of the catalogue, read, or left out and why.
+
+A walk follows links to folders and files that stay below the root (everywhere with `links: anywhere`) and
+names the others. Hidden files, and what systems and tools leave behind, are never data. What a file is its
+content says: names of images that are known are believed (`check` decodes every one), all others are opened.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smelt.artifacts.bytestrings import ByteStrings, combine, decode
+from smelt.data.formats.base import IMAGE_SUFFIXES, Report
+from smelt.data.formats.names import hidden
+from smelt.data.kinds import Sniffed, sniff
+from smelt.data.reading import NOT_THERE, patiently
+
+SHOWN = 10  # names of each reason that are kept
+HEAD = 1024  # bytes that a kind is told by
+
+HIDDEN = "hidden, or left behind by a system or tool"
+LEADS_OUT = "a link that leads out of the folder (data.links=anywhere follows it)"
+NOWHERE = "a link to nothing"
+LOOP = "a link to a folder that it lies in"
+NO_FILE = "no plain file: a pipe, a device or a socket"
+EMPTY = "an empty folder"
+OF_A_RUN = "a work folder of smelt"
+NOT_LISTED = "an image that is not in the list"
+SIDECAR = "read beside its image"
+
+_OF_A_RUN = {b"artifacts", b"events.jsonl"}  # what a work folder is known by
+_SUFFIXES = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)
+MOST_KINDS = 30  # different reasons; what comes later is summed up
+
+
+@dataclass(frozen=True)
+class Folder:
+    """path: below the root, b"" for the root itself. files, folders: the names in it that count as data."""
+
+    path: bytes
+    files: list[bytes]
+    folders: list[bytes]
+
+    def paths(self) -> list[bytes]:
+        """The paths of its files below the root."""
+        return [self.path + b"/" + name for name in self.files] if self.path else list(self.files)
+
+
+@dataclass
+class Tally:
+    """How many files, and the first of them."""
+
+    count: int = 0
+    first: list[bytes] = field(default_factory=list)
+
+    def add(self, path: bytes) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.first) < SHOWN:
+            self.first.append(path)
+
+
+class Walk:
+    """The folders below a root, the outer ones first, in the order of their names; `odd` fills on the way.
+
+    odd: told (why, path) of everything that is passed over. Raises StorageError where the machine keeps a
+    folder from being listed.
+    """
+
+    def __init__(
+        self, root: Path, links: str = "inside", odd: Callable[[str, bytes], None] = lambda why, path: None
+    ) -> None:
+        self.base = os.fsencode(root)
+        self.real = os.path.realpath(self.base)
+        self.anywhere = links == "anywhere"
+        self.odd = odd
+        self.followed: list[bytes] = []  # links to folders that were followed …
+        self.out_folders: list[bytes] = []  # … and that were not, as they lead out
+
+    def __iter__(self) -> Iterator[Folder]:
+        pending: list[tuple[bytes, tuple[tuple[int, int], ...]]] = [(b"", ())]
+        while pending:
+            path, above = pending.pop()
+            where = os.path.join(self.base, path) if path else self.base
+            entries, own = patiently(partial(_listed, where), partial(os.fsdecode, where))
+            if path and {entry.name for entry in entries} >= _OF_A_RUN:
+                self.odd(OF_A_RUN, path)
+                continue
+            if path and not entries:
+                self.odd(EMPTY, path)
+            found = self._sort(path, entries, (*above, own))
+            yield found
+            pending += [
+                (os.path.join(path, name), (*above, own)) for name in sorted(found.folders, reverse=True)
+            ]
+
+    def _sort(
+        self, path: bytes, entries: list[os.DirEntry[bytes]], above: tuple[tuple[int, int], ...]
+    ) -> Folder:
+        files: list[bytes] = []
+        folders: list[bytes] = []
+        for entry in entries:
+            if hidden(entry.name):
+                self._pass_over(entry, os.path.join(path, entry.name))
+            elif entry.is_symlink():
+                kind = self._link(entry, os.path.join(path, entry.name), above)
+                if kind:
+                    (folders if kind == "folder" else files).append(entry.name)
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            elif entry.is_file(follow_symlinks=False):
+                files.append(entry.name)
+            else:
+                self.odd(NO_FILE, os.path.join(path, entry.name))
+        return Folder(path, sorted(files), folders)
+
+    def _link(self, entry: os.DirEntry[bytes], below: bytes, above: tuple[tuple[int, int], ...]) -> str:
+        """ "folder" or "file" if the link is to be followed, else ""."""
+        try:
+            status = patiently(partial(_status, entry.path), partial(os.fsdecode, entry.path))
+        except FileNotFoundError:
+            status = None
+        if status is None:
+            self.odd(NOWHERE, below)
+            return ""
+        target = os.path.realpath(entry.path)
+        if not self.anywhere and os.path.commonpath([self.real, target]) != self.real:
+            self.odd(LEADS_OUT, below)
+            if stat.S_ISDIR(status.st_mode):
+                self.out_folders.append(below)
+            return ""
+        if stat.S_ISDIR(status.st_mode):
+            if (status.st_dev, status.st_ino) in above:
+                self.odd(LOOP, below)
+                return ""
+            self.followed.append(below)
+            return "folder"
+        if not stat.S_ISREG(status.st_mode):
+            self.odd(NO_FILE, below)
+            return ""
+        return "file"
+
+    def _pass_over(self, entry: os.DirEntry[bytes], below: bytes) -> None:
+        """Count what is hidden; of a hidden folder the files in it, links in it not followed."""
+        if not entry.is_dir(follow_symlinks=False):
+            self.odd(HIDDEN, below)
+            return
+        empty = True
+        for at, _, names in os.walk(entry.path):
+            for name in names:
+                empty = False
+                self.odd(HIDDEN, os.path.relpath(os.path.join(at, name), self.base))
+        if empty:
+            self.odd(HIDDEN, below)
+
+
+def _listed(path: bytes) -> tuple[list[os.DirEntry[bytes]], tuple[int, int]]:
+    """The entries of a folder and its identity; nothing where it has gone meanwhile."""
+    try:
+        with os.scandir(path) as entries:
+            found = list(entries)
+        status = os.stat(path)
+        return found, (status.st_dev, status.st_ino)
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            raise
+        return [], (0, 0)
+
+
+def _status(path: bytes) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            raise
+        return None
+
+
+def kind_of(root: Path | bytes, path: bytes) -> Sniffed:
+    """What the file `path` below `root` is by its first bytes. StorageError where it cannot be read."""
+    where = os.path.join(os.fsencode(root), path)
+
+    def head() -> bytes:
+        try:
+            descriptor = os.open(where, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno not in NOT_THERE:
+                raise
+            return b""
+        try:
+            return os.read(descriptor, HEAD) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        finally:
+            os.close(descriptor)
+
+    return sniff(patiently(head, lambda: os.fsdecode(where)))
+
+
+def is_image(root: Path | bytes, path: bytes) -> bool:
+    """Whether a file is an image that smelt reads, here or where an extra is installed (HEIC).
+
+    Files with a usual suffix are believed: whether they are sound `check` finds out.
+    """
+    if path.lower().endswith(_SUFFIXES):
+        return True
+    kind = kind_of(root, path)
+    return kind.readable or kind.kind == "HEIC"
+
+
+def why_not(root: Path | bytes, path: bytes) -> str:
+    """Why a file is left out, told by its content."""
+    kind = kind_of(root, path)
+    if kind.readable or kind.kind == "HEIC" or path.lower().endswith(_SUFFIXES):
+        return NOT_LISTED
+    if kind.image:
+        return f"an image that is not read ({kind.kind})"
+    return "not an image" + (f" ({kind.kind})" if kind.kind != "unknown" else "")
+
+
+class Accounts:
+    """What became of every file below the root, once a reader has filled the catalogue."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[str, Tally] = {}
+        self.images = self.read = self.found = 0
+
+    @classmethod
+    def of(cls, root: Path, links: str, hashes_N: np.ndarray[Any, Any], report: Report) -> Accounts:
+        """hashes_N: of the paths of all images (`Paths.hashes`). One listing a folder; files that are neither
+        images nor spoken of by the reader are opened, to tell what they are."""
+        accounts = cls()
+        spoken = {path: why for why, paths in report.left_out.items() for path in paths}
+        known_N = np.sort(hashes_N)
+        walk = Walk(root, links, accounts._odd)
+        seen: set[bytes] = set()
+        for folder in walk:
+            paths = folder.paths()
+            accounts.found += len(paths)
+            for path, used in zip(paths, _among(known_N, folder)):
+                accounts._file(root, path, used, spoken, seen, report)
+        for path, why in spoken.items():  # members of archives, rows of lists
+            if path not in seen:
+                accounts.leave_out(why, path)
+        if out := walk.out_folders:
+            report.warn(
+                f"{len(out)} link(s) to folders lead out of the data set's and are not followed: "
+                f"{', '.join(map(decode, out[:3]))}{' …' if len(out) > 3 else ''}. If they are yours: "
+                f"-o data.links=anywhere"
+            )
+        if walk.followed:
+            shown = ", ".join(map(decode, walk.followed[:3]))
+            report.note(f"{len(walk.followed)} link(s) to folders are followed: {shown}")
+        return accounts
+
+    def _odd(self, why: str, path: bytes) -> None:
+        self.found += why not in (EMPTY, OF_A_RUN)
+        self.leave_out(why, path)
+
+    def _file(
+        self, root: Path, path: bytes, used: bool, spoken: dict[bytes, str], seen: set[bytes], report: Report
+    ) -> None:
+        if path in spoken:
+            seen.add(path)
+            self.leave_out(spoken[path], path)
+        elif used:
+            self.images += 1
+        elif path in report.used or report.reads(path):
+            self.read += 1
+        else:
+            self.leave_out(why_not(root, path), path)
+
+    def leave_out(self, why: str, path: bytes) -> None:
+        """Count one that is left out."""
+        if why not in self.tallies and len(self.tallies) >= MOST_KINDS:
+            why = "of further kinds"
+        self.tallies.setdefault(why, Tally()).add(path)
+
+    def summary(self) -> dict[str, Any]:
+        """For `index.json`: found = images + read + those left out that are files."""
+        order = sorted(self.tallies.items(), key=lambda item: (-item[1].count, item[0]))
+        return {
+            "found": self.found,
+            "images": self.images,
+            "read": self.read,
+            "left_out": [
+                {"why": why, "count": tally.count, "first": [shown(path) for path in tally.first]}
+                for why, tally in order
+            ],
+        }
+
+
+def _among(known_N: np.ndarray[Any, Any], folder: Folder) -> list[bool]:
+    """Which files of a folder are images of the catalogue."""
+    if not len(known_N) or not folder.files:
+        return [False] * len(folder.files)
+    names = ByteStrings.of(folder.files).hashes()
+    own = combine(np.repeat(ByteStrings.of([folder.path]).hashes(), len(names)), names)
+    place = np.minimum(np.searchsorted(known_N, own), len(known_N) - 1)
+    found: list[bool] = (known_N[place] == own).tolist()
+    return found
+
+
+def shown(path: bytes) -> str:
+    """A path as text that any JSON reader takes: bytes that are not UTF-8 as \\xNN."""
+    return path.decode("utf-8", "backslashreplace")

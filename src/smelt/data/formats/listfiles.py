@@ -1,0 +1,305 @@
+"""Which files of a folder are its lists of images, by their names and by the columns that they have."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from smelt.artifacts.bytestrings import encode
+from smelt.data.formats.columns import Chooser, Columns, looks_like_image
+from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.layout import Glimpse, what_is_there
+from smelt.data.formats.names import first_few, split_of
+from smelt.data.formats.spelling import SAMPLE, Spelling, fit
+from smelt.data.formats.tables import Sheet, peek, stream
+from smelt.errors import DataError, some
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".parquet", ".jsonl", ".ndjson", ".json", ".lst", ".list", ".dat")
+_PACKED = (".gz", ".bz2", ".xz")
+NAMES = ("all", "train", "val", "test")
+# What lists of all images are called, the first that is there going first
+_ALL = ("images", "data", "labels", "metadata", "annotations", "dataset", "index", "list", "files")
+_WORDS = frozenset(
+    {*_ALL, "image", "img", "imgs", "label", "annotation", "info", "meta", "set", "file", "lists", "ids",
+     "filelist", "imagelist", "ground", "truth", "gt", "classes", "df", "csv"}
+)  # fmt: skip
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+           "dev": "val", "test": "test", "testing": "test"}  # fmt: skip
+_SUBMISSION = re.compile(r"(?i)sample[\W_]*submission")
+_MOST = 40  # files that are looked into
+
+
+@dataclass(frozen=True)
+class ListFile:
+    """A list that is read: the split of its rows or "all", what it holds, and how its paths lead to files.
+
+    base: its folder below the root. name: what messages call it.
+    """
+
+    split: str
+    sheet: Sheet
+    columns: Columns
+    spelling: Spelling
+    base: bytes
+    name: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        return self.sheet.path
+
+
+@dataclass
+class _Candidates:
+    """Lists of a folder by what their names say."""
+
+    everything: list[str]
+    splits: dict[str, list[str]]
+    below: dict[str, list[str]]
+    submissions: list[str]
+    others: list[str]
+
+
+def chosen(settings: FormatSettings, root: Path) -> list[ListFile]:
+    """The lists of a data set: those that are named, or those that are found. DataError."""
+    if any(name != "classes" for name in settings.lists):
+        return _named(settings, root)
+    return _Finder(settings, root, Glimpse(root)).find()
+
+
+def found_lists(glimpse: Glimpse) -> list[ListFile]:
+    """The lists of a folder that names none; empty where there are none."""
+    try:
+        return _Finder(FormatSettings(format="csv"), glimpse.root, glimpse).find()
+    except DataError:
+        return []
+
+
+def list_paths(settings: FormatSettings, root: Path) -> list[tuple[str, Path]]:
+    """(split or "all", file) of the lists that the settings name. DataError where one is not there."""
+    found = []
+    for name, pattern in settings.lists.items():
+        if name == "classes":
+            continue
+        if name not in NAMES:
+            raise DataError(f"lists: format csv has all, train, val, test and classes, not {name!r}")
+        path = root / pattern
+        if path.is_file() or not set("*?[") & set(pattern):
+            found.append((name, _there(name, path, root)))
+            continue
+        matches = sorted(match for match in root.glob(pattern) if match.is_file())
+        if not matches:
+            raise DataError(f"data.lists.{name}: no file below {root} matches {pattern!r}")
+        found += [(name, match) for match in matches]
+    return found
+
+
+def _there(name: str, path: Path, root: Path) -> Path:
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise DataError(f"data.lists.{name}: {path} is a folder; it takes a file")
+    folder = path.parent if path.parent.is_dir() else root
+    names = sorted(other.name for other in islice(folder.iterdir(), 5000) if other.is_file())
+    lists = [other for other in names if is_list(other)] or names
+    shown = ", ".join(some(lists, len(lists))) or "no files"
+    raise DataError(f"data.lists.{name}: cannot read {path}: there is no such file; {folder} has {shown}")
+
+
+def is_list(name: str) -> bool:
+    """Whether a file is called as lists are."""
+    lower = name.lower()
+    for suffix in _PACKED:
+        lower = lower.removesuffix(suffix)
+    return lower.endswith(SUFFIXES)
+
+
+def said(name: str) -> str:
+    """What the name of a list says: a split, "all", or ""."""
+    stem = name.lower()
+    for suffix in (*_PACKED, *SUFFIXES):
+        stem = stem.removesuffix(suffix)
+    words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[0-9])", stem) if word and not word.isdigit()]
+    splits = [_SPLITS[word] for word in words if word in _SPLITS]
+    rest = [word for word in words if word not in _SPLITS]
+    if not words or not _WORDS.issuperset(rest):
+        return split_of(stem) if words else ""
+    if len(splits) == 1:
+        return splits[0]
+    return "all" if not splits and rest != ["classes"] else ""
+
+
+def _named(settings: FormatSettings, root: Path) -> list[ListFile]:
+    return [opened(settings, root, split, path) for split, path in list_paths(settings, root)]
+
+
+def opened(settings: FormatSettings, root: Path, split: str, path: Path, bare: bool = False) -> ListFile:
+    """A list with its columns and the way to read its paths. bare: its labels are none. DataError."""
+    sheet = peek(path, settings)
+    chooser = Chooser(path, sheet.names, sheet.sample, sheet.header, settings)
+    columns = chooser.choose(labelled=split != "test" and not bare)
+    if bare:
+        places = {ours: place for ours, place in columns.places.items() if ours == "path"}
+        columns = Columns(places, (), columns.notes)
+    base = encode(str(path.parent.relative_to(root))) if path.is_relative_to(root) else b""
+    base = b"" if base == b"." else base
+    name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+    spelling = fit(
+        islice(stream(sheet, columns.places["path"]), 4 * SAMPLE), root, base, settings, name, split
+    )
+    return ListFile(
+        split, sheet, columns, spelling, base, name, tuple(f"{name}: {note}" for note in columns.notes)
+    )
+
+
+class _Finder:
+    """Finds the lists of a folder that names none."""
+
+    def __init__(self, settings: FormatSettings, root: Path, glimpse: Glimpse) -> None:
+        self.settings, self.root, self.glimpse = settings, root, glimpse
+        self.reasons: dict[str, str] = {}  # file → why it is no list of images
+        self.tried = 0
+
+    def find(self) -> list[ListFile]:
+        """The lists; DataError where there are none, or where it cannot be told which are meant."""
+        names = self._candidates()
+        whole = [found for name in names.everything if (found := self._try("all", name))]
+        if whole:
+            return self._with_others(whole, names)
+        for group in (names.splits, names.below):
+            lists = self._of_splits(group)
+            if any(found.split == "train" for found in lists):
+                return lists
+        other = [
+            found for name in names.others if (found := self._try("all", name)) and leads(found, self.root)
+        ]
+        if len(other) == 1:
+            return [_noting(other[0], f"{other[0].path.name} is taken as the list of all images")]
+        if other:
+            shown = ", ".join(found.path.name for found in other[:5])
+            raise DataError(
+                f"{self.root} has {len(other)} lists with a path and a label ({shown}): "
+                f"-o data.lists.all={other[0].path.name} takes one, data.lists.train, val and test one each"
+            )
+        raise self._none()
+
+    def _candidates(self) -> _Candidates:
+        found = _Candidates([], {}, {}, [], [])
+        for name in self.glimpse.files():
+            if not is_list(name):
+                continue
+            what = said(name)
+            if _SUBMISSION.search(name):
+                found.submissions.append(name)
+            elif what == "all":
+                found.everything.append(name)
+            elif what:
+                found.splits.setdefault(what, []).append(name)
+            else:
+                found.others.append(name)
+        found.everything.sort(key=_rank)
+        for names in found.splits.values():
+            names.sort(key=_rank)
+        for folder in self.glimpse.folders():
+            split = split_of(folder)
+            if split and (names := [name for name in self.glimpse.files(folder) if _of_folder(name, split)]):
+                found.below[split] = [f"{folder}/{name}" for name in sorted(names, key=_rank)]
+        return found
+
+    def _try(self, split: str, name: str, bare: bool = False) -> ListFile | None:
+        """The list, or None where it has not the columns of one."""
+        self.tried += 1
+        if self.tried > _MOST:
+            return None
+        try:
+            return opened(self.settings, self.root, split, self.root / name, bare)
+        except DataError as error:
+            self.reasons[name] = str(error)
+            return None
+
+    def _of_splits(self, group: dict[str, list[str]]) -> list[ListFile]:
+        lists = []
+        for split in ("train", "val", "test"):
+            found = [one for name in group.get(split, []) if (one := self._try(split, name))]
+            if found:
+                lists.append(_preferred(found))
+        return lists
+
+    def _with_others(self, whole: list[ListFile], names: _Candidates) -> list[ListFile]:
+        """A list of all, and the unlabelled images that an example of a submission names."""
+        first = _preferred(whole)
+        if "split" in first.columns.places:
+            return [first]
+        for name in names.submissions:
+            other = self._try("test", name, bare=True)
+            if other and leads(other, self.root) and other.spelling.prefix != first.spelling.prefix:
+                return [first, _noting(other, f"{name} names the test images, which have no label")]
+        return [first]
+
+    def _none(self) -> DataError:
+        if len(self.reasons) == 1:
+            return DataError(next(iter(self.reasons.values())))
+        shown = "".join(f"\n  {reason}" for reason in list(self.reasons.values())[:5])
+        return DataError(
+            f"{self.root} has no list of images (images.csv, train.csv or the like, with columns for the "
+            f"path and the label): {what_is_there(self.glimpse)}. -o data.lists.all=NAME names one{shown}"
+        )
+
+
+def _rank(name: str) -> tuple[int, int, str]:
+    """Lists are looked for in the order of `_ALL`, and of SUFFIXES."""
+    stem, _, rest = name.rpartition("/")[2].lower().partition(".")
+    place = _ALL.index(stem) if stem in _ALL else len(_ALL)
+    kind = next((n for n, suffix in enumerate(SUFFIXES) if f".{rest}".startswith(suffix)), len(SUFFIXES))
+    return place, kind, name
+
+
+def _of_folder(name: str, split: str) -> bool:
+    """Whether a file in the folder of a split is its list."""
+    return is_list(name) and (said(name) in ("all", split) or name.startswith("_classes."))
+
+
+def _preferred(found: Sequence[ListFile]) -> ListFile:
+    """The first, with a note on the others."""
+    rest = [one.path.name for one in found[1:]]
+    if not rest:
+        return found[0]
+    name = "all" if found[0].split == "all" else found[0].split
+    return _noting(
+        found[0],
+        f"{found[0].path.name} is taken as the list; {first_few(rest, len(rest))} could be one too: "
+        f"-o data.lists.{name}={rest[0]} takes it",
+    )
+
+
+def _noting(found: ListFile, note: str) -> ListFile:
+    return replace(found, notes=(note, *found.notes))
+
+
+def seen(glimpse: Glimpse) -> str:
+    """What was recognised of a folder's lists, in words; "" for none.
+
+    Where folders of images lie beside it, a list counts only if one of its images is there.
+    """
+    lists = found_lists(glimpse)
+    if not lists:
+        return ""
+    if _folders_of_images(glimpse) and not any(leads(found, glimpse.root) for found in lists):
+        return ""
+    names = [str(found.path.relative_to(glimpse.root)) for found in lists]
+    return f"the list {names[0]}" if len(names) == 1 else f"the lists {first_few(names, len(names))}"
+
+
+def leads(found: ListFile, root: Path) -> bool:
+    """Whether one of the first paths of a list is a file."""
+    cells = islice(stream(found.sheet, found.columns.places["path"]), SAMPLE)
+    paths = (os.path.join(os.fsencode(root), found.spelling(cell)) for cell in cells if cell)
+    return any(b"\0" not in path and os.path.isfile(path) for path in paths)
+
+
+def _folders_of_images(glimpse: Glimpse) -> bool:
+    return any(folder and any(map(looks_like_image, files)) for folder, files in glimpse.tree)

@@ -1,0 +1,112 @@
+"""Parquet files as columns of text; what lies in a struct is called `a.b`, a list is written as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from smelt.artifacts.bytestrings import ByteStrings, decode, encode
+from smelt.errors import DataError
+
+_DEPTH = 4  # structs inside one another that have names
+
+
+def peek(path: Path, rows: int) -> tuple[list[str], list[list[str]]]:
+    """(names of the columns, cells of the first rows)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = _names(file.schema_arrow)
+            small = [name for name in names if not name.endswith(".bytes")]
+            batch = next(file.iter_batches(batch_size=rows, columns=small), None)
+    except (OSError, pa.ArrowException, MemoryError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if batch is None:
+        return names, []
+    table = pa.Table.from_batches([batch]).slice(0, rows)
+    cells = {name: [decode(cell) for cell in _column(path, table, name)] for name in small}
+    return names, [[cells[name][row] if name in cells else "" for name in names] for row in range(len(table))]
+
+
+def columns(path: Path, names: Sequence[str]) -> list[ByteStrings]:
+    """Whole columns as text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=list(dict.fromkeys(names)))
+    except (OSError, pa.ArrowException, MemoryError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    return [_column(path, table, name) for name in names]
+
+
+def _unreadable(path: Path, error: BaseException) -> DataError:
+    return DataError(f"{path} is no Parquet that can be read: {str(error)[:300]}")
+
+
+def _names(schema: Any) -> list[str]:
+    """Names of the columns, those inside structs with dots."""
+    import pyarrow as pa
+
+    def inside(name: str, kind: Any, depth: int) -> list[str]:
+        if not pa.types.is_struct(kind) or depth == _DEPTH:
+            return [name]
+        fields = [kind.field(place) for place in range(kind.num_fields)]
+        return [path for part in fields for path in inside(f"{name}.{part.name}", part.type, depth + 1)]
+
+    return [path for part in schema for path in inside(part.name, part.type, 0)]
+
+
+def _column(path: Path, table: Any, name: str) -> ByteStrings:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from smelt.artifacts.catalogue_parquet import from_arrow
+
+    parts = name.split(".")
+    top = next(
+        (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in table.column_names),
+        "",
+    )
+    try:
+        column = table[top]
+        for part in parts[top.count(".") + 1 :]:
+            column = pc.struct_field(column, part)
+        return from_arrow(_as_text(column))
+    except (KeyError, pa.ArrowException, ValueError) as error:
+        raise DataError(f"{path}: the column {name!r} is not read as text: {str(error)[:200]}") from error
+
+
+def _as_text(column: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(kind)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return column
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return column
+    if pa.types.is_null(kind):
+        return pa.chunked_array([pa.nulls(len(column), pa.large_string())])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        texts = [None if item is None else _listed(item) for item in column.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.large_binary())])
+    if pa.types.is_floating(kind):  # a missing number is no label called nan
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
+    return column.cast(pa.large_string())
+
+
+def _listed(items: list[Any]) -> bytes:
+    if len(items) == 1:
+        return encode(str(items[0]))
+    return (
+        json.dumps([item if isinstance(item, str) else str(item) for item in items]).encode()
+        if items
+        else b""
+    )

@@ -1,0 +1,63 @@
+"""Cells with more than one label: `cat;dog`, `cat|dog`, `["cat", "dog"]`, `cat dog` where both are labels."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections import Counter
+from collections.abc import Collection
+
+from smelt.artifacts.bytestrings import encode
+
+_SIGNS = (b";", b"|", b",")
+_LONGEST = 1 << 16  # bytes of a cell that is looked into
+
+
+def several_in(words: Collection[bytes]) -> dict[bytes, list[bytes]]:
+    """Cell → its labels, of those that hold several (or one in brackets), told from all cells of a data set.
+
+    `;` and `|` part labels where every part is also met elsewhere, alone or in another cell; `,` where every
+    part is met alone.
+    """
+    found = {word: labels for word in words if word[:1] in b"[({" and (labels := _listed(word)) is not None}
+    for sign in _SIGNS:
+        parted = {
+            word: [part.strip() for part in word.split(sign) if part.strip()]
+            for word in words
+            if sign in word and word not in found and len(word) <= _LONGEST
+        }
+        alone = {word for word in words if sign not in word}
+        times = Counter(part for parts in parted.values() for part in set(parts))
+        for word, parts in parted.items():
+            known = all(part in alone or (sign != b"," and times[part] > 1) for part in parts)
+            if known and parts:
+                found[word] = parts
+    return found
+
+
+def blanks_between(words: Collection[bytes]) -> dict[bytes, list[bytes]]:
+    """Cell → its labels, where blanks part words that are all labels elsewhere: at least two such cells.
+
+    It may as well be the name of a class (`house cat` beside `house` and `cat`).
+    """
+    alone = {word for word in words if b" " not in word}
+    parted = {word: word.split() for word in words if b" " in word and len(word) <= _LONGEST}
+    found = {word: parts for word, parts in parted.items() if alone.issuperset(parts)}
+    return found if len(found) > 1 else {}
+
+
+def _listed(word: bytes) -> list[bytes] | None:
+    """The labels of `["cat", "dog"]` or `['cat', 'dog']`; None where it is no list of such."""
+    if len(word) > _LONGEST or word[-1:] not in (b"]", b")", b"}"):
+        return None
+    text = word.decode("utf-8", "surrogateescape")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            return None
+    if not isinstance(value, (list, tuple, set)) or not all(isinstance(item, (str, int)) for item in value):
+        return None
+    return [encode(str(item)).strip() for item in value]

@@ -1,0 +1,242 @@
+"""Every field of a settings class with what is known of it: the source of `explain`, the schema and the docs.
+
+A field's path has `N` for the place in a list (`rounds.N.models.N.seeds`), `NAME` for the key of a mapping.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from smelt.settings import KeyIf, KeyIfInput, Limit, NotInKey, Partial, Rule, Settings, rule_of
+
+ITEM, KEY = "N", "NAME"
+_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+_BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One field: where it is in a recipe, and the class that it belongs to."""
+
+    path: tuple[str, ...]
+    cls: type[Settings]
+    info: FieldInfo
+
+    @property
+    def name(self) -> str:
+        """The path as people write it."""
+        return ".".join(self.path)
+
+    @property
+    def rule(self) -> Rule:
+        """Whether it is part of keys."""
+        return rule_of(self.cls, self.path[-1])
+
+    @property
+    def description(self) -> str:
+        """What it is, its unit, when to change it."""
+        return self.info.description or ""
+
+    @property
+    def takes(self) -> str:
+        """What it takes, in words, with its bounds."""
+        return _annotated(self.info.annotation, self.info.metadata)
+
+    @property
+    def limit(self) -> str:
+        """Why its bounds are where they are; "" where that goes without saying."""
+        return next((mark.why for mark in self.info.metadata if isinstance(mark, Limit)), "")
+
+    @property
+    def default(self) -> str:
+        """The default as YAML would have it; "" where the field must be given."""
+        if self.info.is_required():
+            return ""
+        value = self.info.get_default(call_default_factory=True)
+        return "" if value is PydanticUndefined else shown(value)
+
+    @property
+    def inside(self) -> list[tuple[tuple[str, ...], type[Settings]]]:
+        """The settings classes that its value is made of, and the steps to them."""
+        return [(steps, cls) for steps, cls in _inside(self.info.annotation) if not issubclass(cls, Partial)]
+
+
+def shown(value: Any) -> str:
+    """A value of a recipe in a line, as JSON; settings as what differs from their defaults."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", exclude_defaults=True)
+    elif isinstance(value, list | tuple):
+        value = [json.loads(shown(item)) for item in value]
+    elif isinstance(value, dict):
+        value = {str(key): json.loads(shown(item)) for key, item in value.items()}
+    return json.dumps(value, ensure_ascii=False)
+
+
+def walk(cls: type[Settings], path: tuple[str, ...] = ()) -> Iterator[Entry]:
+    """Every field of `cls`, each before those below it. Partial settings are not gone into: they are those of
+    the class that they are part of."""
+    for name, info in cls.model_fields.items():
+        entry = Entry((*path, name), cls, info)
+        yield entry
+        for steps, below in _inside(info.annotation):
+            if not issubclass(below, Partial):
+                yield from walk(below, (*entry.path, *steps))
+
+
+def _inside(annotation: Any) -> Iterator[tuple[tuple[str, ...], type[Settings]]]:
+    """The settings classes that a type is made of, and the steps to them."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        yield (), annotation
+        return
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        yield from _inside(parts[0])
+    elif origin in (Union, types.UnionType):
+        for part in parts:
+            yield from _inside(part)
+    elif origin in (tuple, list):
+        for steps, cls in _inside(parts[0]):
+            yield (ITEM, *steps), cls
+    elif origin is dict:
+        for steps, cls in _inside(parts[1]):
+            yield (KEY, *steps), cls
+
+
+# Types in words
+
+
+def _annotated(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    bounds = _bounds(metadata)
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _annotated(parts[0], [*_flat(parts[1:]), *metadata])
+    if origin in (Union, types.UnionType):
+        members = [part for part in parts if part is not type(None)]
+        words = [_annotated(part, metadata) for part in members]
+        return " or ".join([*words, *(["null"] if len(members) < len(parts) else [])])
+    if origin is Literal:
+        return ("" if len(parts) == 1 else "one of ") + ", ".join(map(str, parts))
+    if origin in (tuple, list):
+        items = [part for part in parts if part is not Ellipsis]
+        if len(items) == len(parts) and origin is tuple:
+            return f"list of {len(items)}: {', '.join(_annotated(item) for item in items)}"
+        return f"list of {_annotated(items[0])}" + (f" ({bounds})" if bounds else "")
+    if origin is dict:
+        return f"mapping of {_annotated(parts[0])} to {_annotated(parts[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return "mapping"
+    word = _WORDS.get(annotation, str(annotation))
+    if not bounds or annotation is bool:
+        return word
+    return f"{word} {bounds}" if annotation in (int, float) else f"{word} ({bounds})"
+
+
+def _flat(marks: Sequence[Any]) -> Iterator[Any]:
+    for mark in marks:
+        yield from mark.metadata if isinstance(mark, FieldInfo) else (mark,)
+
+
+def _bounds(metadata: Sequence[Any]) -> str:
+    """The bounds of a field in words: of a number its least and greatest, of text and lists their length."""
+    numbers = [
+        _BOUNDS[name].format(f"{int(value):,}" if value == int(value) else f"{value:g}")
+        for name, value in limits(None, metadata).items()
+    ]
+    least = max((getattr(mark, "min_length", None) or 0 for mark in metadata), default=0)
+    most = max((getattr(mark, "max_length", None) or 0 for mark in metadata), default=0)
+    lengths = [f"at least {least}"] * bool(least) + [f"at most {most:,}"] * bool(most)
+    if least == most > 0:
+        lengths = [f"exactly {least}"]
+    patterns = [mark.pattern for mark in metadata if getattr(mark, "pattern", None)]
+    return ", ".join([" ".join(numbers)] * bool(numbers) + lengths + [f"matching {p}" for p in patterns])
+
+
+def limits(annotation: Any, metadata: Sequence[Any]) -> dict[str, float]:
+    """The bounds (ge, gt, le, lt) of a number, those of its type and of its field together."""
+    found: dict[str, float] = {}
+    if get_origin(annotation) is Annotated:
+        metadata = [*_flat(get_args(annotation)[1:]), *metadata]
+    for name in _BOUNDS:
+        for mark in metadata:
+            if getattr(mark, name, None) is not None:
+                found[name] = getattr(mark, name)
+    return found
+
+
+def key_words(rule: Rule) -> str:
+    """What a change of a field does to keys, in words."""
+    if isinstance(rule, NotInKey):
+        return f"in no key: {rule.why}"
+    if isinstance(rule, KeyIf):
+        values = " or ".join("null" if value is None else str(value) for value in rule.values)
+        return f"part of the key where {rule.name} is {values}"
+    if isinstance(rule, KeyIfInput):
+        return f"part of the key where the stage has a {rule.port}"
+    return "part of the key"
+
+
+# Finding a field by what somebody types
+
+
+def plain(name: str) -> tuple[str, ...]:
+    """The path without places in lists: `rounds.0.models.1.seeds` is `rounds.models.seeds`."""
+    return tuple(step for step in name.strip().strip(".").split(".") if step and not _is_place(step))
+
+
+def _is_place(step: str) -> bool:
+    return step.isdecimal() or step in (ITEM, "*", "[]")
+
+
+def find(cls: type[Settings], name: str) -> list[Entry]:
+    """The field that `name` means, alone; else all whose last steps are `name`; [] where there is none.
+
+    Steps through lists may be left out or be any number. Below partial settings the fields are those of the
+    whole class, under the path that was asked for.
+    """
+    wanted = plain(name)
+    exact = _at(cls, wanted, ())
+    if exact is not None:
+        return [exact]
+    return [entry for entry in walk(cls) if wanted and _named(entry)[-len(wanted) :] == wanted]
+
+
+def _named(entry: Entry) -> tuple[str, ...]:
+    return tuple(step for step in entry.path if step not in (ITEM, KEY))
+
+
+def _at(cls: type[Settings], wanted: tuple[str, ...], path: tuple[str, ...]) -> Entry | None:
+    if not wanted or wanted[0] not in cls.model_fields:
+        return None
+    entry = Entry((*path, wanted[0]), cls, cls.model_fields[wanted[0]])
+    if len(wanted) == 1:
+        return entry
+    for steps, below in _inside(entry.info.annotation):
+        rest = wanted[1:]
+        if KEY in steps and below.model_fields.keys().isdisjoint(rest[:1]):
+            rest = rest[1:]  # the key of a mapping
+        if found := _at(below, rest, (*entry.path, *steps)):
+            return found
+    return None
+
+
+def nearest(cls: type[Settings], name: str) -> list[str]:
+    """Paths that `name` may be a slip of, the nearest first."""
+    wanted = plain(name[:200])
+    entries = list(walk(cls))
+    by_path = {".".join(_named(entry)): entry for entry in entries}
+    found = difflib.get_close_matches(".".join(wanted), list(by_path), n=3, cutoff=0.75)
+    last: dict[str, list[Entry]] = {}
+    for entry in entries:
+        last.setdefault(entry.path[-1], []).append(entry)
+    for near in difflib.get_close_matches(wanted[-1] if wanted else "", list(last), n=2, cutoff=0.6):
+        found += [".".join(_named(entry)) for entry in last[near]]
+    return [by_path[path].name for path in dict.fromkeys(found)][:5]

@@ -1,0 +1,72 @@
+"""What the shell proposes: names of recipes, recipe files, names of fields. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SUFFIXES = (".yaml", ".yml")
+MOST = 200  # files that are proposed
+
+
+def recipes(incomplete: str) -> list[str]:
+    """Shipped recipes, recipe files and folders on the way to them that begin with `incomplete`."""
+    from smelt.recipe import shipped
+
+    names = [name for name in shipped() if name.startswith(incomplete)]
+    return names + files(incomplete)
+
+
+def files(incomplete: str) -> list[str]:
+    """Recipe files, and folders with a `/` behind, that begin with `incomplete`."""
+    folder, slash, start = incomplete.rpartition("/")
+    found = []
+    try:
+        for path in sorted(Path(f"{folder}/" if slash else ".").iterdir()):
+            if not path.name.startswith(start) or (path.name.startswith(".") and not start):
+                continue
+            if path.is_dir():
+                found.append(f"{folder}{slash}{path.name}/")
+            elif path.suffix in SUFFIXES:
+                found.append(f"{folder}{slash}{path.name}")
+    except OSError:
+        return []
+    return found[:MOST]
+
+
+def fields(incomplete: str) -> list[str]:
+    """Names of fields that go on from `incomplete` by one step; places in lists as they were typed, or 0."""
+    from smelt.fields import walk
+    from smelt.stages.flow import Recipe
+
+    *typed, start = incomplete.split(".")
+    found = []
+    for entry in walk(Recipe):
+        path = entry.path
+        if len(path) != len(typed) + 1 and not (len(path) == len(typed) + 2 and path[-2] == "N"):
+            continue
+        steps = [given if want == "N" and given.isdecimal() else want for want, given in zip(path, typed)]
+        if steps != typed:
+            continue
+        rest = ["0" if step == "N" else step for step in path[len(typed) :]]
+        if rest[0].startswith(start):
+            found.append(".".join([*typed, *rest]))
+    return sorted(dict.fromkeys(found))
+
+
+def overrides(incomplete: str) -> list[str]:
+    """Names of fields with `=` behind, for `-o`; choices of a field where its name is typed whole."""
+    from typing import Literal, get_args, get_origin
+
+    from smelt.fields import find
+    from smelt.stages.flow import Recipe
+
+    name, equals, value = incomplete.partition("=")
+    if not equals:
+        return [f"{field}=" for field in fields(incomplete)]
+    known = find(Recipe, name)
+    if len(known) != 1:
+        return []
+    kinds = [known[0].info.annotation, *get_args(known[0].info.annotation)]
+    choices = [str(c) for kind in kinds if get_origin(kind) is Literal for c in get_args(kind)]
+    choices += ["true", "false"] if bool in kinds else []
+    return [f"{name}={choice}" for choice in choices if choice.startswith(value)]
