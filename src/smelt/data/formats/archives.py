@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from smelt.artifacts.bytestrings import concatenate, decode
+from smelt.artifacts.bytestrings import concatenate, decode, encode
 from smelt.artifacts.catalogue_writer import CatalogueWriter, Paths
 from smelt.data.formats.base import Report, as_bytes, natural
-from smelt.data.formats.names import hidden
+from smelt.data.formats.census import Walk
 from smelt.data.formats.tars import Members, read_members
 from smelt.data.formats.unpack import compression, unpack
-from smelt.data.reading import NOT_THERE, patiently, resolved
 from smelt.errors import DataError
 
 SUFFIX = re.compile(r"\.(tar(\.(gz|bz2|xz|zst|zstd))?|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
-_OF_A_RUN = {b"artifacts", b"events.jsonl"}  # what a work folder of smelt is known by
-LEADS_OUT = "a link that leads out of the folder (-o data.links=anywhere follows it)"
 
 
 @dataclass(frozen=True)
@@ -46,82 +42,25 @@ def stem(name: str) -> str:
     return SUFFIX.sub("", name.rpartition("/")[2])
 
 
-def find_archives(root: Path, report: Report, *, anywhere: bool = False, deep: bool = True) -> list[Path]:
+def find_archives(root: Path, report: Report, links: str = "inside", *, deep: bool = True) -> list[Path]:
     """Archives below `root` in natural order, those in the root alone if not `deep`.
 
-    Links are followed if they stay below the root, or `anywhere`; those that do not are left out by name, as
-    is a packed archive beside its plain one. StorageError where a folder may not be read.
+    Links are followed as `data.links` says. A packed archive beside its plain one is left out by name.
+    StorageError where a folder may not be read.
     """
-    found = [Path(os.fsdecode(name)) for name in _walk(root, report, anywhere, deep)]
-    plain = {str(path) for path in found if path.suffix.lower() == ".tar"}
+    found: list[bytes] = []
+    for folder in Walk(root, links):
+        found += [path for path in folder.paths() if SUFFIX.search(decode(path))]
+        if not deep:
+            break
+    plain = {path for path in found if path.lower().endswith(b".tar")}
     kept = []
     for path in found:
-        if path.suffix.lower() != ".tar" and f"{SUFFIX.sub('', str(path))}.tar" in plain:
-            report.leave_out("a packed archive beside the plain one", as_bytes(path, root))
+        if path not in plain and encode(SUFFIX.sub("", decode(path))) + b".tar" in plain:
+            report.leave_out("a packed archive beside the plain one", path)
         else:
-            kept.append(path)
+            kept.append(root / os.fsdecode(path))
     return sorted(kept, key=lambda path: natural(os.fsencode(path)))
-
-
-def _walk(root: Path, report: Report, anywhere: bool, deep: bool) -> Iterator[bytes]:
-    top = resolved(root)
-    pending, seen = [os.fsencode(root)], set()
-    while pending:
-        folder = pending.pop()
-        if (real := resolved(os.fsdecode(folder))) in seen:  # links may go round in circles
-            continue
-        seen.add(real)
-        entries = _listed(folder)
-        if folder != os.fsencode(root) and {entry.name for entry in entries} >= _OF_A_RUN:
-            continue
-        for entry in entries:
-            if hidden(entry.name):
-                continue
-            is_archive = SUFFIX.search(decode(entry.name)) is not None
-            if not entry.is_symlink():
-                if entry.is_dir():
-                    pending += [entry.path] if deep else []
-                elif is_archive and entry.is_file():
-                    yield entry.path
-            elif kind := _kind(entry.path):
-                if not stat.S_ISDIR(kind) and not is_archive:
-                    continue
-                if not anywhere and not is_inside(entry.path, top):
-                    report.leave_out(LEADS_OUT, os.path.relpath(entry.path, os.fsencode(root)))
-                elif stat.S_ISDIR(kind):
-                    pending += [entry.path] if deep else []
-                elif stat.S_ISREG(kind):
-                    yield entry.path
-
-
-def is_inside(path: bytes, top: str) -> bool:
-    """Whether `path`, its links followed, lies below the folder `top`, whose links were followed."""
-    return os.path.commonpath([resolved(os.fsdecode(path)), top]) == top
-
-
-def _kind(path: bytes) -> int:
-    """Mode of what a link leads to; 0 where it leads nowhere."""
-    try:
-        return os.stat(path).st_mode
-    except OSError as error:
-        if error.errno not in NOT_THERE:
-            raise
-        return 0
-
-
-def _listed(folder: bytes) -> list[os.DirEntry[bytes]]:
-    """What lies in a folder, by name; nothing where it is gone."""
-
-    def listed() -> list[os.DirEntry[bytes]]:
-        try:
-            with os.scandir(folder) as entries:
-                return sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            if error.errno not in NOT_THERE:
-                raise
-            return []
-
-    return patiently(listed, lambda: decode(folder))
 
 
 def open_archive(path: Path, root: Path, writer: CatalogueWriter, report: Report) -> Archive:

@@ -18,16 +18,14 @@ from typing import Any
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue_writer import CatalogueWriter, Pack
 from smelt.data.formats import jsons
-from smelt.data.formats.archives import LEADS_OUT, find_archives, is_inside
+from smelt.data.formats.archives import find_archives
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report, as_bytes, natural
+from smelt.data.formats.census import Walk
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.identity import listing
 from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.names import hidden
 from smelt.data.formats.samples import Samples
 from smelt.data.formats.unpack import look_for_room
 from smelt.data.formats.webdataset import MAX_PART, add_samples, class_list, read_shards, split_of_path
-from smelt.data.reading import resolved
 from smelt.errors import DataError, short
 
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in (*IMAGE_SUFFIXES, ".jfif"))
@@ -61,6 +59,7 @@ def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
     """Append the images of all shards; splits that are not there are held out."""
     samples = Samples(settings, report, b"img2dataset")
+    writer.follow = settings.links == "anywhere"
     shards = _Shards(settings, root, report)
     if not shards.tars and (named := settings.lists.keys() - {"classes"}):
         raise DataError(
@@ -72,7 +71,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     elif shards.tables:
         _read_tables(shards.tables, root, writer, samples, report)
     else:
-        _read_folders(settings, root, shards.names, samples, report)
+        _read_folders(root, shards.names, samples, report)
     _count(root, shards.names, report)
     report.refuse()
     add_samples(samples, settings, root, writer, report)
@@ -82,8 +81,8 @@ class _Shards:
     """names: all files. tars, or tables: Parquet files for shards; none of either where these are folders."""
 
     def __init__(self, settings: FormatSettings, root: Path, report: Report) -> None:
-        self.names = [name for name, _ in listing(root)]
-        self.tars = find_archives(root, report, anywhere=settings.links == "anywhere")
+        self.names = [path for folder in Walk(root, settings.links) for path in folder.paths()]
+        self.tars = find_archives(root, report, settings.links)
         tables = [root / decode(name) for name in self.names if _TABLE.search(decode(name))]
         tables = [path for path in tables if not self.tars and not path.with_suffix("").is_dir()]
         self.tables = sorted(tables, key=lambda path: natural(os.fsencode(path)))
@@ -97,6 +96,8 @@ def _count(root: Path, names: list[bytes], report: Report) -> None:
     """Say what img2dataset could not load, by its own statistics."""
     tried = loaded = 0
     for name in names:
+        if _TABLE.search(decode(name)):
+            report.used.add(name)
         if not _STATS.fullmatch(decode(name.rpartition(b"/")[2])):
             continue
         report.used.add(name)
@@ -115,30 +116,17 @@ def _count(root: Path, names: list[bytes], report: Report) -> None:
 # ---- folders
 
 
-def _read_folders(
-    settings: FormatSettings, root: Path, names: list[bytes], samples: Samples, report: Report
-) -> None:
-    top, anywhere = resolved(root), settings.links == "anywhere"
+def _read_folders(root: Path, names: list[bytes], samples: Samples, report: Report) -> None:
     groups: dict[bytes, dict[str, bytes]] = {}
     for name in names:
-        folder, _, last = name.rpartition(b"/")
-        if any(map(hidden, name.split(b"/"))):
-            report.leave_out("hidden", name)
-        elif folder and not _STATS.fullmatch(decode(last)):
-            place = os.path.join(os.fsencode(root), name)
-            if not anywhere and os.path.islink(place) and not is_inside(place, top):
-                report.leave_out(LEADS_OUT, name)
-                continue
-            key, _, suffix = last.rpartition(b".")
-            groups.setdefault(folder + b"/" + key, {})[decode(suffix).lower()] = name
+        key, _, suffix = name.rpartition(b".")
+        if b"/" in name and not _STATS.fullmatch(decode(name.rpartition(b"/")[2])):
+            groups.setdefault(key, {})[decode(suffix).lower()] = name
     for _, parts in sorted(groups.items(), key=lambda item: natural(item[0])):
         image = next((name for suffix, name in parts.items() if suffix in _IMAGES), None)
         if image is None:
-            for name in parts.values():
-                if not name.endswith(b".parquet"):
-                    report.leave_out("a sample without an image", name)
-                else:
-                    report.used.add(name)
+            for suffix in parts.keys() & {"json", "txt"}:
+                report.leave_out("a sample without an image", parts[suffix])
             continue
         report.used.update(name for name in parts.values() if name != image)
         record = _record(root, parts["json"], samples) if "json" in parts else {}

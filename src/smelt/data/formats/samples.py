@@ -287,7 +287,7 @@ def _levels(folder: bytes) -> list[_Level]:
     """The folders and archives of a path that may be classes: what only says a split is none."""
     found, inside = [], False
     for part in decode(folder).split("/") if folder else []:
-        name = SUFFIX.sub("", part)
+        name = SUFFIX.sub("", part).removesuffix(".parquet")
         archive = name != part
         inside = inside or archive
         own = _SYNSET.fullmatch(name) or (inside and not archive and not _SHARD.fullmatch(name))

@@ -23,6 +23,7 @@ from smelt.artifacts.catalogue import SPLITS
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.archives import SUFFIX, Archive, find_archives, open_archive, stem
 from smelt.data.formats.base import IMAGE_SUFFIXES, SPLIT_NAMES, Report, as_bytes, natural
+from smelt.data.formats.census import HIDDEN
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.jsons import parse
 from smelt.data.formats.layout import Glimpse
@@ -51,7 +52,7 @@ def shards_of(settings: FormatSettings, root: Path, report: Report) -> dict[str,
             f"data.lists: format {settings.format} has train, val, test (patterns of shards) and classes, "
             f"not {', '.join(sorted(unknown))}"
         )
-    there = find_archives(root, report, anywhere=settings.links == "anywhere")
+    there = find_archives(root, report, settings.links)
     found: dict[str, list[Path]] = {}
     for split, pattern in settings.lists.items():
         if split != "classes":
@@ -187,7 +188,7 @@ class _Shard:
         found = []
         for row, code in enumerate(paths.folder_codes.tolist()):
             if concealed[code] or hidden(paths.names[row]):
-                self.report.leave_out("hidden", self.shown + b"/" + paths[row])
+                self.report.leave_out(HIDDEN, self.shown + b"/" + paths[row])
             else:
                 found.append(row)
         return found
