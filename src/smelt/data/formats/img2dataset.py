@@ -125,8 +125,8 @@ def _read_folders(root: Path, names: list[bytes], samples: Samples, report: Repo
     for _, parts in sorted(groups.items(), key=lambda item: natural(item[0])):
         image = next((name for suffix, name in parts.items() if suffix in _IMAGES), None)
         if image is None:
-            for suffix in parts.keys() & {"json", "txt"}:
-                report.leave_out("a sample without an image", parts[suffix])
+            for beside in (parts[suffix] for suffix in ("json", "txt") if suffix in parts):
+                report.leave_out("a sample without an image", beside)
             continue
         report.used.update(name for name in parts.values() if name != image)
         record = _record(root, parts["json"], samples) if "json" in parts else {}

@@ -14,112 +14,12 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from smelt.data.formats.standins import TENSORS, Array, Dtype, Name, UnreadableError, made, text_of
 
 MOST_OPCODES = 2_000_000  # CIFAR-100's training batch has some 300,000
-MOST_DIGITS = 20  # of a number in text form
+MOST_DIGITS = 40  # of a number in text form
 _MOST_LONG = 16  # bytes of a number of any length
 _MOST_KEY = 1 << 60  # of numbers below it no two have the same hash
-_DTYPE = re.compile(r"[|<>=]?[biufSU]\d{1,4}")
-_MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
-_NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
-
-
-class UnreadableError(ValueError):
-    """A pickle that holds what is not read here, or none; the text says what."""
-
-
-class _Name:
-    """A class or function that a pickle names, one of those that are known."""
-
-    def __init__(self, module: str, name: str) -> None:
-        if (module, name) not in _KNOWN:
-            raise UnreadableError(f"it wants {module}.{name}"[:200])
-        self.name = name
-
-
-_KNOWN = {
-    ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
-    *((module, name) for module in _MULTIARRAY for name in ("_reconstruct", "scalar")),
-    *((module, "_frombuffer") for module in _NUMERIC),
-}  # fmt: skip
-
-
-class _Dtype:
-    """A type of array elements: fixed-width numbers or texts, or objects ("O")."""
-
-    def __init__(self, name: Any) -> None:
-        name = _text(name)
-        self.objects = name in ("O", "O8", "|O")
-        if not self.objects and not _DTYPE.fullmatch(name):
-            raise UnreadableError(f"it holds an array of type {name!r}"[:200])
-        self.name, self.order = name, ""
-
-    def set_state(self, state: Any) -> None:
-        """(version, byte order, subtype, names, fields, …): only the plain ones."""
-        if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
-            raise UnreadableError("it holds an array with fields")
-        self.order = _text(state[1])
-        if self.order not in ("<", ">", "|", "="):
-            raise UnreadableError("it holds an array of no byte order")
-
-    def dtype(self) -> np.dtype[Any]:
-        """As NumPy has it."""
-        name = self.name.lstrip("|<>=")
-        return np.dtype(f"{self.order if self.order in ('<', '>') else self.name[: -len(name)]}{name}")
-
-
-class _Array:
-    """An array as it comes: empty at first, then with its state."""
-
-    def __init__(self) -> None:
-        self.value: NDArray[Any] | list[Any] | None = None
-
-    def set_state(self, state: Any) -> None:
-        """(version, shape, type, whether columns come first, bytes or list of objects)."""
-        if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _Dtype):
-            raise UnreadableError("it holds an array whose state is none")
-        _, shape, kind, columns_first, data = state
-        if kind.objects:
-            if not isinstance(data, list):
-                raise UnreadableError("it holds an array of objects that has none")
-            self.value = data
-        else:
-            self.value = _array(data, kind, shape, "F" if columns_first is True else "C")
-
-
-def _array(data: Any, kind: Any, shape: Any, order: str) -> NDArray[Any]:
-    """An array made of bytes that are there. Raises UnreadableError where they do not fill its shape."""
-    if not isinstance(data, bytes) or not isinstance(kind, _Dtype) or kind.objects:
-        raise UnreadableError("it holds an array that is not made of bytes")
-    sides = shape if isinstance(shape, tuple) else (shape,)
-    if len(sides) > 8 or any(type(side) is not int or not 0 <= side < 1 << 40 for side in sides):
-        raise UnreadableError("it holds an array of an odd shape")
-    dtype = kind.dtype()
-    count = 1
-    for side in sides:
-        count *= side
-    if count * dtype.itemsize != len(data):
-        raise UnreadableError(f"it holds an array of {count:,} elements in {len(data):,} bytes")
-    if not dtype.itemsize:
-        raise UnreadableError("it holds an array of elements of no size")
-    return np.frombuffer(data, dtype).reshape(sides, order="F" if order == "F" else "C")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value[:200].decode("latin1")
-    if not isinstance(value, str):
-        raise UnreadableError("it holds something else where a text belongs")
-    return value
-
-
-def _encoded(text: str) -> bytes:
-    try:
-        return text.encode("latin1")
-    except UnicodeEncodeError as error:
-        raise UnreadableError("it holds bytes that are none") from error
 
 
 def load(data: bytes, start: int = 0) -> tuple[Any, int]:
@@ -150,7 +50,7 @@ class _Machine:
             self.at += 1
             if code == 0x2E:  # STOP
                 value = self.pop()
-                return value.value if isinstance(value, _Array) else value
+                return value.value if isinstance(value, Array) else value
             action = _ACTIONS.get(code)
             if action is None:
                 raise UnreadableError(f"it has the opcode {bytes([code])!r} at byte {self.at - 1:,}")
@@ -184,6 +84,14 @@ class _Machine:
         if len(line) > MOST_DIGITS or not re.fullmatch(rb"-?[0-9]+", line):
             raise UnreadableError(f"it has a number of {len(line):,} characters")
         return int(line)
+
+    def fraction(self) -> float:
+        """A number with a point in text form."""
+        line = self.line()
+        try:
+            return float(line[: 2 * MOST_DIGITS])
+        except ValueError as error:
+            raise UnreadableError("it has a number that is none") from error
 
     def long(self, size: int) -> int:
         """A number of any length."""
@@ -223,45 +131,29 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2]):
             if not isinstance(key, str | bytes) and not (type(key) is int and abs(key) < _MOST_KEY):
                 raise UnreadableError("it has a key that is neither text nor a small number")
-            top[key] = value.value if isinstance(value, _Array) else value
+            top[key] = value.value if isinstance(value, Array) else value
 
     def name(self, module: Any, name: Any) -> None:
         """Push a class or function that is known."""
-        self.push(_Name(_text(module), _text(name)))
+        self.push(Name(text_of(module), text_of(name)))
 
     def reduce(self) -> None:
         """Make what a known class or function makes of its arguments."""
         arguments, called = self.pop(), self.pop()
-        if not isinstance(called, _Name) or not isinstance(arguments, tuple):
+        if not isinstance(called, Name) or not isinstance(arguments, tuple):
             raise UnreadableError("it calls what is no class")
         if called.name == "encode" and arguments and isinstance(arguments[0], str):
             self.encoded += len(arguments[0])
             if self.encoded > 2 * len(self.data):
                 raise UnreadableError("it makes more bytes of its texts than it has")
-        self.push(_made(called.name, arguments))
+        self.push(made(called.name, arguments))
 
     def build(self) -> None:
         """Give an array or a type its state."""
         state = self.pop()
-        if not isinstance(self.stack[-1], _Array | _Dtype):
+        if not isinstance(self.stack[-1], Array | Dtype):
             raise UnreadableError("it gives a state to what has none")
         self.stack[-1].set_state(state)
-
-
-def _made(name: str, arguments: tuple[Any, ...]) -> Any:
-    if name == "_reconstruct":
-        return _Array()
-    if name == "dtype" and arguments:
-        return _Dtype(arguments[0])
-    if name == "encode" and 1 <= len(arguments) <= 2 and isinstance(arguments[0], str):
-        return _encoded(arguments[0])
-    if name == "scalar" and len(arguments) == 2:
-        return _array(arguments[1], arguments[0], (), "C").item()
-    if name == "_frombuffer" and len(arguments) == 4:
-        array = _Array()
-        array.value = _array(arguments[0], arguments[1], arguments[2], _text(arguments[3]))
-        return array
-    raise UnreadableError(f"it calls {name} in a way that is not known")
 
 
 def _dictionary(machine: _Machine) -> None:
@@ -281,7 +173,7 @@ def _tuple(machine: _Machine, size: int) -> None:
 
 
 def _refuse_tensors(machine: _Machine) -> None:
-    raise UnreadableError("it holds tensors, not arrays: save them as arrays (tensor.numpy())")
+    raise UnreadableError(f"it holds something of another file{TENSORS}")
 
 
 def _string(line: bytes) -> bytes:
@@ -329,6 +221,7 @@ _ACTIONS: dict[int, Callable[[_Machine], Any]] = {
         "M": lambda m: m.push(m.number("H")),
         "\x8a": lambda m: m.push(m.long(m.number("B"))),
         "\x8b": lambda m: m.push(m.long(m.number("I"))),
+        "F": lambda m: m.push(m.fraction()),
         "G": lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
         "S": lambda m: m.push(_string(m.line())),
         "T": lambda m: m.push(m.take(m.number("I"))),
@@ -337,7 +230,7 @@ _ACTIONS: dict[int, Callable[[_Machine], Any]] = {
         "C": lambda m: m.push(m.take(m.number("B"))),
         "\x8e": lambda m: m.push(m.take(m.number("Q"))),
         "\x96": lambda m: m.push(m.take(m.number("Q"))),
-        "V": lambda m: m.push(_utf8(m.line())),
+        "V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
         "X": lambda m: m.push(_utf8(m.take(m.number("I")))),
         "\x8c": lambda m: m.push(_utf8(m.take(m.number("B")))),
         "\x8d": lambda m: m.push(_utf8(m.take(m.number("Q")))),
