@@ -136,8 +136,6 @@ def _label(
     several: dict[bytes, Sequence[bytes]] = {}
     if known is None:
         known, several = _found(placed, columns, settings, root, report)
-    else:
-        warn_of_alike(known.names, report)
     for part, (codes, found) in zip(placed, columns):
         part.rows = labelled_rows(
             part.table, part.paths, part.splits, codes, found, several, known, settings, report
@@ -272,11 +270,17 @@ class _Placed:
     def locate(self, files: Files, missing: _Missing) -> None:
         """Look which of the rows' files are there."""
         self.placed = self.paths.take(self.rows.entries)
+        self.missing: NDArray[np.bool_] | None = None
+        inside = {name: values[self.rows.entries] for name, values in self.table.inside.items()}
+        files_N = inside["shard"] == np.iinfo(inside["shard"].dtype).max if inside else None
+        if files_N is not None and not files_N.any():
+            self.fixed = inside  # nothing to look for below the root
+            return
         self.fixed, self.missing = files.locate(self.placed)
-        if inside := {name: values[self.rows.entries] for name, values in self.table.inside.items()}:
+        if files_N is not None:
             self.fixed = inside
             if self.missing is not None:
-                self.missing &= inside["shard"] == np.iinfo(inside["shard"].dtype).max
+                self.missing &= files_N
         missing.total += len(self.placed)
         if self.missing is None or not bool(self.missing.any()):
             return
