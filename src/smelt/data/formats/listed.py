@@ -23,11 +23,12 @@ from smelt.data.formats.classes import Classes, found_in
 from smelt.data.formats.classlists import read_classes
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Files
+from smelt.data.formats.fitting import fit
 from smelt.data.formats.labelled import Rows, drop_repeats, labelled_rows
 from smelt.data.formats.names import split_of
 from smelt.data.formats.paths import check_paths, split_paths
 from smelt.data.formats.several import blanks_between, several_in
-from smelt.data.formats.spelling import Spelling, fit, what_lies_there
+from smelt.data.formats.spelling import Spelling, what_lies_there
 from smelt.errors import DataError, short
 
 TEXTS = ("title", "description", "tags")
@@ -149,6 +150,12 @@ def _label(placed: list[_Placed], settings: FormatSettings, root: Path, report: 
             part.table, part.paths, part.splits, codes, found, several, classes, settings, report
         )
     _refuse_mostly_unlabelled(placed, settings, report)
+    total = sum(part.rows.counts[1] for part in placed)
+    if total >= 20 and len(classes.names) > 0.9 * total and "classes" not in settings.lists:
+        report.warn(
+            f"there are {len(classes.names):,} classes and {total:,} images for training: is the label "
+            "another column (-o data.columns.label=NAME)?"
+        )
     return classes
 
 
