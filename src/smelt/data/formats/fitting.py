@@ -1,7 +1,8 @@
 """Finds how the paths of a list lead to files, by its first ones: the plainest way by which most are there.
 
-Tried are backslashes, `file://`, a root elsewhere, the list's own folder, a folder before bare names, a suffix
-behind ids, another case or Unicode form. What was taken is said; what cannot be told apart is not taken.
+Tried are backslashes, `file://`, a root elsewhere, the list's own folder, a folder before bare names, a
+suffix behind ids, another case or Unicode form. What was taken is said; what cannot be told apart is not
+taken.
 """
 
 from __future__ import annotations
