@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,8 @@ class Table:
     that the list lies in, which its paths may start from. several: all labels of those rows that have more
     than one (`label` is not looked at there). name: the list, for messages. split_words: what words of the
     column `split` mean, where they are not the usual ones. spelling: how its paths are read; found by their
-    first ones where it is not given.
+    first ones where it is not given. inside: `shard`, `offset` and `size` (N,) of images that lie in shards;
+    rows with the highest code of a shard are files.
     """
 
     split: str
@@ -68,6 +69,7 @@ class Table:
     name: str = ""
     split_words: Mapping[str, str] = field(default_factory=dict)
     spelling: Spelling | None = None
+    inside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns["path"])
@@ -97,9 +99,13 @@ def _utf8(word: bytes) -> bytes:
 
 
 def add_tables(
-    tables: Sequence[Table], settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report
-) -> None:
-    """Append the rows of all tables, grouped by split and source, each group in the order of its table."""
+    tables: Sequence[Table], settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report,
+    known: Classes | None = None,
+) -> None:  # fmt: skip
+    """Append the rows of all tables, grouped by split and source, each group in the order of its table.
+
+    known: the classes, where the lists say themselves which there are; then a label is one of their names.
+    """
     placed = [_Placed(table, settings, root, report) for table in tables]
     report.refuse()
     for part in placed:
@@ -107,7 +113,7 @@ def add_tables(
         if (count := len(part.table.words("source")[1])) > MAX_SOURCES:
             column = settings.columns.get("source", "source")
             raise DataError(f"{part.table.where.where(0)}: column {column!r}: {too_many_sources(count)}")
-    classes = _label(placed, settings, root, report)
+    classes = _label(placed, settings, root, report, known)
     writer.classes = [decode(name) for name in classes.names]
     drop_repeats([part.rows for part in placed], settings, report)
     splits = _held_out(placed, settings, report)
@@ -123,11 +129,35 @@ def add_tables(
         first = stop
 
 
-def _label(placed: list[_Placed], settings: FormatSettings, root: Path, report: Report) -> Classes:
-    """Give every row of every table its label; the classes are the list's, or those that are found."""
+def _label(
+    placed: list[_Placed], settings: FormatSettings, root: Path, report: Report, known: Classes | None
+) -> Classes:
+    """Give every row of every table its label; the classes are those known, the list's, or what is found."""
     columns = [part.table.words("label") for part in placed]
+    several: dict[bytes, Sequence[bytes]] = {}
+    found_here = known is None and "classes" not in settings.lists
+    if known is None:
+        known, several = _found(placed, columns, settings, root, report)
+    for part, (codes, found) in zip(placed, columns):
+        part.rows = labelled_rows(
+            part.table, part.paths, part.splits, codes, found, several, known, settings, report
+        )
+    _refuse_mostly_unlabelled(placed, settings, report)
+    total = sum(part.rows.counts[1] for part in placed)
+    if found_here and total >= 20 and len(known.names) > 0.9 * total:
+        report.warn(
+            f"there are {len(known.names):,} classes and {total:,} images for training: is the label another "
+            "column (-o data.columns.label=NAME)?"
+        )
+    return known
+
+
+def _found(
+    placed: list[_Placed], columns: list[Codes], settings: FormatSettings, root: Path, report: Report
+) -> tuple[Classes, dict[bytes, Sequence[bytes]]]:
+    """The classes of `lists.classes`, or those in the labels; and the words that are several labels."""
     words = {word for _, found in columns for word in found}
-    several = several_in(words)
+    several: dict[bytes, Sequence[bytes]] = dict(several_in(words))
     doubtful = blanks_between(words - several.keys())
     if doubtful and settings.multi_label != "refuse":
         several |= doubtful
@@ -145,18 +175,7 @@ def _label(placed: list[_Placed], settings: FormatSettings, root: Path, report: 
         report.used.add(settings.lists["classes"].encode("utf-8", "surrogateescape"))
     else:
         classes = found_in(singles, report)
-    for part, (codes, found) in zip(placed, columns):
-        part.rows = labelled_rows(
-            part.table, part.paths, part.splits, codes, found, several, classes, settings, report
-        )
-    _refuse_mostly_unlabelled(placed, settings, report)
-    total = sum(part.rows.counts[1] for part in placed)
-    if total >= 20 and len(classes.names) > 0.9 * total and "classes" not in settings.lists:
-        report.warn(
-            f"there are {len(classes.names):,} classes and {total:,} images for training: is the label "
-            "another column (-o data.columns.label=NAME)?"
-        )
-    return classes
+    return classes, several
 
 
 def _refuse_mostly_unlabelled(placed: list[_Placed], settings: FormatSettings, report: Report) -> None:
@@ -259,7 +278,17 @@ class _Placed:
     def locate(self, files: Files, missing: _Missing) -> None:
         """Look which of the rows' files are there."""
         self.placed = self.paths.take(self.rows.entries)
+        self.missing: NDArray[np.bool_] | None = None
+        inside = {name: values[self.rows.entries] for name, values in self.table.inside.items()}
+        files_N = inside["shard"] == np.iinfo(inside["shard"].dtype).max if inside else None
+        if files_N is not None and not files_N.any():
+            self.fixed = inside  # nothing to look for below the root
+            return
         self.fixed, self.missing = files.locate(self.placed)
+        if files_N is not None:
+            self.fixed = inside
+            if self.missing is not None:
+                self.missing &= files_N
         missing.total += len(self.placed)
         if self.missing is None or not bool(self.missing.any()):
             return
