@@ -19,7 +19,7 @@ from smelt.artifacts.bytestrings import ByteStrings, concatenate, decode
 from smelt.artifacts.catalogue import OUT_OF_VOCABULARY, SPLITS, UNKNOWN_TRUTH
 from smelt.artifacts.catalogue_writer import MAX_SOURCES, Block, CatalogueWriter, Paths, too_many_sources
 from smelt.data.formats.base import SPLIT_NAMES, Report, hold_out, runs
-from smelt.data.formats.classes import Classes, found_in, warn_of_alike
+from smelt.data.formats.classes import Classes, found_in
 from smelt.data.formats.classlists import read_classes
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Files
@@ -116,7 +116,6 @@ def add_tables(
     writer.classes = [decode(name) for name in classes.names]
     drop_repeats([part.rows for part in placed], settings, report)
     splits = _held_out(placed, settings, report)
-    report.refuse()
     files = Files(root, [], report, check=settings.check_files)
     missing = _Missing(root)
     for part in placed:
@@ -168,7 +167,6 @@ def _found(
         path = root / settings.lists["classes"]
         classes = read_classes(path, settings, report)
         report.used.add(settings.lists["classes"].encode("utf-8", "surrogateescape"))
-        warn_of_alike(classes.names, report)
     else:
         classes = found_in(singles, report)
     return classes, several
@@ -184,6 +182,8 @@ def _refuse_mostly_unlabelled(placed: list[_Placed], settings: FormatSettings, r
             "column (-o data.columns.label=NAME)? -o data.unlabelled=keep takes them into the catalogue "
             "without learning from them"
         )
+    elif settings.unlabelled == "keep" and without:
+        report.note(f"{without:,} images for training have no label: they are kept, and not learnt from")
     elif settings.unlabelled == "leave_out" and without:
         report.note(f"{without:,} rows without a label are left out (-o data.unlabelled=keep keeps them)")
 
@@ -242,6 +242,8 @@ class _Placed:
         self.spelling = table.spelling or fit(
             strings, root, table.base, settings, table.name or _file_of(table.where), table.split
         )
+        if self.spelling.refused:
+            raise DataError(self.spelling.refused)
         if self.spelling.note:
             report.note(self.spelling.note)
         self.paths = _paths(strings, self.spelling)
