@@ -136,8 +136,6 @@ def _label(
     several: dict[bytes, Sequence[bytes]] = {}
     if known is None:
         known, several = _found(placed, columns, settings, root, report)
-    else:
-        warn_of_alike(known.names, report)
     for part, (codes, found) in zip(placed, columns):
         part.rows = labelled_rows(
             part.table, part.paths, part.splits, codes, found, several, known, settings, report
