@@ -296,10 +296,14 @@ def test_commands_that_are_not_run_could_be(
     block: Block, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for words in commands(block.text):
         if words[0] == "make":
-            makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
             assert re.search(rf"^{words[1]}:", makefile, re.M), f"no target {words[1]}"
+            names = [word.partition("=")[0] for word in words[2:]]
+            assert all(re.search(rf"^{name} \?=", makefile, re.M) for name in names), names
+        elif words[0] == "pip":  # by hand what the Makefile does
+            assert f"$(PIP) install --quiet {' '.join(words[2:])}\n" in makefile, words
         else:
             assert words[0] == "smelt", f"{block.where}: who checks {words[0]}?"
             _could_run(words[1:], place)

@@ -160,7 +160,7 @@ def test_an_atomic_write_does_not_follow_the_name_it_writes_under(tmp_path: Path
     assert (tmp_path / "page").read_bytes() == b"ours" and not (tmp_path / "page").is_symlink()
 
 
-@pytest.mark.parametrize("name", ["events.jsonl", "lock", "flowchart.json", "verified.txt"])
+@pytest.mark.parametrize("name", ["events.jsonl", "lock", "flowchart.json", "report.html"])
 def test_pipes_and_folders_under_our_names_do_not_hang(tmp_path: Path, name: str) -> None:
     for number, make in enumerate((os.mkfifo, os.mkdir)):
         work = tmp_path / f"work{number}"
@@ -168,6 +168,10 @@ def test_pipes_and_folders_under_our_names_do_not_hang(tmp_path: Path, name: str
         make(work / name)
         with pytest.raises(ArtifactError, match=f"{name} is no file"):
             execute(chart(steps=1), work, zygote=True)
+    (tmp_path / "memory").mkdir()
+    os.mkfifo(tmp_path / "memory" / "verified.txt")
+    with pytest.raises(ArtifactError, match=r"verified\.txt is no file"):
+        execute(chart(steps=1), tmp_path / "memory", zygote=True)
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "attempts").write_text("")
     with pytest.raises(ArtifactError, match="attempts is no folder"):

@@ -8,13 +8,14 @@ the same command to go on); 130 Ctrl-C while no stage ran. typer itself sees to 
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from smelt import __version__
-from smelt.errors import SmeltError
+from smelt.errors import SmeltError, printable
 from smelt.verbs import explain, flow, fuse, inspect
 
 # errors of a file system that are no bug of smelt's and that its user can see to
@@ -52,17 +53,31 @@ def _root(
     pass
 
 
+def _open_streams() -> None:
+    """Put the null device where a standard stream was closed (`2>&-`, some daemons): the next file to be
+    opened, a lock for one, would take its number, and what is printed would land in that file."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 open as long as the process lives
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
 def main() -> None:
     """Entry point of the `smelt` command."""
+    _open_streams()
     try:
         app()
     except SmeltError as error:
-        print(f"smelt: {error}", file=sys.stderr)
+        print(printable(f"smelt: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in OF_THE_MACHINE:
             raise
-        print(f"smelt: {error.strerror}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        where = f": {error.filename}" if error.filename else ""
+        print(printable(f"smelt: {error.strerror}{where}"), file=sys.stderr)
         sys.exit(2)
 
 

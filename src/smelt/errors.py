@@ -34,6 +34,15 @@ def some(names: Iterable[str], total: int) -> list[str]:
     return shown + ([f"… and {total - len(shown):,} more"] if total > len(shown) else [])
 
 
+def printable(text: str) -> str:
+    """`text` without what a terminal would obey: crawled names may hold anything. Ends of lines stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
 class SmeltError(ValueError):
     """Base of all errors a user can mend. `exit_code` is what the command line returns for it."""
 

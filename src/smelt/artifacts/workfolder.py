@@ -15,8 +15,9 @@ from smelt.artifacts.files import read_json
 from smelt.errors import ArtifactError
 
 FOLDERS = ("artifacts", "attempts", "damaged", "logs")
+MEMORY = "verified.txt"  # see `artifacts.verified`
 FILES = (
-    "flowchart.json", "finished.json", "recipe.yaml", "events.jsonl", "lock", "verified.txt", "report.html",
+    "flowchart.json", "finished.json", "recipe.yaml", "events.jsonl", "lock", MEMORY, "report.html",
 )  # fmt: skip
 MODE = 0o700  # of a work folder that is made: crawled images and what was learnt of them are nobody else's
 FLOWCHART = "flowchart.json"  # the last that was begun
@@ -45,7 +46,7 @@ def refuse_strange(work: Path) -> None:
         try:
             with os.scandir(work / name) as entries:
                 found = sorted(entry.path for entry in entries if entry.is_symlink())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             raise ArtifactError(f"cannot look into {work / name}: {error.strerror}") from error
@@ -56,12 +57,14 @@ def refuse_strange(work: Path) -> None:
 def _refuse_other(path: Path, *, folder: bool) -> None:
     try:
         mode = os.lstat(path).st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise ArtifactError(f"cannot look at {path}: {error.strerror}") from error
     if stat.S_ISLNK(mode):
         raise ArtifactError(_is_link(path))
+    if path.name == MEMORY and stat.S_ISDIR(mode):
+        return  # it cannot be written then, and a run does without
     if not (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)):
         raise ArtifactError(
             f"{path} is no {'folder' if folder else 'file'}: move it away, smelt uses its name"

@@ -211,6 +211,7 @@ def decide(
     within_training: bool = True,
     against_held_out: bool = True,
     shown_N: NDArray[np.int64] | None = None,
+    same_N: NDArray[np.int64] | None = None,
 ) -> Verdict:
     """Which copy of each group is kept.
 
@@ -219,9 +220,12 @@ def decide(
     bytes (size), then the lower row. shown_N: the held-out row that each row is a copy of, −1 for none; a
     training row that has one is a leak. Where it is not given, so is one whose group has a held-out row.
     Dropped are leaks (`against_held_out`) and, of the other training rows of a group, all but the best
-    (`within_training`). cross_label: the group's known labels (≥ 0) are not all one.
+    (`within_training`). cross_label: the group's known labels (≥ 0) are not all one. same_N: the lowest row
+    of the same file, where a file has a row for each of its labels: these are no copies of one another, and
+    are kept or dropped together; files whose labels are the same do not cross.
     """
-    members = np.bincount(groups_N, minlength=len(groups_N))[groups_N] > 1
+    files = np.ones(len(groups_N), bool) if same_N is None else same_N == np.arange(len(groups_N))
+    members = np.bincount(groups_N[files], minlength=len(groups_N))[groups_N] > 1
     if shown_N is not None:
         members |= (shown_N >= 0) & ~held_out_N
     rows = np.flatnonzero(members)
@@ -238,17 +242,36 @@ def decide(
     trained = best[~held_out[best] & ~(leak[best] & against_held_out)]  # best first within each group
     firsts = np.zeros(len(rows), bool)
     firsts[trained[np.r_[True, group[trained][1:] != group[trained][:-1]][: len(trained)]]] = True
+    if same_N is not None:
+        firsts = np.isin(same_N[rows], same_N[rows[firsts]])
     keep = held_out | firsts | (not within_training)
     if against_held_out:
         keep &= ~leak
     low, high = np.full(count, np.iinfo(np.int32).max), np.full(count, -1)
     np.minimum.at(low, group[labels >= 0], labels[labels >= 0])
     np.maximum.at(high, group, labels)
+    cross = high > low
+    if same_N is not None:
+        cross &= _differ(group, same_N[rows], labels, count)
     return Verdict(
         rows=rows,
         group=group.astype(np.int32),
         original=shown,
         keep=keep,
         leak=leak,
-        cross_label=(high > low)[group],
+        cross_label=cross[group],
     )
+
+
+def _differ(
+    group_G: NDArray[np.int64], file_G: NDArray[np.int64], labels_G: NDArray[np.int32], count: int
+) -> NDArray[np.bool_]:
+    """(count,) whether the files of a group have different sets of known labels."""
+    sets: dict[tuple[int, int], set[int]] = {}
+    for group, file, label in zip(group_G.tolist(), file_G.tolist(), labels_G.tolist()):
+        if label >= 0:
+            sets.setdefault((group, file), set()).add(label)
+    kinds: dict[int, set[frozenset[int]]] = {}
+    for (group, _), labels in sets.items():
+        kinds.setdefault(group, set()).add(frozenset(labels))
+    return np.array([len(kinds.get(group, ())) > 1 for group in range(count)], np.bool_)

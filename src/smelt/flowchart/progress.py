@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
+from smelt.errors import printable
+
 EVERY_SECONDS = 10.0
 
 
@@ -79,6 +81,7 @@ class Progress:
     def _say(self, text: str, always: bool = False) -> None:
         if self.quiet and not always:
             return
+        text = printable(text)
         if self._bars:
             self._bars.bars.console.print(text, markup=False, highlight=False)
         else:

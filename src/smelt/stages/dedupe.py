@@ -216,7 +216,16 @@ def _decide(
         shown_N=copies.shown_N,
         within_training=settings.within_training,
         against_held_out=settings.against_held_out,
+        same_N=_same_file(catalogue),
     )
+
+
+def _same_file(catalogue: Catalogue) -> NDArray[np.int64] | None:
+    """(N,) lowest row of the same path; None where every path has one row (all but `multi_label: split`)."""
+    import numpy as np
+
+    _, first, inverse = np.unique(catalogue.path_hashes(), return_index=True, return_inverse=True)
+    return None if len(first) == catalogue.num_rows else np.asarray(first[inverse])
 
 
 def _distances(

@@ -161,7 +161,8 @@ def _summary(catalogue: Catalogue, report: Report) -> dict[str, Any]:
         counts[split] = np.bincount(labels[labels >= 0], minlength=catalogue.num_classes).tolist()
     sources = np.bincount(catalogue.source_codes_N, minlength=len(catalogue.sources)).tolist()
     missing = catalogue.missing
-    if len(missing):
+    told = any("listed files are not there" in warning for warning in report.warnings)
+    if len(missing) and not told:
         report.warn(f"{len(missing)} of {catalogue.num_rows} listed files are not there (see index.json)")
     return {
         "rows": catalogue.num_rows,

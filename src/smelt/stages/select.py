@@ -43,7 +43,7 @@ def run(context: Context) -> None:
     catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
     rows = catalogue.rows("train")
     draft = Draft(rows, catalogue.labels_N[rows], len(catalogue.classes))
-    draft.drop(draft.labels < 0, "no_label")
+    draft.drop(draft.labels < 0, "unlabelled")
     ranking = ranking_of(context, rows)
     cleanness = ranking.cleanness if ranking else np.full(len(rows), np.nan)
     drop_evidence(context, draft, cleanness, settings)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smelt.artifacts.files import read_json
 from smelt.artifacts.workfolder import FLOWCHART, read_chart
-from smelt.errors import ArtifactError
+from smelt.errors import ArtifactError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,8 +116,3 @@ def _show_files(console: Console, files: Mapping[str, Any] | None) -> None:
     for item in files["left_out"]:
         shown = ", ".join(map(printable, item["first"][:3])) + (" …" if item["count"] > 3 else "")
         console.print(f"  {item['count']:,} × {printable(item['why'])}: {shown}", soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """Crawled text without what a terminal would obey."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue import UNKNOWN
 from smelt.data.formats.base import Report, natural
-from smelt.data.formats.names import alike, told
-from smelt.errors import DataError, short
+from smelt.errors import DataError
 
 _NUMBER = re.compile(rb"-?[0-9]+")
 _WHOLE = re.compile(rb"(-?[0-9]+)\.0*")
@@ -65,6 +64,10 @@ class Classes:
         if word in self.odd:
             rest = "as the other labels are" if self.names else "and a label is one, or a name"
             return f" (it is no whole number, {rest})"
+        if word.startswith(b"-") and is_number(word):
+            return " (labels are not below 0)"
+        if is_number(word) and word.startswith(b"-"):
+            return " (labels are not below 0)"
         if self.names and not self.places and is_number(word) and any(map(is_number, self.names)):
             return " (some of their names are numbers, so numbers are names, not places)"
         return ""
@@ -107,20 +110,7 @@ def _named(known: set[bytes], missing: set[bytes], numbers: set[bytes], report: 
             f"{_some(sorted(missing))} is taken as the name of a class: leave the cell empty where it means "
             "that there is no label"
         )
-    warn_of_alike(names, report)
     return Classes(names, {word: label for label, word in enumerate(names)})
-
-
-def warn_of_alike(names: Sequence[bytes], report: Report) -> None:
-    """Warn of names that a person would take for one another."""
-    groups = alike([decode(name) for name in names])
-    for group in groups[:_SHOWN]:
-        report.warn(
-            f"classes {', '.join(told(short(name, 80)) for name in group)} differ in case, blanks or Unicode "
-            "form only: are they one class?"
-        )
-    if len(groups) > _SHOWN:
-        report.warn(f"… and {len(groups) - _SHOWN} more groups of classes that look alike")
 
 
 def _numbered(

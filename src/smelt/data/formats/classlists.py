@@ -55,11 +55,9 @@ def _of_json(path: Path, value: Any) -> Classes:
         value = next(iter(value.values()))  # {"classes": […]}
     if isinstance(value, list) and value:
         names = [_name(path, item) for item in value]
-        ids = {
-            text_of(item["id"]): place
-            for place, item in enumerate(value)
-            if isinstance(item, dict) and "id" in item
-        }
+        ids: dict[bytes, int] = {}
+        if all(isinstance(item, dict) and "id" in item for item in value):
+            ids = {text_of(item["id"]): place for place, item in enumerate(value)}
         return listed_in(str(path), names, ids)
     if not isinstance(value, dict) or not value:
         raise DataError(f"{path}: a list of names or an object of ids and names should be here")

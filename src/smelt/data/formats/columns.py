@@ -51,7 +51,7 @@ _FLAGS = {
     "istrain": {"true": "train", "1": "train", "false": "val", "0": "val"},
     "partition": {"0": "train", "1": "val", "2": "test"},  # as CelebA has it
 }
-_MANY = 4  # columns of 0 and 1 that are classes, where no other column is a label
+_SHOWN = 5
 
 
 def plain(name: str) -> str:
@@ -94,12 +94,16 @@ class Chooser:
         self.settings = settings
         self.named = {str(ours): name for ours, name in settings.columns.items()}
         self.notes: list[str] = []
+        self._taken = ""  # name of the column of the paths
 
     def choose(self, labelled: bool) -> Columns:
         """The columns; DataError where there is none for the path, or for the label though `labelled`."""
-        places = {ours: self._named(ours, name) for ours, name in self.named.items() if self._has(ours, name)}
+        needed = {"path", "label"} if labelled else {"path"}
+        wanted = {ours: name for ours, name in self.named.items() if ours in needed or self._at(name)}
+        places = {ours: self._named(ours, name) for ours, name in wanted.items()}
         if "path" not in places:
             places["path"] = self._path(set(places.values()))
+        self._taken = self.names[places["path"]]
         for ours in ("split", "true_label", *_SAME):
             if ours not in places and (place := self._usual(ours, set(places.values()))) is not None:
                 places[ours] = place
@@ -111,15 +115,13 @@ class Chooser:
                 places["label"] = label
             elif not hot and labelled:
                 raise self._error("label")
+        elif "label" in self.named and (rest := self._hot(set(places.values()))):
+            self._say_hot((places["label"], *rest))
         self._say(places)
         flags = _FLAGS.get(plain(self.names[places["split"]])) if "split" in places else None
         return Columns(places, hot, tuple(self.notes), flags)
 
     # by the settings
-
-    def _has(self, ours: str, name: str) -> bool:
-        """Whether the named column is there; but for the path it may be missing in the list of a test."""
-        return bool(self._at(name)) or ours == "path"
 
     def _at(self, name: str) -> list[int]:
         exact = [place for place, found in enumerate(self.names) if found == name]
@@ -198,10 +200,24 @@ class Chooser:
         hot = all(cell.removesuffix(".0") in ("0", "1") for cell in numbers)
         return tuple(rest) if hot else ()
 
+    def _say_hot(self, columns: tuple[int, ...]) -> None:
+        """A column of 0 and 1 was named as the label, and there are more of its kind."""
+        if all(cell.removesuffix(".0") in ("0", "1") for cell in self.cells(columns[0])):
+            shown = ", ".join(repr(self.names[place]) for place in columns[:_SHOWN])
+            self.notes.append(
+                f"columns {shown} hold 0 and 1, and only {self.names[columns[0]]!r} is taken: without "
+                "data.columns.label all of them are classes"
+            )
+
     def _usual(self, ours: str, taken: set[int]) -> int | None:
         for place in self._ranked(ours, taken):
             if ours != "split" or plain(self.names[place]) == "split" or self._of_splits(place):
                 return place
+            if words := sorted(set(self.cells(place)))[:_SHOWN]:
+                self.notes.append(
+                    f"column {self.names[place]!r} is not taken for the split: {', '.join(map(repr, words))} "
+                    "are not train, val or test"
+                )
         return None
 
     def _of_splits(self, place: int) -> bool:
@@ -261,11 +277,18 @@ class Chooser:
         best = next((own for own in free if near and plain(own) == near[0]), None)
         if best is None and ours == "path":
             best = next((self.names[i] for i in range(len(self.names)) if self._of_images(i)), None)
-        if best is None and ours == "label" and free:
-            best = next((own for own in free if not self._of_images(self.names.index(own))), None)
+        rest = [own for own in free if not self._of_images(self.names.index(own)) and own != self._taken]
+        texts = [own for own in rest if not all(map(_is_number, self.cells(self.names.index(own))))]
+        if best is None and ours == "label" and len(texts or rest) == 1:
+            best = (texts or rest)[0]
         if best is not None:
             quote = "'" if re.search(r"[^\w.=/-]", best) else ""
             return f"-o {quote}data.columns.{ours}={best}{quote} takes one of them"
+        if ours == "label" and rest and not texts:
+            return (
+                f"-o data.columns.{ours}=NAME takes one of them (numbers in several columns, such as "
+                "probabilities, are no labels)"
+            )
         return f"-o data.columns.{ours}=NAME takes one of them"
 
 

@@ -83,7 +83,7 @@ def walk(path: Path, streamed: Collection[str] = ()) -> Iterator[tuple[str, int 
     with open_regular(path) as file:
         text = _Pieces(file, path)
         yield from _values(text, "", streamed)
-        text.place = ""
+        text.place = None
         if text.peek():
             raise text.error("more text after the end of the value (is it a JSON object a line?)")
 
@@ -107,7 +107,7 @@ def _values(text: _Pieces, within: str, streamed: Collection[str]) -> Iterator[t
             yield within, place, [] if text.peek() == "[" else {}
             yield from _values(text, cast(str, place), ())
         else:
-            text.place = placed(within, place)
+            text.place = (within, place)
             yield within, place, text.value()
         number += 1
         if text.peek() == closing:
@@ -136,10 +136,11 @@ class _Pieces:
     """The text of a file, a piece at a time; `place` is what messages call the value that is read."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
-        self.file, self.path, self.place = file, path, ""
+        self.file, self.path = file, path
+        self.place: tuple[str, int | str] | None = None
         self.text, self.at, self.ended = "", 0, False
         self.line, self.column = 1, 1  # of the first character of `text`
-        first = self._bytes(PIECE)
+        first = self._bytes(max(PIECE, 4))
         self.decoder = codecs.getincrementaldecoder(json.detect_encoding(first))("surrogateescape")
         self._append(first)
 
@@ -147,7 +148,7 @@ class _Pieces:
         """The error to raise for what is wrong here."""
         line, column = self._position()
         return DataError(
-            f"{self.path}:{line}: {f'{self.place}: ' if self.place else ''}{what} (column {column})"
+            f"{self.path}:{line}: {f'{placed(*self.place)}: ' if self.place else ''}{what} (column {column})"
         )
 
     def _position(self) -> tuple[int, int]:
@@ -182,7 +183,7 @@ class _Pieces:
                 continue
             except (_Refused, RecursionError) as error:
                 raise self.error(_why(error)) from error
-            if end < len(self.text) or self.ended:  # else a number may go on
+            if end + 2 < len(self.text) or self.ended:  # else a number may go on: `1` of `1e+5`
                 self.at = end
                 return value
             self._more(PIECE)

@@ -19,7 +19,7 @@ from smelt.artifacts.bytestrings import ByteStrings, concatenate, decode
 from smelt.artifacts.catalogue import OUT_OF_VOCABULARY, SPLITS, UNKNOWN_TRUTH
 from smelt.artifacts.catalogue_writer import MAX_SOURCES, Block, CatalogueWriter, Paths, too_many_sources
 from smelt.data.formats.base import SPLIT_NAMES, Report, hold_out, runs
-from smelt.data.formats.classes import Classes, found_in, warn_of_alike
+from smelt.data.formats.classes import Classes, found_in
 from smelt.data.formats.classlists import read_classes
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Files
@@ -56,8 +56,8 @@ class Table:
     that the list lies in, which its paths may start from. several: all labels of those rows that have more
     than one (`label` is not looked at there). name: the list, for messages. split_words: what words of the
     column `split` mean, where they are not the usual ones. spelling: how its paths are read; found by their
-    first ones where it is not given. places: columns shard, offset and size of N rows where all images lie
-    in shards; then they are not looked for below the root.
+    first ones where it is not given. inside: `shard`, `offset` and `size` (N,) of images that lie in shards;
+    rows with the highest code of a shard are files.
     """
 
     split: str
@@ -68,7 +68,7 @@ class Table:
     name: str = ""
     split_words: Mapping[str, str] = field(default_factory=dict)
     spelling: Spelling | None = None
-    places: Mapping[str, NDArray[Any]] | None = None
+    inside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns["path"])
@@ -98,9 +98,13 @@ def _utf8(word: bytes) -> bytes:
 
 
 def add_tables(
-    tables: Sequence[Table], settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report
-) -> None:
-    """Append the rows of all tables, grouped by split and source, each group in the order of its table."""
+    tables: Sequence[Table], settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report,
+    known: Classes | None = None,
+) -> None:  # fmt: skip
+    """Append the rows of all tables, grouped by split and source, each group in the order of its table.
+
+    known: the classes, where the lists say themselves which there are; then a label is one of their names.
+    """
     placed = [_Placed(table, settings, root, report) for table in tables]
     report.refuse()
     for part in placed:
@@ -108,11 +112,10 @@ def add_tables(
         if (count := len(part.table.words("source")[1])) > MAX_SOURCES:
             column = settings.columns.get("source", "source")
             raise DataError(f"{part.table.where.where(0)}: column {column!r}: {too_many_sources(count)}")
-    classes = _label(placed, settings, root, report)
+    classes = _label(placed, settings, root, report, known)
     writer.classes = [decode(name) for name in classes.names]
     drop_repeats([part.rows for part in placed], settings, report)
     splits = _held_out(placed, settings, report)
-    report.refuse()
     files = Files(root, [], report, check=settings.check_files)
     missing = _Missing(root)
     for part in placed:
@@ -125,11 +128,28 @@ def add_tables(
         first = stop
 
 
-def _label(placed: list[_Placed], settings: FormatSettings, root: Path, report: Report) -> Classes:
-    """Give every row of every table its label; the classes are the list's, or those that are found."""
+def _label(
+    placed: list[_Placed], settings: FormatSettings, root: Path, report: Report, known: Classes | None
+) -> Classes:
+    """Give every row of every table its label; the classes are those known, the list's, or what is found."""
     columns = [part.table.words("label") for part in placed]
+    several: dict[bytes, Sequence[bytes]] = {}
+    if known is None:
+        known, several = _found(placed, columns, settings, root, report)
+    for part, (codes, found) in zip(placed, columns):
+        part.rows = labelled_rows(
+            part.table, part.paths, part.splits, codes, found, several, known, settings, report
+        )
+    _refuse_mostly_unlabelled(placed, settings, report)
+    return known
+
+
+def _found(
+    placed: list[_Placed], columns: list[Codes], settings: FormatSettings, root: Path, report: Report
+) -> tuple[Classes, dict[bytes, Sequence[bytes]]]:
+    """The classes of `lists.classes`, or those in the labels; and the words that are several labels."""
     words = {word for _, found in columns for word in found}
-    several = several_in(words)
+    several: dict[bytes, Sequence[bytes]] = dict(several_in(words))
     doubtful = blanks_between(words - several.keys())
     if doubtful and settings.multi_label != "refuse":
         several |= doubtful
@@ -145,15 +165,9 @@ def _label(placed: list[_Placed], settings: FormatSettings, root: Path, report: 
         path = root / settings.lists["classes"]
         classes = read_classes(path, settings, report)
         report.used.add(settings.lists["classes"].encode("utf-8", "surrogateescape"))
-        warn_of_alike(classes.names, report)
     else:
         classes = found_in(singles, report)
-    for part, (codes, found) in zip(placed, columns):
-        part.rows = labelled_rows(
-            part.table, part.paths, part.splits, codes, found, several, classes, settings, report
-        )
-    _refuse_mostly_unlabelled(placed, settings, report)
-    return classes
+    return classes, several
 
 
 def _refuse_mostly_unlabelled(placed: list[_Placed], settings: FormatSettings, report: Report) -> None:
@@ -166,6 +180,8 @@ def _refuse_mostly_unlabelled(placed: list[_Placed], settings: FormatSettings, r
             "column (-o data.columns.label=NAME)? -o data.unlabelled=keep takes them into the catalogue "
             "without learning from them"
         )
+    elif settings.unlabelled == "keep" and without:
+        report.note(f"{without:,} images for training have no label: they are kept, and not learnt from")
     elif settings.unlabelled == "leave_out" and without:
         report.note(f"{without:,} rows without a label are left out (-o data.unlabelled=keep keeps them)")
 
@@ -224,6 +240,8 @@ class _Placed:
         self.spelling = table.spelling or fit(
             strings, root, table.base, settings, table.name or _file_of(table.where), table.split
         )
+        if self.spelling.refused:
+            raise DataError(self.spelling.refused)
         if self.spelling.note:
             report.note(self.spelling.note)
         self.paths = _paths(strings, self.spelling)
@@ -252,11 +270,17 @@ class _Placed:
     def locate(self, files: Files, missing: _Missing) -> None:
         """Look which of the rows' files are there."""
         self.placed = self.paths.take(self.rows.entries)
-        if (places := self.table.places) is not None:
-            self.fixed = {name: values[self.rows.entries] for name, values in places.items()}
-            self.missing: NDArray[np.bool_] | None = None
+        self.missing: NDArray[np.bool_] | None = None
+        inside = {name: values[self.rows.entries] for name, values in self.table.inside.items()}
+        files_N = inside["shard"] == np.iinfo(inside["shard"].dtype).max if inside else None
+        if files_N is not None and not files_N.any():
+            self.fixed = inside  # nothing to look for below the root
             return
         self.fixed, self.missing = files.locate(self.placed)
+        if files_N is not None:
+            self.fixed = inside
+            if self.missing is not None:
+                self.missing &= files_N
         missing.total += len(self.placed)
         if self.missing is None or not bool(self.missing.any()):
             return

@@ -283,15 +283,23 @@ def _noting(found: ListFile, note: str) -> ListFile:
 def seen(glimpse: Glimpse) -> str:
     """What was recognised of a folder's lists, in words; "" for none.
 
-    Where folders of images lie beside it, a list counts only if one of its images is there.
+    Where folders of images lie beside it, a list counts only if one of its images is there, or if it has to
+    be asked where they are. Without such folders any list does: its faults are told when it is read.
     """
     lists = found_lists(glimpse)
-    if not lists:
-        return ""
-    if _folders_of_images(glimpse) and not any(leads(found, glimpse.root) for found in lists):
-        return ""
     names = [str(found.path.relative_to(glimpse.root)) for found in lists]
+    folders = _folders_of_images(glimpse)
+    if not lists:
+        names = [] if folders else [name for name in glimpse.files() if is_list(name)]
+    elif folders > 1 and not any(_is_meant(found, glimpse.root) for found in lists):
+        return ""
+    if not names:
+        return ""
     return f"the list {names[0]}" if len(names) == 1 else f"the lists {first_few(names, len(names))}"
+
+
+def _is_meant(found: ListFile, root: Path) -> bool:
+    return bool(found.spelling.hint or found.spelling.refused) or leads(found, root)
 
 
 def leads(found: ListFile, root: Path) -> bool:
@@ -301,5 +309,7 @@ def leads(found: ListFile, root: Path) -> bool:
     return any(b"\0" not in path and os.path.isfile(path) for path in paths)
 
 
-def _folders_of_images(glimpse: Glimpse) -> bool:
-    return any(folder and any(map(looks_like_image, files)) for folder, files in glimpse.tree)
+def _folders_of_images(glimpse: Glimpse) -> int:
+    """How many folders in the root have images in them or in a folder of theirs."""
+    having = {folder.split("/")[0] for folder, files in glimpse.tree if any(map(looks_like_image, files))}
+    return len(having - {""})

@@ -38,7 +38,8 @@ def columns(path: Path, names: Sequence[str]) -> list[ByteStrings]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=list(dict.fromkeys(names)))
+        with pq.ParquetFile(path) as file:  # read_table would take a field out of its struct
+            table = file.read(columns=list(dict.fromkeys(names)))
     except (OSError, pa.ArrowException, MemoryError, ValueError) as error:
         raise _unreadable(path, error) from error
     return [_column(path, table, name) for name in names]

@@ -196,7 +196,7 @@ class Samples:
             self,
             several=several,
             spelling=Spelling(),
-            places=places if len(self.shards) else None,
+            inside=places if len(self.shards) else {},
         )
 
     def _choose_labels(self) -> None:

@@ -22,7 +22,7 @@ from smelt.data.formats.columns import looks_like_image
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.names import first_few, normalised, split_of, told
-from smelt.errors import DataError, short
+from smelt.errors import short
 
 SAMPLE = 256  # paths that are looked at
 _TRIED = 32  # of them, with every folder and suffix that may be meant
@@ -71,7 +71,7 @@ class Spelling:
 
     base: folder that they start from. roots: what stands before absolute paths below the root. folders: how
     many of their first folders are not there. ways: what is done to them, by name. note: all that in words,
-    for the user. hint: what could be meant, where it cannot be told.
+    for the user. hint: what could be meant, where it cannot be told. refused: why such paths are none.
     """
 
     base: bytes = b""
@@ -83,6 +83,7 @@ class Spelling:
     loose: Loose | None = None
     note: str = ""
     hint: str = ""
+    refused: str = ""
 
     @property
     def plain(self) -> bool:
@@ -164,12 +165,13 @@ class _Search:
 def fit(
     paths: Iterable[bytes], root: Path, base: bytes, settings: FormatSettings, where: str, split: str = "all"
 ) -> Spelling:
-    """The way to read the paths of a list, by its first ones. DataError where they are addresses of the web.
+    """The way to read the paths of a list, by its first ones.
 
     base: the list's own folder below the root. where: the list, for messages. split: the one it is of.
     """
     sample = [path for _, path in zip(range(SAMPLE), (path for path in paths if path.strip()))]
-    _refuse_addresses(sample, where)
+    if refused := _addresses(sample, where):
+        return Spelling(refused=refused)
     search = _Search(os.fsencode(root), sample)
     bases = {"root": [b""], "list": [base], "auto": [b"", base] if base else [b""]}[settings.paths_from]
     start = Spelling(bases[0], encode(settings.prefix), encode(settings.suffix))
@@ -189,14 +191,16 @@ def fit(
     return _told(best, sample, search, where)
 
 
-def _refuse_addresses(sample: Sequence[bytes], where: str) -> None:
+def _addresses(sample: Sequence[bytes], where: str) -> str:
+    """What is wrong with paths that are addresses of the web; "" where they are none."""
     urls = [path for path in sample if _URL.match(path)]
-    if len(urls) > 0.5 * len(sample):
-        raise DataError(
-            f"{where}: {short(decode(urls[0]), 100)!r} is an address of the web, and smelt downloads nothing: "
-            "download the images first (img2dataset does; -o data.format=img2dataset reads what it gives), "
-            "or name the column with the files: -o data.columns.path=NAME"
-        )
+    if 2 * len(urls) <= len(sample):
+        return ""
+    return (
+        f"{where}: {short(decode(urls[0]), 100)!r} is an address of the web, and smelt downloads nothing: "
+        "download the images first (img2dataset does; -o data.format=img2dataset reads what it gives), "
+        "or name the column with the files: -o data.columns.path=NAME"
+    )
 
 
 def _plain_ways(
@@ -248,16 +252,14 @@ def _without_folders(full: Spelling, bases: Sequence[bytes]) -> list[Spelling]:
 
 def _with_folder(search: _Search, full: Spelling, split: str, root: Path) -> Spelling:
     """With a folder before bare names and a suffix behind ids, if only one such way finds files."""
-    glimpse = Glimpse(root)
-    folders = ["", *(folder for folder, _ in glimpse.tree[1 : _MOST_FOLDERS + 1])]
-    named = [looks_like_image(decode(path)) for path in search.sample[:_TRIED]]
+    tree = Glimpse(root).tree[: _MOST_FOLDERS + 1]
+    suffixes = {folder: _suffixes(files[:_TRIED]) for folder, files in tree}
+    suffixes[""] = _suffixes([name for _, files in tree for name in files[:_TRIED]])
+    tried = search.sample[:_TRIED]
+    named = all(looks_like_image(decode(path)) for path in tried)
     found: list[tuple[int, Spelling]] = []
-    for folder in folders:
-        counts = Counter(
-            os.path.splitext(name)[1] for name in glimpse.files(folder) if looks_like_image(name)
-        )
-        suffixes = [""] if all(named) else [*(suffix for suffix, _ in counts.most_common(3)), ""]
-        for suffix in suffixes:
+    for folder, likely in suffixes.items():
+        for suffix in [""] if named else [*likely, ""]:
             way = replace(full, prefix=encode(f"{folder}/" if folder else ""), suffix=encode(suffix))
             if count := search.count(way, _TRIED):
                 found.append((count, way))
@@ -265,17 +267,33 @@ def _with_folder(search: _Search, full: Spelling, split: str, root: Path) -> Spe
         return full
     most = max(count for count, _ in found)
     best = [way for count, way in found if count == most]
-    meant = [
-        way
-        for way in best
-        if split_of(decode(way.prefix).strip("/")) == ("train" if split == "all" else split)
-    ]
+    wanted = "train" if split == "all" else split
+    meant = [way for way in best if split_of(decode(way.prefix).strip("/")) == wanted]
     if len(best) > 1 and len(meant) == 1:
         best = meant
+    if rest := [way for _, way in found if _finds_others(search, way, best[0])]:
+        places = ", ".join(dict.fromkeys(decode(way.prefix) or "the root" for way in [best[0], *rest[:3]]))
+        return replace(
+            full,
+            hint=f"the files lie in several folders ({places}): write these before the names, or give a list "
+            "for each split (-o data.lists.train=…, val, test)",
+        )
     if len(best) == 1:
         return best[0]
     options = [_options(way) for way in best]
     return replace(full, hint="the files may be meant by " + " or by ".join(options[:3]))
+
+
+def _suffixes(names: Sequence[str]) -> list[str]:
+    """The usual suffixes of images among these names."""
+    counts = Counter(os.path.splitext(name)[1] for name in names if looks_like_image(name))
+    return [suffix for suffix, _ in counts.most_common(3)]
+
+
+def _finds_others(search: _Search, way: Spelling, best: Spelling) -> bool:
+    """Whether files are there by one way that are not by the best."""
+    tried = search.sample[:_TRIED]
+    return any(search.there(way(path)) and not search.there(best(path)) for path in tried)
 
 
 def _options(way: Spelling) -> str:

@@ -60,19 +60,24 @@ class _Bounded(io.RawIOBase):
 
     def __init__(self, form: Form) -> None:
         self.form = form
-        raw = open_regular(form.path)
+        self.raw = raw = open_regular(form.path)
         self.limit = max(UNPACKED, RATIO * form.path.stat().st_size)
         self.file = _unpacking(raw, form.packing)
         self.count = 0
         self.decoder = None if form.encoding == "utf-8" else codecs.getincrementaldecoder(form.encoding)()
         self._left = b""
-        self._unpacked(form.bom)
+        try:
+            self._unpacked(form.bom)
+        except DataError:
+            self.close()
+            raise
 
     def readable(self) -> bool:
         return True
 
     def close(self) -> None:
         self.file.close()
+        self.raw.close()
         super().close()
 
     def readinto(self, buffer: object) -> int:

@@ -1,0 +1,232 @@
+"""COCO: a JSON file with `images`, `annotations` and `categories`; one label an image.
+
+Files: `_annotations.coco.json` in a folder for each split (Roboflow), `annotations/instances_train2017.json`
+beside `train2017/`, or any JSON file in the root or two folders below that begins like COCO's, one a split;
+others by `lists: {train: …, val: …}`. The label of an image is the category of its annotations, boxes and
+masks of crowds included; where they are of several categories, `multi_label` says what to do, and an image
+without annotations has no label. Classes are the categories in the order of their ids, used or not, but for
+one that is only the `supercategory` of others. `file_name` is looked for beside the list, in `images/`,
+`data/`, in the folder of its split, and by its name (see `exported`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from smelt.artifacts.bytestrings import decode
+from smelt.artifacts.catalogue_writer import CatalogueWriter
+from smelt.data.formats.base import Report, as_bytes
+from smelt.data.formats.classes import is_number
+from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.exported import (
+    Known,
+    Rows,
+    add_rows,
+    candidates,
+    found_lists,
+    images_named,
+    split_of_list,
+    text_or_number,
+    wrong,
+)  # fmt: skip
+from smelt.data.formats.finder import Finder
+from smelt.data.formats.jsons import MAX_DIGITS, name_bytes, placed, walk
+from smelt.data.formats.layout import Glimpse
+from smelt.errors import DataError
+
+_STREAMED = ("images", "annotations", "categories")
+_BEGINS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
+_HAS = re.compile(rb'"(file_name|category_id|supercategory|coco_url)"\s*:')
+_SETS = ("instances", "person_keypoints", "stuff", "panoptic", "captions", "image_info")
+
+
+def recognise(glimpse: Glimpse) -> str:
+    """JSON files that begin as COCO's do."""
+    found = _found(glimpse)
+    return f"annotations in {', '.join(found[:3])}" if found else ""
+
+
+def _found(glimpse: Glimpse) -> list[str]:
+    """The files to read: of several that COCO has for one split, that of the instances."""
+    by_split: dict[str, list[str]] = {}
+    for name in candidates(glimpse, (".json",)):
+        head = glimpse.head(name)
+        if _BEGINS.search(head) and _HAS.search(head) and _set_of(name) != "image_info":
+            by_split.setdefault(split_of_list(name), []).append(name)
+    chosen = []
+    for names in by_split.values():
+        best = min(_SETS.index(_set_of(name)) for name in names)
+        chosen += [name for name in names if _SETS.index(_set_of(name)) == best]
+    return chosen
+
+
+def _set_of(name: str) -> str:
+    stem = name.rpartition("/")[2].lower()
+    return next((known for known in _SETS if stem.startswith(known)), _SETS[0])
+
+
+def lists_of(settings: FormatSettings, root: Path) -> list[tuple[str, Path]]:
+    """(split or "all", file) of the annotations."""
+    return found_lists(settings, root, _found(Glimpse(root)), "COCO annotations (a JSON with `images`)")
+
+
+def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:
+    """The annotations by content, and what lies in the folder by listing."""
+    return images_named(settings, root, [path for _, path in lists_of(settings, root)])
+
+
+def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
+    """Append the images of each split, in the order of their list."""
+    finder = Finder(settings, root, report)
+    known, found = Known(), []
+    for split, path in lists_of(settings, root):
+        report.used.add(as_bytes(path, root))
+        source = _Annotations(path)
+        source.read(report)
+        report.refuse()
+        rows = source.rows(split, report)
+        known.add(source.classes(report), path, report)
+        found.append(rows)
+    report.refuse()
+    paths = [finder.locate(rows, finder.folders(rows)) for rows in found]
+    add_rows(found, paths, known, settings, root, writer, report)
+
+
+@dataclass
+class _Of:
+    """What the annotations say of one image: its categories in the order of the file."""
+
+    first: int
+    categories: list[bytes] = field(default_factory=list)
+
+
+class _Annotations:
+    """One file. Images, categories and what annotations point to are known by their ids as text."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.images: dict[bytes, tuple[bytes, int]] = {}  # id → (name, place)
+        self.names: dict[bytes, bytes] = {}  # id of a category → name
+        self.above: set[bytes] = set()  # names of supercategories
+        self.of: dict[bytes, _Of] = {}
+        self.uses: dict[bytes, int] = {}  # id of a category → its first annotation
+
+    def read(self, report: Report) -> None:
+        """Take in the file. What cannot be right goes to the report with its place."""
+        seen = set()
+        takes = {"images": self._image, "annotations": self._annotation, "categories": self._category}
+        for within, place, value in walk(self.path, _STREAMED):
+            if within:
+                if isinstance(value, dict) and isinstance(place, int):
+                    takes[within](value, place, report)
+                else:
+                    wrong(self._at(within, place), "it", value, "an object", report)
+            elif place in _STREAMED:
+                seen.add(place)
+                if value != [] or not isinstance(value, list):
+                    wrong(str(self.path), f"`{place}`", value, "a list", report)
+        if missing := [name for name in ("images", "categories") if name not in seen]:
+            raise DataError(f"{self.path}: no COCO annotations: it has no {' and no '.join(missing)}")
+
+    def _at(self, within: str, place: int | str) -> str:
+        return f"{self.path}: {placed(within, place)}"
+
+    def _image(self, value: dict[str, object], place: int, report: Report) -> None:
+        number, name = text_or_number(value.get("id")), value.get("file_name")
+        if name is None and isinstance(url := value.get("coco_url"), str):
+            name = "/".join(url.split("/")[-2:])
+        path = name_bytes(name) if isinstance(name, str) else None
+        if number is None:
+            wrong(self._at("images", place), "`id`", value.get("id"), "a whole number", report)
+        elif not path:
+            wrong(self._at("images", place), "`file_name`", name, "the name of a file", report)
+        elif number in self.images:
+            before = placed("images", self.images[number][1])
+            report.problem(f"{self._at('images', place)}: the id {decode(number)} is also that of {before}")
+        else:
+            self.images[number] = path, place
+
+    def _category(self, value: dict[str, object], place: int, report: Report) -> None:
+        number, name = text_or_number(value.get("id")), text_or_number(value.get("name"))
+        if number is None:
+            wrong(self._at("categories", place), "`id`", value.get("id"), "a whole number", report)
+        elif not name or not name.strip():
+            wrong(self._at("categories", place), "`name`", value.get("name"), "the name of a class", report)
+        elif number in self.names:
+            first = decode(self.names[number])
+            report.problem(
+                f"{self._at('categories', place)}: the id {decode(number)} is also that of category {first!r}"
+            )
+        else:
+            self.names[number] = name.strip()
+        if isinstance(above := value.get("supercategory"), str) and above != value.get("name"):
+            self.above.add(name_bytes(above) or b"")
+
+    def _annotation(self, value: dict[str, object], place: int, report: Report) -> None:
+        image, category = text_or_number(value.get("image_id")), text_or_number(value.get("category_id"))
+        if image is None:
+            wrong(
+                self._at("annotations", place),
+                "`image_id`",
+                value.get("image_id"),
+                "the id of an image",
+                report,
+            )
+        elif category is None:
+            wrong(
+                self._at("annotations", place),
+                "`category_id`",
+                value.get("category_id"),
+                "the id of a category",
+                report,
+            )
+        else:
+            self.uses.setdefault(category, place)
+            if (of := self.of.get(image)) is None:
+                of = self.of[image] = _Of(place)
+            if category not in of.categories:
+                of.categories.append(category)
+
+    def rows(self, split: str, report: Report) -> Rows:
+        """The images with the names of their categories; what points nowhere goes to the report."""
+        for category, place in self.uses.items():
+            if category not in self.names:
+                report.problem(
+                    f"{self._at('annotations', place)}: there is no category {decode(category)[:80]}"
+                )
+        nowhere = [(of.first, image) for image, of in self.of.items() if image not in self.images]
+        if nowhere:
+            place, image = min(nowhere)
+            report.warn(
+                f"{self.path}: annotations of {len(nowhere):,} images that it does not list count for "
+                f"nothing, such as {placed('annotations', place)} of image {decode(image)[:80]}"
+            )
+        rows = Rows(self.path, split, "images")
+        for number, (name, place) in self.images.items():
+            categories: Sequence[bytes] = self.of[number].categories if number in self.of else ()
+            rows.add(name, (self.names.get(category, b"") for category in categories), place)
+        return rows
+
+    def classes(self, report: Report) -> dict[bytes, bytes]:
+        """Name → id of each category that is a class, in the order of the ids."""
+        found: dict[bytes, bytes] = {}
+        for number, name in sorted(self.names.items(), key=lambda item: _order(item[0])):
+            if name in self.above and number not in self.uses:
+                report.note(
+                    f"{self.path}: category {decode(name)!r} is only what others lie under: it is no class"
+                )
+            elif name in found:
+                report.warn(
+                    f"{self.path}: categories {decode(found[name])} and {decode(number)} are both called "
+                    f"{decode(name)!r}: they are taken for one class"
+                )
+            else:
+                found[name] = number
+        return found
+
+
+def _order(number: bytes) -> tuple[int, int, bytes]:
+    return (0, int(number), b"") if is_number(number) and len(number) <= MAX_DIGITS else (1, 0, number)
