@@ -197,11 +197,7 @@ def _length(item: Mapping[str, Any], given: int) -> str:
     context = item.get("ctx", {})
     if item["type"] == "too_short":
         least = context.get("min_length", 1)
-        return (
-            f"an empty list: it needs {least} at least"
-            if not given
-            else f"has {given} items, it needs {least}"
-        )
+        return f"{given or 'an empty list'}{' items' * bool(given)}: it needs at least {least} item"
     return f"has {given:,} items, more than the {context.get('max_length', 0):,} that it takes"
 
 
