@@ -1,8 +1,8 @@
 """Stage `check`: decodes every image once and tells which cannot be used, and what the others are.
 
-images.parquet    row, ok, reason, damaged (a word of `smelt.data.damage`, or empty: the image could be read, and
-                  stays, but not all of it can be right), width, height, content_hash (xxh128 of the file's
-                  bytes), pixel_hash
+images.parquet    row, ok, reason, damaged (a word of `smelt.data.damage`, or empty: the image could be read,
+                  and stays, but not all of it can be right), width, height, content_hash (xxh128 of the
+                  file's bytes), pixel_hash
                   (xxh128 of the decoded pixels), perceptual_hash, perceptual_hashes (the same of the image
                   without its frame and of parts of it; see `smelt.data.perceptual`)
 bad_files.csv     file, reason: one line for every image that cannot be used
@@ -51,8 +51,8 @@ class StageSettings(Settings):
 
     # a class or a split of which not one image can be read: "stop" the run, or "warn" and do without it
     unreadable: Literal["stop", "warn"] = "stop"
-    # Whether HEIC files are read, or counted as `unsupported_format`. "auto": where pillow-heif (or pi-heif) is
-    # installed; a flowchart holds what that comes to, so that HEIC files are looked at again once it is.
+    # Whether HEIC files are read, or counted as `unsupported_format`. "auto": where pillow-heif (or pi-heif)
+    # is installed; a flowchart holds what that comes to, so that they are looked at again once it is.
     heic: Literal["auto", "yes", "no"] = "auto"
 
     def resolved(self) -> StageSettings:
@@ -204,7 +204,7 @@ class _List:
 
 
 def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: list[Path], heic: bool) -> None:
-    """Join the chunks and list what is bad or damaged; DataError where too much is bad to be single images."""
+    """Join the chunks and list what is bad or damaged; DataError where that is too much for single images."""
     import numpy as np
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
