@@ -3,16 +3,16 @@
     python benchmarks/fuzz.py [--minutes M | --mutants N | --quick] [--seed S] [--jobs J]
                               [--only image,tar,…] [--photos TAR] [--json]
 
-Each mutant (a sound file with one to three things done to it, see `fuzz_inputs`) is read in a child process of
-a limited address space. It must end within HANG seconds, without ending the process, and with a value or a
+Each mutant (a sound file with one to three things done to it, see `fuzz_inputs`) is read in a child process
+of a limited address space. It must end within HANG seconds, without ending the process, and with a value or a
 SmeltError; an image must have the shape that its header says, and stay within the limits that
 `smelt.data.limits` names. Then the bombs, each in a process of its own: seconds of CPU, and MiB above the
 process before. Then damage: bytes of coded pixels are changed, and what came of the images whose pixels then
-differ is counted: `refused`, `told` (read, with a word for the damage) or `silent`, and `silent before`, as it
-was when only decoders were listened to. Exit code 1 where anything was found.
+differ is counted: `refused`, `told` (read, with a word for the damage) or `silent`, and `silent before`: when
+decoders alone were listened to. Exit code 1 where anything was found.
 
-A finding is repeated by `--seed S --repeat I`. --quick: 1,500 mutants, 20 flips a kind, no bombs of many pixels.
---json: one line of JSON at the end.
+A finding is repeated by `--seed S --repeat I`. --quick: 1,500 mutants, 20 flips a kind, small bombs. --json:
+one line of JSON at the end.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import json
 import os
 import random
 import resource
+import runpy
 import selectors
 import subprocess
 import sys
@@ -313,11 +314,14 @@ def main() -> None:
     parser.add_argument("--repeat", type=int)
     parser.add_argument("--most-mib", type=float, default=400.0)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--plugin", type=Path, help="Python run first; may change fuzz_targets.TARGETS")
     parser.add_argument("--side", type=int, default=9400, help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--bomb", help=argparse.SUPPRESS)
     options = parser.parse_args()
     only = set(filter(None, options.only.split(",")))
+    if options.plugin:
+        runpy.run_path(str(options.plugin))
     if options.child:
         first, step = map(int, options.child.split(","))
         child(options.seed, first, step, only, options.photos)
@@ -334,7 +338,9 @@ def main() -> None:
 
 def report(options: argparse.Namespace, only: set[str]) -> None:
     """All of it, printed."""
-    passed = ["--only", options.only] + (["--photos", str(options.photos)] if options.photos else [])
+    passed = ["--only", options.only]
+    passed += ["--photos", str(options.photos)] if options.photos else []
+    passed += ["--plugin", str(options.plugin)] if options.plugin else []
     mutants = 1500 if options.quick else options.mutants
     found = fire(
         options.seed,

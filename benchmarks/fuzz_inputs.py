@@ -125,7 +125,7 @@ def other_files() -> list[Sound]:
         Sound("tar", "tar GNU", _tar(tarfile.GNU_FORMAT, small)),
         Sound("tar", "tar pax", _tar(tarfile.PAX_FORMAT, small)),
         Sound("csv", "CSV", b"path,label\n" + b"".join(b"%d.jpg,%d\n" % (i, i % 3) for i in range(40))),
-        Sound("yaml", "YAML", b"all: &d {epochs: 3, seed: 1}\ntrain:\n  <<: *d\n  sizes: [32]\nname: 'a b'\n"),
+        Sound("yaml", "YAML", b"all: &d {epochs: 3}\ntrain:\n  <<: *d\n  sizes: [32]\nname: 'a b'\n"),
         Sound("json", "JSON", json.dumps({"format": "dense", "rows": [1, 2], "classes": ["a"] * 5}).encode()),
         Sound("pickle", "CIFAR pickle", pickle.dumps(_batch(rng), protocol=2)),
     ]  # fmt: skip
@@ -329,6 +329,7 @@ def bombs(side: int = 9400) -> dict[str, Callable[[], bytes]]:
     found: dict[str, Callable[[], bytes]] = {
         "JPEG": lambda: encoded(blank("RGB"), "JPEG"),
         "JPEG progressive 4:4:4": lambda: encoded(blank("RGB"), "JPEG", progressive=True, subsampling=0),
+        "JPEG progressive 4:2:0": lambda: encoded(blank("RGB"), "JPEG", progressive=True),
         "JPEG CMYK": lambda: encoded(blank("CMYK"), "JPEG"),
         "JPEG CMYK progressive": lambda: encoded(blank("CMYK"), "JPEG", progressive=True),
         "JPEG 882 scans": lambda: scan_jpeg(side, [(0, 0, 0, 0), *_refined()]),
@@ -338,7 +339,7 @@ def bombs(side: int = 9400) -> dict[str, Callable[[], bytes]]:
         "JPEG fill": lambda: b"\xff\xd8" + b"\xff" * (1 << 25) + small[2:],
         "JPEG segments": lambda: b"\xff\xd8" + b"\xff\xe5\0\2" * (1 << 22) + small[2:],
         "PNG chunks": lambda: bare_png(9, 9, 8, 2, _png_chunk(b"teSt", b"") * (1 << 20)),
-        "PNG palette, transparent": lambda: bare_png(side, side, 8, 3, _png_chunk(b"tRNS", bytes(256))),
+        "PNG palette": lambda: bare_png(side, side, 8, 3, _png_chunk(b"tRNS", bytes(256))),
         "PNG 900 megapixels": lambda: bare_png(30_000, 30_000, 1, 0),
         "GIF": lambda: gif_of(side, side),
         "GIF in a small screen": lambda: gif_of(13_000, 1),

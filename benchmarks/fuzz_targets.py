@@ -37,6 +37,7 @@ def image(data: bytes, folder: Path) -> str:
         return error.reason
     if pixels.shape != (header.height, header.width, 3) or pixels.dtype != np.uint8:
         raise WrongError(f"{pixels.shape} {pixels.dtype} for {header}")
+    del pixels
     box = (0.0, 0.0, max(header.width / 2, 1.0), max(header.height / 2, 1.0))
     crop = load_crop(data, box, SIZE, True, header)
     if crop.shape != (*SIZE, 3):

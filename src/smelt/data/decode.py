@@ -136,7 +136,7 @@ def examine(data: bytes) -> tuple[Pixels, str]:
     """
     header = probe(data)
     pixels_HW3, complaint = _decode(data, header)
-    return pixels_HW3, complaint or damage_of(data, header)
+    return pixels_HW3, complaint or damage_of(data, header, pixels_HW3)
 
 
 def _decode(data: bytes, header: Header) -> tuple[Pixels, str]:
