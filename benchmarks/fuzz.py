@@ -153,23 +153,29 @@ class Child:
 
     def _start(self) -> None:
         place = ["--child", f"{self.next},{self.step}"]
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `stop`
         self.process = subprocess.Popen(
-            [sys.executable, __file__, *place, *self.arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
-        )  # fmt: skip
-        self.reading, self.since = False, time.monotonic()
+            [sys.executable, __file__, *place, *self.arguments], stdout=subprocess.PIPE, stderr=self.errors
+        )
+        self.reading, self.since, self._text = False, time.monotonic(), b""
 
-    def line(self) -> None:
-        """Take one line; where there is none, the process has ended."""
-        assert self.process.stdout and self.process.stderr
-        text = self.process.stdout.readline()
+    def fileno(self) -> int:
+        assert self.process.stdout
+        return self.process.stdout.fileno()
+
+    def take(self) -> None:
+        """Take what the process has written; where that is nothing, it has ended."""
+        data = os.read(self.fileno(), 1 << 16)
         self.since = time.monotonic()
-        if text.startswith("S "):
-            self.next, self.reading = int(text[2:]), True
-        elif text.startswith("E "):
-            self._count(json.loads(text[2:]))
-        elif not text:
+        if not data:
             self._ended()
+            return
+        *lines, self._text = (self._text + data).split(b"\n")
+        for line in lines:
+            if line.startswith(b"S "):
+                self.next, self.reading = int(line[2:]), True
+            elif line.startswith(b"E "):
+                self._count(json.loads(line[2:]))
 
     def _count(self, told: dict[str, Any]) -> None:
         found, name = self.found, f"mutant {self.next} ({told['kind']})"
@@ -189,15 +195,15 @@ class Child:
         self.done, self.reading, self.next = self.done + 1, False, self.next + self.step
 
     def _ended(self) -> None:
-        assert self.process.stderr
-        message = self.process.stderr.read().strip().splitlines()
+        code = self.process.wait()
+        self.errors.seek(0)
+        message = self.errors.read().decode(errors="replace").strip().splitlines()
+        self.stop()
         if not self.reading:
             raise SystemExit("the child ended before it read anything: " + "\n".join(message[-20:]))
         self.found.crashes += 1
         self.found.mutants += 1
-        self.found.note(
-            f"mutant {self.next}: exit code {self.process.wait()} {' | '.join(message[-3:])[:400]}"
-        )
+        self.found.note(f"mutant {self.next}: exit code {code} {' | '.join(message[-3:])[:400]}")
         self._again()
 
     def watch(self) -> None:
@@ -215,7 +221,10 @@ class Child:
 
     def stop(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        assert self.process.stdout
+        self.process.stdout.close()
+        self.errors.close()
 
 
 def fire(
@@ -229,10 +238,9 @@ def fire(
         while time.monotonic() < until and (minutes or found.mutants < mutants):
             with selectors.DefaultSelector() as ready:
                 for one in children:
-                    assert one.process.stdout
-                    ready.register(one.process.stdout, selectors.EVENT_READ, one)
-                for key, _ in ready.select(1.0):
-                    key.data.line()
+                    ready.register(one, selectors.EVENT_READ)
+                for key, _ in ready.select(0.5):
+                    key.fileobj.take()  # type: ignore[union-attr]
             for one in children:
                 one.watch()
     finally:

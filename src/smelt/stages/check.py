@@ -7,7 +7,7 @@ images.parquet    row, ok, reason, damaged (a word of `smelt.data.damage`, or em
                   without its frame and of parts of it; see `smelt.data.perceptual`)
 bad_files.csv     file, reason: one line for every image that cannot be used
 damaged_files.csv file, damage: one line for every image that is damaged, but used
-check.json        counts by reason and by split, of bad and of damaged images; whether HEIC was read
+check.json        counts by reason and by split, of bad and of damaged images
 
 Works in chunks of rows, each kept in scratch when it is done: a killed run goes on with the next one, and
 memory holds one chunk (and a byte a row) whatever the size of the catalogue.
@@ -76,7 +76,7 @@ def run(context: Context) -> None:
     root = context.maybe("data") or (Path(context.runtime.root) if context.runtime.root else None)
     context.scratch.mkdir(parents=True, exist_ok=True)
     chunks = _check_chunks(context, ImageStore(catalogue, root), heic)
-    _write(context, catalogue, root, chunks, heic)
+    _write(context, catalogue, root, chunks)
 
 
 def _check_chunks(context: Context, store: ImageStore, heic: bool) -> list[Path]:
@@ -203,7 +203,7 @@ class _List:
         return self._text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: list[Path], heic: bool) -> None:
+def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: list[Path]) -> None:
     """Join the chunks and list what is bad or damaged; DataError where that is too much for single images."""
     import numpy as np
     import pyarrow.compute as pc
@@ -239,7 +239,7 @@ def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: li
     counts: dict[str, Any] = {"images": catalogue.num_rows, "ok": int(ok_N.sum())}
     counts |= {"bad": dict(bad.words), "bad_by_split": bad.by_split()}
     counts |= {"damaged": dict(damaged.words), "damaged_by_split": damaged.by_split()}
-    write_json(context.out / "check.json", counts | {"heic": "yes" if heic else "no"})
+    write_json(context.out / "check.json", counts)
 
 
 def _judge(
