@@ -68,8 +68,9 @@ def test_a_checksum_of_a_png() -> None:
     end = data.index(b"IDAT") + 4 + int.from_bytes(data[data.index(b"IDAT") - 4 : data.index(b"IDAT")], "big")
     assert examine(data[:end] + b"\0\0\0\0" + data[end + 4 :])[1] == "checksum"
     text = data.index(b"IDAT") - 4
-    odd = b"\0\0\0\x03tEXta\0b" + b"\1\2\3\4"
-    assert examine(data[:text] + odd + data[text:])[1] == "checksum"
+    for name, word in ((b"tEXt", ""), (b"fdAT", ""), (b"tRNT", "checksum")):
+        odd = b"\0\0\0\x03" + name + b"a\0b" + b"\1\2\3\4"
+        assert examine(data[:text] + odd + data[text:])[1] == word
 
 
 def spoilt(data: bytes, first: int, last: int, seed: int) -> bytes:

@@ -22,9 +22,11 @@ from __future__ import annotations
 import csv
 import io
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -44,6 +46,8 @@ CHUNK = 8192  # rows a file in scratch, and a row group
 TASK = 16  # images a thread takes at once
 WARN = 0.2  # a class is named when more than this part of its images cannot be read …
 FEW = 2  # … and more than so many
+LARGE = 64 << 20  # bytes of pixels from which images are hashed one at a time: that takes twice as much again
+_turn = threading.Lock()
 
 
 class StageSettings(Settings):
@@ -142,7 +146,8 @@ def _check_row(store: ImageStore, row: int, heic: bool) -> dict[str, Any]:
         pixels_HW3 = np.ascontiguousarray(stored_HW3)
     except BadImageError as error:
         return record | {"reason": error.reason}
-    hashes = perceptual_hashes(pixels_HW3).tolist()
+    with _turn if pixels_HW3.nbytes > LARGE else nullcontext():
+        hashes = perceptual_hashes(pixels_HW3).tolist()
     height, width, _ = pixels_HW3.shape
     return record | {
         "ok": True,
