@@ -59,8 +59,8 @@ def _stored(pixels_HW3: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8
 
 
 _NO_PIXELS = {
-    b"acTL", b"fcTL", b"fdAT", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"iCCP", b"tIME", b"pHYs", b"gAMA", b"cHRM",
-    b"sRGB", b"sBIT", b"bKGD", b"hIST", b"sPLT", b"cICP", b"mDCV", b"cLLI", b"oFFs",
+    b"acTL", b"fcTL", b"fdAT", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"iCCP", b"tIME", b"pHYs", b"gAMA",
+    b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"hIST", b"sPLT", b"cICP", b"mDCV", b"cLLI", b"oFFs",
 }  # fmt: skip
 
 
