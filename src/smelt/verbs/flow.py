@@ -202,8 +202,11 @@ def run_until(
     jobs: int | None = None,
     quiet: bool = False,
     replace: bool = False,
+    told: set[str] | None = None,
 ) -> Path:
     """Run all stages of that name (None: all) and what they need; the work folder.
+
+    told: takes the warnings that were shown on the way.
 
     Raises the errors of the recipe, of the lock and of stages that failed, and SmeltError where it would
     replace another run that is finished, without `replace` or a yes.
@@ -233,7 +236,7 @@ def run_until(
     devices = _devices(settings.runtime.device, found.gpus)
     preload = PRELOAD if any(node.stage not in LIGHT for node in graph) else ()
     executor = LocalExecutor(place, "smelt.stages.base:run", preload=preload)
-    with Progress(quiet=quiet) as progress:
+    with Progress(quiet=quiet, told=told) as progress:
         run_graph(
             graph,
             place,
@@ -298,10 +301,11 @@ def _verb(stage: str) -> Callable[..., None]:
     ) -> None:
         from smelt.verbs import summaries
 
+        told: set[str] = set()
         folder = run_until(
-            stage, recipe, override=override, work=work, jobs=jobs, quiet=quiet, replace=replace
+            stage, recipe, override=override, work=work, jobs=jobs, quiet=quiet, replace=replace, told=told
         )
-        summaries.show(folder, stage, last=True)
+        summaries.show(folder, stage, last=True, told=told)
 
     return command
 
