@@ -25,7 +25,7 @@ from smelt.models import names, trial
 from smelt.models.backbones import build
 from smelt.models.trial import Net, judge
 from smelt.stages.flow import Recipe, unfold
-from smelt.verbs import disk, precheck
+from smelt.verbs import disk, precheck, trials
 from smelt.verbs.precheck import Asked
 
 VIT, FIXED = "vit_tiny_patch16_224", "beit_base_patch16_224"
@@ -34,7 +34,7 @@ VIT, FIXED = "vit_tiny_patch16_224", "beit_base_patch16_224"
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The nets are tried in this process, which has torch already."""
-    monkeypatch.setattr(precheck, "_ask", lambda question: json.loads(json.dumps(trial.answer(question))))
+    monkeypatch.setattr(trials, "_ask", lambda question: json.loads(json.dumps(trial.answer(question))))
 
 
 def asked(folder: Path, *overrides: str, recipe: str = "folder") -> Asked:
@@ -320,8 +320,8 @@ def finish(one: Asked, keep: Callable[[str], bool] = lambda stage: True) -> None
 def test_what_is_done_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = asked(tmp_path, f"train.backbone={FIXED}", "runtime.device=cuda")
     finish(one, lambda stage: stage in ("train", "predict"))
-    monkeypatch.setattr(precheck, "_ask", lambda question: pytest.fail("nothing is to be asked"))
-    assert precheck.about_models(one).gpus is None
+    monkeypatch.setattr(trials, "_ask", lambda question: pytest.fail("nothing is to be asked"))
+    assert trials.about_models(one).gpus is None
     only_index = asked(tmp_path / "other", f"train.backbone={FIXED}")
     part = Asked(only_index.recipe, only_index.graph.until("check"), only_index.work, only_index.places)
     assert not precheck.check(part).problems
@@ -333,22 +333,22 @@ def test_a_model_that_has_only_to_predict_is_shown_the_views_alone(
     one = asked(tmp_path)
     finish(one, lambda stage: stage == "train")
     seen: list[Mapping[str, Any]] = []
-    monkeypatch.setattr(precheck, "_ask", lambda question: seen.append(question) or {"error": "x"})
-    assert "could not be tried beforehand (x)" in precheck.about_models(one).notes[0]
+    monkeypatch.setattr(trials, "_ask", lambda question: seen.append(question) or {"error": "x"})
+    assert "could not be tried beforehand (x)" in trials.about_models(one).notes[0]
     assert [(net["train"], net["shown"]) for net in seen[0]["nets"]] == [([], [112, 144])]
 
 
 def test_torch_that_cannot_be_asked_for_gpus_is_no_reason_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precheck, "_ask", lambda question: {"error": "exit code -9"})
+    monkeypatch.setattr(trials, "_ask", lambda question: {"error": "exit code -9"})
     assert "could not be asked for its GPUs" in refusal(tmp_path, "runtime.device=cuda")
 
 
 def test_the_process_that_is_asked_answers(tmp_path: Path) -> None:
-    answer = precheck._ask({"nets": [{"backbone": "resnet8", "outputs": 3, "image_size": 8, "train": [8]}]})
+    answer = trials._ask({"nets": [{"backbone": "resnet8", "outputs": 3, "image_size": 8, "train": [8]}]})
     assert answer["verdicts"][0]["sizes"] == [] and answer["verdicts"][0]["values"] > 1000
-    assert "exit code 1" in precheck._ask({"nets": [{"nonsense": 1}]})["error"]
+    assert "exit code 1" in trials._ask({"nets": [{"nonsense": 1}]})["error"]
 
 
 # The disk
@@ -405,7 +405,7 @@ def test_the_estimate_is_near_what_a_run_takes(finished: Path, tmp_path: Path) -
     from conftest import TINY
 
     one = asked(tmp_path, *TINY, recipe="demo")
-    nets = precheck.about_models(one)
+    nets = trials.about_models(one)
     need = disk.estimate(one, nets.values)
     written = sum(path.stat().st_size for path in (finished / "artifacts").rglob("*") if path.is_file())
     assert written / 1.5 <= need.total <= 5 * written, (need.words(), written)
