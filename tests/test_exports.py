@@ -25,7 +25,7 @@ from smelt.data.formats.layout import recognise
 from smelt.errors import DataError, SmeltError
 from smelt.stages.index import index
 
-PIXEL = b"\xff\xd8 not decoded when indexed"
+PIXEL = b"\xff\xd8\xff not decoded when indexed"
 PETS = ["cat", "dog", "fox"]
 
 

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from formats_toy import PIXEL, catalogue_of, put, read_back, refused, rows_of, tar
+from formats_toy import PIXEL, catalogue_of, put, read_back, refused, rows_of, tar, webvision
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.longtexts import cut_name
@@ -36,39 +36,6 @@ from smelt.data.formats.tars import Members
 from smelt.errors import DataError, StorageError
 
 # ---- WebVision
-
-
-def webvision(root: Path, version: int, *, images: bool = True) -> tuple[Path, dict[str, bytes]]:
-    """Lists, JSON and images of a small WebVision; returns the images by path as well."""
-    digits, train, end = (4, ("google", "flickr"), "256") if version == 1 else (
-        5, ("google_images_resized", "flickr_images_resized"), "resized"
-    )  # fmt: skip
-    q1, q2 = f"q{1:0{digits}d}", f"q{2:0{digits}d}"
-    google = [(f"{train[0]}/{q1}/-aB_1.jpg", 0), (f"{train[0]}/{q2}/x.jpg", 1), (f"{train[0]}/{q1}/x.jpg", 0)]
-    flickr = [(f"{train[1]}/{q2}/123.jpg", 1)]
-    info = {
-        "info/train_filelist_google.txt": "".join(f"{p} {y}\n" for p, y in google),
-        "info/train_filelist_flickr.txt": "".join(f"{p} {y}\n" for p, y in flickr),
-        "info/train_meta_list_google.txt": f"google/{q1}.json 1\ngoogle/{q2}.json 1\ngoogle/{q1}.json 2\n",
-        "info/train_meta_list_flickr.txt": f"flickr/{q2}.json 2\n",
-        "info/synsets.txt": "n01440764 tench, Tinca tinca\nn01443537 goldfish, Carassius auratus\n",
-        "info/queries_google.txt": "1 tench\n2 gold fish\n",
-        "info/queries_flickr.txt": "1 tench\n2 goldfish pet\n",
-        f"google/{q1}.json": json.dumps([
-            {"id": "-aB_1", "title": "A <b>tench</b>", "description": "d", "rank": "7", "url": "u"},
-            {"id": "x"},
-        ]),
-        f"google/{q2}.json": json.dumps([{"title": None, "rank": "many", "description": "é 😀"}]),
-        f"flickr/{q2}.json": json.dumps([{"tags": "a string"}, {"tags": ["two", "tags"], "title": 5}]),
-    }  # fmt: skip
-    where = "info/" if version == 1 else ""
-    info[f"{where}val_filelist.txt"] = "val000001.jpg 1\nval000002.jpg 0\n"
-    info[f"{where}test_filelist.txt"] = "test000001.jpg\n"
-    listed = [p for p, _ in google + flickr]
-    listed += [f"val_images_{end}/val00000{i}.jpg" for i in (1, 2)] + [f"test_images_{end}/test000001.jpg"]
-    pictures = {path: PIXEL + path.encode() for path in listed}
-    put(root, {**info, **(pictures if images else {})})
-    return root, pictures
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -347,9 +347,8 @@ class _Unfolding:
         else:
             external = {"files": fingerprint(recipe.data.key_settings(), Path(recipe.data.root))}
         yield self.node("index", data, self.data, external=external)
-        yield self.node(
-            "check", recipe.check.resolved(), {**self.data, "catalogue": ("index",)}, threads=workers
-        )
+        check = recipe.check.resolved()
+        yield self.node("check", check, {**self.data, "catalogue": ("index",)}, threads=workers)
         if recipe.dedupe:
             ports = {**self.data, "catalogue": ("index",), "check": ("check",)}
             yield self.node("dedupe", recipe.dedupe, ports, threads=workers)

@@ -46,9 +46,11 @@ class Asked:
     @property
     def todo(self) -> list[Node]:
         """Nodes whose artefact is not there."""
-        return [
-            node for node in self.graph if not self.work.artifact(node.stage, self.graph.key(node)).exists()
-        ]
+        return self.undone(self.graph)
+
+    def undone(self, graph: Graph) -> list[Node]:
+        """Nodes of `graph` whose artefact is not there."""
+        return [node for node in graph if not _there(self.work.artifact(node.stage, graph.key(node)))]
 
     def said(self, steps: Steps) -> str:
         """`field` with the place where it was written, where that is the user's: `train.epochs (-o …)`."""
@@ -72,6 +74,13 @@ class Asked:
             if values is not None:
                 return (*prefix, *steps)
         return ("train", *steps)
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long: the work folder is refused for it
+        return False
 
 
 @dataclass
@@ -212,44 +221,53 @@ def about_models(asked: Asked) -> Found:
 
 
 def _trials(asked: Asked) -> Iterator[_Trial]:
-    recipe = asked.recipe
+    """The nets that have still to learn or to predict, with all that they will be shown."""
     todo = {node.id for node in asked.todo}
+    whole = {node.id for node in asked.undone(asked.graph.whole)}  # who only trains will want to predict
     outputs = disk.counts(asked).classes or CLASSES
-    for one, model, settings, at in trainings(recipe):
+    for one, model, settings, at in trainings(asked.recipe):
         names = [f"{one.name}/{model.name}-{seed}" for seed in model.seeds]
-        learns = any(f"{stage}/{name}" in todo for name in names for stage in ("train",))
-        predicts = any(f"predict/{name}" in todo for name in names)
-        teaches = any(node.startswith(f"teach/{name}") for name in names for node in todo)
-        if not (learns or predicts or teaches):
+        learns = any(f"train/{name}" in todo for name in names)
+        fields = {**(_learnt(asked, settings, at) if learns else {})}
+        for key, steps in _shown(asked.recipe, one, names, whole if learns else todo):
+            fields.setdefault(key, steps)
+        if not fields:
             continue
-        fields: dict[tuple[str, int], Steps] = {}
-        if learns:
-            sizes = asked.given(at, "augment", "sizes")
-            fields |= {("train", size): sizes for size in settings.augment.sizes}
-            view = asked.given(at, "validation_view")
-            fields.setdefault(("shown", settings.test_view.size), view if settings.validation_view else sizes)
-        if predicts:
-            for number, shown in enumerate(recipe.predict.views):
-                fields.setdefault(("shown", shown.size), ("predict", "views", number))
-        if teaches:
-            for number, later in enumerate(recipe.rounds):
-                if later.teacher and later.teacher.round == one.name and later.teacher.view:
-                    at_view: Steps = ("rounds", number, "teacher", "view")
-                    fields.setdefault(("shown", later.teacher.view.size), at_view)
-        parts = settings.world_size * settings.accumulate_steps
         net = {
-            "backbone": settings.backbone,
+            **_shape(settings),
             "outputs": outputs,
-            "image_size": settings.image_size,
-            "small_stem": settings.small_stem,
             "drop_rate": settings.drop_rate,
             "drop_path_rate": settings.drop_path_rate,
             "pretrained": settings.pretrained,
-            "batch": max(1, settings.batch_size // parts),
+            "batch": max(1, settings.batch_size // (settings.world_size * settings.accumulate_steps)),
             "train": sorted({size for mode, size in fields if mode == "train"}),
             "shown": sorted({size for mode, size in fields if mode == "shown"}),
         }
         yield _Trial(f"{one.name}/{model.name}", at, net, fields)
+
+
+def _learnt(asked: Asked, settings: TrainSettings, at: tuple[int, int]) -> dict[tuple[str, int], Steps]:
+    """Sizes that a training shows, with the field of each."""
+    sizes = asked.given(at, "augment", "sizes")
+    view = asked.given(at, "validation_view") if settings.validation_view else sizes
+    learnt: dict[tuple[str, int], Steps] = {("train", size): sizes for size in settings.augment.sizes}
+    return {**learnt, ("shown", settings.test_view.size): view}
+
+
+def _shown(
+    recipe: Recipe, one: Round, names: list[str], todo: set[str]
+) -> Iterator[tuple[tuple[str, int], Steps]]:
+    """Sizes of the views that models of a round are to predict under, as results and as teachers."""
+    if any(f"predict/{name}" in todo for name in names):
+        for number, view in enumerate(recipe.predict.views):
+            yield ("shown", view.size), ("predict", "views", number)
+    if any(node.startswith(f"teach/{name}") for name in names for node in todo):
+        for number, later in enumerate(recipe.rounds):
+            if later.teacher and later.teacher.round == one.name:
+                if later.teacher.view:
+                    yield ("shown", later.teacher.view.size), ("rounds", number, "teacher", "view")
+                else:
+                    yield ("shown", recipe.predict.views[0].size), ("predict", "views", 0)
 
 
 def _about_nets(asked: Asked, trials: list[_Trial], told: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -276,7 +294,7 @@ def _about_nets(asked: Asked, trials: list[_Trial], told: list[Mapping[str, Any]
             known = (where, at, f"{backbone} cannot {does} images of")
             names.setdefault(known, []).append(trial.name)
             sizes.setdefault(known, {})[size] = why
-            mends[known] = _mend(where, at, verdict["fits"], size)
+            mends[known] = _mend(asked, where, at, verdict["fits"], size)
     for known, of in names.items():
         where, _, text = known
         numbers = ", ".join(str(size) for size in sizes[known] if size)
@@ -285,11 +303,11 @@ def _about_nets(asked: Asked, trials: list[_Trial], told: list[Mapping[str, Any]
         yield f"{asked.said(where)}: {_models(of)}: {text}{pixels}: {why}{mends[known]}"
 
 
-def _mend(where: Steps, at: Steps, fits: list[int], size: int) -> str:
+def _mend(asked: Asked, where: Steps, at: Steps, fits: list[int], size: int) -> str:
     """What to write instead."""
-    other = f"another net: {dotted(at)}"
+    other = f"another net than {asked.said(at)}"
     if not fits:
-        return f"; it took no size near these; {other}"
+        return f"; it took no size near these; take {other}"
     near = min(fits, key=lambda fit: abs(fit - size))
     option = f"{dotted(where)}=[{near}]" if where[-1] == "sizes" else f"{dotted(where)}.size={near}"
     return f"; it takes {' and '.join(map(str, fits))} px: -o {shlex.quote(option)}, or {other}"

@@ -112,7 +112,11 @@ def _show_files(console: Console, files: Mapping[str, Any] | None) -> None:
         return
     rest = "every other one was left out:" if files["left_out"] else "none was left out"
     read = f", {files['read']:,} read beside them (lists, archives, texts)" if files["read"] else ""
-    console.print(f"{files['found']:,} files: {files['images']:,} are images of the data set{read}; {rest}")
+    within = f", {files['in_archives']:,} images lie in archives" if files["in_archives"] else ""
+    console.print(
+        f"{files['found']:,} files: {files['images']:,} are images of the data set{within}{read}; {rest}",
+        soft_wrap=True,
+    )
     for item in files["left_out"]:
         shown = ", ".join(map(printable, item["first"][:3])) + (" …" if item["count"] > 3 else "")
         console.print(f"  {item['count']:,} × {printable(item['why'])}: {shown}", soft_wrap=True)

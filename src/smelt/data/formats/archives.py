@@ -17,10 +17,10 @@ import numpy as np
 from smelt.artifacts.bytestrings import concatenate, decode, encode
 from smelt.artifacts.catalogue_writer import CatalogueWriter, Paths
 from smelt.data.formats.base import Report, as_bytes, natural
-from smelt.data.formats.census import Walk
+from smelt.data.formats.census import LEADS_OUT, Walk
 from smelt.data.formats.tars import Members, read_members
 from smelt.data.formats.unpack import compression, unpack
-from smelt.errors import DataError
+from smelt.errors import DataError, short
 
 SUFFIX = re.compile(r"\.(tar(\.(gz|bz2|xz|zst|zstd))?|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 
@@ -46,13 +46,23 @@ def find_archives(root: Path, report: Report, links: str = "inside", *, deep: bo
     """Archives below `root` in natural order, those in the root alone if not `deep`.
 
     Links are followed as `data.links` says. A packed archive beside its plain one is left out by name.
-    StorageError where a folder may not be read.
+    DataError where all archives are links that may not be followed, StorageError where a folder may not be
+    read.
     """
     found: list[bytes] = []
-    for folder in Walk(root, links):
+    led_out: list[str] = []
+    for folder in Walk(
+        root, links, lambda why, path: led_out.append(decode(path)) if why == LEADS_OUT else None
+    ):
         found += [path for path in folder.paths() if SUFFIX.search(decode(path))]
         if not deep:
             break
+    led_out = [path for path in led_out if SUFFIX.search(path)]
+    if led_out and not found:
+        raise DataError(
+            f"{root}: its archives are links that lead out of the folder, such as {short(led_out[0])}: where "
+            f"they are of your own making, -o data.links=anywhere follows them"
+        )
     plain = {path for path in found if path.lower().endswith(b".tar")}
     kept = []
     for path in found:

@@ -14,6 +14,7 @@ from typing import Any
 
 from smelt.data.formats.jsons import load, open_regular, parse
 from smelt.data.formats.names import told
+from smelt.data.kinds import ENOUGH, sniff
 from smelt.errors import DataError, SmeltError, StorageError, short
 
 BATCH = 64  # rows of a Parquet file that are held at once; Arrow's are mapped, and held by the system
@@ -102,7 +103,10 @@ def _batches_of(reader: Any, columns: Sequence[str]) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Column:
-    """A column that matters. kind: image, text, class (with `names`) or number. several: lists of them."""
+    """A column that matters. kind: image, text, class (with `names`) or number. several: lists of them.
+
+    bytes, as long as it is not looked at: either images or words.
+    """
 
     name: str
     kind: str
@@ -145,7 +149,17 @@ def columns_of(schema: Any, features: dict[str, Any], path: Path) -> dict[str, C
         for entry in schema:
             if column := _column(entry.name, entry.type, features.get(entry.name), str(path)):
                 found[entry.name] = column
+    if unsure := [name for name, column in found.items() if column.kind == "bytes"]:
+        _, batch = next(batches(path, unsure), (0, None))
+        found |= {name: Column(name, _kind_of_bytes(batch, name)) for name in unsure}
     return found
+
+
+def _kind_of_bytes(batch: Any, name: str) -> str:
+    """What a column of bytes without a word on it holds: images, or words, by the first of them."""
+    values = _plain(batch.column(name)) if batch is not None else ()
+    first = next((value for value in values if value.is_valid), None)
+    return "image" if first is None or sniff(first.as_py()[:ENOUGH]).image else "text"
 
 
 def _column(name: str, kind: Any, feature: Any, where: str) -> Column | None:
@@ -162,7 +176,8 @@ def _column(name: str, kind: Any, feature: Any, where: str) -> Column | None:
         inside = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
         return Column(name, "image") if _is_bytes(inside.get("bytes")) and not several else None
     if _is_bytes(kind):
-        return None if several else Column(name, "image")
+        is_image = isinstance(feature, dict) and feature.get("_type") == "Image"
+        return None if several else Column(name, "image" if is_image else "bytes")
     if pa.types.is_integer(kind):
         names = _class_names(feature, f"{where}: column {told(name)}")
         return Column(name, "number" if names is None else "class", several, names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smelt.data.formats.jsons import kind_of
@@ -75,19 +75,39 @@ def _word(value: Any) -> bytes:
     return str(value).strip().encode("utf-8", "replace")
 
 
-def one_of(lists: Iterable[Sequence[Any]]) -> bool:
-    """Whether all these lists are one-hot: of one length, two or more, 0 but for one 1 each."""
-    lengths = set()
-    for values in lists:
-        lengths.add(len(values))
-        numbers = [value for value in values if type(value) in (int, float) and value in (0, 1)]
-        if len(lengths) > 1 or len(values) < 2 or len(numbers) != len(values) or sum(numbers) != 1:
-            return False
-    return bool(lengths)
+class OneHot:
+    """Whether all lists that labels were are one-hot: of one length, two or more, 0 but for one 1 each.
+
+    places: row → place of the 1.
+    """
+
+    def __init__(self) -> None:
+        self.places: dict[int, int] = {}
+        self._length: int | None = None
+        self._other = False
+
+    def add(self, row: int, value: Any) -> None:
+        """The label of a row, as it was found."""
+        if self._other or not isinstance(value, list) or len(value) < 2:
+            self._other = self._other or (value not in (None, "", []))
+            return
+        numbers = [item for item in value if type(item) in (int, float) and item in (0, 1)]
+        if self._length not in (None, len(value)) or len(numbers) != len(value) or sum(numbers) != 1:
+            self._other = True
+            return
+        self._length = len(value)
+        self.places[row] = value.index(1)
+
+    def __bool__(self) -> bool:
+        return bool(self.places) and not self._other
 
 
 def text_of(value: Any) -> bytes:
     """Free text that a value is: what is in a list is joined by blanks; lists and objects in it are not."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace")
+    if value is None:
+        return b""
     items = value if isinstance(value, list) else [value]
     words = [str(item) for item in items if item is not None and not isinstance(item, list | dict)]
     return " ".join(words).encode("utf-8", "replace")

@@ -32,6 +32,7 @@ LABEL_PARTS = ("cls", "label", "class", "lbl")
 _PLAIN = frozenset(LABEL_PARTS) | {"label"}
 _FROM_FIELDS = ("split", "true_label", "noise")  # taken only where `data.columns` names them
 MAX_LABEL = 1 << 14  # bytes of a label
+_LOOKED_AT = 1000  # captions that a message counts
 _NUMBERED = re.compile(r"[-_. ]*\d+$")
 _SHARD = re.compile(r"\d{4,}")
 _SYNSET = re.compile(r"n\d{8}")
@@ -51,13 +52,16 @@ class Samples:
         self.paths: list[bytes] = []
         self.splits: list[int] = []
         self.labels: list[tuple[bytes, ...]] = []
-        self.further: dict[str, list[bytes]] = {name: [] for name in (*fields.TEXTS, *_FROM_FIELDS)}
+        named = {name: () for name in _FROM_FIELDS if name in self.columns}
+        self.wanted = fields.TEXTS | named if settings.text else {"source": fields.TEXTS["source"]} | named
+        self.wanted |= {name: () for name in self.columns if name in fields.TEXTS}
+        self.further: dict[str, list[bytes]] = {name: [] for name in self.wanted}
         self.captions: list[bytes] = []
         self.shards, self.offsets, self.sizes = array("q"), array("q"), array("q")
         self.seen = fields.Seen()
         self.suffixes: Counter[str] = Counter()
         self.taken: Counter[str] = Counter()  # where labels came from
-        self.one_hot: dict[int, list[Any]] = {}
+        self.one_hot = fields.OneHot()
         self.odd: Counter[str] = Counter()
         self.odd_at: dict[str, bytes] = {}
         self.said: dict[str, tuple[int, str]] = {}
@@ -84,10 +88,8 @@ class Samples:
         self.paths.append(path)
         self.splits.append(SPLITS.index(split))
         self.captions.append(parts.get("txt", b"").strip())
-        for name, usual in fields.TEXTS.items():
+        for name, usual in self.wanted.items():
             self.further[name].append(self._text(name, usual, record, parts))
-        for name in _FROM_FIELDS:
-            self.further[name].append(self._text(name, (), record, parts))
         if place is not None:
             self.shards.append(place[0])
             self.offsets.append(place[1])
@@ -99,10 +101,10 @@ class Samples:
             own = parts[wanted].strip() if wanted in parts else None
             text = fields.text_of(fields.field_of(record, wanted)) if own is None else own
             return _host(text) if name == "source" else text
-        if not self.settings.text and name != "source":
-            return b""
-        text = next((text for other in usual if (text := fields.text_of(record.get(other)))), b"")
-        return parts.get("txt", b"").strip() if name == "title" and not text else text
+        for other in usual:
+            if (value := record.get(other)) is not None and (text := fields.text_of(value)):
+                return text
+        return parts.get("txt", b"").strip() if name == "title" else b""
 
     def _label(self, path: bytes, record: Mapping[str, Any], parts: Mapping[str, bytes]) -> tuple[bytes, ...]:
         """The labels of a sample, () where it says none."""
@@ -120,8 +122,7 @@ class Samples:
             return ()
         if words:
             self.taken[name] += 1
-        if isinstance(value, list) and len(value) > 1:
-            self.one_hot[len(self.paths)] = value
+        self.one_hot.add(len(self.paths), value)
         return words
 
     def _labelled_by(self, record: Mapping[str, Any], parts: Mapping[str, bytes]) -> tuple[str, Any]:
@@ -132,8 +133,10 @@ class Samples:
         for part in LABEL_PARTS:
             if part in parts and parts[part].strip():
                 return f".{part}", _lines(parts[part])
-        name = next((name for name in fields.LABELS if record.get(name) not in (None, "", [])), "")
-        return name, record.get(name)
+        for name in fields.LABELS:
+            if name in record and record[name] not in (None, "", []):
+                return name, record[name]
+        return "", None
 
     def _odd(self, what: str, path: bytes) -> None:
         self.odd[what] += 1
@@ -175,7 +178,7 @@ class Samples:
             "path": ByteStrings.of(self.paths),
             "label": ByteStrings.of(words[0] if words else b"" for words in self.labels),
         }
-        given = self.further.pop("split")
+        given = self.further.pop("split", [b""] * len(self))
         columns["split"] = ByteStrings.of(
             own or SPLITS[code].encode() for own, code in zip(given, self.splits)
         )
@@ -197,9 +200,9 @@ class Samples:
         )
 
     def _choose_labels(self) -> None:
-        if self.one_hot and fields.one_of(self.one_hot.values()):
-            for row, values in self.one_hot.items():
-                self.labels[row] = (b"%d" % values.index(1),)
+        if self.one_hot:
+            for row, place in self.one_hot.places.items():
+                self.labels[row] = (b"%d" % place,)
             self.report.note("the labels are one-hot lists: the place of the 1, from 0, is taken")
         usual = {name: count for name, count in self.taken.items() if name.removeprefix(".") not in _PLAIN}
         if usual and "label" not in self.columns:
@@ -219,8 +222,12 @@ class Samples:
         """What was found, and how to say where the labels are."""
         parts = ", ".join(f".{part}" for part in sorted(self.suffixes)) or "none"
         found = f"Beside the {len(self.paths):,} images are the parts {parts}"
+        texts = [text for text in self.captions[:_LOOKED_AT] if text]
+        if texts:
+            shown = first_few((repr(short(decode(text), 60)) for text in texts), len(texts))
+            found += f" (.txt: {shown})"
         found += f"; fields of the JSON: {self.seen}." if self.seen.values else "; no fields of JSON."
-        field = self.seen.proposal() or "FIELD"
+        field = self.seen.proposal() or ("txt" if texts and not self.seen.values else "FIELD")
         return (
             f"{found} Name the field, or the part, that holds the label, such as "
             f"-o data.columns.label={field}; where folders or archives are the classes: "

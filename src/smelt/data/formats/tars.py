@@ -16,6 +16,7 @@ import errno
 import os
 from array import array
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,11 @@ class Members:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def names(self) -> list[bytes]:
+        """The last parts of all paths."""
+        heap, ends = self.paths.names.heap.tobytes(), self.paths.names.offsets.tolist()
+        return [heap[start:end] for start, end in pairwise(ends)]
 
     def take(self, rows: NDArray[np.int64]) -> Members:
         """The members at `rows`."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ from smelt.data.formats.listed import add_tables
 from smelt.data.formats.names import hidden
 from smelt.data.formats.patterns import expanded
 from smelt.data.formats.samples import LABEL_PARTS, Samples
-from smelt.data.formats.tars import Members
 from smelt.data.kinds import ENOUGH, sniff
 from smelt.data.reading import patiently, read_part
 from smelt.errors import DataError, short
@@ -161,10 +160,14 @@ class _Shard:
         self.archive, self.members, self.code, self.split = archive, archive.members, code, split
         self.samples, self.settings, self.report = samples, settings, report
         self.shown = os.fsencode(archive.name)
+        self.names = self.members.names()
+        self.folders = [folder + b"/" if folder else b"" for folder in self.members.paths.folders]
+        self.codes: list[int] = self.members.paths.folder_codes.tolist()
+        self.offsets, self.sizes = self.members.offsets.tolist(), self.members.sizes.tolist()
         self.several = ""
 
     def read(self) -> None:
-        keys, by_last_dot = _keyed(self.members, self._visible())
+        keys, by_last_dot = self._keyed(self._visible())
         if by_last_dot:
             self.samples.once(
                 "dots",
@@ -181,33 +184,61 @@ class _Shard:
                 f"first is taken, the others are left out",
             )
 
+    def _path(self, row: int) -> bytes:
+        return self.folders[self.codes[row]] + self.names[row]
+
     def _visible(self) -> list[int]:
         """Members that no system or tool left behind."""
-        paths = self.members.paths
-        concealed = [any(map(hidden, folder.split(b"/"))) for folder in paths.folders]
+        concealed = [any(map(hidden, folder.split(b"/")[:-1])) for folder in self.folders]
         found = []
-        for row, code in enumerate(paths.folder_codes.tolist()):
-            if concealed[code] or hidden(paths.names[row]):
-                self.report.leave_out(HIDDEN, self.shown + b"/" + paths[row])
+        for row, code in enumerate(self.codes):
+            if concealed[code] or hidden(self.names[row]):
+                self.report.leave_out(HIDDEN, self.shown + b"/" + self._path(row))
             else:
                 found.append(row)
+        return found
+
+    def _keyed(self, rows: list[int]) -> tuple[dict[bytes, dict[str, int]], str]:
+        """(key → suffix → member, a name for which keys are taken up to the last dot, or "")."""
+        first = self._by_dot(rows, last=False)
+        crowded = next((parts for parts in first.values() if sum(map(_is_dotted_image, parts)) > 1), None)
+        if crowded is None:
+            return first, ""
+        last = self._by_dot(rows, last=True)
+        images = [parts for parts in last.values() if any(suffix in _SUFFIXES for suffix in parts)]
+        paired = sum(len(parts) > 1 for parts in images)
+        suffixes = {suffix.rpartition(".")[2] for parts in first.values() for suffix in parts}
+        if 2 * paired >= len(images) or suffixes <= _SUFFIXES:
+            return last, decode(self._path(crowded[next(filter(_is_dotted_image, crowded))]))
+        return first, ""
+
+    def _by_dot(self, rows: list[int], *, last: bool) -> dict[bytes, dict[str, int]]:
+        found: dict[bytes, dict[str, int]] = {}
+        for row in rows:
+            name = self.names[row]
+            if last and b"." in name:
+                key, _, suffix = name.rpartition(b".")
+            else:
+                key, _, suffix = name.partition(b".")
+            parts = found.setdefault(self.folders[self.codes[row]] + key, {})
+            parts[suffix.decode("ascii", "replace").lower()] = row
         return found
 
     def _sample(self, descriptor: int, key: bytes, parts: dict[str, int]) -> None:
         images = self._images(descriptor, parts)
         if not images:
-            first = self.members.paths[min(parts.values())]
+            first = self._path(min(parts.values()))
             self.report.leave_out("a sample without an image", self.shown + b"/" + first)
             return
         for other in images[1:]:
-            path = self.members.paths[parts[other]]
+            path = self._path(parts[other])
             self.report.leave_out("a further image of a sample", self.shown + b"/" + path)
             self.several = self.several or repr(short(f"{decode(key)}: {', '.join(images)}"))
         image = parts[images[0]]
         others = {suffix: row for suffix, row in parts.items() if suffix not in images}
         record, texts = self._parts(descriptor, others)
-        place = (self.code, int(self.members.offsets[image]), int(self.members.sizes[image]))
-        path = self.shown + b"/" + self.members.paths[image]
+        place = (self.code, self.offsets[image], self.sizes[image])
+        path = self.shown + b"/" + self._path(image)
         self.samples.add(path, self.split, record, texts, place)
 
     def _images(self, descriptor: int, parts: dict[str, int]) -> list[str]:
@@ -236,8 +267,8 @@ class _Shard:
         return record, texts
 
     def _record(self, descriptor: int, row: int) -> dict[str, Any]:
-        name = f"{self.archive.name}:{decode(self.members.paths[row])}"
-        if int(self.members.sizes[row]) > MAX_PART:
+        name = f"{self.archive.name}:{decode(self._path(row))}"
+        if self.sizes[row] > MAX_PART:
             self.samples.unread(name, f"JSON of more than {MAX_PART:,} bytes")
             return {}
         try:
@@ -250,45 +281,10 @@ class _Shard:
         return {"label": value} if isinstance(value, str | int) else {}
 
     def _bytes(self, descriptor: int, row: int, most: int) -> bytes:
-        size = min(int(self.members.sizes[row]), most)
-        offset = int(self.members.offsets[row])
+        size = min(self.sizes[row], most)
+        offset = self.offsets[row]
         return patiently(lambda: read_part(descriptor, size, offset), lambda: self.archive.name)
-
-
-def _keyed(members: Members, rows: Iterable[int]) -> tuple[dict[bytes, dict[str, int]], str]:
-    """(key → suffix → member, a name for which keys are taken up to the last dot, or "")."""
-    rows = list(rows)
-    first = _by_dot(members, rows, last=False)
-    crowded = next((parts for parts in first.values() if sum(map(_is_dotted_image, parts)) > 1), None)
-    if crowded is None:
-        return first, ""
-    last = _by_dot(members, rows, last=True)
-    images = [parts for parts in last.values() if any(suffix in _SUFFIXES for suffix in parts)]
-    paired = sum(len(parts) > 1 for parts in images)
-    alone = not any(
-        suffix.rpartition(".")[2] not in _SUFFIXES for parts in first.values() for suffix in parts
-    )
-    if 2 * paired >= len(images) or alone:
-        suffix = next(filter(_is_dotted_image, crowded))
-        return last, decode(members.paths[crowded[suffix]])
-    return first, ""
 
 
 def _is_dotted_image(suffix: str) -> bool:
     return "." in suffix and suffix.rpartition(".")[2] in _SUFFIXES
-
-
-def _by_dot(members: Members, rows: Iterable[int], *, last: bool) -> dict[bytes, dict[str, int]]:
-    found: dict[bytes, dict[str, int]] = {}
-    folders = [folder + b"/" if folder else b"" for folder in members.paths.folders]
-    codes, names = members.paths.folder_codes.tolist(), members.paths.names
-    for row in rows:
-        name = names[row]
-        if last:
-            stem_, dot, suffix = name.rpartition(b".")
-            stem_, suffix = (stem_, suffix) if dot else (name, b"")
-        else:
-            stem_, _, suffix = name.partition(b".")
-        parts = found.setdefault(folders[codes[row]] + stem_, {})
-        parts[suffix.decode("ascii", "replace").lower()] = row
-    return found
