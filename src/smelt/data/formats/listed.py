@@ -277,7 +277,9 @@ class _Placed:
 
     def locate(self, files: Files, missing: _Missing) -> None:
         """Look which of the rows' files are there."""
-        self.placed = self.paths.take(self.rows.entries)
+        entries = self.rows.entries
+        whole = np.array_equal(entries, np.arange(len(self.paths)))
+        self.placed = self.paths if whole else self.paths.take(entries)
         self.missing: NDArray[np.bool_] | None = None
         inside = {name: values[self.rows.entries] for name, values in self.table.inside.items()}
         files_N = inside["shard"] == np.iinfo(inside["shard"].dtype).max if inside else None
