@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smelt.data.formats.jsons import load, open_regular, parse
+from smelt.data.formats.jsons import load, open_regular, parse, repeated
 from smelt.data.formats.names import told
 from smelt.data.kinds import ENOUGH, sniff
 from smelt.errors import DataError, SmeltError, StorageError, short
@@ -143,8 +143,7 @@ def columns_of(schema: Any, features: dict[str, Any], path: Path) -> dict[str, C
     found: dict[str, Column] = {}
     with _named(path, "(its columns)"):  # names may be no text
         names = [entry.name for entry in schema]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
+        if (twice := repeated(names)) is not None:
             raise DataError(f"{path}: column {told(twice)} is there twice")
         for entry in schema:
             if column := _column(entry.name, entry.type, features.get(entry.name), str(path)):
@@ -205,13 +204,9 @@ def _class_names(feature: Any, where: str) -> list[bytes] | None:
     if not all(isinstance(name, str) and name.strip() for name in names):
         raise DataError(f"{where}: the names of its ClassLabel are not all words")
     found = [name.strip().encode("utf-8", "replace") for name in names]
-    if twice := next((name for name in found if found.count(name) > 1), None) if _repeats(found) else None:
+    if twice := repeated(found):
         raise DataError(f"{where}: its ClassLabel has the name {twice.decode()!r} twice")
     return found
-
-
-def _repeats(names: list[bytes]) -> bool:
-    return len(set(names)) < len(names)
 
 
 def images_in(batch: Any, name: str) -> Iterator[tuple[bytes | None, bytes | None]]:

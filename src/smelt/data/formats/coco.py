@@ -28,6 +28,7 @@ from smelt.data.formats.exported import (
     candidates,
     found_lists,
     images_named,
+    refuse_many,
     split_of_list,
     text_or_number,
     wrong,
@@ -120,6 +121,7 @@ class _Annotations:
         takes = {"images": self._image, "annotations": self._annotation, "categories": self._category}
         for within, place, value in walk(self.path, _STREAMED):
             if within:
+                refuse_many(report)
                 if isinstance(value, dict) and isinstance(place, int):
                     takes[within](value, place, report)
                 else:

@@ -18,6 +18,7 @@ from smelt.data.formats.listed import Table, add_tables
 from smelt.data.formats.spelling import Spelling
 from smelt.errors import DataError, short
 
+ENOUGH = 1000  # problems after which nothing more of a file is read
 LISTS = ("all", "train", "val", "test")
 FEW = 20  # lists in a folder: where more are, each belongs to an image …
 MOST = 100  # … as they do where there are more of them in all: the first are looked at
@@ -141,6 +142,12 @@ def text_or_number(value: object) -> bytes | None:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53:
         value = int(value)
     return b"%d" % value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def refuse_many(report: Report) -> None:
+    """Refuse at once where so much is wrong that the rest need not be read. DataError."""
+    if report.num_problems >= ENOUGH:
+        report.refuse()
 
 
 def wrong(where: str, what: str, value: object, wanted: str, report: Report) -> None:

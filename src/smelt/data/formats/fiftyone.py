@@ -19,6 +19,7 @@ from typing import Any
 from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.base import Report, as_bytes
+from smelt.data.formats.classes import Classes
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.exported import (
     Known,
@@ -27,6 +28,7 @@ from smelt.data.formats.exported import (
     candidates,
     found_lists,
     images_named,
+    refuse_many,
     text_or_number,
     wrong,
 )
@@ -89,21 +91,25 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
 
 def _labels(path: Path, split: str, known: Known, report: Report) -> Rows:
     """The rows of a `labels.json`."""
-    rows, classes, entries, seen = Rows(path, split, "labels"), None, [], set()
+    rows, entries, seen = Rows(path, split, "labels"), [], set()
+    listed: dict[bytes, bytes] = {}
     for within, place, value in walk(path, ("labels",)):
         if within:
             entries.append((str(place), value))
         else:
             seen.add(place)
             if place == "classes" and value is not None:
-                classes = _class_list(value, f"{path}: classes", report)
+                listed = _class_list(value, f"{path}: classes", report)
             elif place == "labels" and not isinstance(value, dict):
                 wrong(str(path), "`labels`", value, "an object of images", report)
     if "labels" not in seen:
         raise DataError(f"{path}: no labels of FiftyOne: it has no `labels`")
-    if classes:
-        known.add(dict.fromkeys(classes, b""), path, report)
+    known.add(listed, path, report)
+    own = Known()
+    own.add(listed, path, report)
+    classes = own.classes()
     for key, value in entries:
+        refuse_many(report)
         where = f"{path}: {placed('labels', key)}"
         if not (name := name_bytes(key)):
             wrong(where, "the key", key, "the name of an image", report)
@@ -113,22 +119,23 @@ def _labels(path: Path, split: str, known: Known, report: Report) -> Rows:
     return rows
 
 
-def _class_list(value: Any, where: str, report: Report) -> list[bytes] | None:
+def _class_list(value: Any, where: str, report: Report) -> dict[bytes, bytes]:
+    """The names of classes in their order, each with the b"" that it has for an id."""
     if not isinstance(value, list):
         wrong(where, "it", value, "a list of names", report)
-        return None
-    names = []
+        return {}
+    names: dict[bytes, bytes] = {}
     for place, item in enumerate(value):
         if not (name := text_or_number(item)):
             wrong(f"{where}[{place}]", "it", item, "the name of a class", report)
         elif name.strip() in names:
             report.problem(f"{where}[{place}]: class {decode(name)!r} is there twice")
         else:
-            names.append(name.strip())
+            names[name.strip()] = b""
     return names
 
 
-def _named(label: Any, classes: list[bytes] | None, where: str, report: Report) -> bytes:
+def _named(label: Any, classes: Classes | None, where: str, report: Report) -> bytes:
     """The name of a class; b"" where the report was told that there is none."""
     name = text_or_number(label)
     if name is None or isinstance(label, float):
@@ -137,11 +144,12 @@ def _named(label: Any, classes: list[bytes] | None, where: str, report: Report) 
     if classes is None:
         return name.strip()
     if isinstance(label, int):
-        if 0 <= label < len(classes):
-            return classes[label]
-        report.problem(f"{where}: label {label} is none of the places 0..{len(classes) - 1} in `classes`")
+        if 0 <= label < len(classes.names):
+            return classes.names[label]
+        last = len(classes.names) - 1
+        report.problem(f"{where}: label {label} is none of the places 0..{last} in `classes`")
         return b""
-    if name.strip() not in classes:
+    if name.strip() not in classes.numbers:
         report.problem(f"{where}: label {decode(name)[:80]!r} is not in `classes`")
         return b""
     return name.strip()
@@ -166,6 +174,7 @@ def _samples(
     """The rows of a `samples.json`."""
     rows, fields, samples = Rows(path, split, "samples"), dict[str, int](), []
     for within, place, value in walk(path, ("samples",)):
+        refuse_many(report)
         if within and isinstance(place, int):
             where = f"{path}: {placed(within, place)}"
             if not isinstance(value, dict):
@@ -184,6 +193,7 @@ def _samples(
     label = _field(path, fields, settings)
     tagged = split == "all"
     for place, name_in_bytes, kept, tags in samples:
+        refuse_many(report)
         where = f"{path}: {placed('samples', place)}"
         said = [
             _named(item, None, f"{where}: {label}", report)
@@ -238,4 +248,4 @@ def _metadata(path: Path, label: str, known: Known, root: Path, report: Report) 
     )
     if listed:
         names = _class_list(listed, f"{beside}: classes", report)
-        known.add(dict.fromkeys(names or (), b""), path, report)
+        known.add(names, path, report)

@@ -22,6 +22,7 @@ from smelt.data.formats.names import normalised, split_of
 from smelt.data.reading import is_kind
 from smelt.errors import short
 
+LONGEST = 4096  # bytes of a path, by Linux
 SAMPLE = 1000  # images by which a folder is chosen
 _URL = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]+://[^/]*")
 _DRIVE = re.compile(rb"[a-zA-Z]:/")
@@ -138,6 +139,9 @@ class Finder:
     ) -> tuple[bytes, str]:
         """(path, how it was found)."""
         path = _joined(base, name)
+        if len(name) > LONGEST:
+            self.report.problem(f"{rows.where(row)}: {short(decode(name), 80)!r} has {len(name):,} bytes")
+            return path, ""
         if path in self._files or not self.settings.check_files:
             return path, ""
         for other in (name, *ends):

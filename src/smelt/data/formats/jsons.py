@@ -13,13 +13,15 @@ import json
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from smelt.artifacts.bytestrings import encode
 from smelt.data.reading import NOT_THERE, patiently
 from smelt.errors import DataError, short
+
+T = TypeVar("T")
 
 MAX_VALUE = 8 << 20  # bytes of the text of one value
 MAX_DIGITS = 40  # of a whole number: identifiers have 32 at most
@@ -40,13 +42,22 @@ def _whole(digits: str) -> int:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        twice = repeated(key for key, _ in pairs) or ""
         raise _Refused(f"the key {short(twice, 80)!r} is there twice")
     return made
 
 
 _DECODER = json.JSONDecoder(parse_int=_whole, object_pairs_hook=_object)
+
+
+def repeated(names: Iterable[T]) -> T | None:
+    """The first of some names that is there a second time."""
+    seen: set[T] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def parse(data: bytes, name: str, most: int = MAX_VALUE) -> Any:

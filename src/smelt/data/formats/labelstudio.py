@@ -33,6 +33,7 @@ from smelt.data.formats.exported import (
     candidates,
     found_lists,
     images_named,
+    refuse_many,
     text_or_number,
     wrong,
 )
@@ -139,6 +140,7 @@ class _Export:
         if self.path.suffix.lower() in (".csv", ".tsv", ".txt"):
             self.lines = True
             for line, row in text_rows(self.path, self.settings, self.report):
+                refuse_many(self.report)
                 self._row(row, line, f"{self.path}:{line}")
             return
         for within, place, value in walk(self.path):
@@ -146,6 +148,7 @@ class _Export:
                 raise DataError(
                     f"{self.path}: no export of Label Studio: it is an object, not a list of tasks"
                 )
+            refuse_many(self.report)
             where = f"{self.path}: [{place}]"
             if not isinstance(value, dict):
                 wrong(where, "it", value, "a task", self.report)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from smelt.data.formats.base import Report
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.jsons import open_regular
+from smelt.data.formats.jsons import open_regular, repeated
 from smelt.errors import DataError, short
 
 MAX_CELL = 8 << 20  # characters
@@ -50,7 +50,7 @@ def _rows(path: Path, reader: Iterator[list[str]], report: Report) -> Iterator[t
     names = [name.strip() for name in next(reader, [])]
     if not any(names):
         raise DataError(f"{path}:1: the first line names no columns")
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    if (twice := repeated(names)) is not None:
         raise DataError(f"{path}:1: column {short(twice, 80)!r} is there twice")
     line = getattr(reader, "line_num", 1) + 1
     for cells in reader:
