@@ -102,11 +102,11 @@ def test_with_a_limit_it_is_ended_and_the_same_command_goes_on(tmp_path: Path, z
     steps = {"steps": 6, "seconds": 0.05}
     hangs = {**steps, "hang_at": 3, "mark": str(tmp_path / "mark")}
     graph = Graph([node("good", "slow", steps), node("train", "hang", hangs), node("later", x="train")])
-    limits = {**QUICK, "stall_limit_seconds": 2.0}
+    limits = {**QUICK, "stall_limit_seconds": 4.0}
     with pytest.raises(StageFailedError) as caught:
         execute(graph, tmp_path / "run", zygote=zygote, runtime=limits, jobs=2)
     text = str(caught.value)
-    assert "the stage train failed: it stood still for" in text and "stall_limit_seconds is 2" in text
+    assert "the stage train failed: it stood still for" in text and "stall_limit_seconds is 4" in text
     assert "the same command goes on" in text and "SIGKILL" not in text
     assert str(tmp_path / "run" / "logs" / "train.log") in text
     done = [event["id"] for event in journal.read(tmp_path / "run" / "events.jsonl", "done")]
@@ -135,13 +135,13 @@ def test_one_of_several_processes_that_is_stopped_is_named_though_others_work(tm
 def test_who_works_or_says_something_is_not_named(tmp_path: Path) -> None:
     graph = Graph(
         [
-            node("busy", "burn", {"seconds": 3.5}),
-            node("child", "burn", {"seconds": 3.5, "child": True}),
-            node("speaks", "slow", {"steps": 12, "seconds": 0.3}),
+            node("busy", "burn", {"seconds": 6.0}),
+            node("child", "burn", {"seconds": 6.0, "child": True}),
+            node("speaks", "slow", {"steps": 20, "seconds": 0.3}),
         ]
     )
     seen = Witness()
-    execute(graph, tmp_path, zygote=True, jobs=3, runtime=QUICK, on_event=seen)
+    execute(graph, tmp_path, zygote=True, jobs=3, runtime={"stall_warning_seconds": 3.0}, on_event=seen)
     assert not seen.named("stalled") and len(seen.named("done")) == 3
 
 
@@ -167,7 +167,7 @@ def test_a_warm_process_that_was_stopped_is_done_without(tmp_path: Path) -> None
 
     before = set(session_leaders())
     seen = Witness("done", stop)
-    limits = {**QUICK, "stall_limit_seconds": 2.0}
+    limits = {**QUICK, "stall_limit_seconds": 4.0}
     execute(Graph([node("a"), node("b", x="a")]), tmp_path, zygote=True, runtime=limits, on_event=seen)
     assert stopped and [event["id"] for event in seen.named("done")] == ["a", "b"]
     assert "which has no process yet" in seen.named("stalled")[0]["text"]
