@@ -49,6 +49,7 @@ def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda ev
     from smelt.artifacts.catalogue_parquet import write_parquet
     from smelt.artifacts.catalogue_writer import CatalogueWriter
     from smelt.artifacts.files import write_json
+    from smelt.artifacts.longtexts import LIMIT
     from smelt.data.formats.base import Report
 
     check_root(root)
@@ -64,6 +65,11 @@ def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda ev
         report.refuse()
         shards = [shard for shard in writer.shards if shard not in writer.inside]
         writer.finish()
+    for column, number in sorted(writer.long.counts.items()):
+        report.note(
+            f"{number:,} text(s) of {column} are longer than {LIMIT} characters: shown cut, whole in "
+            f"catalogue.parquet"
+        )
     catalogue = Catalogue.open(out / "catalogue")
     summary = _summary(catalogue, report)
     _warn_of_classes(catalogue, report)
