@@ -124,8 +124,8 @@ def other_files() -> list[Sound]:
         Sound("tar", "tar ustar", _tar(tarfile.USTAR_FORMAT, small)),
         Sound("tar", "tar GNU", _tar(tarfile.GNU_FORMAT, small)),
         Sound("tar", "tar pax", _tar(tarfile.PAX_FORMAT, small)),
-        Sound("csv", "CSV", b"path,label,split\n" + b"".join(b"%d.jpg,%d,train\n" % (i, i % 3) for i in range(40))),
-        Sound("yaml", "YAML", b"all: &d {epochs: 3, seed: 1}\ntrain:\n  <<: *d\n  sizes: [32, 64]\nname: 'a b'\n"),
+        Sound("csv", "CSV", b"path,label\n" + b"".join(b"%d.jpg,%d\n" % (i, i % 3) for i in range(40))),
+        Sound("yaml", "YAML", b"all: &d {epochs: 3}\ntrain:\n  <<: *d\n  sizes: [32]\nname: 'a b'\n"),
         Sound("json", "JSON", json.dumps({"format": "dense", "rows": [1, 2], "classes": ["a"] * 5}).encode()),
         Sound("pickle", "CIFAR pickle", pickle.dumps(_batch(rng), protocol=2)),
     ]  # fmt: skip
@@ -329,16 +329,17 @@ def bombs(side: int = 9400) -> dict[str, Callable[[], bytes]]:
     found: dict[str, Callable[[], bytes]] = {
         "JPEG": lambda: encoded(blank("RGB"), "JPEG"),
         "JPEG progressive 4:4:4": lambda: encoded(blank("RGB"), "JPEG", progressive=True, subsampling=0),
+        "JPEG progressive 4:2:0": lambda: encoded(blank("RGB"), "JPEG", progressive=True),
         "JPEG CMYK": lambda: encoded(blank("CMYK"), "JPEG"),
         "JPEG CMYK progressive": lambda: encoded(blank("CMYK"), "JPEG", progressive=True),
         "JPEG 882 scans": lambda: scan_jpeg(side, [(0, 0, 0, 0), *_refined()]),
         "JPEG 90 scans": lambda: scan_jpeg(side, [(0, 0, 0, 0)] + [(1, 63, 0, 0)] * 90),
         "JPEG 90 refining": lambda: scan_jpeg(side, [(0, 0, 0, 0), (1, 63, 0, 13)] + [(1, 63, 1, 0)] * 90),
-        "JPEG arithmetic": lambda: scan_jpeg(side, [(0, 0, 0, 0), *[(1, 63, 0, 1), (1, 63, 1, 0)] * 40], 0xCA),
+        "JPEG arithmetic": lambda: scan_jpeg(side, [(0, 0, 0, 0), *_coarse_and_fine()], 0xCA),
         "JPEG fill": lambda: b"\xff\xd8" + b"\xff" * (1 << 25) + small[2:],
         "JPEG segments": lambda: b"\xff\xd8" + b"\xff\xe5\0\2" * (1 << 22) + small[2:],
         "PNG chunks": lambda: bare_png(9, 9, 8, 2, _png_chunk(b"teSt", b"") * (1 << 20)),
-        "PNG palette, transparent": lambda: bare_png(side, side, 8, 3, _png_chunk(b"tRNS", bytes(256))),
+        "PNG palette": lambda: bare_png(side, side, 8, 3, _png_chunk(b"tRNS", bytes(256))),
         "PNG 900 megapixels": lambda: bare_png(30_000, 30_000, 1, 0),
         "GIF": lambda: gif_of(side, side),
         "GIF in a small screen": lambda: gif_of(13_000, 1),
@@ -368,6 +369,10 @@ def bombs(side: int = 9400) -> dict[str, Callable[[], bytes]]:
 def _refined() -> list[tuple[int, int, int, int]]:
     """A scan for every bit of every coefficient."""
     return [(k, k, 0 if bit == 13 else bit + 1, bit) for k in range(1, 64) for bit in range(13, -1, -1)]
+
+
+def _coarse_and_fine() -> list[tuple[int, int, int, int]]:
+    return [(1, 63, 0, 1), (1, 63, 1, 0)] * 40
 
 
 def _bomb_text(kind: bytes) -> bytes:

@@ -46,7 +46,7 @@ def make_data(folder: Path, bad: tuple[int, ...] = (), counts: Mapping[str, int]
     with CatalogueWriter(catalogue) as writer:
         writer.classes = [f"class {c}" for c in range(CLASSES)]
         writer.shards = ["images.bin"]
-        writer.raw_shape = (SIZE, SIZE, 3)
+        writer.raw_shape, writer.inside = (SIZE, SIZE, 3), set(writer.shards)
         pixels = []
         for seed, (split, count) in enumerate(counts.items()):
             labels = (np.arange(count) % CLASSES).astype(np.int32)

@@ -16,14 +16,17 @@ import pytest
 import xxhash
 from PIL import Image
 
+import heic_files
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.files import read_json
+from smelt.artifacts.tables import read_selection
+from smelt.data import kinds
 from smelt.data.decode import decode
-from smelt.data.headers import heif_reader
 from smelt.data.perceptual import perceptual_hash, perceptual_hashes
 from smelt.errors import DataError, StorageError
-from smelt.stages import check
+from smelt.settings import not_in_key
+from smelt.stages import base, check
 from smelt.stages.base import Context, Runtime
 
 COUNT = 30
@@ -104,7 +107,6 @@ def test_the_lists(root: Path) -> None:
         "bad_by_split": {"train": 3, "val": 1},
         "damaged": {},
         "damaged_by_split": {},
-        "heic": "yes" if heif_reader() else "no",
     }
 
 
@@ -135,9 +137,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(root: Path, monkeypatch: pytest.
     monkeypatch.setattr(check, "_check_row", dies_at_20)
     with pytest.raises(KeyboardInterrupt):
         run(root, "killed")
-    monkeypatch.setattr(
-        check, "_check_row", lambda store, row, heic: checked.append(row) or original(store, row, heic)
-    )
+    monkeypatch.setattr(check, "_check_row", lambda *given: checked.append(given[1]) or original(*given))
     checked.clear()
     assert artefacts(run(root, "killed", workers=3)) == undisturbed
     assert sorted(checked) == list(range(16, COUNT)), "chunks that were done were done again"
@@ -274,9 +274,7 @@ def test_what_was_mended_after_the_stop_is_looked_at_again(
         warned(classes)
     (classes / "away").rename(classes / "train" / str(LOST))
     original, checked = check._check_row, []
-    monkeypatch.setattr(
-        check, "_check_row", lambda store, row, heic: checked.append(row) or original(store, row, heic)
-    )
+    monkeypatch.setattr(check, "_check_row", lambda *given: checked.append(given[1]) or original(*given))
     assert warned(classes) == []
     assert read_json(classes.parent / "out" / "check.json")["ok"] == 240
     assert set(range(30, 40)) <= set(checked) and len(checked) <= 48, "whole chunks of sound rows were kept"
@@ -311,3 +309,74 @@ def test_very_many_lost_classes_make_a_short_message(classes: Path) -> None:
     with pytest.raises(DataError, match=r"(?s)19 whole part.*and 9 more") as caught:
         warned(classes)
     assert len(str(caught.value)) < 3000
+
+
+def spoil(root: Path, row: int) -> str:
+    """Put bytes between the pixels of an image and its end; its name."""
+    path = root / f"{row}.jpg"
+    data = path.read_bytes()
+    path.write_bytes(data[:-2] + b"\x12\x34\x56\x78" * 5 + data[-2:])
+    return path.name
+
+
+def test_a_damaged_image_is_kept_and_counted(root: Path) -> None:
+    names = [spoil(root, row) for row in (2, 5, 26)]
+    out = run(root)
+    records = pq.read_table(out / "images.parquet").to_pylist()
+    assert [record["row"] for record in records if record["damaged"]] == [2, 5, 26]
+    assert all(record["ok"] and record["damaged"] == "leftover" for record in (records[2], records[26]))
+    assert records[2]["pixel_hash"] == xxhash.xxh3_128_digest(
+        decode(picture(2)).tobytes(), seed=records[2]["width"]
+    )
+    counts = read_json(out / "check.json")
+    assert counts["ok"] == COUNT - 4 and counts["damaged"] == {"leftover": 3}
+    assert counts["damaged_by_split"] == {"train": 2, "val": 1}
+    lines = (out / "damaged_files.csv").read_text().splitlines()
+    assert lines == ["file,damage", *(f"{name},leftover" for name in names)]
+
+
+def test_what_is_damaged_is_learnt_from_unless_it_is_dropped(root: Path) -> None:
+    spoil(root, 2)
+    ports = {"catalogue": [root.parent / "index"], "check": [run(root)]}
+    for damaged, kept in (("keep", True), ("drop", False)):
+        out = root.parent / damaged
+        (out / "scratch").mkdir(parents=True)
+        base.run("select", {"damaged": damaged}, inputs=ports, out=out, scratch=out / "scratch")
+        selection = read_selection(out)
+        place = selection.rows.tolist().index(2)
+        assert bool(selection.kept[place]) == kept
+        assert selection.words[selection.reasons[place]] == ("" if kept else "damaged")
+
+
+def test_heic_is_looked_at_again_once_it_can_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a flowchart holds of the setting is what it comes to here, so that its key says it."""
+    (root / "4.jpg").write_bytes(heic_files.plain())
+    monkeypatch.setattr(kinds, "heif_reader", lambda: None)
+    without = check.StageSettings().resolved()
+    assert without.heic == "no"
+    assert read_json(run(root) / "check.json")["bad"]["unsupported_format"] == 2
+    with pytest.raises(DataError, match=r"pip install 'smelt\[heic\]'"):
+        check.StageSettings(heic="yes").resolved()
+    monkeypatch.setattr(kinds, "heif_reader", lambda: "pi_heif")
+    assert check.StageSettings().resolved().heic == "yes"
+    assert check.StageSettings(heic="no").resolved() == without
+    assert not_in_key(check.StageSettings()) == ()
+
+
+@pytest.mark.skipif(kinds.heif_reader() is None, reason="needs pi-heif or pillow-heif")
+@pytest.mark.parametrize(("heic", "reason"), [("auto", ""), ("yes", ""), ("no", "unsupported_format")])
+def test_heic_is_read_unless_it_is_not_to_be(root: Path, heic: str, reason: str) -> None:
+    (root / "4.jpg").write_bytes(heic_files.plain())
+    out = root.parent / "out"
+    (out / "scratch").mkdir(parents=True)
+    settings = {"heic": heic}
+    base.run(
+        "check", settings, inputs={"catalogue": [root.parent / "index"]}, out=out, scratch=out / "scratch",
+        runtime={"root": str(root)},
+    )  # fmt: skip
+    record = pq.read_table(out / "images.parquet").to_pylist()[4]
+    assert record["reason"] == reason and record["ok"] == (not reason)
+    assert (record["height"], record["width"]) == (
+        (0, 0) if reason else (heic_files.HEIGHT, heic_files.WIDTH)
+    )
+    assert read_json(out / "check.json")["heic"] == ("no" if reason else "yes")

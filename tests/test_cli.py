@@ -14,7 +14,7 @@ from processes import manifests
 
 VERBS = (
     "demo", "run", "plan", "index", "check", "dedupe", "train", "rank", "select", "predict", "fuse",
-    "evaluate", "submit", "show", "report", "results", "verify", "clean", "recipes", "schema",
+    "evaluate", "submit", "show", "report", "results", "verify", "clean", "recipes", "schema", "explain",
 )  # fmt: skip
 
 
@@ -44,12 +44,12 @@ def test_a_mistake_in_a_recipe_names_line_and_nearest_key(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "no_such"], "no shipped recipe"),
-        (["run", "no/such.yaml"], "cannot read the recipe"),
+        (["run", "no_such"], "no recipe is called 'no_such'"),
+        (["run", "no/such.yaml"], "there is no folder no"),
         (["results", "no/such"], "is not a folder"),
         (["report", "."], "is not a work folder"),
         (["plan", "cifar10n"], "data.root is not set"),
-        (["plan", "cifar10n", "-o", "data.root=no/such"], "is not a folder"),
+        (["plan", "cifar10n", "-o", "data.root=no/such"], "there is no folder no/such"),
         (["plan", "demo", "-o", "train.epochs=0"], "train.epochs"),
         (["plan", "demo", "-o", "train.epochs"], "key=value"),
         (["verify", "no/such"], "is not a folder"),

@@ -132,6 +132,14 @@ def test_a_refusal_is_told_in_its_own_words(tmp_path: Path) -> None:
     with pytest.raises(StageFailedError, match=r"check failed: lists/train\.txt:3: the label 9") as caught:
         execute(Graph([node("check", "refuse")]), tmp_path, zygote=True)
     assert "Traceback" not in str(caught.value)
+    assert caught.value.exit_code == 2  # the user's data, seen by a stage
+
+
+def test_a_refusal_beside_another_failure_is_a_failure(tmp_path: Path) -> None:
+    nodes = [node("check", "refuse"), node("train", "crash")]
+    with pytest.raises(StageFailedError) as caught:
+        execute(Graph(nodes), tmp_path, zygote=True)
+    assert caught.value.exit_code == 4 and "check failed" in str(caught.value)
 
 
 def test_a_killed_stage_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -260,7 +260,7 @@ def test_a_model_of_the_round_to_start_from_must_exist() -> None:
 def test_data_that_is_not_there_is_told_at_once() -> None:
     with pytest.raises(RecipeError, match=r"data\.root is not set"):
         made(synthesise=None)
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(DataError, match=r"data\.root: there is no folder no/such"):
         made(synthesise=None, data={"format": "imagefolder", "root": "no/such/folder"})
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
-import pickle
-import random
 import subprocess
 import sys
 import tarfile
@@ -19,99 +16,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from pydantic import ValidationError
 
+from formats_toy import PIXEL, catalogue_of, put, read_back, refused, rows_of, tar, webvision
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.longtexts import cut_name
 from smelt.data import reading
 from smelt.data.formats import files as files_module
 from smelt.data.formats.base import Report, hold_out, list_folder, natural
-from smelt.data.formats.cifar_n import _chosen as cifar_chosen
 from smelt.data.formats.config import DataSettings, FormatSettings, fingerprint
 from smelt.data.formats.files import Files, Part
 from smelt.data.formats.identity import identity_of
 from smelt.data.formats.lists import line_of, read_list
 from smelt.data.formats.paths import find_paths
-from smelt.data.formats.tars import Members, read_members
+from smelt.data.formats.tars import Members
 from smelt.errors import DataError, StorageError
-from smelt.stages.index import index
-
-PIXEL = b"\xff\xd8 not decoded when indexed"
-
-
-def catalogue_of(root: Path, out: Path, **fields: Any) -> Catalogue:
-    index(FormatSettings.model_validate(fields), root, out)
-    return Catalogue.open(out / "catalogue")
-
-
-def put(root: Path, files: dict[str, str | bytes]) -> Path:
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return root
-
-
-def tar(path: Path, members: dict[str, bytes], *, form: int = tarfile.PAX_FORMAT) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w", format=form) as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return path
-
-
-def rows_of(c: Catalogue, split: str) -> list[tuple[str, int]]:
-    return [(c.path(row), int(c.labels_N[row])) for row in c.rows(split).tolist()]
-
-
-def read_back(c: Catalogue, root: Path, row: int) -> bytes:
-    place = c.location(row)
-    if place.shard is None:
-        return (root / place.path).read_bytes()
-    with open(root / place.shard, "rb") as file:
-        return os.pread(file.fileno(), place.size, place.offset)
-
 
 # ---- WebVision
-
-
-def webvision(root: Path, version: int, *, images: bool = True) -> tuple[Path, dict[str, bytes]]:
-    """Lists, JSON and images of a small WebVision; returns the images by path as well."""
-    digits, train, end = (4, ("google", "flickr"), "256") if version == 1 else (
-        5, ("google_images_resized", "flickr_images_resized"), "resized"
-    )  # fmt: skip
-    q1, q2 = f"q{1:0{digits}d}", f"q{2:0{digits}d}"
-    google = [(f"{train[0]}/{q1}/-aB_1.jpg", 0), (f"{train[0]}/{q2}/x.jpg", 1), (f"{train[0]}/{q1}/x.jpg", 0)]
-    flickr = [(f"{train[1]}/{q2}/123.jpg", 1)]
-    info = {
-        "info/train_filelist_google.txt": "".join(f"{p} {y}\n" for p, y in google),
-        "info/train_filelist_flickr.txt": "".join(f"{p} {y}\n" for p, y in flickr),
-        "info/train_meta_list_google.txt": f"google/{q1}.json 1\ngoogle/{q2}.json 1\ngoogle/{q1}.json 2\n",
-        "info/train_meta_list_flickr.txt": f"flickr/{q2}.json 2\n",
-        "info/synsets.txt": "n01440764 tench, Tinca tinca\nn01443537 goldfish, Carassius auratus\n",
-        "info/queries_google.txt": "1 tench\n2 gold fish\n",
-        "info/queries_flickr.txt": "1 tench\n2 goldfish pet\n",
-        f"google/{q1}.json": json.dumps([
-            {"id": "-aB_1", "title": "A <b>tench</b>", "description": "d", "rank": "7", "url": "u"},
-            {"id": "x"},
-        ]),
-        f"google/{q2}.json": json.dumps([{"title": None, "rank": "many", "description": "é 😀"}]),
-        f"flickr/{q2}.json": json.dumps([{"tags": "a string"}, {"tags": ["two", "tags"], "title": 5}]),
-    }  # fmt: skip
-    where = "info/" if version == 1 else ""
-    info[f"{where}val_filelist.txt"] = "val000001.jpg 1\nval000002.jpg 0\n"
-    info[f"{where}test_filelist.txt"] = "test000001.jpg\n"
-    listed = [p for p, _ in google + flickr]
-    listed += [f"val_images_{end}/val00000{i}.jpg" for i in (1, 2)] + [f"test_images_{end}/test000001.jpg"]
-    pictures = {path: PIXEL + path.encode() for path in listed}
-    put(root, {**info, **(pictures if images else {})})
-    return root, pictures
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -240,13 +164,6 @@ def test_webvision_truth_of_the_embedded_data_set(tmp_path: Path) -> None:
 # ---- what is refused
 
 
-def refused(root: Path, out: Path, **fields: Any) -> str:
-    with pytest.raises(DataError) as error:
-        catalogue_of(root, out, **fields)
-    assert not (out / "index.json").exists()
-    return str(error.value)
-
-
 def test_webvision_refuses_what_cannot_be_right(tmp_path: Path) -> None:
     """All in one go, each with its file and line, blank lines counted."""
     root, _ = webvision(tmp_path / "data", 2)
@@ -362,109 +279,7 @@ def test_natural_order() -> None:
     ]
 
 
-# ---- tars
-
-
-@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_tar_members_by_offset(tmp_path: Path, form: int) -> None:
-    rng = random.Random(0)
-    names = ["a.jpg", "d/b c.jpg", "d/é😀.jpg", "d" * 80 + "/" + "n" * 80 + ".jpg", "d/e.jpg"]
-    if form != tarfile.USTAR_FORMAT:
-        names += ["x" * 255, "/".join(["long" * 20] * 5)]
-    members = {name: rng.randbytes(rng.choice([0, 1, 511, 512, 513, 3000])) for name in names}
-    path = tmp_path / "t.tar"
-    with tarfile.open(path, "w", format=form) as archive:
-        folder = tarfile.TarInfo("d")
-        folder.type = tarfile.DIRTYPE
-        archive.addfile(folder)
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    report = Report()
-    found = read_members(path, report)
-    data = path.read_bytes()
-    assert [found.paths[i] for i in range(len(found))] == [os.fsencode(name) for name in names]
-    for i, content in enumerate(members.values()):
-        assert data[found.offsets[i] : found.offsets[i] + found.sizes[i]] == content
-    assert not report.problems and not report.warnings
-
-
-@pytest.mark.parametrize(
-    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
-)
-def test_tar_refuses_what_is_no_file(tmp_path: Path, kind: bytes) -> None:
-    with tarfile.open(tmp_path / "t.tar", "w") as archive:
-        info = tarfile.TarInfo("evil.jpg")
-        info.type, info.linkname = kind, "/etc/passwd"
-        archive.addfile(info)
-        archive.addfile(tarfile.TarInfo("good.jpg"), io.BytesIO())
-    report = Report()
-    assert [*read_members(tmp_path / "t.tar", report).paths.names] == [b"good.jpg"]
-    assert (
-        len(report.problems) == 1
-        and "evil.jpg" in report.problems[0]
-        and "only plain files" in report.problems[0]
-    )
-
-
-@pytest.mark.parametrize("name", ["../up.jpg", "/abs.jpg", "a/../../up.jpg"])
-def test_tar_refuses_names_that_leave(tmp_path: Path, name: str) -> None:
-    report = Report()
-    read_members(tar(tmp_path / "t.tar", {name: b"x"}), report)
-    assert len(report.problems) == 1 and name in report.problems[0]
-
-
-def test_tar_damage(tmp_path: Path) -> None:
-    whole = tar(tmp_path / "t.tar", {f"{i}.jpg": b"x" * 2000 for i in range(5)}).read_bytes()
-    cut, bad, packed = tmp_path / "cut.tar", tmp_path / "bad.tar", tmp_path / "t.tar.gz"
-    cut.write_bytes(whole[: 512 + 2048 + 512 + 100])
-    report = Report()
-    assert len(read_members(cut, report)) == 1 and "ends within its member '1.jpg'" in report.warnings[0]
-    bad.write_bytes(whole[: 2560 + 10] + b"?" + whole[2560 + 11 :])
-    with pytest.raises(DataError, match="no valid header at byte 2560"):
-        read_members(bad, Report())
-    packed.write_bytes(b"\x1f\x8b" + bytes(600))
-    with pytest.raises(DataError, match="compressed"):
-        read_members(packed, Report())
-
-
-def pax(*records: tuple[bytes, bytes], end: bytes = b"") -> bytes:
-    """A pax header of these records and what follows them, then its member `short.jpg` of three bytes."""
-
-    def record(key: bytes, value: bytes) -> bytes:
-        rest = b" " + key + b"=" + value + b"\n"
-        length = next(n for n in range(len(rest), len(rest) + 9) if n == len(rest) + len(str(n)))
-        return str(length).encode() + rest
-
-    def member(name: str, kind: bytes, data: bytes) -> bytes:
-        info = tarfile.TarInfo(name)
-        info.size, info.type = len(data), kind
-        return info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
-
-    body = b"".join(record(*pair) for pair in records) + end
-    return member("p", b"x", body) + member("short.jpg", b"0", b"abc") + bytes(1024)
-
-
-@pytest.mark.parametrize("digits", [20, 21, 4300, 4301, 100_000])
-def test_a_number_of_very_many_digits_in_a_tar_is_damage(tmp_path: Path, digits: int) -> None:
-    path = tmp_path / "t.tar"
-    path.write_bytes(pax((b"size", b"9" * digits)))
-    if digits == 20:  # a number, if a large one: the member it is of ends beyond the archive
-        assert len(read_members(path, Report())) == 0
-        return
-    with pytest.raises(DataError, match=r"t\.tar has a damaged pax header"):
-        read_members(path, Report())
-    path.write_bytes(pax((b"path", b"y"), end=b"9" * digits + b" path=x\n"))
-    with pytest.raises(DataError, match=r"t\.tar has a damaged pax header"):
-        read_members(path, Report())
-
-
-def test_a_tar_header_of_very_many_records_is_read(tmp_path: Path) -> None:
-    path, report = tmp_path / "t.tar", Report()
-    path.write_bytes(pax(*[(b"k", b"v")] * 150_000, (b"path", b"long.jpg"), (b"size", b"2")))
-    found = read_members(path, report)
-    assert [found.paths[i] for i in range(len(found))] == [b"long.jpg"] and found.sizes.tolist() == [2]
+# ---- files
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, call: str, number: int, times: int) -> None:
@@ -522,30 +337,6 @@ def test_a_file_that_cannot_be_looked_at_now_is_not_absent(
                 look(b"f")
     assert files.find(b"f/b.jpg") is None and files.find(b"f") is None
     assert files.has_folder(b"f") and not files.has_folder(b"f/a.jpg") and not files.has_folder(b"g")
-
-
-def test_a_tar_that_cannot_be_read_now_is_not_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tar(tmp_path / "t.tar", {f"{i}.jpg": b"xyz" for i in range(5)})
-    path.write_bytes(path.read_bytes()[: 4 * 1024 + 512])  # of which a warning tells, once
-    report = Report()
-    broken(monkeypatch, "pread", errno.EIO, 1)
-    assert len(read_members(path, report)) == 4 and len(report.warnings) == 1
-    broken(monkeypatch, "pread", errno.EIO, 99)
-    with pytest.raises(StorageError, match="EIO"):
-        read_members(path, Report())
-
-
-@given(st.binary(max_size=3000))
-@settings(max_examples=60, deadline=None)
-def test_tar_of_noise_ends_in_order(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
-    path = tmp_path_factory.mktemp("t") / "t.tar"
-    path.write_bytes(noise)
-    try:
-        assert len(read_members(path, Report())) == 0
-    except DataError as error:
-        assert str(path) in str(error)
 
 
 def test_files_find_and_locate(tmp_path: Path) -> None:
@@ -734,32 +525,6 @@ def test_archives_have_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cou
     assert files.find(b"a.jpg") == Part(tmp_path / f"{count - 1}.tar", 1, 1, "a.jpg")
 
 
-def test_tar_members_beyond_four_gibibytes(tmp_path: Path) -> None:
-    """A sparse archive: one member of five GiB, and one behind it."""
-    big, small = tarfile.TarInfo("big.jpg"), tarfile.TarInfo("small.jpg")
-    big.size, small.size = 5 << 30, 5
-    with open(tmp_path / "train.tar", "wb") as file:
-        file.write(big.tobuf())
-        file.seek((5 << 30) + 512)
-        file.write(small.tobuf() + b"hello".ljust(512, b"\0") + bytes(1024))
-    found = read_members(tmp_path / "train.tar", Report())
-    assert found.sizes.tolist() == [5 << 30, 5] and found.offsets.tolist() == [512, (5 << 30) + 1024]
-    part = Part(tmp_path / "train.tar", int(found.offsets[1]), int(found.sizes[1]))
-    assert part.read() == b"hello"
-
-
-def test_sources_in_tars_have_room(tmp_path: Path) -> None:
-    members = {}
-    for i in range(257):
-        meta = {"label": i % 2, "source": f"site{i}.org"}
-        members |= {f"{i}.jpg": b"x", f"{i}.json": json.dumps(meta).encode()}
-    tar(tmp_path / "a/train.tar", members)
-    c = catalogue_of(tmp_path / "a", tmp_path / "o", format="webdataset")
-    assert len(c.sources) == 257
-    names = {c.path(row): c.sources[c.source_codes_N[row]] for row in range(257)}
-    assert all(names[f"train.tar/{i}.jpg"] == f"site{i}.org" for i in range(257))
-
-
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 0.6, 0.99])
 @given(st.lists(st.integers(-1, 5), max_size=40), st.integers(0, 9))
 @settings(deadline=None, max_examples=40)
@@ -792,15 +557,6 @@ def test_a_hold_out_says_what_it_could_not_take() -> None:
     report = Report()
     hold_out(found, labels, np.arange(4, dtype=np.uint64), wanted, report)
     assert not report.held_out and not report.warnings, "a split that is there is left as it is"
-
-
-def test_cifar_keeps_the_only_image_of_a_class() -> None:
-    labels = np.array([0] * 30 + [1] + [2] * 2, np.int32)
-    for seed in range(20):
-        wanted = FormatSettings(format="cifar_n", val_fraction=0.9, seed=seed)
-        train, val = cifar_chosen(wanted, labels)
-        assert sorted([*train.tolist(), *val.tolist()]) == list(range(33))
-        assert set(labels[train].tolist()) == {0, 1, 2}
 
 
 # ---- the neighbours
@@ -863,187 +619,6 @@ def test_animal10n(tmp_path: Path) -> None:
     assert all(int(path.split("/")[1].split("_")[0]) == y for s in c.splits for path, y in rows_of(c, s))
     put(tmp_path / "data", {"training/x.jpg": b"", "training/99_1.jpg": b""})
     assert "2 problem(s)" in refused(tmp_path / "data", tmp_path / "bad", format="animal10n")
-
-
-def test_webdataset(tmp_path: Path) -> None:
-    def sample(key: str, label: str | None, meta: dict[str, Any] | None = None) -> dict[str, bytes]:
-        found = {f"{key}.jpg": PIXEL + key.encode()}
-        found |= {f"{key}.cls": label.encode()} if label is not None else {}
-        return found | ({f"{key}.json": json.dumps(meta).encode()} if meta else {})
-
-    root = tmp_path / "data"
-    tar(
-        root / "wds-train-000000.tar",
-        sample("000", "1") | sample("001", "0\n", {"title": "t", "tags": ["x", "y"]}),
-    )
-    tar(root / "wds-train-000001.tar", sample("000", None, {"label": 2, "query": "q", "source": "flickr"}))
-    tar(root / "val/0.tar", sample("a/b", "2"))
-    c = catalogue_of(root, tmp_path / "out", format="webdataset")
-    assert c.num_classes == 3
-    train = {c.path(row): row for row in c.rows("train").tolist()}
-    assert {path: int(c.labels_N[row]) for path, row in train.items()} == {
-        "wds-train-000000.tar/000.jpg": 1, "wds-train-000000.tar/001.jpg": 0,
-        "wds-train-000001.tar/000.jpg": 2,
-    }  # fmt: skip
-    row = train["wds-train-000000.tar/001.jpg"]
-    assert c.strings("title", [row]) == ["t"] and c.strings("tags", [row]) == ["x y"]
-    row = train["wds-train-000001.tar/000.jpg"]
-    assert c.strings("query", [row]) == ["q"] and c.sources[c.source_codes_N[row]] == "flickr"
-    assert read_back(c, root, row) == PIXEL + b"000"
-    assert rows_of(c, "val") == [("val/0.tar/a/b.jpg", 2)]
-    tar(root / "train-2.tar", {"no.jpg": b"x"})
-    assert "neither a .cls nor a label" in refused(root, tmp_path / "bad", format="webdataset")
-    names = catalogue_of(
-        tmp_path,
-        tmp_path / "o2",
-        format="webdataset",
-        lists={"train": "data/val/*.tar", "val": "data/wds*1.tar"},
-    )
-    assert len(names.rows("train")) == 1 and len(names.rows("val")) == 1
-
-
-# ---- CIFAR-N
-
-
-def cifar_npz(root: Path, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Two sheets for training, one for test."""
-
-    def sheet(images: np.ndarray) -> np.ndarray:
-        tiles = images.reshape(50, 50, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(1600, 1600, 3)
-        file = io.BytesIO()
-        Image.fromarray(tiles).save(file, "PNG", compress_level=0)
-        return np.frombuffer(file.getvalue(), np.uint8)
-
-    images = (np.arange(7500, dtype=np.uint32)[:, None] // np.array([1, 256]) % 256).astype(np.uint8)
-    pixels = np.zeros((7500, 32, 32, 3), np.uint8)
-    pixels[:, 0, 0, :2] = images  # the number of the image
-    clean = rng.integers(0, 10, 5000).astype(np.uint8)
-    worst = np.where(rng.random(5000) < 0.4, (clean + 1) % 10, clean).astype(np.uint8)
-    data = {
-        "train_sheet_00": sheet(pixels[:2500]), "train_sheet_01": sheet(pixels[2500:5000]),
-        "test_sheet_00": sheet(pixels[5000:]), "train_labels_clean": clean, "noisy_worst": worst,
-        "test_labels": rng.integers(0, 10, 2500).astype(np.uint8),
-        "class_names": np.array([f"class {i}" for i in range(10)]),
-    }  # fmt: skip
-    root.mkdir()
-    np.savez(root / "cifar10n.npz", **data)
-    return data
-
-
-def test_cifar_n(tmp_path: Path) -> None:
-    data = cifar_npz(tmp_path / "data", np.random.default_rng(0))
-    c = catalogue_of(tmp_path / "data", tmp_path / "out", format="cifar_n", subset=1003, subset_balanced=True)
-    assert [len(c.rows(split)) for split in c.splits] == [1003, 500, 2500]
-    counts = np.bincount(c.labels_N[c.rows("train")])
-    assert counts.sum() == 1003 and counts.max() - counts.min() <= 1
-    truth = c.column("true_label")
-    assert truth is not None
-    pixels = np.load(c.folder / "images.npy", mmap_mode="r")
-    assert pixels.shape == (4003, 32, 32, 3)
-    for row in [0, 500, 1002, 1003, 1502, 1503, 4002]:
-        place = c.location(row)
-        assert place.inside and place.raw_shape == (32, 32, 3) and place.shard == "images.npy"
-        raw = (c.folder / "images.npy").read_bytes()[place.offset : place.offset + place.size]
-        assert np.array_equal(np.frombuffer(raw, np.uint8).reshape(32, 32, 3), pixels[row])
-        part, number = place.path.split("/")
-        original = int(number) + (5000 if part == "test" else 0)
-        assert raw[0] + 256 * raw[1] == original
-        if part == "train":
-            assert (
-                c.labels_N[row] == data["noisy_worst"][original]
-                and truth[row] == data["train_labels_clean"][original]
-            )
-        else:
-            assert c.labels_N[row] == truth[row] == data["test_labels"][original - 5000]
-    train = c.rows("train")
-    assert (np.array(c.strings("noise", train)) == "flip").tolist() == (
-        c.labels_N[train] != truth[train]
-    ).tolist()
-    paths = {c.path(row) for row in range(c.num_rows)}
-    assert len(paths) == c.num_rows
-
-
-def test_cifar_n_settings(tmp_path: Path) -> None:
-    cifar_npz(tmp_path / "data", np.random.default_rng(0))
-    whole = catalogue_of(
-        tmp_path / "data", tmp_path / "a", format="cifar_n", val_labels="clean", val_fraction=0.2
-    )
-    part = catalogue_of(tmp_path / "data", tmp_path / "b", format="cifar_n", subset=300, val_fraction=0.2)
-    assert [len(whole.rows(s)) for s in whole.splits] == [4000, 1000, 2500]
-    val = {whole.path(row) for row in whole.rows("val").tolist()}
-    assert val == {part.path(row) for row in part.rows("val").tolist()}, (
-        "validation is the same for any subset"
-    )
-    truth = whole.column("true_label")
-    assert truth is not None and (truth == whole.labels_N)[whole.rows("val")].all()
-    assert {path for path, _ in rows_of(part, "train")} <= {path for path, _ in rows_of(whole, "train")}
-    assert "has no labels `noisy_aggre`" in refused(
-        tmp_path / "data", tmp_path / "c", format="cifar_n", labels="noisy_aggre"
-    )
-    assert "more than the 4500" in refused(tmp_path / "data", tmp_path / "d", format="cifar_n", subset=4999)
-
-
-@pytest.mark.parametrize("kind", ["zip", "legacy", "npy"])
-@pytest.mark.parametrize("hundred", [False, True])
-def test_cifar_n_as_published(tmp_path: Path, kind: str, hundred: bool) -> None:
-    rng = np.random.default_rng(1)
-    root = tmp_path / "data"
-    base = root / ("cifar-100-python" if hundred else "cifar-10-batches-py")
-    base.mkdir(parents=True)
-    labels_key, classes = (b"fine_labels", 100) if hundred else (b"labels", 10)
-    batches = {"train": 500} if hundred else {f"data_batch_{i}": 100 for i in range(1, 6)}
-    clean: list[int] = []
-    pixels = []
-    for name, count in {**batches, ("test" if hundred else "test_batch"): 100}.items():
-        data = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
-        labels = [int(y) for y in rng.permutation(np.arange(count) % classes)]
-        (base / name).write_bytes(
-            pickle.dumps({b"data": data, labels_key: labels, b"filenames": [b"x"] * count}, 2)
-        )
-        if not name.startswith("test"):
-            clean += labels
-            pixels.append(data)
-    noisy = (np.array(clean) + (rng.random(500) < 0.3)) % classes
-    human = {"clean_label": np.array(clean), "noisy_label" if hundred else "worse_label": noisy}
-    stem = "CIFAR-100_human" if hundred else "CIFAR-10_human"
-    if kind == "npy":
-        np.save(root / f"{stem}_ordered.npy", human, allow_pickle=True)
-    else:
-        torch.save(human, root / f"{stem}.pt", _use_new_zipfile_serialization=kind == "zip")
-    name = "noisy" if hundred else "noisy_worst"
-    c = catalogue_of(root, tmp_path / "out", format="cifar_n", labels=name, val_fraction=0.0)
-    truth = c.column("true_label")
-    assert truth is not None and c.num_classes == classes and len(c.rows("train")) == 500
-    assert c.labels_N[:500].tolist() == noisy.tolist() and truth[:500].tolist() == clean
-    stored = np.load(c.folder / "images.npy", mmap_mode="r")
-    assert np.array_equal(stored[:500].transpose(0, 3, 1, 2).reshape(500, 3072), np.concatenate(pixels))
-    assert len(fingerprint(FormatSettings(format="cifar_n", labels=name), root)) == 32
-    human["clean_label"] = human["clean_label"][::-1].copy()
-    torch.save(human, root / f"{stem}.pt")
-    assert "another order" in refused(root, tmp_path / "bad", format="cifar_n", labels=name)
-
-
-def test_cifar_pickles_run_nothing(tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return os.system, (f"touch {tmp_path}/canary",)
-
-    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
-        put(tmp_path / "data", {f"cifar-10-batches-py/{name}": pickle.dumps({b"data": Evil()})})
-    assert "cannot be read as a file of arrays" in refused(
-        tmp_path / "data", tmp_path / "out", format="cifar_n"
-    )
-    assert not (tmp_path / "canary").exists()
-
-
-@pytest.mark.shared
-@pytest.mark.slow
-def test_cifar_n_for_real(tmp_path: Path, shared_data: Path) -> None:
-    c = catalogue_of(shared_data, tmp_path / "out", format="cifar_n", val_fraction=0.0)
-    truth = c.column("true_label")
-    assert truth is not None and len(c.rows("train")) == 50_000 and len(c.rows("test")) == 10_000
-    assert abs(float((truth != c.labels_N)[:50_000].mean()) - 0.402) < 0.001
-    assert np.bincount(truth).tolist() == [6000] * 10
 
 
 # ---- the identity of what lies outside

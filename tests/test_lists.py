@@ -94,6 +94,7 @@ def table(
 
 
 TRUTH = dict(zip(FILES, LABELS))
+NUMBERED = {file: "012"[number % 3] for number, file in enumerate(FILES)}
 
 # ---- what a list says
 
@@ -199,6 +200,7 @@ TEXTS: dict[str, tuple[str, str | bytes, str]] = {
     "cr": ("images.csv", table(end="\r"), ""),
     "crlf": ("images.csv", table(end="\r\n"), ""),
     "comments": ("images.csv", "# made by hand\n\n" + table() + "\n# end\n , \n", "comments"),
+    "labels before paths": ("list.txt", "".join(f"{w} {f}\n" for f, w in NUMBERED.items()), "1 is the path"),
     "comments before blanks": ("train.txt", "# path label\n" + table(" ", header=""), ""),
     "Excel's first line": ("images.csv", "sep=;\n" + table(";"), ""),
     "a last cell of nothing": ("images.csv", "path,label\n" + table(header="", end=",\n"), ""),
@@ -233,7 +235,8 @@ TEXTS: dict[str, tuple[str, str | bytes, str]] = {
 def test_every_way_to_write_a_list(tmp_path: Path, kind: str, form: str) -> None:
     name, content, said = TEXTS[kind]
     root = put(tmp_path / "data", {name: content})
-    assert named(catalogue_of(root, tmp_path / "out", format=form)) == TRUTH
+    truth = NUMBERED if kind == "labels before paths" else TRUTH
+    assert named(catalogue_of(root, tmp_path / "out", format=form)) == truth
     assert said in told(tmp_path / "out")
     assert (f"the list {name}" in told(tmp_path / "out")) == (form == "auto")
 
@@ -248,7 +251,7 @@ def test_parquet_of_every_type(tmp_path: Path) -> None:
     for name, labels in made.items():
         root = put(tmp_path / name, {})
         pq.write_table(pa.table({"Image Path": FILES, "label": labels}), root / "images.parquet")
-        assert named(catalogue_of(root, tmp_path / f"out {name}")) == TRUTH, name
+        assert named(catalogue_of(root, tmp_path / f"out {name}", format="csv")) == TRUTH, name
     numbers: dict[str, Any] = {
         "floats": pa.array([0.0, 1.0, None, 1.0, float("nan"), 0.0]),
         "integers": pa.array([0, 1, None, 1, None, 0], pa.int8()),
@@ -510,10 +513,25 @@ def test_no_column_for_the_label(tmp_path: Path) -> None:
     assert "known as the label; it has 'path', 'width', 'height': -o data.columns.label=NAME" in said
 
 
+def test_a_list_of_paths_alone(tmp_path: Path) -> None:
+    root = put(
+        tmp_path / "d", {"images.csv": "path,split\na/0.jpg,train\nb/0.jpg,train\n"}, ["a/0.jpg", "b/0.jpg"]
+    )
+    assert "where the folders are the classes: -o data.format=imagefolder" in refused(
+        root, tmp_path / "o", format="csv"
+    )
+    root = put(tmp_path / "e", {"val.csv": table()})
+    assert "-o data.lists.all=val.csv takes it for all images" in refused(root, tmp_path / "o")
+
+
 def test_columns_without_names_count_from_zero(tmp_path: Path) -> None:
     text = "".join(f"{n};{file};x{n};{label}\n" for n, (file, label) in enumerate(TRUTH.items()))
     root = put(tmp_path / "d", {"list.txt": text})
     assert "it has the columns '0', '1', '2', '3'" in refused(root, tmp_path / "o", format="csv")
+    splits = ["train", "val"] * 3
+    text = "".join(f"{f},{w},{s}\n" for (f, w), s in zip(TRUTH.items(), splits))
+    three = catalogue_of(put(tmp_path / "t", {"list.txt": text}), tmp_path / "three")
+    assert named(three) == TRUTH and len(three.rows("val")) == 3
     c = catalogue_of(root, tmp_path / "out", format="csv", columns={"label": "3"})
     assert named(c) == TRUTH
     root = put(tmp_path / "e", {"images.csv": table(header="a.jpg,b")})
@@ -565,6 +583,7 @@ PATHS: dict[str, tuple[Callable[[str], str], list[str], str]] = {
     "bare names": (lambda file: file[7:], BELOW, "-o data.prefix=images/"),
     "two folders": (lambda file: file[4:], [f"a/b/{file}" for file in FILES], "-o data.prefix=a/b/"),
     "blanks": (lambda file: f"{file} ", BELOW, "without the blanks"),
+    "another suffix": (lambda file: file.replace(".jpg", ".png"), BELOW, "with the suffix .jpg"),
 }  # fmt: skip
 
 
@@ -776,6 +795,13 @@ def test_odd_numbers_among_labels_are_refused_with_their_line(tmp_path: Path, od
     assert f"images.csv:4: label {odd.strip(chr(34))!r} is not one of the classes (" in refused(
         root, tmp_path / "o"
     )
+
+
+def test_a_label_of_its_own_for_every_image_is_doubted(tmp_path: Path) -> None:
+    files = [f"{number:03}.jpg" for number in range(30)]
+    root = put(tmp_path / "d", {"images.csv": table(paths=files, labels=[f"x{f}y" for f in files])}, files)
+    catalogue_of(root, tmp_path / "out")
+    assert "30 classes and 30 images for training: is the label another column" in told(tmp_path / "out")
 
 
 def test_one_enormous_number_allocates_nothing(tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def test_pad_crop_and_the_cache(tmp_path: Path) -> None:
         writer.shards = ["images.npy"]
         paths = Paths.of(str(row).encode() for row in range(6))
         writer.add(Block("train", "", paths, np.zeros(6, np.int32), fixed=fixed))
-        writer.classes, writer.raw_shape = ["one"], (8, 8, 3)
+        writer.classes, writer.raw_shape, writer.inside = ["one"], (8, 8, 3), {"images.npy"}
         catalogue = Catalogue.open(writer.finish())
     store = ImageStore(catalogue, None)
     assert all(np.array_equal(store.read(row), raw[row]) for row in range(6))

@@ -76,10 +76,10 @@ def test_by_itself_it_is_only_reported_and_going_on_is_told(tmp_path: Path) -> N
     before = set(session_leaders())
     seen = Witness("progress", stop)
     execute(graph, tmp_path / "run", zygote=False, runtime=QUICK, on_event=seen)
-    (told,) = seen.named("stalled")
-    assert f"process {pids[0]} of it is stopped" in told["text"] and f"kill -CONT {pids[0]}" in told["text"]
-    (again,) = seen.named("warning")
-    assert "goes on, after it stood still for" in again["text"]
+    texts = [told["text"] for told in seen.named("stalled")]  # a crowded machine may have added one
+    assert [text for text in texts if f"process {pids[0]} of it is stopped" in text]
+    assert [text for text in texts if f"kill -CONT {pids[0]}" in text]
+    assert "goes on, after it stood still for" in seen.named("warning")[-1]["text"]
     assert manifests(tmp_path / "run") == manifests(tmp_path / "reference")
 
 
@@ -205,6 +205,18 @@ def test_a_machine_that_slept_was_not_watched(monkeypatch: pytest.MonkeyPatch) -
         now[0] += step
         found = watched.look({"key": 7})
     assert found["key"].still == 10.0
+
+
+def test_who_has_no_process_is_not_taken_for_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of the kernel are of session 0, and they are never idle for long."""
+    now = [1000.0]
+    monkeypatch.setattr(stall.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(stall, "sessions", lambda: {0: Use(now[0], ()), 7: Use(now[0], ())})
+    watched = Stalls(45.0, None)
+    for _ in range(4):
+        now[0] += 5.0
+        found = watched.look({"waits": None, "works": 7})
+    assert found["waits"].still == 15.0 and found["works"].still == 0.0
 
 
 def test_the_numbers_of_this_machine(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -284,3 +287,63 @@ def test_check_on_a_disk_that_fails_beneath_python(
         assert "good.jpg" in done.stderr and errno.errorcode[number] in done.stderr
     else:
         assert (tmp_path / "out" / "bad_files.csv").read_text() == "file,reason\nbad.jpg,truncated\n"
+
+
+class OddFiles:
+    """Files that are none, below a root: name → how to make it; devices only where the user may make them."""
+
+    NAMES = ("folder", "pipe", "socket", "loop", "nowhere", "device", "empty", "through a file")
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "folder").mkdir()
+        os.mkfifo(root / "pipe")
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(os.path.relpath(root / "socket"))
+        (root / "loop").symlink_to("loop")
+        (root / "nowhere").symlink_to("not there")
+        with contextlib.suppress(PermissionError):
+            os.mknod(root / "device", 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero
+        (root / "empty").write_bytes(b"")
+        (root / "through a file").symlink_to("empty/deeper")
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Iterator[OddFiles]:
+    (tmp_path / "root").mkdir()
+    made = OddFiles(tmp_path / "root")
+    yield made
+    made.socket.close()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted in /proc")
+@pytest.mark.timeout(60)
+def test_what_is_no_file_blocks_nothing_and_leaves_nothing_open(odd: OddFiles, tmp_path: Path) -> None:
+    names = list(odd.NAMES)
+    files = ImageStore(catalogue_of(tmp_path / "c", names), odd.root)
+    shards = ImageStore(catalogue_of(tmp_path / "d", ["in it.jpg"] * len(names), tuple(names),
+                                     size=np.full(len(names), 9), shard=np.arange(len(names)),
+                                     offset=np.zeros(len(names), np.int64)), odd.root)  # fmt: skip
+    files.catalogue.location(0), shards.catalogue.location(0)
+    before = descriptors()
+    for _ in range(30):
+        for row, name in enumerate(odd.NAMES):
+            if name == "empty":
+                assert files.read(row) == b""
+                with pytest.raises(BadImageError, match="truncated"):
+                    shards.read(row)
+                continue
+            with pytest.raises(BadImageError, match="empty" if name in ("pipe", "device") else "missing"):
+                files.read(row)
+            with pytest.raises((DataError, StorageError)):
+                shards.read(row)
+    assert descriptors() <= before + 1, "but for the shard that can be read from"
+    del shards._shards
+    assert descriptors() == before
+
+
+def test_what_is_no_file_is_named(odd: OddFiles, tmp_path: Path) -> None:
+    files = ImageStore(catalogue_of(tmp_path / "c", list(odd.NAMES)), odd.root)
+    for row, word in ((0, "folder"), (1, "named pipe"), (2, "socket")):
+        with pytest.raises(BadImageError, match=word):
+            files.read(row)

@@ -10,6 +10,7 @@ SmeltError (ValueError)                exit 2   the user can mend it; the messag
 ├── TrainingError                               training that cannot go on
 ├── LockedError                        exit 3   another run holds the work folder
 ├── StageFailedError                   exit 4   a stage of the flowchart failed
+│   └── RefusedError                   exit 2   … for the data or the settings that it was given
 └── PreemptedError                     exit 75  asked to stop (SIGTERM): saved, run again to go on
 """
 
@@ -92,6 +93,12 @@ class StageFailedError(SmeltError):
     """A stage of the flowchart failed."""
 
     exit_code = 4
+
+
+class RefusedError(StageFailedError):
+    """Every stage that failed refused what it was given: data or settings, which the user can mend."""
+
+    exit_code = 2
 
 
 class PreemptedError(SmeltError):

@@ -153,7 +153,7 @@ def _problems(model: type[BaseModel], data: Any, error: ValidationError) -> Iter
             yield path, f"input should be {context['expected_tags']}, not {tag!r}{near}", False
         else:
             path, text = _named(data, _align(data, loc), _message(dict(item)))
-            if kind.startswith(("less_than", "int_parsing_size", "too_long")) or _is_huge(item):
+            if kind.startswith(("less_than", "too_long")) or _is_huge(item):
                 text += _why(model, data, path)
             if kind == "string_pattern_mismatch":
                 text += _what(model, data, path)
@@ -177,7 +177,7 @@ def _message(item: dict[str, Any]) -> str:
     given = item.get("input")
     if isinstance(given, list | dict) and item["type"] in ("too_short", "too_long"):
         return _length(item, len(given))
-    if item["type"] == "int_from_float":  # 2.5, and 1e20, which is no whole number to it either
+    if item["type"] in ("int_from_float", "int_parsing_size"):  # 2.5; 1e20, which it cannot make a number of
         text = f"input should be a {'much smaller' if _is_huge(item) else 'whole'} number"
     if given is None and "null" not in text and not text.endswith("None"):
         return f"{text}, not null"
@@ -190,18 +190,15 @@ def _message(item: dict[str, Any]) -> str:
 
 def _is_huge(item: Any) -> bool:
     given = item.get("input")
-    return item["type"] == "int_from_float" and isinstance(given, float) and abs(given) >= 2**53
+    too_large = isinstance(given, float) and abs(given) >= 2**53
+    return item["type"] == "int_parsing_size" or (item["type"] == "int_from_float" and too_large)
 
 
 def _length(item: Mapping[str, Any], given: int) -> str:
     context = item.get("ctx", {})
     if item["type"] == "too_short":
         least = context.get("min_length", 1)
-        return (
-            f"an empty list: it needs {least} at least"
-            if not given
-            else f"has {given} items, it needs {least}"
-        )
+        return f"{given or 'an empty list'}{' items' * bool(given)}: it needs at least {least} item"
     return f"has {given:,} items, more than the {context.get('max_length', 0):,} that it takes"
 
 

@@ -4,15 +4,17 @@ Whatever the bytes are, the outcome is uint8 RGB pixels (H, W, 3) or BadImageErr
 
     empty               no bytes
     not_an_image        HTML, text, noise
-    unsupported_format  an image that is not read: HEIC, SVG, TIFF, PSD, EPS, PDF, FITS, ICO, JPEG 2000/XL
-    too_large           more pixels than headers.MAX_PIXELS, or more scans than headers.MAX_SCANS; told from
-                        the header, nothing is decoded
+    unsupported_format  an image that is not read: SVG, TIFF, PSD, EPS, PDF, FITS, ICO, JPEG 2000/XL; HEIC
+                        where its reader is not installed (pip install 'smelt[heic]')
+    too_large           over one of smelt.data.limits: pixels, memory, passes, pieces; told from the header,
+                        nothing is decoded
     truncated           ends too early
     corrupt             the decoder found damage
 
 | file                                | outcome                                                            |
 |-------------------------------------|--------------------------------------------------------------------|
 | JPEG, PNG, GIF, BMP, WebP, AVIF     | read by content, whatever the name says                            |
+| HEIC                                | the primary picture, cut and turned as the file says               |
 | grey, palette, 1 bit                | RGB                                                                |
 | CMYK, YCCK JPEG                     | RGB by Pillow's conversion, without colour profiles                |
 | alpha, palette with transparency    | laid on white, as a web page shows it                              |
@@ -20,10 +22,12 @@ Whatever the bytes are, the outcome is uint8 RGB pixels (H, W, 3) or BadImageErr
 | animated                            | the first frame                                                    |
 | 1×1, 10000×1                        | read as they are                                                   |
 | Exif orientation 1–8                | applied to JPEG, where cameras write it; not in other formats      |
-| flipped bytes in a JPEG             | `corrupt` where the decoder notices; what it cannot notice is read |
-| junk between the pixels and EOI     | read: every row was decoded before it                              |
+| flipped bytes in a JPEG             | `corrupt` where the decoder notices; `examine` notices more        |
+| junk between the pixels and EOI     | read: every row was decoded before it; damaged (`examine`)         |
+| text, profiles, further frames      | not looked at                                                      |
 | GIF with a frame beyond its screen  | as large as the frame needs, and limited by that                   |
-| AVIF with a frame beyond its `ispe` | scaled to it by libavif, whose own limit (16384²) bounds the frame |
+| AVIF with a frame beyond its `ispe` | scaled to it by libavif; limited by the frame's own size           |
+| another size than the header says   | `corrupt`                                                          |
 
 Want of memory is no such reason: MemoryError goes through, for `reading.patiently` to try again.
 """
@@ -136,7 +140,7 @@ def examine(data: bytes) -> tuple[Pixels, str]:
     """
     header = probe(data)
     pixels_HW3, complaint = _decode(data, header)
-    return pixels_HW3, complaint or damage_of(data, header)
+    return pixels_HW3, complaint or damage_of(data, header, pixels_HW3)
 
 
 def _decode(data: bytes, header: Header) -> tuple[Pixels, str]:

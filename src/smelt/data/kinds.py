@@ -95,7 +95,7 @@ def _image_kind(data: bytes) -> str:
         return "WEBP"
     if data[4:8] == b"ftyp":
         return _brand(data)
-    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
+    if data[:2] == b"BM" and (len(data) < 18 or int.from_bytes(data[14:18], "little") in _BMP_HEADERS):
         return "BMP"
     for magic, name in _IMAGES:
         if data.startswith(magic):

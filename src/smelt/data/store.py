@@ -126,15 +126,20 @@ class ImageStore:
 
 
 def _content(descriptor: int, name: str) -> bytes:
-    """All bytes of an open file; none of what is no plain file (a pipe, a device)."""
+    """All bytes of an open file; BadImageError for what is no plain file (a folder, a pipe, a device)."""
     status = os.fstat(descriptor)
-    if stat.S_ISDIR(status.st_mode):
-        raise BadImageError("missing", f"{name}: is a folder")
     if not stat.S_ISREG(status.st_mode):
-        return b""
+        reason = "missing" if stat.S_ISDIR(status.st_mode) else "empty"
+        raise BadImageError(reason, f"{name}: is {kind_of(status.st_mode)}")
     if status.st_size > MAX_BYTES:
         raise BadImageError("too_large", f"{name}: a file of more than {MAX_BYTES} bytes")
     return read_part(descriptor, status.st_size, 0)
+
+
+def kind_of(mode: int) -> str:
+    """What a file is that is no plain one, by its `st_mode`, in words."""
+    known = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return known.get(stat.S_IFMT(mode), "a device")
 
 
 class _Shards:
@@ -180,7 +185,10 @@ class _Descriptor:
 
     def __init__(self, path: Path) -> None:
         self.number = -1
-        self.number = os.open(path, os.O_RDONLY)
+        self.number = os.open(path, _FLAGS)
+        mode = os.fstat(self.number).st_mode
+        if not stat.S_ISREG(mode):
+            raise DataError(f"{path}: is {kind_of(mode)}; the catalogue says that images are in it")
 
     def __del__(self) -> None:
         if self.number >= 0:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from smelt.artifacts.files import content_hash
-from smelt.errors import PreemptedError, RecipeError, StageFailedError
+from smelt.errors import PreemptedError, RecipeError, RefusedError, StageFailedError
 from smelt.flowchart import lineage
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.journal import History, Journal
@@ -120,6 +120,7 @@ class _Run:
             self.ancestors[key] = above.union(*(self.ancestors[parent] for parent in above))
         self.done: set[str] = set()
         self.failures: dict[str, str] = {}
+        self.refused: set[str] = set()  # of these, whose stage refused the user's data or settings
         self.running: dict[str, _Running] = {}
         self.selector = selectors.DefaultSelector()
         self.memory = MemoryWatch()
@@ -147,7 +148,8 @@ class _Run:
         if self.failures:
             number = "1 stage" if len(blocked) == 1 else f"{len(blocked)} stages"
             waiting = f"\n{number} further on did not run for it" if blocked else ""
-            raise StageFailedError("\n\n".join(self.failures.values()) + waiting)
+            kind = RefusedError if self.refused >= self.failures.keys() else StageFailedError
+            raise kind("\n\n".join(self.failures.values()) + waiting)
 
     def tell(self, event: str, **fields: Any) -> None:
         """Into the journal (progress apart, of which there is too much) and to whoever watches."""
@@ -327,6 +329,8 @@ class _Run:
         else:
             text = self._describe(running, code)
             self.failures[key] = text
+            if running.error.get("refused"):
+                self.refused.add(key)
             self.tell("failed", **about, seconds=seconds, code=code, text=text)
 
     def _describe(self, running: _Running, code: int) -> str:

@@ -17,8 +17,11 @@ EVERY_SECONDS = 10.0
 class Progress:
     """Give it to `run` as `on_event`, as a context manager. A closed output silences it, no more."""
 
-    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, *, quiet: bool = False, told: set[str] | None = None
+    ) -> None:
         self.stream = stream or sys.stderr
+        self.told = set() if told is None else told  # the warnings that were shown
         self.quiet = quiet
         self.total = 0
         self.done = 0

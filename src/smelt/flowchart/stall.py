@@ -27,6 +27,9 @@ class Use:
     stopped: tuple[int, ...]
 
 
+NONE = Use(0.0, ())
+
+
 @dataclass
 class Watch:
     """What is known of one stage. `quiet`: seconds without a sign of work; `told`: it was reported."""
@@ -97,7 +100,8 @@ class Stalls:
             return {}
         for key, pid in pids.items():
             watch = self.watches.setdefault(key, Watch())
-            watch.add(step, uses.get(pid or 0, Use(0.0, ())))
+            # not session 0 for one that has none: that is the kernel's own
+            watch.add(step, uses.get(pid, NONE) if pid else NONE)
         return {key: self.watches[key] for key in pids}
 
 
@@ -120,7 +124,7 @@ def sessions() -> dict[int, Use] | None:
         except (OSError, IndexError, ValueError):
             continue  # it has ended meanwhile
         known = True
-        before = found.get(session, Use(0.0, ()))
+        before = found.get(session, NONE)
         stopped = (*before.stopped, int(name)) if state in (b"T", b"t") else before.stopped
         found[session] = Use(before.seconds + ticks / _TICK, stopped)
     return found if known else None

@@ -22,7 +22,7 @@ from typing import Any
 
 from smelt.artifacts import files
 from smelt.artifacts.failpoints import reach
-from smelt.errors import ArtifactError, PreemptedError, SmeltError
+from smelt.errors import ArtifactError, DataError, PreemptedError, RecipeError, SmeltError
 from smelt.flowchart import guard, journal, versions
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.lock import Lock
@@ -107,7 +107,7 @@ def run_stage(
             traceback.print_exc()
             emit("error", text=f"{type(error).__name__}: {error}")
             return 1
-        emit("error", text=str(told))
+        emit("error", text=str(told), refused=isinstance(told, DataError | RecipeError))
         print(f"error: {told}", file=sys.stderr)
         return told.exit_code
 

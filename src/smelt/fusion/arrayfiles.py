@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -36,7 +37,7 @@ SAME = (
 LARGE, BOMB = 1 << 30, 500  # bytes; an archive's member larger and packed more tightly is not opened
 DAMAGED = (
     ValueError, OSError, EOFError, KeyError, TypeError, MemoryError, RecursionError, OverflowError,
-    SyntaxError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
+    SyntaxError, NotImplementedError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 

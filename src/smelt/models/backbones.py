@@ -11,12 +11,15 @@ from functools import partial
 from typing import Any, Literal
 
 import timm
+import torch
 from timm.models import resnet
 from torch import nn
 
 from smelt.errors import RecipeError
 from smelt.models import names
 
+# How nets of a fixed size are asked to take others: positions are interpolated, windows padded
+FLEXIBLE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 SMALL_IMAGE = 64  # pixels: up to here "auto" gives a stem that does not shrink the image
 
 Maker = Callable[..., nn.Module]
@@ -96,8 +99,7 @@ def build(
     if drop_path_rate:
         options["drop_path_rate"] = drop_path_rate
     if pretrained:
-        if name in _COMPOSED:
-            raise RecipeError(f"backbone {name}: no pretrained weights exist; set pretrained: false")
+        require_weights(name)
         options["pretrained"] = True
     maker = PRESETS.get(name) or _by_timm_name(name, image_size, options)
     try:
@@ -111,13 +113,44 @@ def build(
     return model
 
 
+def require_weights(name: str) -> None:
+    """RecipeError where nobody published weights of the net, with the tags of those that there are."""
+    maker = PRESETS.get(name)
+    if name in _COMPOSED or (maker is None and not timm.is_model(name)):
+        raise RecipeError(f"backbone {name}: no pretrained weights exist; set pretrained: false")
+    timms = maker.args[0] if isinstance(maker, partial) else name
+    config = timm.models.get_pretrained_cfg(timms)
+    if config is None or not config.has_weights:
+        others = timm.list_pretrained(f"{timms.partition('.')[0]}.*")
+        rest = f"take one of {', '.join(others[:8])}" if others else "set pretrained: false"
+        raise RecipeError(f"backbone {name}: no pretrained weights exist under that name; {rest}")
+
+
 def _by_timm_name(name: str, image_size: int, options: dict[str, Any]) -> Maker:
     if not timm.is_model(name):
         raise RecipeError(names.unknown(name) or f"this version of timm has no {name!r}")
     config = timm.models.get_pretrained_cfg(name)
-    if config is not None and config.fixed_input_size:
-        options["img_size"] = image_size
-    return _timm(name)
+    if config is None or not config.fixed_input_size:
+        return _timm(name)
+    return partial(_flexible, name, img_size=image_size)
+
+
+def _flexible(name: str, **options: Any) -> nn.Module:
+    """A net that is made for one size of image, such that it takes other sizes too where timm can do that.
+
+    At the size that it is made for, the same numbers come out in every bit.
+    """
+    state = torch.get_rng_state()
+    for flexible in FLEXIBLE:
+        try:
+            net: nn.Module = timm.create_model(name, **options, **flexible)
+        except TypeError as error:
+            if not any(option in str(error) for option in flexible):
+                raise
+            torch.set_rng_state(state)
+        else:
+            return net
+    raise AssertionError("the last way has no option that could be refused")
 
 
 def _shrink_stem(model: nn.Module) -> bool:

@@ -20,11 +20,18 @@ def unknown(name: str) -> str:
     """Why no backbone has this name, with the nearest ones; "" for one that exists."""
     if name in PRESETS:
         return ""
-    names, deprecated = _of_timm()
-    architecture = name.partition(".")[0]
-    if architecture in names or (architecture.isidentifier() and f"'{architecture}'" in deprecated):
+    names, deprecated, tags = _of_timm()
+    architecture, dot, tag = name.partition(".")
+    if architecture in names:
+        known = tags.get(architecture, ())
+        if not dot or not known or tag in known:
+            return ""
+        near = difflib.get_close_matches(tag[:100], known, n=1, cutoff=0.5)
+        told = f"did you mean {architecture}.{near[0]}?" if near else f"there are {', '.join(known[:8])}"
+        return f"timm has {architecture}, and no weights of it with the tag {tag!r}: {told}"
+    if architecture.isidentifier() and f"'{architecture}'" in deprecated:
         return ""
-    known = list(dict.fromkeys([*PRESETS, *sorted(names)]))
+    known = tuple(dict.fromkeys([*PRESETS, *sorted(names)]))
     near = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.5)
     if near:
         return f"no backbone is called {name!r}, did you mean {' or '.join(map(repr, near))}?"
@@ -32,8 +39,9 @@ def unknown(name: str) -> str:
 
 
 @cache
-def _of_timm() -> tuple[frozenset[str], str]:
-    """Functions that timm registers as models, and its text about names of old; from its source files."""
+def _of_timm() -> tuple[frozenset[str], str, dict[str, tuple[str, ...]]]:
+    """Functions that timm registers as models, its text about names of old, and the tags of weights by model,
+    as far as they are written out; from its source files."""
     found = importlib.util.find_spec("timm")
     folders = (found.submodule_search_locations if found else None) or ()
     texts = [
@@ -43,4 +51,8 @@ def _of_timm() -> tuple[frozenset[str], str]:
     ]
     names = [name for text in texts for name in re.findall(r"^@register_model\s+def (\w+)\(", text, re.M)]
     old = [part for text in texts for part in text.split("register_model_deprecations(")[1:]]
-    return frozenset(names), "\n".join(old)
+    tags: dict[str, list[str]] = {}
+    for text in texts:
+        for name, tag in re.findall(r"""['"](\w+)\.([\w.-]+)['"]\s*:""", text):
+            tags.setdefault(name, []).append(tag)
+    return frozenset(names), "\n".join(old), {name: tuple(known) for name, known in tags.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -57,6 +58,8 @@ def _files(run: Run) -> list[Block]:
     if not files:
         return blocks
     rows = [["images of the data set", count(files["images"]), ""]]
+    if files["in_archives"]:
+        rows.append(["images in archives, which are files that were read", count(files["in_archives"]), ""])
     if files["read"]:
         rows.append(["lists, archives and texts that were read", count(files["read"]), ""])
     for item in files["left_out"]:
@@ -69,20 +72,28 @@ def _files(run: Run) -> list[Block]:
 
 
 def _bad(run: Run) -> list[Block]:
+    """Files that cannot be used, and those that could be read but are damaged."""
     path = run.one("check").path
     if path is None:
         return []
-    bad = read_csv(path / "bad_files.csv")
-    reasons = Counter(row["reason"] for row in bad)
-    if not reasons:
-        return [paragraph("Every image could be decoded.")]
-    rows = [[reason, count(n)] for reason, n in reasons.most_common()]
-    listed = [[row["file"], row["reason"]] for row in bad[:LISTED]]
-    note = f"The first {LISTED} of {len(bad)}; all are in bad_files.csv." if len(bad) > LISTED else ""
-    return [
-        table(["reason", "files"], rows, "Files that cannot be used"),
-        table(["file", "reason"], listed, note=note, words=("reason",)),
-    ]
+    bad = _listed(path / "bad_files.csv", "reason", "Files that cannot be used")
+    damaged = _listed(
+        path / "damaged_files.csv", "damage",
+        "Damaged, but read and kept (select.damaged: drop leaves them out)",
+    )  # fmt: skip
+    return (bad or [paragraph("Every image could be decoded.")]) + damaged
+
+
+def _listed(path: Path, why: str, title: str) -> list[Block]:
+    """How many files a list holds by the column `why`, and the first of them; nothing where it is empty."""
+    found = read_csv(path)
+    if not found:
+        return []
+    counts = Counter(row[why] for row in found)
+    rows = [[word, count(n)] for word, n in counts.most_common()]
+    listed = [[row["file"], row[why]] for row in found[:LISTED]]
+    note = f"The first {LISTED} of {len(found)}; all are in {path.name}." if len(found) > LISTED else ""
+    return [table([why, "files"], rows, title), table(["file", why], listed, note=note, words=(why,))]
 
 
 def copies(run: Run) -> Section | None:

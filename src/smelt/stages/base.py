@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, ClassVar, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from smelt.settings import Limit, NotInKey, Rule, Settings
 
@@ -78,6 +78,13 @@ class Runtime(Settings):
         description="Seconds after which a stage that stands still is ended; the same command goes on from "
         "what it had saved. Longer than the longest wait for a slow disk or network. null: left alone.",
     )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Runtime:
+        numbers = self.device.partition(":")[2].split(",")
+        if len(set(numbers)) < len(numbers):
+            raise ValueError(f"device: {self.device} names a GPU twice")
+        return self
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ images.parquet    row, ok, reason, damaged (a word of `smelt.data.damage`, or em
                   without its frame and of parts of it; see `smelt.data.perceptual`)
 bad_files.csv     file, reason: one line for every image that cannot be used
 damaged_files.csv file, damage: one line for every image that is damaged, but used
-check.json        counts by reason and by split, of bad and of damaged images; whether HEIC was read
+check.json        counts by reason and by split, of bad and of damaged images
 
 Works in chunks of rows, each kept in scratch when it is done: a killed run goes on with the next one, and
 memory holds one chunk (and a byte a row) whatever the size of the catalogue.
@@ -22,9 +22,11 @@ from __future__ import annotations
 import csv
 import io
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -46,6 +48,8 @@ CHUNK = 8192  # rows a file in scratch, and a row group
 TASK = 16  # images a thread takes at once
 WARN = 0.2  # a class is named when more than this part of its images cannot be read …
 FEW = 2  # … and more than so many
+LARGE = 64 << 20  # bytes of pixels from which images are hashed one at a time: that takes twice as much again
+_turn = threading.Lock()
 
 
 class StageSettings(Settings):
@@ -83,7 +87,7 @@ def run(context: Context) -> None:
     root = context.maybe("data") or (Path(context.runtime.root) if context.runtime.root else None)
     context.scratch.mkdir(parents=True, exist_ok=True)
     chunks = _check_chunks(context, ImageStore(catalogue, root), heic)
-    _write(context, catalogue, root, chunks, heic)
+    _write(context, catalogue, root, chunks)
 
 
 def _check_chunks(context: Context, store: ImageStore, heic: bool) -> list[Path]:
@@ -149,7 +153,8 @@ def _check_row(store: ImageStore, row: int, heic: bool) -> dict[str, Any]:
         pixels_HW3 = np.ascontiguousarray(stored_HW3)
     except BadImageError as error:
         return record | {"reason": error.reason}
-    hashes = perceptual_hashes(pixels_HW3).tolist()
+    with _turn if pixels_HW3.nbytes > LARGE else nullcontext():
+        hashes = perceptual_hashes(pixels_HW3).tolist()
     height, width, _ = pixels_HW3.shape
     return record | {
         "ok": True,
@@ -210,8 +215,8 @@ class _List:
         return self._text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: list[Path], heic: bool) -> None:
-    """Join the chunks, list what is bad or damaged; DataError where more is bad than single images."""
+def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: list[Path]) -> None:
+    """Join the chunks and list what is bad or damaged; DataError where that is too much for single images."""
     import numpy as np
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -246,7 +251,7 @@ def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: li
     counts: dict[str, Any] = {"images": catalogue.num_rows, "ok": int(ok_N.sum())}
     counts |= {"bad": dict(bad.words), "bad_by_split": bad.by_split()}
     counts |= {"damaged": dict(damaged.words), "damaged_by_split": damaged.by_split()}
-    write_json(context.out / "check.json", counts | {"heic": "yes" if heic else "no"})
+    write_json(context.out / "check.json", counts)
 
 
 def _judge(

@@ -26,7 +26,7 @@ from smelt.fusion.config import FuseSettings
 from smelt.learning.config import PredictSettings, TrainSettings
 from smelt.mining.config import RankSettings, SelectSettings
 from smelt.models import names
-from smelt.settings import MAX_KEPT, Limit, Settings, changes, merged, not_in_key, partial_of
+from smelt.settings import MAX_KEPT, MAX_SEED, Limit, Settings, changes, merged, not_in_key, partial_of
 from smelt.stages import base
 from smelt.stages.base import Runtime
 from smelt.stages.check import StageSettings as CheckSettings
@@ -204,11 +204,28 @@ class Recipe(Settings):
             )
         if self.runtime.root is not None:
             raise ValueError("runtime.root: the folder of the images is `data.root`")
+        self._seeds_in_bounds()
         for split in ("val", *((self.submit.split,) if self.submit else ())):
             if split not in self.predict.splits:
                 why = "fusion is chosen by it" if split == "val" else "it is to be submitted (`submit: null`)"
                 raise ValueError(f"predict.splits: needs {split!r}: {why}")
         return self
+
+    def _seeds_in_bounds(self) -> None:
+        """A stage is given its own seed with the recipe's added, and that must be one too."""
+        shift = self.seed * SEEDS
+        parts: dict[str, Settings | None] = {
+            "data": self.data,
+            "synthesise": self.synthesise,
+            "fuse": self.fuse,
+        }
+        parts |= {f"rounds.{number}.select": one.select for number, one in enumerate(self.rounds)}
+        for name, part in parts.items():
+            own = getattr(part, "seed", 0)
+            if own and own + shift > MAX_SEED:
+                raise ValueError(
+                    f"{name}.seed: {own} and {shift} of the recipe's seed are above {MAX_SEED:,} together"
+                )
 
     def _mistakes(self, one: Round, earlier: Mapping[str, Round]) -> Iterator[tuple[str, str]]:
         """(field of the round, what is wrong with it), as far as other rounds and settings decide it."""
@@ -330,9 +347,8 @@ class _Unfolding:
         else:
             external = {"files": fingerprint(recipe.data.key_settings(), Path(recipe.data.root))}
         yield self.node("index", data, self.data, external=external)
-        yield self.node(
-            "check", recipe.check.resolved(), {**self.data, "catalogue": ("index",)}, threads=workers
-        )
+        check = recipe.check.resolved()
+        yield self.node("check", check, {**self.data, "catalogue": ("index",)}, threads=workers)
         if recipe.dedupe:
             ports = {**self.data, "catalogue": ("index",), "check": ("check",)}
             yield self.node("dedupe", recipe.dedupe, ports, threads=workers)

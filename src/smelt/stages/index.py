@@ -96,7 +96,15 @@ def _accounts(
     report.used |= {os.fsencode(path.relative_to(root)) for path in read}
     report.used |= {os.fsencode(shard) for shard in shards}
     accounts = Accounts.of(root, settings.links, catalogue.path_hashes(), report)
-    return accounts.summary()
+    return accounts.summary() | {"in_archives": _in_archives(catalogue)}
+
+
+def _in_archives(catalogue: Catalogue) -> int:
+    """How many images lie in shards, and are no files of their own."""
+    import numpy as np
+
+    codes_N = catalogue.column("shard")
+    return 0 if codes_N is None else int(np.count_nonzero(codes_N < len(catalogue.shards)))
 
 
 def _refuse_missing(out: Path, root: Path) -> None:

@@ -99,7 +99,7 @@ def register(app: typer.Typer) -> None:
 
 def explain(
     field: FieldName = None,
-    recipe: RecipeOption = None,
+    of: RecipeOption = None,
     override: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -108,13 +108,13 @@ def explain(
     from smelt.fields import find, walk
     from smelt.stages.flow import Recipe
 
-    if override and recipe is None:
+    if override and of is None:
         raise RecipeError("-o changes a recipe: name it with --recipe")
     data: Mapping[str, Any] | None = None
     places: Places = {}
-    if recipe is not None:
-        meant.refuse("plan", recipe)
-        read, places = recipes.load(recipe, override or ())
+    if of is not None:
+        meant.refuse("plan", of)
+        read, places = recipes.load(of, override or ())
         data = recipes.validate(Recipe, read, places).model_dump(mode="json")
     if field is None:
         entries = [entry for entry in walk(Recipe) if len(entry.path) == 1]
@@ -122,7 +122,7 @@ def explain(
         entries = find(Recipe, field)
         if not entries:
             raise RecipeError(_unknown(field))
-    told = [_told(entry, field or entry.name, data, places, recipe) for entry in entries]
+    told = [_told(entry, field or entry.name, data, places, of) for entry in entries]
     if as_json:
         typer.echo(json.dumps(told, ensure_ascii=False))
     elif field is None:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smelt.errors import RecipeError, SmeltError
-from smelt.verbs import completion, meant
+from smelt.verbs import completion, meant, precheck
 
 if TYPE_CHECKING:
     from smelt.flowchart.explain import PlanLine
     from smelt.flowchart.graph import Graph
     from smelt.flowchart.state import Work
     from smelt.stages.flow import Recipe
+    from smelt.yaml_lines import Places
 
 RecipeName = Annotated[
     str,
@@ -116,23 +117,40 @@ def demo(
 
 
 def plan(
-    recipe: RecipeName, override: Overrides = None, work: WorkOption = None, as_json: AsJson = False
+    recipe: RecipeName,
+    override: Overrides = None,
+    work: WorkOption = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Build every model and show it every size, and look at the machine."),
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show every stage of a recipe: done or to do, why, and what it should take.
 
-    Example: smelt plan demo --json
+    `--check` does what `run` does before its first stage: every model is built and passes an image of every
+    size, without any arithmetic; devices, processes and the disk are looked at. It takes some seconds.
+
+    Example: smelt plan demo --check
     """
     from smelt.flowchart import versions
     from smelt.flowchart.explain import plan as explain
     from smelt.flowchart.state import Work
 
-    settings, graph = load(recipe, override, "plan")
+    settings, graph, places = load(recipe, override, "plan")
     folder = work or Path("work") / settings.name
+    asked = precheck.Asked(settings, graph, Work(folder), places)
+    if check:
+        notes = precheck.check(asked).notes
+    else:
+        precheck.refuse(precheck.about_machine(asked))
+        notes = []
     lines = explain(graph, Work(folder))
     met = versions.meetings(graph, Work(folder), [line.id for line in lines if line.state == "done"])
     cost = replaces(Work(folder), graph, lines)
     if as_json:
         told = {"stages": [line.to_json() for line in lines], "versions": met, "replaces": cost}
+        told |= {"checked": notes} if check else {}
         typer.echo(json.dumps({"recipe": settings.name, "work": str(folder), **told}))
         return
     width = max(len(line.id) for line in lines)
@@ -145,6 +163,8 @@ def plan(
     typer.echo(f"{done} of {len(lines)} stages done{rest}; work folder {folder}")
     for meeting in met:
         typer.echo(f"versions meet: {meeting}")
+    for note in notes:
+        typer.echo(note)
     if cost:
         typer.echo(f"note: {cost}; `run` wants --replace for it")
 
@@ -157,8 +177,8 @@ def stage_run(key: str, work: Annotated[Path, typer.Option("--work", help="Work 
     raise typer.Exit(worker.run_stage(work, key, base.run))
 
 
-def load(recipe: str, override: list[str] | None, verb: str = "run") -> tuple[Recipe, Graph]:
-    """The checked recipe and the flowchart it unfolds into; `verb` is what an error proposes."""
+def load(recipe: str, override: list[str] | None, verb: str = "run") -> tuple[Recipe, Graph, Places]:
+    """The checked recipe, its flowchart, and the places of its values; `verb` is what an error proposes."""
     from smelt import recipe as recipes
     from smelt.stages.flow import Recipe, unfold
 
@@ -170,7 +190,7 @@ def load(recipe: str, override: list[str] | None, verb: str = "run") -> tuple[Re
             f"data.root is not set. {recipe} is a shipped recipe, and a folder here: if that is the data, "
             f"smelt {verb} {recipe} -o data.root={recipe}"
         )
-    return settings, unfold(settings)
+    return settings, unfold(settings), places
 
 
 def run_until(
@@ -182,8 +202,11 @@ def run_until(
     jobs: int | None = None,
     quiet: bool = False,
     replace: bool = False,
+    told: set[str] | None = None,
 ) -> Path:
     """Run all stages of that name (None: all) and what they need; the work folder.
+
+    told: takes the warnings that were shown on the way.
 
     Raises the errors of the recipe, of the lock and of stages that failed, and SmeltError where it would
     replace another run that is finished, without `replace` or a yes.
@@ -194,22 +217,26 @@ def run_until(
     from smelt.flowchart.progress import Progress
     from smelt.flowchart.state import Work
 
-    settings, graph = load(recipe, override, stage or "run")
+    settings, graph, places = load(recipe, override, stage or "run")
     if stage is not None:
         graph = graph.until(stage)
         if not len(graph):
             raise RecipeError(f"the recipe {settings.name} has no stage {stage!r}")
     folder = work or Path("work") / settings.name
-    devices = _devices(settings.runtime.device)
     # a stage sees the accelerators it was leased, and no others
     kind = settings.runtime.device.partition(":")[0]
     runtime = {**settings.runtime.model_dump(mode="json"), "root": _root(settings), "device": kind}
     place = Work(folder)
     if not replace:
         _may_replace(place, graph)
+    found = precheck.check(precheck.Asked(settings, graph, place, places))
+    for note in found.notes:
+        if not quiet:
+            typer.echo(note, err=True)
+    devices = _devices(settings.runtime.device, found.gpus)
     preload = PRELOAD if any(node.stage not in LIGHT for node in graph) else ()
     executor = LocalExecutor(place, "smelt.stages.base:run", preload=preload)
-    with Progress(quiet=quiet) as progress:
+    with Progress(quiet=quiet, told=told) as progress:
         run_graph(
             graph,
             place,
@@ -274,10 +301,11 @@ def _verb(stage: str) -> Callable[..., None]:
     ) -> None:
         from smelt.verbs import summaries
 
+        told: set[str] = set()
         folder = run_until(
-            stage, recipe, override=override, work=work, jobs=jobs, quiet=quiet, replace=replace
+            stage, recipe, override=override, work=work, jobs=jobs, quiet=quiet, replace=replace, told=told
         )
-        summaries.show(folder, stage, last=True)
+        summaries.show(folder, stage, last=True, told=told)
 
     return command
 
@@ -300,17 +328,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _devices(device: str) -> list[str]:
-    """Accelerators to lease: none on a CPU, all visible ones for "cuda", those named for "cuda:0,2"."""
-    if device == "cpu":
-        return []
-    kind, _, wanted = device.partition(":")
-    if kind != "cuda":
-        raise SmeltError(f"runtime.device: {device!r} is neither cpu nor cuda nor cuda:0,1")
-    if wanted:
-        return wanted.split(",")
-    import torch
+def _devices(device: str, gpus: int | None) -> list[str]:
+    """Accelerators to lease: none on a CPU, all visible ones for "cuda", those named for "cuda:0,2".
 
-    if not torch.cuda.device_count():
-        raise SmeltError("runtime.device: cuda is asked for, and torch sees no GPU here")
-    return [str(number) for number in range(torch.cuda.device_count())]
+    gpus: how many torch sees; None where nothing is left to be done on one.
+    """
+    kind, _, wanted = device.partition(":")
+    if kind == "cpu" or gpus is None:
+        return []
+    return wanted.split(",") if wanted else [str(number) for number in range(gpus)]

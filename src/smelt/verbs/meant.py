@@ -81,6 +81,8 @@ def of_work(verb: str, work: Path) -> str:
     from smelt.recipe import is_path, shipped
 
     name = str(work)
+    if _is_work(work):
+        return ""  # it is one, and what is wrong with it has been said
     if name in shipped() and not work.exists():
         folder = Path("work") / name
         there = _is_work(folder)

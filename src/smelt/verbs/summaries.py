@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,10 @@ FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
 MOST_CLASSES = 20
 
 
-def show(work: Path, stage: str, *, last: bool = False) -> None:
+def show(work: Path, stage: str, *, last: bool = False, told: Collection[str] = ()) -> None:
     """Print the artefacts of `stage` in the finished flowchart of the work folder, or in the `last` begun.
+
+    told: warnings that were shown already, and are not repeated.
 
     ArtifactError where the flowchart has none of that stage, none of them is done, or one is damaged.
     """
@@ -44,14 +46,14 @@ def show(work: Path, stage: str, *, last: bool = False) -> None:
             raise ArtifactError(f"{wrong[0]}: run the recipe again, it makes {node['id']} anew")
         folder = place.artifact(stage, node["key"])
         print(f"{node['id']}: {folder}")
-        _show_one(folder, stage)
+        _show_one(folder, stage, told)
     if len(done) < len(found):
         print(f"{len(found) - len(done)} more are not done yet")
 
 
-def _show_one(folder: Path, stage: str) -> None:
+def _show_one(folder: Path, stage: str, told: Collection[str]) -> None:
     if stage == "index":
-        _show_counts(folder)
+        _show_counts(folder, told)
     elif stage == "evaluate":
         from smelt.verbs import ladder
 
@@ -74,7 +76,7 @@ def _show_one(folder: Path, stage: str) -> None:
                 print(f"  {path.relative_to(folder)} ({path.stat().st_size:,} bytes)")
 
 
-def _show_counts(folder: Path) -> None:
+def _show_counts(folder: Path, told: Collection[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -102,7 +104,8 @@ def _show_counts(folder: Path) -> None:
         console.print(printable(note), soft_wrap=True)
     _show_files(console, index["files"])
     for warning in index["warnings"]:
-        console.print(f"warning: {printable(warning)}", style="yellow", soft_wrap=True)
+        if warning not in told:
+            console.print(f"warning: {printable(warning)}", style="yellow", soft_wrap=True)
 
 
 def _show_files(console: Console, files: Mapping[str, Any] | None) -> None:
@@ -112,7 +115,11 @@ def _show_files(console: Console, files: Mapping[str, Any] | None) -> None:
         return
     rest = "every other one was left out:" if files["left_out"] else "none was left out"
     read = f", {files['read']:,} read beside them (lists, archives, texts)" if files["read"] else ""
-    console.print(f"{files['found']:,} files: {files['images']:,} are images of the data set{read}; {rest}")
+    within = f", {files['in_archives']:,} images lie in archives" if files["in_archives"] else ""
+    console.print(
+        f"{files['found']:,} files: {files['images']:,} are images of the data set{within}{read}; {rest}",
+        soft_wrap=True,
+    )
     for item in files["left_out"]:
         shown = ", ".join(map(printable, item["first"][:3])) + (" …" if item["count"] > 3 else "")
         console.print(f"  {item['count']:,} × {printable(item['why'])}: {shown}", soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import numpy as np
 from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue import SPLITS
 from smelt.artifacts.catalogue_writer import CatalogueWriter
-from smelt.data.formats.base import IMAGE_SUFFIXES, Report
+from smelt.data.formats.base import IMAGE_SUFFIXES, Report, list_folder
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.imagefolder import add_labelled
+from smelt.data.formats.names import hidden
+from smelt.data.reading import is_kind
 from smelt.errors import DataError
 
 CLASSES = (
@@ -26,7 +29,10 @@ _SUFFIXES = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)
 def _folder(settings: FormatSettings, root: Path, split: str) -> Path:
     folder = root / settings.folders.get(split, _FOLDERS[split])
     if not folder.is_dir():
-        raise DataError(f"{folder} is not there: ANIMAL-10N has the folders training/ and testing/")
+        raise DataError(
+            f"{folder} is no folder: ANIMAL-10N has training/ and testing/; where they are called otherwise, "
+            f"-o data.folders.{split}=…"
+        )
     return folder
 
 
@@ -41,8 +47,11 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     for split in _FOLDERS:
         folder = _folder(settings, root, split)
         below = os.fsencode(folder.relative_to(root))
-        for name in sorted(os.listdir(os.fsencode(folder))):
-            if not name.lower().endswith(_SUFFIXES):
+        for name in sorted(list_folder(root, below)):
+            if hidden(name) or not name.lower().endswith(_SUFFIXES):
+                continue
+            if is_kind(os.path.join(os.fsencode(folder), name), stat.S_ISDIR):
+                report.leave_out("a folder called like an image", below + b"/" + name)
                 continue
             number = re.match(rb"\d+", name)
             label = int(number.group()) if number and len(number.group()) < 10 else -1

@@ -1,13 +1,12 @@
 """CIFAR-10N and CIFAR-100N as published: CIFAR's own batches and a `.pt` or `.npy` of people's labels.
 
-Both are pickles, which can run anything when loaded, so a loader is used that makes arrays and nothing else.
+Both are pickles, which can run anything when loaded by Python itself: `pickles` makes arrays and nothing
+else. At most MOST_BYTES are read of a file, or unpacked.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.data.formats.cifar_n import SIDE, Cifar, as_labels
-from smelt.errors import DataError
+from smelt.data.formats.jsons import open_regular
+from smelt.data.formats.npz import DAMAGE, open_zip, unpacked
+from smelt.data.formats.pickles import load
+from smelt.data.formats.standins import UnreadableError
+from smelt.errors import DataError, short
 
+MOST_BYTES = 1 << 29  # CIFAR-100's training batch has 155 MB
+MOST_PICKLES = 8  # that follow one another in a file
 _HUMAN = (
     "CIFAR-10_human.pt", "CIFAR-100_human.pt", "CIFAR-10_human_ordered.npy", "CIFAR-100_human_ordered.npy",
 )  # fmt: skip
@@ -62,17 +67,18 @@ def read_published(root: Path) -> Cifar:
     parts = [_load(path) for path in train]
     clean = np.concatenate([_labels(part, train[0]) for part in parts])
     tested = _load(test)
-    names = _load(meta) if meta is not None and meta.is_file() else {}
-    classes = (
-        names.get("label_names") or names.get("fine_label_names") or range(10 if len(train) > 1 else 100)
-    )
+    found = _load(meta) if meta is not None and meta.is_file() else {}
+    names = found.get("label_names") or found.get("fine_label_names")
+    classes = names if isinstance(names, list) and all(isinstance(name, str | bytes) for name in names) else (
+        range(10 if len(train) > 1 else 100)
+    )  # fmt: skip
     return Cifar(
         np.concatenate([_images(part, train[0]) for part in parts]),
         _images(tested, test),
         clean,
         _labels(tested, test),
         _human_labels(root, clean),
-        [name.decode() if isinstance(name, bytes) else str(name) for name in classes],
+        [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in classes],
     )
 
 
@@ -82,75 +88,85 @@ def _human_labels(root: Path, clean: NDArray[np.int32]) -> dict[str, NDArray[np.
         return {}
     found = _load(path)
     own = found.get("clean_label")
-    if own is not None and not np.array_equal(np.asarray(own), clean):
+    if own is not None and not np.array_equal(_numbers(own), clean):
         raise DataError(
             f"{path}: its clean_label is not that of CIFAR's batches: its labels are in another order "
             f"(the *_ordered.npy files are for another one; use the .pt file)"
         )
-    noisy = {_NAMES[key]: np.asarray(value) for key, value in found.items() if key in _NAMES}
+    noisy = {_NAMES[key]: _numbers(value) for key, value in found.items() if key in _NAMES}
     for name, labels in noisy.items():
-        if labels.shape != clean.shape or labels.min() < 0 or labels.max() > clean.max():
-            raise DataError(f"{path}: {name} has not one label of 0..{clean.max()} for each of {len(clean)}")
+        if labels.shape != clean.shape or labels.dtype.kind not in "iu" or not _within(labels, clean):
+            raise DataError(
+                f"{path}: {name} has not one label of 0..{clean.max(initial=0)} for each of {len(clean)}"
+            )
     return {name: as_labels(labels, 100, f"{path}: {name}") for name, labels in noisy.items()}
 
 
+def _within(labels: NDArray[Any], clean: NDArray[Any]) -> bool:
+    return not labels.size or bool(labels.min() >= 0 and labels.max() <= clean.max())
+
+
 def _images(batch: dict[str, Any], path: Path) -> NDArray[np.uint8]:
-    data = np.asarray(batch.get("data"))
+    data = _numbers(batch.get("data"))
     if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3 * SIDE * SIDE:
         raise DataError(f"{path} has no images of 32 × 32 pixels")
     return data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
 
 
 def _labels(batch: dict[str, Any], path: Path) -> NDArray[np.int32]:
-    labels = np.asarray(batch.get("labels", batch.get("fine_labels")))
-    if labels.ndim != 1 or len(labels) != len(batch.get("data", ())):
+    labels = _numbers(batch.get("labels", batch.get("fine_labels")))
+    if labels.ndim != 1 or len(labels) != len(_numbers(batch.get("data"))):
         raise DataError(f"{path} has not one label for each image")
     return as_labels(labels, 100, f"{path}: its labels")
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Makes NumPy arrays, plain containers, and nothing else."""
-
-    ALLOWED = frozenset(
-        (module, name)
-        for module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric",
-                       "numpy._core.numeric", "_codecs")
-        for name in ("ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer", "encode")
-        if (name == "encode") == (module == "_codecs")
-    )  # fmt: skip
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"it wants {module}.{name}")
-        return super().find_class(module, name)
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it holds tensors, not arrays")
 
 
 def _load(path: Path) -> dict[str, Any]:
     """The dict in a pickle, a `.npy` of one object or a torch `.pt` of arrays; keys as str."""
     try:
-        data = path.read_bytes()
-        if path.suffix == ".pt" and zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                data = archive.read(next(n for n in archive.namelist() if n.endswith("/data.pkl")))
-        file = io.BytesIO(data)
-        if data[:6] == b"\x93NUMPY":
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-        found = _unpickle(file)
-    except (OSError, ValueError, EOFError, StopIteration, zipfile.BadZipFile, pickle.UnpicklingError,
-            AttributeError, IndexError, KeyError, TypeError) as error:  # fmt: skip
-        raise DataError(f"{path} cannot be read as a file of arrays: {error}") from error
-    return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in found.items()}
+        found = _dictionary(_pickled(path))
+    except DataError:
+        raise
+    except DAMAGE as error:
+        raise DataError(f"{path} cannot be read as a file of arrays: {short(str(error))}") from error
+    return {
+        key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in found.items()
+    }
 
 
-def _unpickle(file: io.BytesIO) -> dict[Any, Any]:
+def _pickled(path: Path) -> bytes:
+    """The pickle in a file, in its envelope or without one."""
+    with open_regular(path) as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise UnreadableError(f"it has more than {MOST_BYTES:,} bytes")
+    if data[:6] == b"\x93NUMPY":
+        size = 10 + int.from_bytes(data[8:10], "little") if data[6:7] == b"\1" else (
+            12 + int.from_bytes(data[8:12], "little")
+        )  # fmt: skip
+        return data[size:]
+    if data[:4] != b"PK\3\4":
+        return data
+    with open_zip(io.BytesIO(data)) as archive:
+        inside = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
+        if inside is None:
+            raise UnreadableError("it is a zip without data.pkl, so not what torch.save writes")
+        return unpacked(archive, inside)
+
+
+def _dictionary(data: bytes) -> dict[Any, Any]:
     """The first dict among the pickles that follow one another (torch's older files begin with others)."""
-    while True:
-        value = _ArraysOnly(file, encoding="latin1").load()
-        if isinstance(value, np.ndarray) and value.dtype == object:
-            value = value.item()
-        if isinstance(value, dict) and not value.keys() >= {"protocol_version"}:
+    at = 0
+    for _ in range(MOST_PICKLES):
+        value, at = load(data, at)
+        if isinstance(value, list) and len(value) == 1:  # an array of one object
+            value = value[0]
+        if isinstance(value, dict) and "protocol_version" not in value:
             return value
+    raise UnreadableError("it holds no dictionary")
+
+
+def _numbers(values: Any) -> NDArray[Any]:
+    """An array, or a flat list of whole numbers as one; else an empty one of objects, which nothing takes."""
+    if isinstance(values, list) and all(type(value) is int and abs(value) < 1 << 31 for value in values):
+        return np.array(values, np.int64)
+    return values if isinstance(values, np.ndarray) else np.zeros(0, object)

@@ -21,7 +21,9 @@ from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import Report, uniform
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.layout import Glimpse
-from smelt.errors import DataError
+from smelt.data.formats.npz import Arrays
+from smelt.data.headers import probe
+from smelt.errors import DataError, short
 
 SIDE = 32
 TILES = 50  # a sheet has 50 × 50 images
@@ -62,6 +64,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
 
     archive = _archive(root)
     cifar = read_npz(archive) if archive else read_published(root)
+    _check(cifar, root)
     clean = cifar.train_labels
     noisy = clean if settings.labels == "clean" else cifar.noisy.get(settings.labels)
     if noisy is None:
@@ -153,19 +156,35 @@ def _archive(root: Path) -> Path | None:
 
 
 def read_npz(path: Path) -> Cifar:
-    """CIFAR-10N from the one file; sheet s, tile k is image s · 2500 + k."""
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            classes = [str(name) for name in data["class_names"]]
-            found = {
-                name: as_labels(data[name], len(classes), f"{path}: {name}")
-                for name in data.files
-                if name.startswith("noisy") or name in ("train_labels_clean", "test_labels")
-            }
-            clean, tested = found.pop("train_labels_clean"), found.pop("test_labels")
-            return Cifar(_sheets(data, "train"), _sheets(data, "test"), clean, tested, found, classes)
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path} is not a CIFAR-N file that can be read: {error}") from error
+    """CIFAR-10N from the one file; sheet s, tile k is image s · 2500 + k. Raises DataError."""
+    with Arrays(path) as data:
+        classes = [str(name) for name in data["class_names"].reshape(-1)]
+        found = {
+            name: as_labels(data[name], len(classes), f"{path}: {name}")
+            for name in data.names
+            if name.startswith("noisy") or name in ("train_labels_clean", "test_labels")
+        }
+        for name in ("train_labels_clean", "test_labels"):
+            if name not in found:
+                raise DataError(f"{path} is no file of CIFAR-N: it has no array {name!r}")
+        clean, tested = found.pop("train_labels_clean"), found.pop("test_labels")
+        return Cifar(_sheets(data, "train"), _sheets(data, "test"), clean, tested, found, classes)
+
+
+def _check(cifar: Cifar, root: Path) -> None:
+    """DataError where there is not one label of each set for every image."""
+    counts = {"clean labels": len(cifar.train_labels)} | {
+        name: len(labels) if labels.ndim == 1 else -1 for name, labels in cifar.noisy.items()
+    }
+    wrong = {name: count for name, count in counts.items() if count != len(cifar.train_images)}
+    if len(cifar.test_labels) != len(cifar.test_images):
+        wrong["test labels"] = len(cifar.test_labels)
+    if wrong:
+        shown = ", ".join(f"{name}: {count}" for name, count in wrong.items())
+        raise DataError(
+            f"{root}: there are {len(cifar.train_images)} training and {len(cifar.test_images)} test images, "
+            f"and not as many labels ({shown})"
+        )
 
 
 def as_labels(values: NDArray[Any], classes: int, what: str) -> NDArray[np.int32]:
@@ -178,13 +197,28 @@ def as_labels(values: NDArray[Any], classes: int, what: str) -> NDArray[np.int32
     return values.astype(np.int32)
 
 
-def _sheets(data: Any, part: str) -> NDArray[np.uint8]:
-    from PIL import Image
-
+def _sheets(data: Arrays, part: str) -> NDArray[np.uint8]:
+    """(N, 32, 32, 3) pixels of all sheets of a part."""
+    names = sorted(name for name in data.names if name.startswith(f"{part}_sheet_"))
+    if not names:
+        raise DataError(f"{data.path} is no file of CIFAR-N: it has no sheets {part}_sheet_00, …")
     sheets = []
-    for name in sorted(name for name in data.files if name.startswith(f"{part}_sheet_")):
-        with Image.open(io.BytesIO(data[name].tobytes()), formats=["WEBP", "PNG", "JPEG"]) as image:
-            sheet = np.asarray(image.convert("RGB"))
+    for name in names:
+        sheet = _sheet(data[name].tobytes(), f"{data.path}: {name}")
         tiles = sheet.reshape(TILES, SIDE, TILES, SIDE, 3).transpose(0, 2, 1, 3, 4)
         sheets.append(tiles.reshape(-1, SIDE, SIDE, 3))
     return np.concatenate(sheets)
+
+
+def _sheet(data: bytes, name: str) -> NDArray[np.uint8]:
+    """(1600, 1600, 3) pixels of one sheet, its size compared before anything is decoded."""
+    from PIL import Image
+
+    try:
+        found = probe(data)
+        if (found.width, found.height) != (TILES * SIDE, TILES * SIDE):
+            raise DataError(f"{found.width} × {found.height} pixels, not {TILES * SIDE} × {TILES * SIDE}")
+        with Image.open(io.BytesIO(data), formats=["WEBP", "PNG", "JPEG"]) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{name} is no sheet of images: {short(str(error))}") from error

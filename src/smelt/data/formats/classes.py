@@ -64,8 +64,6 @@ class Classes:
         if word in self.odd:
             rest = "as the other labels are" if self.names else "and a label is one, or a name"
             return f" (it is no whole number, {rest})"
-        if word.startswith(b"-") and is_number(word):
-            return " (labels are not below 0)"
         if is_number(word) and word.startswith(b"-"):
             return " (labels are not below 0)"
         if self.names and not self.places and is_number(word) and any(map(is_number, self.names)):

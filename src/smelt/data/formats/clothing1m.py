@@ -78,6 +78,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
         report.num_problems += max(0, int((found < 0).sum()) - SHOWN)
         known = find_paths(keys.paths, labels["clean"].paths)
         truth = _at(labels["clean"].labels, known, UNKNOWN_TRUTH)
+        report.refuse()  # before a path that leads out of the folder is looked for
         placed = keys.paths.below(base)
         fixed, missing = files.locate(placed)
         given = _at(labels[kind].labels, found, UNKNOWN)

@@ -94,7 +94,7 @@ class Chooser:
         self.settings = settings
         self.named = {str(ours): name for ours, name in settings.columns.items()}
         self.notes: list[str] = []
-        self._taken = ""  # name of the column of the paths
+        self._taken: set[int] = set()  # places of the columns that are known
 
     def choose(self, labelled: bool) -> Columns:
         """The columns; DataError where there is none for the path, or for the label though `labelled`."""
@@ -103,14 +103,16 @@ class Chooser:
         places = {ours: self._named(ours, name) for ours, name in wanted.items()}
         if "path" not in places:
             places["path"] = self._path(set(places.values()))
-        self._taken = self.names[places["path"]]
         for ours in ("split", "true_label", *_SAME):
             if ours not in places and (place := self._usual(ours, set(places.values()))) is not None:
                 places[ours] = place
         hot: tuple[int, ...] = ()
+        self._taken = set(places.values())
         if "label" not in places:
             label = self._label(set(places.values()))
             hot = () if label is not None else self._hot(set(places.values()))
+            if label is None and not self.header and "split" not in places:
+                label = self._without_names(places)
             if label is not None:
                 places["label"] = label
             elif not hot and labelled:
@@ -119,6 +121,9 @@ class Chooser:
             self._say_hot((places["label"], *rest))
         self._say(places)
         flags = _FLAGS.get(plain(self.names[places["split"]])) if "split" in places else None
+        if flags:
+            meant = ", ".join(f"{word} is {split}" for word, split in flags.items())
+            self.notes.append(f"column {self.names[places['split']]!r}: {meant}")
         return Columns(places, hot, tuple(self.notes), flags)
 
     # by the settings
@@ -188,6 +193,16 @@ class Chooser:
                 self.notes.append(f"column {self._called(rest[0])} is the only other one: it is the label")
             return rest[0]
         return None
+
+    def _without_names(self, places: dict[str, int]) -> int | None:
+        """The label of a list without names of columns, once its split is told by its words."""
+        splits = [place for place in range(len(self.names)) if place not in places.values()]
+        splits = [place for place in splits if self._of_splits(place)]
+        rest = [place for place in range(len(self.names)) if place not in (*places.values(), *splits)]
+        if len(splits) != 1 or len(rest) != 1:
+            return None
+        places["split"] = splits[0]
+        return rest[0]
 
     def _hot(self, taken: set[int]) -> tuple[int, ...]:
         """Columns of 0 and 1 for all that is not taken, at least two."""
@@ -269,6 +284,11 @@ class Chooser:
         columns = f"it has {shown}" if self.header else f"without names it has the columns {shown}"
         return DataError(f"{self.path} {what}; {columns}: {self._meant(ours, name, candidates)}")
 
+    def _in_folders(self) -> bool:
+        """Whether the paths lead into more than one folder."""
+        cells = [cell for place in self._taken if self._of_images(place) for cell in self.cells(place)]
+        return len({cell.replace("\\", "/").rpartition("/")[0] for cell in cells}) > 1
+
     def _meant(self, ours: str, name: str | None, candidates: list[int] | None) -> str:
         free = [own for place, own in enumerate(self.names) if usual(own) in ("", ours)] or self.names
         if candidates:
@@ -277,13 +297,22 @@ class Chooser:
         best = next((own for own in free if near and plain(own) == near[0]), None)
         if best is None and ours == "path":
             best = next((self.names[i] for i in range(len(self.names)) if self._of_images(i)), None)
-        rest = [own for own in free if not self._of_images(self.names.index(own)) and own != self._taken]
+        rest = [
+            own
+            for own in free
+            if not self._of_images(self.names.index(own)) and self.names.index(own) not in self._taken
+        ]
         texts = [own for own in rest if not all(map(_is_number, self.cells(self.names.index(own))))]
         if best is None and ours == "label" and len(texts or rest) == 1:
             best = (texts or rest)[0]
         if best is not None:
             quote = "'" if re.search(r"[^\w.=/-]", best) else ""
             return f"-o {quote}data.columns.{ours}={best}{quote} takes one of them"
+        if ours == "label" and not rest and self._in_folders():
+            return (
+                f"-o data.columns.{ours}=NAME takes one; where the folders are the classes: "
+                "-o data.format=imagefolder"
+            )
         if ours == "label" and rest and not texts:
             return (
                 f"-o data.columns.{ours}=NAME takes one of them (numbers in several columns, such as "

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings, combine, decode, encode, hash_spans
 from smelt.artifacts.catalogue_writer import Paths, shard_codes
+from smelt.data.formats.archives import Archive
 from smelt.data.formats.base import Report, list_folder, unsafe
 from smelt.data.formats.tars import Members, read_members
 from smelt.data.reading import is_kind
@@ -47,11 +48,19 @@ class Part:
 class Files:
     """Below `root`, plain files and the members of the archives `shards`; a member goes before a file."""
 
-    def __init__(self, root: Path, shards: Sequence[Path], report: Report, *, check: bool = True) -> None:
+    def __init__(
+        self, root: Path, shards: Sequence[Path | Archive], report: Report, *, check: bool = True
+    ) -> None:
         self.root, self.check = root, check
-        self.shards = [str(shard.relative_to(root)) for shard in shards]
+        opened = [
+            shard if isinstance(shard, Archive) else
+            Archive(shard, name := str(shard.relative_to(root)), name, read_members(shard, report))
+            for shard in shards
+        ]  # fmt: skip
+        self.shards = [archive.shard for archive in opened]
+        self._places = [archive.path for archive in opened]
         self._tops: set[bytes] = set()
-        self._index([read_members(shard, report) for shard in shards])
+        self._index([archive.members for archive in opened])
         self._listings: dict[bytes, NDArray[np.uint64]] = {}
 
     def _index(self, members: list[Members]) -> None:
@@ -82,8 +91,12 @@ class Files:
             return None
         member = int(self._lookup(Paths.of([path]))[0]) if len(self._first) else -1
         if member >= 0:
-            shard = self.root / self.shards[int(self._shard[member])]
-            return Part(shard, int(self._offset[member]), int(self._size[member]), decode(path))
+            return Part(
+                self._places[int(self._shard[member])],
+                int(self._offset[member]),
+                int(self._size[member]),
+                decode(path),
+            )
         plain = os.path.join(os.fsencode(self.root), path)
         return Part(self.root / decode(path)) if is_kind(plain, stat.S_ISREG) else None
 

@@ -68,6 +68,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
         report.warn(f"{root} has no food-101/meta/test.txt: the catalogue has no test split of Food-101")
     else:
         listed["test"] = (test, _keys(test, report, header=False, suffix=b".jpg"))
+    report.refuse()  # before a path that leads out of the folder is looked for
     names = sorted({key.partition(b"/")[0] for _, keys in listed.values() for key in keys})
     numbers = {name: label for label, name in enumerate(names)}
     writer.classes = [decode(name) for name in names]

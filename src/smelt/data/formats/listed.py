@@ -23,11 +23,12 @@ from smelt.data.formats.classes import Classes, found_in
 from smelt.data.formats.classlists import read_classes
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Files
+from smelt.data.formats.fitting import fit
 from smelt.data.formats.labelled import Rows, drop_repeats, labelled_rows
 from smelt.data.formats.names import split_of
 from smelt.data.formats.paths import check_paths, split_paths
 from smelt.data.formats.several import blanks_between, several_in
-from smelt.data.formats.spelling import Spelling, fit, what_lies_there
+from smelt.data.formats.spelling import Spelling, what_lies_there
 from smelt.errors import DataError, short
 
 TEXTS = ("title", "description", "tags")
@@ -134,6 +135,7 @@ def _label(
     """Give every row of every table its label; the classes are those known, the list's, or what is found."""
     columns = [part.table.words("label") for part in placed]
     several: dict[bytes, Sequence[bytes]] = {}
+    found_here = known is None and "classes" not in settings.lists
     if known is None:
         known, several = _found(placed, columns, settings, root, report)
     for part, (codes, found) in zip(placed, columns):
@@ -141,6 +143,12 @@ def _label(
             part.table, part.paths, part.splits, codes, found, several, known, settings, report
         )
     _refuse_mostly_unlabelled(placed, settings, report)
+    total = sum(part.rows.counts[1] for part in placed)
+    if found_here and total >= 20 and len(known.names) > 0.9 * total:
+        report.warn(
+            f"there are {len(known.names):,} classes and {total:,} images for training: is the label another "
+            "column (-o data.columns.label=NAME)?"
+        )
     return known
 
 
@@ -269,12 +277,20 @@ class _Placed:
 
     def locate(self, files: Files, missing: _Missing) -> None:
         """Look which of the rows' files are there."""
-        self.placed = self.paths.take(self.rows.entries)
+        entries = self.rows.entries
+        whole = np.array_equal(entries, np.arange(len(self.paths)))
+        self.placed = self.paths if whole else self.paths.take(entries)
+        self.missing: NDArray[np.bool_] | None = None
+        inside = {name: values[self.rows.entries] for name, values in self.table.inside.items()}
+        files_N = inside["shard"] == np.iinfo(inside["shard"].dtype).max if inside else None
+        if files_N is not None and not files_N.any():
+            self.fixed = inside  # nothing to look for below the root
+            return
         self.fixed, self.missing = files.locate(self.placed)
-        if inside := {name: values[self.rows.entries] for name, values in self.table.inside.items()}:
+        if files_N is not None:
             self.fixed = inside
             if self.missing is not None:
-                self.missing &= inside["shard"] == np.iinfo(inside["shard"].dtype).max
+                self.missing &= files_N
         missing.total += len(self.placed)
         if self.missing is None or not bool(self.missing.any()):
             return

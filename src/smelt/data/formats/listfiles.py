@@ -12,9 +12,10 @@ from pathlib import Path
 from smelt.artifacts.bytestrings import encode
 from smelt.data.formats.columns import Chooser, Columns, looks_like_image
 from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.fitting import SAMPLE, fit
 from smelt.data.formats.layout import Glimpse, what_is_there
 from smelt.data.formats.names import first_few, split_of
-from smelt.data.formats.spelling import SAMPLE, Spelling, fit
+from smelt.data.formats.spelling import Spelling
 from smelt.data.formats.tables import Sheet, peek, stream
 from smelt.errors import DataError, some
 
@@ -66,6 +67,8 @@ class _Candidates:
 
 def chosen(settings: FormatSettings, root: Path) -> list[ListFile]:
     """The lists of a data set: those that are named, or those that are found. DataError."""
+    if "classes" in settings.lists:
+        _there("classes", root / settings.lists["classes"], root)
     if any(name != "classes" for name in settings.lists):
         return _named(settings, root)
     return _Finder(settings, root, Glimpse(root)).find()
@@ -174,6 +177,11 @@ class _Finder:
             lists = self._of_splits(group)
             if any(found.split == "train" for found in lists):
                 return lists
+            for found in lists:
+                self.reasons[found.name] = (
+                    f"{found.path} is taken for the list of {found.split}, and there is none for training: "
+                    f"-o data.lists.all={found.name} takes it for all images"
+                )
         other = [
             found for name in names.others if (found := self._try("all", name)) and leads(found, self.root)
         ]

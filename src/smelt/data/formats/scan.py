@@ -89,11 +89,11 @@ def _is_plain(data: NDArray[np.uint8], form: Form) -> bool:
     quotes = data == _QUOTE
     if not bool(quotes.any()):
         return True
-    before = np.cumsum(quotes, dtype=np.int64)
-    counts = np.diff(np.concatenate([np.zeros(1, np.int64), before[ends], before[-1:]]))
-    if bool((counts & 1).any()):
+    starts = np.concatenate([np.zeros(1, np.int64), ends[ends < len(data) - 1] + 1])
+    if bool(np.bitwise_xor.reduceat(quotes, starts).any()):  # an odd number of them in a line
         return False
-    return re.search(re.escape(form.delimiter.encode()) + rb' +"', data.tobytes()) is None
+    text = data.tobytes()
+    return b' "' not in text or re.search(re.escape(form.delimiter.encode()) + rb' +"', text) is None
 
 
 def _one_blank_a_line(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> bool:

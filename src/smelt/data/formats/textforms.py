@@ -155,7 +155,16 @@ def _delimiter(lines: list[str], name: str) -> str:
     heads = {usual(word) for word in lines[0].split()} - {""}
     if len(parted) >= 0.7 * len(lines) and (heads or any(SPLIT_IMAGE.match(line) for line in lines[:50])):
         return BLANKS
+    if _labels_first(lines):
+        return BLANKS
     return BLANKS if len(parted) == len(lines) and all(len(line.split()) == 2 for line in lines) else ""
+
+
+def _labels_first(lines: list[str]) -> bool:
+    """Whether these are lines `3 a.jpg` with few numbers: labels, not numbers of lines."""
+    words = [line.split() for line in lines]
+    right = all(len(pair) == 2 and pair[0].isdigit() and looks_like_image(pair[1]) for pair in words)
+    return right and 2 * len({pair[0] for pair in words}) <= len(words)
 
 
 def _has_header(rows: list[list[str]]) -> bool:

@@ -1,205 +1,290 @@
 """WebDataset tars, read in place: members `key.jpg` with `key.cls` (number or name), `key.json` or `key.txt`.
 
-A key is a member's path up to the first dot of its name. The label is the content of `.cls`, else `label`
-(or `cls`) of the JSON; the JSON may also have query, title, description, tags, source. The split is what the
-shard or its folder is called (train-0000.tar, val/0000.tar), or `lists: {train: "a/*.tar", val: "b/*.tar"}`.
-Keys may repeat from shard to shard: paths in the catalogue begin with the shard's name.
+A key is a member's path up to the first dot of its name; where that puts several images under one key and the
+last dot pairs each with parts of its own, up to the last (and that is said). Where labels come from is said
+in `samples`: `.cls`, a field of the JSON, archives or folders called like classes. The JSON may also have
+query, title, description, tags, source; other names are given by `data.columns`. What is an image is told by
+its suffix, else by its content. The split is what the shard or its folder is called (train-0000.tar,
+val/0000.tar), or `lists: {train: "a/*.tar", val: "b-{000..015}.tar"}`; `lists.classes` is a file of class
+names. Keys may repeat from shard to shard: paths in the catalogue begin with the shard's name. Compressed
+tars are unpacked into the catalogue; tars in a tar are read in place.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from smelt.artifacts.bytestrings import ByteStrings, decode
-from smelt.artifacts.catalogue import SPLITS, UNKNOWN
-from smelt.artifacts.catalogue_writer import MAX_SOURCES, Block, CatalogueWriter, Paths, too_many_sources
-from smelt.data.formats.base import IMAGE_SUFFIXES, SHOWN, SPLIT_NAMES, Report, hold_out, natural, runs
-from smelt.data.formats.classes import found_in
+from smelt.artifacts.bytestrings import decode
+from smelt.artifacts.catalogue import SPLITS
+from smelt.artifacts.catalogue_writer import CatalogueWriter
+from smelt.data.formats.archives import SUFFIX, Archive, find_archives, open_archive, stem
+from smelt.data.formats.base import IMAGE_SUFFIXES, SPLIT_NAMES, Report, as_bytes, natural
+from smelt.data.formats.census import HIDDEN
 from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.jsons import parse
 from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.tars import Members, read_members
-from smelt.errors import DataError
+from smelt.data.formats.listed import add_tables
+from smelt.data.formats.names import hidden
+from smelt.data.formats.patterns import expanded
+from smelt.data.formats.samples import LABEL_PARTS, Samples
+from smelt.data.kinds import ENOUGH, sniff
+from smelt.data.reading import patiently, read_part
+from smelt.errors import DataError, short
 
-_IMAGES = frozenset(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
-_TEXTS = ("title", "description", "tags")
-_MAX_META = 1 << 24
+_IMAGES = tuple(suffix.removeprefix(".") for suffix in (*IMAGE_SUFFIXES, ".jfif", ".jpe"))
+_SUFFIXES = frozenset(_IMAGES)
+_NO_IMAGES = frozenset({"json", "txt", "npy", "npz", "pth", "pt", "pickle", "pkl", *LABEL_PARTS})
+MAX_PART = 1 << 22  # bytes of a part that is read: JSON, a label, a text
+_SNIFFED = 8  # parts of a sample whose content is looked at where none is called as images are
+# Names of a file in the root that lists the classes, by which numbers get names
+_CLASSES = ("classnames.txt", "class_names.txt", "classes.txt", "labels.txt")
 
 
-def shards_of(settings: FormatSettings, root: Path) -> dict[str, list[Path]]:
+def shards_of(settings: FormatSettings, root: Path, report: Report) -> dict[str, list[Path]]:
     """Split → its shards, in natural order."""
-    if settings.lists:
-        if unknown := settings.lists.keys() - set(SPLITS):
-            raise DataError(f"lists: format webdataset has train, val and test, not {sorted(unknown)}")
-        found = {split: list(root.glob(pattern)) for split, pattern in settings.lists.items()}
-        for split, paths in found.items():
-            if not paths:
-                raise DataError(f"lists.{split}: {settings.lists[split]!r} matches no file below {root}")
-    else:
-        found = {}
-        for path in root.rglob("*.tar"):
-            words = re.split(r"[^a-z]+", str(path.relative_to(root)).lower())
-            split = next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "train")
-            found.setdefault(split, []).append(path)
+    if unknown := settings.lists.keys() - {*SPLITS, "classes"}:
+        raise DataError(
+            f"data.lists: format {settings.format} has train, val, test (patterns of shards) and classes, "
+            f"not {', '.join(sorted(unknown))}"
+        )
+    there = find_archives(root, report, settings.links)
+    found: dict[str, list[Path]] = {}
+    for split, pattern in settings.lists.items():
+        if split != "classes":
+            found[split] = expanded(f"data.lists.{split}", pattern, root, there)
     if not found:
-        raise DataError(f"{root} has no .tar files")
+        for path in there:
+            found.setdefault(split_of_path(path, root), []).append(path)
+    if not found:
+        raise DataError(f"{root} has no tars: no file below it ends in .tar, .tar.gz, .tgz or the like")
     return {
         split: sorted(found[split], key=lambda path: natural(os.fsencode(path))) for split in sorted(found)
     }
 
 
+def split_of_path(path: Path, root: Path) -> str:
+    """The split that a word in the path of a shard below `root` says; training where none does."""
+    words = re.split(r"[^a-z]+", SUFFIX.sub("", str(path.relative_to(root))).lower())
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "train")
+
+
 def recognise(glimpse: Glimpse) -> str:
     """Tars in the root or in the folders below."""
     found = [
-        f"{at}/{name}".lstrip("/") for at, files in glimpse.tree for name in files if name.endswith(".tar")
+        f"{at}/{name}".lstrip("/") for at, files in glimpse.tree for name in files if SUFFIX.search(name)
     ]
     return f"tars, such as {found[0]}" if found else ""
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:
-    """The shards, by name and size: hashing them would mean reading everything."""
-    return [], [path for paths in shards_of(settings, root).values() for path in paths]
-
-
-@dataclass
-class _Samples:
-    """What was read of one split."""
-
-    paths: list[bytes] = field(default_factory=list)
-    words: list[bytes] = field(default_factory=list)  # labels as written
-    shards: list[int] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    metas: list[dict[str, Any]] = field(default_factory=list)
+    """The shards, by name and size: hashing them would mean reading everything; the class list by content."""
+    classes = class_list(settings, root)
+    shards = [path for paths in shards_of(settings, root, Report()).values() for path in paths]
+    return ([classes] if classes else []), shards
 
 
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
     """Append the samples in the order of the shards; splits that are not there are held out."""
-    samples = _Samples()
-    splits: list[int] = []
-    for split, paths in shards_of(settings, root).items():
+    samples = Samples(settings, report, b"shards")
+    read_shards(settings, root, writer, samples, report)
+    report.refuse()
+    add_samples(samples, settings, root, writer, report)
+
+
+def read_shards(
+    settings: FormatSettings, root: Path, writer: CatalogueWriter, samples: Samples, report: Report
+) -> None:
+    """Add what lies in all shards to `samples`. A shard that is none is a problem, and the next is read."""
+    writer.follow = settings.links == "anywhere"
+    for split, paths in shards_of(settings, root, report).items():
         for path in paths:
-            _read_shard(path, root, len(writer.shards), settings.text, samples, report)
-            writer.shards.append(str(path.relative_to(root)))
-        splits += [SPLITS.index(split)] * (len(samples.paths) - len(splits))
-    report.refuse()
-    labels = _labels(samples, splits, writer, report)
-    report.refuse()
-    keys = Paths.of(samples.paths).hashes()
-    codes = hold_out(np.array(splits, np.uint8), labels, keys, settings, report)
-    given = [_source(meta) for meta in samples.metas]
-    sources = sorted(set(given))
-    if len(sources) > MAX_SOURCES:
-        raise DataError(f"`source` in the .json of the samples: {too_many_sources(len(sources))}")
-    numbers = {source: number for number, source in enumerate(sources)}
-    group = codes.astype(np.int64) * len(sources) + np.array([numbers[source] for source in given], np.int64)
-    for code, rows in runs(group):
-        split, source = SPLITS[code // len(sources)], sources[code % len(sources)]
-        writer.add(_block(split, source, samples, labels, rows.tolist(), settings.text))
-
-
-def _source(meta: dict[str, Any]) -> str:
-    """Who delivered a sample; what is no UTF-8 (lone surrogates in JSON) is replaced."""
-    return str(meta.get("source") or "shards").encode("utf-8", "replace").decode()
-
-
-def _read_shard(
-    path: Path, root: Path, code: int, text: bool, samples: _Samples, report: Report
-) -> None:  # fmt: skip
-    members = read_members(path, report)
-    found: dict[bytes, dict[str, int]] = {}
-    for index in range(len(members)):
-        name = members.paths[index]
-        folder, slash, last = name.rpartition(b"/")
-        stem, _, suffix = last.partition(b".")
-        found.setdefault(folder + slash + stem, {})[suffix.decode("ascii", "replace").lower()] = index
-    shown = os.fsencode(path.relative_to(root))
-    with open(path, "rb", buffering=0) as file:
-        for key, parts in found.items():
-            image = next((parts[suffix] for suffix in parts if suffix.rpartition(".")[2] in _IMAGES), None)
-            if image is None:
-                report.warn(f"{path}: {decode(key)!r} has no image") if len(report.warnings) < SHOWN else None
+            try:
+                archive = open_archive(path, root, writer, report)
+            except DataError as error:
+                report.problem(str(error))
                 continue
-            meta = _meta(file.fileno(), members, parts, text)
-            label = meta.get("label", meta.get("cls"))
-            if label is None:
-                report.problem(f"{path}: {decode(key)!r} has neither a .cls nor a label in its .json")
-            samples.paths.append(shown + b"/" + members.paths[image])
-            samples.words.append(str(label).strip().encode("utf-8", "replace"))
-            samples.shards.append(code)
-            samples.offsets.append(int(members.offsets[image]))
-            samples.sizes.append(int(members.sizes[image]))
-            samples.metas.append(meta)
+            _Shard(archive, len(writer.shards) - 1, split, samples, settings, report).read()
+            _use_sidecars(path, root, report)
 
 
-def _meta(descriptor: int, members: Members, parts: dict[str, int], text: bool) -> dict[str, Any]:
-    """Label and text of one sample; only what is needed is kept."""
-    found: dict[str, Any] = {}
-    if "json" in parts and (text or "cls" not in parts):
+def add_samples(
+    samples: Samples, settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report
+) -> None:
+    """Append the samples, their classes named by the list of classes where one lies in the root."""
+    if not len(samples):
+        report.problem(f"{root}: no sample of its shards has an image")
+        report.refuse()
+    table = samples.table()
+    listed = class_list(settings, root)
+    if listed is not None and "classes" not in settings.lists:
+        words = {word for labels in samples.labels for word in labels}
+        names = listed.read_bytes().splitlines() if listed.stat().st_size <= MAX_PART else []
+        names = [name.strip() for name in names if name.strip()]
+        if words and all(word.isdigit() and len(word) < 9 and int(word) < len(names) for word in words):
+            report.note(
+                f"the labels are numbers, and {listed.name} names them (-o data.lists.classes=… others)"
+            )
+            report.used.add(as_bytes(listed, root))
+            lists = {**settings.lists, "classes": listed.name}
+            settings = settings.model_copy(update={"lists": lists})
+    add_tables([table], settings, root, writer, report)
+
+
+def class_list(settings: FormatSettings, root: Path) -> Path | None:
+    """The file of class names: the one that is set, or one in the root that is called so."""
+    if "classes" in settings.lists:
+        return root / settings.lists["classes"]
+    return next((root / name for name in _CLASSES if (root / name).is_file()), None)
+
+
+def _use_sidecars(path: Path, root: Path, report: Report) -> None:
+    """Files beside a shard that are called after it: indexes, statistics, tables of what is in it."""
+    own = stem(path.name)
+    for end in (".idx", ".index", ".json", ".txt", ".parquet", "_stats.json", ".sha256", ".md5"):
+        for beside in (path.with_name(own + end), path.with_name(path.name + end)):
+            if beside.is_file():
+                report.used.add(as_bytes(beside, root))
+
+
+class _Shard:
+    """One shard on its way into `samples`."""
+
+    def __init__(
+        self, archive: Archive, code: int, split: str, samples: Samples, settings: FormatSettings,
+        report: Report,
+    ) -> None:  # fmt: skip
+        self.archive, self.members, self.code, self.split = archive, archive.members, code, split
+        self.samples, self.settings, self.report = samples, settings, report
+        self.shown = os.fsencode(archive.name)
+        self.names = self.members.names()
+        self.folders = [folder + b"/" if folder else b"" for folder in self.members.paths.folders]
+        self.codes: list[int] = self.members.paths.folder_codes.tolist()
+        self.offsets, self.sizes = self.members.offsets.tolist(), self.members.sizes.tolist()
+        self.several = ""
+
+    def read(self) -> None:
+        keys, by_last_dot = self._keyed(self._visible())
+        if by_last_dot:
+            self.samples.once(
+                "dots",
+                f"{self.archive.name}: names have dots, such as {by_last_dot!r}: keys are taken up to the "
+                f"last dot, not to the first as WebDataset has it, for that put several images under one key",
+            )
+        with open(self.archive.path, "rb", buffering=0) as file:
+            for key, parts in keys.items():
+                self._sample(file.fileno(), key, parts)
+        if self.several:
+            self.samples.once(
+                "several",
+                f"{self.archive.name}: samples have several images, such as {self.several}: of each the "
+                f"first is taken, the others are left out",
+            )
+
+    def _path(self, row: int) -> bytes:
+        return self.folders[self.codes[row]] + self.names[row]
+
+    def _visible(self) -> list[int]:
+        """Members that no system or tool left behind."""
+        concealed = [any(map(hidden, folder.split(b"/")[:-1])) for folder in self.folders]
+        found = []
+        for row, code in enumerate(self.codes):
+            if concealed[code] or hidden(self.names[row]):
+                self.report.leave_out(HIDDEN, self.shown + b"/" + self._path(row))
+            else:
+                found.append(row)
+        return found
+
+    def _keyed(self, rows: list[int]) -> tuple[dict[bytes, dict[str, int]], str]:
+        """(key → suffix → member, a name for which keys are taken up to the last dot, or "")."""
+        first = self._by_dot(rows, last=False)
+        crowded = next((parts for parts in first.values() if sum(map(_is_dotted_image, parts)) > 1), None)
+        if crowded is None:
+            return first, ""
+        last = self._by_dot(rows, last=True)
+        images = [parts for parts in last.values() if any(suffix in _SUFFIXES for suffix in parts)]
+        paired = sum(len(parts) > 1 for parts in images)
+        suffixes = {suffix.rpartition(".")[2] for parts in first.values() for suffix in parts}
+        if 2 * paired >= len(images) or suffixes <= _SUFFIXES:
+            return last, decode(self._path(crowded[next(filter(_is_dotted_image, crowded))]))
+        return first, ""
+
+    def _by_dot(self, rows: list[int], *, last: bool) -> dict[bytes, dict[str, int]]:
+        found: dict[bytes, dict[str, int]] = {}
+        for row in rows:
+            name = self.names[row]
+            if last and b"." in name:
+                key, _, suffix = name.rpartition(b".")
+            else:
+                key, _, suffix = name.partition(b".")
+            parts = found.setdefault(self.folders[self.codes[row]] + key, {})
+            parts[suffix.decode("ascii", "replace").lower()] = row
+        return found
+
+    def _sample(self, descriptor: int, key: bytes, parts: dict[str, int]) -> None:
+        images = self._images(descriptor, parts)
+        if not images:
+            first = self._path(min(parts.values()))
+            self.report.leave_out("a sample without an image", self.shown + b"/" + first)
+            return
+        for other in images[1:]:
+            path = self._path(parts[other])
+            self.report.leave_out("a further image of a sample", self.shown + b"/" + path)
+            self.several = self.several or repr(short(f"{decode(key)}: {', '.join(images)}"))
+        image = parts[images[0]]
+        others = {suffix: row for suffix, row in parts.items() if suffix not in images}
+        record, texts = self._parts(descriptor, others)
+        place = (self.code, self.offsets[image], self.sizes[image])
+        path = self.shown + b"/" + self._path(image)
+        self.samples.add(path, self.split, record, texts, place)
+
+    def _images(self, descriptor: int, parts: dict[str, int]) -> list[str]:
+        """Suffixes of the parts that are images, the one to take first; by content where none is by name."""
+        named = [suffix for suffix in parts if suffix.rpartition(".")[2] in _SUFFIXES]
+        if named:
+            return sorted(named, key=lambda suffix: ("." in suffix, _IMAGES.index(suffix.rpartition(".")[2])))
+        unknown = [suffix for suffix in parts if suffix.rpartition(".")[2] not in _NO_IMAGES]
+        return [
+            suffix
+            for suffix in unknown[:_SNIFFED]
+            if sniff(self._bytes(descriptor, parts[suffix], ENOUGH)).image
+        ]
+
+    def _parts(self, descriptor: int, parts: Mapping[str, int]) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """(fields of the JSON, other parts by suffix); only what is needed is read."""
+        texts = dict.fromkeys(parts, b"")
+        record: dict[str, Any] = {}
+        labelled = any(suffix in parts for suffix in LABEL_PARTS)
+        for suffix, row in parts.items():
+            if suffix == "json":
+                if self.settings.text or self.settings.columns or not labelled:
+                    record = self._record(descriptor, row)
+            elif self.samples.wants(suffix):
+                texts[suffix] = self._bytes(descriptor, row, MAX_PART)
+        return record, texts
+
+    def _record(self, descriptor: int, row: int) -> dict[str, Any]:
+        name = f"{self.archive.name}:{decode(self._path(row))}"
+        if self.sizes[row] > MAX_PART:
+            self.samples.unread(name, f"JSON of more than {MAX_PART:,} bytes")
+            return {}
         try:
-            value = json.loads(_bytes(descriptor, members, parts["json"]))
-        except (ValueError, RecursionError):
-            value = None
+            value = parse(self._bytes(descriptor, row, MAX_PART), name)
+        except DataError as error:
+            self.samples.unread(name, str(error))
+            return {}
         if isinstance(value, dict):
-            found = {key: value.get(key) for key in ("label", "cls", "source", "query", *_TEXTS)}
-    if "txt" in parts and text and not found.get("title"):
-        found["title"] = _bytes(descriptor, members, parts["txt"]).decode("utf-8", "replace").strip()
-    if "cls" in parts:
-        found["label"] = _bytes(descriptor, members, parts["cls"]).decode("utf-8", "replace").strip()
-    return found
+            return value
+        return {"label": value} if isinstance(value, str | int) else {}
+
+    def _bytes(self, descriptor: int, row: int, most: int) -> bytes:
+        size = min(self.sizes[row], most)
+        offset = self.offsets[row]
+        return patiently(lambda: read_part(descriptor, size, offset), lambda: self.archive.name)
 
 
-def _bytes(descriptor: int, members: Members, index: int) -> bytes:
-    size = min(int(members.sizes[index]), _MAX_META)
-    return os.pread(descriptor, size, int(members.offsets[index]))
-
-
-def _labels(
-    samples: _Samples, splits: list[int], writer: CatalogueWriter, report: Report
-) -> NDArray[np.int32]:
-    """(N,) labels, and the writer's classes; what is none goes to the report with shard and member."""
-    classes = found_in(samples.words, report)
-    writer.classes = [decode(name) for name in classes.names]
-    labels = [classes.label(word) for word in samples.words]
-    test = SPLITS.index("test")
-    wrong = [row for row, y in enumerate(labels) if y is None or (y == UNKNOWN and splits[row] != test)]
-    for row in wrong[:SHOWN]:
-        word = samples.words[row]
-        report.problem(
-            f"{decode(samples.paths[row])!r}: label {decode(word)[:80]!r} is not one of the classes"
-            f"{classes.why_not(word)}"
-        )
-    report.num_problems += max(0, len(wrong) - SHOWN)
-    return np.array([UNKNOWN if label is None else label for label in labels], np.int32)
-
-
-def _block(
-    split: str, source: str, samples: _Samples, labels: NDArray[np.int32], rows: list[int], text: bool
-) -> Block:
-    fixed: dict[str, Any] = {
-        "shard": np.array([samples.shards[row] for row in rows], np.uint32),
-        "offset": np.array([samples.offsets[row] for row in rows], np.int64),
-        "size": np.array([samples.sizes[row] for row in rows], np.int64),
-    }
-    block = Block(split, source, Paths.of(samples.paths[row] for row in rows), labels[rows], fixed)
-    if text:
-        for name in _TEXTS:
-            values = [samples.metas[row].get(name) for row in rows]
-            block.strings[name] = ByteStrings.of(_as_text(value) for value in values)
-        queries: dict[bytes, int] = {}
-        codes = [queries.setdefault(_as_text(samples.metas[row].get("query")), len(queries)) for row in rows]
-        block.words["query"] = (np.array(codes, np.int64), list(queries))
-    return block
-
-
-def _as_text(value: Any) -> bytes:
-    if isinstance(value, list):
-        value = " ".join(str(item) for item in value)
-    return b"" if value is None else str(value).encode("utf-8", "replace")
+def _is_dotted_image(suffix: str) -> bool:
+    return "." in suffix and suffix.rpartition(".")[2] in _SUFFIXES

@@ -1,13 +1,12 @@
 """What was crawled beside WebVision's images: query, title, description, tags and rank from the JSON files.
 
 `train_meta_list_*.txt` names for every line of the file list a JSON file and a row in it, from 1. Any key
-may be absent, tags may be a list or a string, and a rank is a string. Whatever is missing is empty: text
-helps to look at the data and is never needed to learn from it.
+may be absent, tags may be a list or a string, and a rank is a string. Whatever is missing is empty, and so is
+what cannot be read (which is said): text helps to look at the data and is never needed to learn from it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +17,18 @@ from smelt.artifacts.bytestrings import ByteStrings, decode, encode
 from smelt.artifacts.catalogue import UNKNOWN
 from smelt.artifacts.catalogue_writer import Block, Paths
 from smelt.data.formats.base import Report
+from smelt.data.formats.fields import text_of
+from smelt.data.formats.jsons import kind_of, parse
 from smelt.data.formats.lists import Entries, read_lines, read_list
+from smelt.errors import DataError
 
 if TYPE_CHECKING:
     from smelt.data.formats.webvision import _Layout
 
 TEXTS = ("title", "description", "tags")
 _NO_LIMIT = 1 << 30
-_MAX_JSON = 1 << 28
+_MAX_JSON = 1 << 24  # bytes of one file; those of WebVision have a few million at most
+_DIGITS = 9  # of the number of a query
 
 
 class MetaText:
@@ -42,6 +45,7 @@ class MetaText:
         self._held: Entries | None = None
         self._last: tuple[bytes, list[Any]] = (b"", [])
         self._folders: dict[str, list[str]] = {}
+        self.num_unread, self.first_unread = 0, ""
         self.seen = False  # whether any JSON file was there
 
     def _read_queries(self) -> dict[int, bytes]:
@@ -50,8 +54,8 @@ class MetaText:
         queries = {}
         for line in read_lines(part) if part else []:
             number, _, text = line.strip().partition(b" ")
-            if number.lstrip(b"q").isdigit():
-                queries[int(number.lstrip(b"q"))] = text.strip()
+            if (query := _query_number(number)) >= 0:
+                queries[query] = text.strip()
         return queries
 
     def join(self, block: Block, listed: Paths) -> None:
@@ -74,7 +78,7 @@ class MetaText:
             for row, entry in zip(rows.tolist(), _pick(found, numbers[rows].tolist(), listed.names, rows)):
                 for name, column in texts.items():
                     if value := entry.get(name):
-                        column[row] = _text(value)
+                        column[row] = text_of(value)
                 ranks[row] = _rank(entry.get("rank"))
         if self.seen:
             block.fixed["rank"] = ranks
@@ -133,11 +137,26 @@ class MetaText:
         if part is None:
             return []
         try:
-            found = json.loads(part.read(0, _MAX_JSON))
-        except (ValueError, RecursionError) as error:
-            self.report.warn(f"{part} is not JSON ({error}): its images have no text")
+            found = parse(part.read(0, _MAX_JSON + 1), str(part), _MAX_JSON)
+        except DataError as error:
+            self._unread(str(error))
             return []
-        return found if isinstance(found, list) else []
+        if not isinstance(found, list):
+            self._unread(f"{part}: {kind_of(found)}, where a list of what was crawled should be")
+            return []
+        return found
+
+    def _unread(self, why: str) -> None:
+        self.num_unread += 1
+        self.first_unread = self.first_unread or why
+
+    def finish(self) -> None:
+        """Say what could not be read, when all blocks are joined."""
+        if self.num_unread:
+            self.report.warn(
+                f"{self.num_unread:,} JSON file(s) of {self.source} cannot be read, so their images have no "
+                f"text; the first: {self.first_unread}"
+            )
 
 
 def _pick(
@@ -147,20 +166,18 @@ def _pick(
     if all(numbers):
         picked = [found[n - 1] if 0 < n <= len(found) else {} for n in numbers]
     else:
-        by_id = {str(entry.get("id")): entry for entry in found if isinstance(entry, dict)}
+        by_id = {
+            str(entry["id"]): entry
+            for entry in found
+            if isinstance(entry, dict) and isinstance(entry.get("id"), str | int)
+        }
         picked = [by_id.get(decode(names[row].rpartition(b".")[0]), {}) for row in rows.tolist()]
     return [entry if isinstance(entry, dict) else {} for entry in picked]
 
 
 def _query_number(folder: bytes) -> int:
     digits = folder.rpartition(b"/")[2].lstrip(b"q")
-    return int(digits) if digits.isdigit() else -1
-
-
-def _text(value: Any) -> bytes:
-    if isinstance(value, list):
-        value = " ".join(str(item) for item in value)
-    return b"" if value is None else str(value).encode("utf-8", "replace")
+    return int(digits) if digits.isdigit() and len(digits) <= _DIGITS else -1
 
 
 def _rank(value: Any) -> int:

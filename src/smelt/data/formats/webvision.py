@@ -1,4 +1,4 @@
-"""WebVision 1.0 and 2.0, as distributed (tars, read in place) or unpacked; and mini-WebVision.
+"""WebVision 1.0 and 2.0, as distributed (tars, read in place or unpacked) or unpacked; and mini-WebVision.
 
 Labels come from the file lists of `info/` and from nowhere else; images are known by their full relative
 path, since names repeat. Which folders hold what differs between copies, so the known ones are looked for,
@@ -22,6 +22,7 @@ import numpy as np
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue import UNKNOWN
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
+from smelt.data.formats.archives import SUFFIX, find_archives, open_archive, stem
 from smelt.data.formats.base import Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Files, Part
@@ -53,7 +54,8 @@ _LISTS = {
 def recognise(glimpse: Glimpse) -> str:
     """File lists of WebVision in `info/`."""
     found = [name for name in glimpse.files("info") if name.startswith("train_filelist")]
-    return f"info/{found[0]}" if found else "info.tar" if "info.tar" in glimpse.files() else ""
+    packed = (name for name in glimpse.files() if SUFFIX.search(name) and stem(name) == "info")
+    return f"info/{found[0]}" if found else next(packed, "")
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:
@@ -63,13 +65,13 @@ def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path
     beside = [root / name for names in _LISTS.values() for name in names]
     contents = [path for path in (*info, *beside) if path.is_file()] + lists
     metas = [top for pattern in ("*.json", "*/*.json", "*/*/q*.json") for top in root.glob(pattern)]
-    return contents, [*_archives(root), *(metas if settings.text else [])]
+    return contents, [*_archives(root, Report()), *(metas if settings.text else [])]
 
 
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
     """Append all rows: training of each source, validation, test."""
-    files = Files(root, _archives(root), report, check=settings.check_files)
-    writer.shards = files.shards
+    archives = [open_archive(path, root, writer, report) for path in _archives(root, report)]
+    files = Files(root, archives, report, check=settings.check_files)
     layout = _Layout(settings, files)
     synsets = [line.split(None, 1) for line in read_lines(layout.need("synsets"))]
     limit = MINI_CLASSES if settings.format == "mini_webvision" else settings.num_classes
@@ -79,6 +81,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
         text = MetaText(layout, source, report, join=settings.text)
         for entries in _entries(layout.need(source), report, len(synsets), True):
             _add(writer, layout, truth, "train", source, entries, classes, text)
+        text.finish()
     for split in ("val", "test"):
         for entries in _evaluation(layout, split, len(synsets), report):
             _add(writer, layout, truth, split, split, entries, classes, None)
@@ -158,8 +161,8 @@ class _Layout:
         return encode(next((name for name in names if self.files.has_folder(encode(name))), names[0]))
 
 
-def _archives(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob("*.tar") if path.is_file())
+def _archives(root: Path, report: Report) -> list[Path]:
+    return find_archives(root, report, deep=False)
 
 
 def _entries(path: Part, report: Report, classes: int, labelled: bool) -> Iterator[tuple[Part, Entries]]:

@@ -1,0 +1,136 @@
+"""What is fuzzed: each target reads bytes and raises nothing but SmeltError.
+
+A target is a function of the bytes and of an empty folder to put them in. To add one, write it, put it into
+TARGETS and give it sound files in `fuzz_inputs.other_files`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from smelt.errors import BadImageError, SmeltError
+
+Target = Callable[[bytes, Path], str]
+SIZE = (64, 64)
+
+
+class WrongError(AssertionError):
+    """What a reader gave is not what it promises."""
+
+
+def image(data: bytes, folder: Path) -> str:
+    """The reason why it cannot be read, or "ok", or the word for its damage; the training path besides."""
+    import numpy as np
+
+    from smelt.data.decode import examine, load_crop
+    from smelt.data.headers import probe, sniff
+
+    kind = sniff(data[:64])
+    try:
+        header = probe(data)
+        if not kind.readable or kind.kind != sniff(data).kind:
+            raise WrongError(f"sniffed as {kind}, and yet probed as {header}")
+        pixels, word = examine(data)
+    except BadImageError as error:
+        return error.reason
+    if pixels.shape != (header.height, header.width, 3) or pixels.dtype != np.uint8:
+        raise WrongError(f"{pixels.shape} {pixels.dtype} for {header}")
+    del pixels
+    box = (0.0, 0.0, max(header.width / 2, 1.0), max(header.height / 2, 1.0))
+    crop = load_crop(data, box, SIZE, True, header)
+    if crop.shape != (*SIZE, 3):
+        raise WrongError(f"a crop of {crop.shape}")
+    return word or "ok"
+
+
+def tar(data: bytes, folder: Path) -> str:
+    """The members of a tar, each within it."""
+    from smelt.data.formats.base import Report
+    from smelt.data.formats.tars import read_members
+
+    path = folder / "shard.tar"
+    path.write_bytes(data)
+    members = read_members(path, Report())
+    return f"{min(len(members), 1)} members"
+
+
+def csv(data: bytes, folder: Path) -> str:
+    """A data set of one list, by its reader and the writer of catalogues."""
+    from smelt.stages import base
+
+    (folder / "root").mkdir()
+    (folder / "root" / "images.csv").write_bytes(data)
+    settings = {"format": "csv", "check_files": False}
+    (folder / "out" / "scratch").mkdir(parents=True)
+    base.run(
+        "index", settings, inputs={}, out=folder / "out", scratch=folder / "out" / "scratch",
+        runtime={"root": str(folder / "root")},
+    )  # fmt: skip
+    return "ok"
+
+
+def yaml(data: bytes, folder: Path) -> str:
+    """A recipe's text."""
+    from smelt.yaml_lines import read_yaml
+
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "not text"
+    read_yaml(text, "recipe.yaml")
+    return "ok"
+
+
+def pickle(data: bytes, folder: Path) -> str:
+    """A batch of CIFAR."""
+    from smelt.data.formats.cifar_files import _load
+
+    path = folder / "data_batch_1"
+    path.write_bytes(data)
+    _load(path)
+    return "ok"
+
+
+def jsons(data: bytes, folder: Path) -> str:
+    """A small file of smelt's own."""
+    from smelt.artifacts.files import read_json
+
+    path = folder / "a.json"
+    path.write_bytes(data)
+    json.dumps(read_json(path))
+    return "ok"
+
+
+def _scores(suffix: str) -> Target:
+    def scores(data: bytes, folder: Path) -> str:
+        from smelt.fusion.inputs import read
+
+        path = folder / f"model{suffix}"
+        path.write_bytes(data)
+        read([path])
+        return "ok"
+
+    return scores
+
+
+TARGETS: dict[str, Target] = {
+    "image": image,
+    "tar": tar,
+    "csv": csv,
+    "yaml": yaml,
+    "pickle": pickle,
+    "json": jsons,
+    "scores.npy": _scores(".npy"),
+    "scores.npz": _scores(".npz"),
+    "scores.csv": _scores(".csv"),
+}
+
+
+def outcome(target: str, data: bytes, folder: Path) -> str:
+    """A word for what `target` made of the bytes; only what is not a SmeltError goes through."""
+    try:
+        return TARGETS[target](data, folder)
+    except SmeltError as error:
+        return f"{type(error).__name__}"

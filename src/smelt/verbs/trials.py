@@ -1,0 +1,236 @@
+"""The models of a recipe against all sizes that they will see, as a process of its own tries them.
+
+That process (models/trial.py) imports torch, builds every net that has still to learn or to predict, and
+shows it each size once; what it finds is told here by the fields of the recipe.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from smelt.errors import short
+from smelt.verbs import disk
+from smelt.verbs.precheck import Asked, Found, called, too_many_ranks, trainings
+from smelt.yaml_lines import Steps, dotted
+
+if TYPE_CHECKING:
+    from smelt.learning.config import TrainSettings
+    from smelt.stages.flow import Recipe, Round
+
+CLASSES = 10  # for a net whose number of classes nobody knows yet: it does not matter to the sizes
+LIMIT_SECONDS = 600.0  # of the process that tries the nets
+ON_A_DEVICE = ("tune", "train", "predict")
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A net to try, and of what: (round, model) places, and field of the recipe by (train or shown, size)."""
+
+    name: str
+    at: tuple[int, int]
+    net: dict[str, Any]
+    fields: Mapping[tuple[str, int], Steps]
+
+
+def about_models(asked: Asked) -> Found:
+    """Every net that has still to learn or to predict, built and shown every size that it will see."""
+    trials = list(_trials(asked))
+    todo = {node.stage for node in asked.todo}
+    on_gpu = asked.recipe.runtime.device.startswith("cuda") and bool(todo & set(ON_A_DEVICE))
+    if not trials and not on_gpu:
+        return Found()
+    nets: list[dict[str, Any]] = []
+    for trial in trials:
+        if trial.net not in nets:
+            nets.append(trial.net)
+    starts = list(_starts(asked, {trial.at for trial in trials}))
+    pairs: list[dict[str, Any]] = []
+    for _, was, now in starts:
+        pairs += [was, {**now, "start": len(nets) + len(pairs)}]
+    answer = _ask({"nets": [*nets, *pairs], "gpus": on_gpu})
+    if "error" in answer and on_gpu:
+        told = f"torch could not be asked for its GPUs ({answer['error']})"
+        return Found(problems=[f"{asked.said(('runtime', 'device'))}: {told}"])
+    if "error" in answer:
+        return Found(notes=[f"the models could not be tried beforehand ({answer['error']})"])
+    verdicts = answer["verdicts"]
+    mine = [verdicts[nets.index(trial.net)] for trial in trials]
+    found = Found(gpus=answer.get("gpus"))
+    found.values = {trial.at: int(verdict["values"]) for trial, verdict in zip(trials, mine, strict=True)}
+    found.problems += _about_nets(asked, trials, mine)
+    for number, (text, _, _) in enumerate(starts):
+        if why := verdicts[len(nets) + 2 * number + 1]["start"]:
+            found.problems.append(f"{text}: {why}")
+    if found.gpus is not None:
+        found.problems += _about_gpus(asked, found.gpus)
+    if trials:
+        sizes = sum(len(net["train"]) + len(net["shown"]) for net in nets)
+        found.notes.append(f"models: {len(nets)} net{'s' * (len(nets) > 1)} tried at {sizes} sizes in all")
+    return found
+
+
+def _trials(asked: Asked) -> Iterator[_Trial]:
+    """The nets that have still to learn or to predict, with all that they will be shown."""
+    todo = {node.id for node in asked.todo}
+    whole = {node.id for node in asked.undone(asked.graph.whole)}  # who only trains will want to predict
+    outputs = disk.counts(asked).classes or CLASSES
+    for one, model, settings, at in trainings(asked.recipe):
+        names = [f"{one.name}/{model.name}-{seed}" for seed in model.seeds]
+        learns = any(f"train/{name}" in todo for name in names)
+        fields = {**(_learnt(asked, settings, at) if learns else {})}
+        for key, steps in _shown(asked.recipe, one, names, whole if learns else todo):
+            fields.setdefault(key, steps)
+        if not fields:
+            continue
+        net = {
+            **_shape(settings),
+            "outputs": outputs,
+            "drop_rate": settings.drop_rate,
+            "drop_path_rate": settings.drop_path_rate,
+            "pretrained": settings.pretrained,
+            "batch": max(1, settings.batch_size // (settings.world_size * settings.accumulate_steps)),
+            "train": sorted({size for mode, size in fields if mode == "train"}),
+            "shown": sorted({size for mode, size in fields if mode == "shown"}),
+        }
+        yield _Trial(f"{one.name}/{model.name}", at, net, fields)
+
+
+def _learnt(asked: Asked, settings: TrainSettings, at: tuple[int, int]) -> dict[tuple[str, int], Steps]:
+    """Sizes that a training shows, with the field of each."""
+    sizes = asked.given(at, "augment", "sizes")
+    view = asked.given(at, "validation_view") if settings.validation_view else sizes
+    learnt: dict[tuple[str, int], Steps] = {("train", size): sizes for size in settings.augment.sizes}
+    return {**learnt, ("shown", settings.test_view.size): view}
+
+
+def _shown(
+    recipe: Recipe, one: Round, names: list[str], todo: set[str]
+) -> Iterator[tuple[tuple[str, int], Steps]]:
+    """Sizes of the views that models of a round are to predict under, as results and as teachers."""
+    if any(f"predict/{name}" in todo for name in names):
+        for number, view in enumerate(recipe.predict.views):
+            yield ("shown", view.size), ("predict", "views", number)
+    if any(node.startswith(f"teach/{name}") for name in names for node in todo):
+        for number, later in enumerate(recipe.rounds):
+            if later.teacher and later.teacher.round == one.name:
+                if later.teacher.view:
+                    yield ("shown", later.teacher.view.size), ("rounds", number, "teacher", "view")
+                else:
+                    yield ("shown", recipe.predict.views[0].size), ("predict", "views", 0)
+
+
+def _about_nets(asked: Asked, trials: list[_Trial], told: list[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each net and field that do not go together, whatever number of models and sizes has it."""
+    names: dict[tuple[Any, ...], list[str]] = {}
+    sizes: dict[tuple[Any, ...], dict[int, str]] = {}
+    mends: dict[tuple[Any, ...], str] = {}
+    for trial, verdict in zip(trials, told, strict=True):
+        backbone = trial.net["backbone"]
+        at = asked.given(trial.at, "backbone")
+        if verdict["build"]:
+            known: tuple[Any, ...] = (at, at, f"{backbone} cannot be built")
+            names.setdefault(known, []).append(trial.name)
+            sizes[known] = {0: verdict["build"]}
+            mends[known] = (
+                "" if "pretrained" in verdict["build"] else "; other train.augment.sizes, or another net"
+            )
+        learnt = [size for mode, size, _ in verdict["sizes"] if mode == "train"]
+        for mode, size, why in verdict["sizes"]:
+            where = trial.fields[mode, size]
+            if mode == "shown" and size in learnt and where[-1] == "sizes":
+                continue  # the view of validation, which goes by the sizes that are told already
+            does = "learn from" if mode == "train" else "be shown"
+            known = (where, at, f"{backbone} cannot {does} images of")
+            names.setdefault(known, []).append(trial.name)
+            sizes.setdefault(known, {})[size] = why
+            mends[known] = _mend(asked, where, at, verdict["fits"], size)
+    for known, of in names.items():
+        where, _, text = known
+        numbers = ", ".join(str(size) for size in sizes[known] if size)
+        pixels = f" {numbers} px" if numbers else ""
+        why = next(iter(sizes[known].values())).rstrip(".")
+        yield f"{asked.said(where)}: {called(of)}: {text}{pixels}: {why}{mends[known]}"
+
+
+def _mend(asked: Asked, where: Steps, at: Steps, fits: list[int], size: int) -> str:
+    """What to write instead."""
+    other = f"another net than {asked.said(at)}"
+    if not fits:
+        return f"; it took no size near these; take {other}"
+    near = min(fits, key=lambda fit: abs(fit - size))
+    option = f"{dotted(where)}=[{near}]" if where[-1] == "sizes" else f"{dotted(where)}.size={near}"
+    return f"; it takes {' and '.join(map(str, fits))} px: -o {shlex.quote(option)}, or {other}"
+
+
+def _starts(
+    asked: Asked, places: set[tuple[int, int]]
+) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(message, net that was, net that goes on from its weights), where they are not made alike."""
+    rounds = {one.name: one for one in asked.recipe.rounds}
+    for one, model, settings, at in trainings(asked.recipe):
+        if not one.start or at not in places:
+            continue
+        before = next((m for m in rounds[one.start].models if m.name == model.name), None)
+        if before is None:
+            continue  # the flowchart says so
+        was = _shape(asked.recipe.training(rounds[one.start], before, before.seeds[0]))
+        now = _shape(settings)
+        differs = [name for name in now if was[name] != now[name]]
+        if differs:
+            called = {"image_size": "augment.sizes"}.get(differs[0], differs[0])
+            yield (
+                f"{asked.said(('rounds', at[0], 'start'))}: the model {one.name}/{model.name} cannot go on "
+                f"from {one.start}/{model.name}, which is another net (train.{called}: {was[differs[0]]} "
+                f"there, {now[differs[0]]} here)",
+                was,
+                now,
+            )
+
+
+def _shape(settings: TrainSettings) -> dict[str, Any]:
+    """What decides the weights that a net has, but for its head."""
+    return {
+        "backbone": settings.backbone, "outputs": CLASSES, "image_size": settings.image_size,
+        "small_stem": settings.small_stem,
+    }  # fmt: skip
+
+
+def _about_gpus(asked: Asked, gpus: int) -> Iterator[str]:
+    device = asked.recipe.runtime.device
+    where = asked.said(("runtime", "device"))
+    numbers = [int(number) for number in device.partition(":")[2].split(",") if number]
+    if not gpus:
+        yield f"{where}: {device} is asked for, and torch sees no GPU here; on a CPU: -o runtime.device=cpu"
+        return
+    there = "cuda:0" if gpus == 1 else f"cuda:0 to cuda:{gpus - 1}"
+    if missing := [number for number in numbers if number >= gpus]:
+        yield f"{where}: {device} is asked for, and torch sees {there} here, no cuda:{missing[0]}"
+    if not numbers:
+        yield from too_many_ranks(asked, gpus, f"the {gpus} GPUs that torch sees here")
+
+
+def _ask(question: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer of models/trial.py; `error` where it could not answer."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-m", "smelt.models.trial"],
+            input=json.dumps(question), capture_output=True, text=True, timeout=LIMIT_SECONDS,
+            check=False, env=environment,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"error": f"no answer within {LIMIT_SECONDS:.0f} s"}
+    except OSError as error:
+        return {"error": str(error.strerror)}
+    if asked.returncode:
+        last = (asked.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return {"error": f"exit code {asked.returncode}: {short(last)}"}
+    answer: dict[str, Any] = json.loads(asked.stdout)
+    return answer

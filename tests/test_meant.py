@@ -1,0 +1,294 @@
+"""What was meant, where a verb is given something of another kind; mistakes told at the user's own place."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from smelt import recipe as recipes
+from smelt.cli import app
+from smelt.errors import RecipeError, SmeltError
+from smelt.stages.flow import Recipe
+from smelt.yaml_lines import read_yaml
+
+
+def told(command: str) -> str:
+    """The message of a command that the user has to mend."""
+    found = CliRunner().invoke(app, shlex.split(command))
+    assert isinstance(found.exception, SmeltError) and found.exception.exit_code == 2, found
+    return str(found.exception)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as people have it, in which the commands run."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("crawl/cat", "crawl/dog", "mine/sub", "empty", "scores", "work/demo/artifacts"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in (
+        "crawl/cat/a.jpg",
+        "crawl/dog/b.JPG",
+        "images.csv",
+        "crawl list.tsv",
+        "scores.npy",
+        "x.bin",
+        "fusion.json",
+        "labels.json",
+        "w.tar.gz",
+        "model.safetensors",
+        "scores/a.npy",
+        "scores/b.npy",
+    ):
+        (tmp_path / name).write_bytes(b"")  # fmt: skip
+    (tmp_path / "work" / "demo" / "flowchart.json").write_text(json.dumps({"nodes": []}))
+    (tmp_path / "work" / "demo" / "recipe.yaml").write_text("name: x\n")
+    (tmp_path / "cats.yaml").write_text("extends: folder\nname: cats\ntrain:\n  epochs: 1\n")
+    (tmp_path / "mine" / "own.yml").write_text("extends: demo\nname: own\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("index crawl", "a folder of data, not a recipe: smelt index folder -o data.root=crawl"),
+        ("run crawl/", "smelt run folder -o data.root=crawl"),
+        ("index crawl/cat/a.jpg", "an image, not a recipe: smelt index folder -o data.root=crawl/cat"),
+        ("run images.csv", "a list, not a recipe: smelt run folder -o data.root=. -o data.format=csv"),
+        ("run 'crawl list.tsv'", "'data.lists={all: crawl list.tsv}'"),
+        ("run work/demo", "the work folder of a run: smelt report work/demo"),
+        ("plan work/demo", "smelt plan work/demo/recipe.yaml --work work/demo"),
+        ("plan scores.npy", "smelt fuse scores.npy OTHERS --labels LABELS"),
+        ("plan scores", "a folder of score files: smelt fuse scores/*.npy --labels LABELS"),
+        ("plan fusion.json", "smelt fuse FILES --use fusion.json"),
+        ("plan labels.json", "JSON, not a recipe"),
+        ("run w.tar.gz", "an archive, not a recipe"),
+        ("run model.safetensors", "a model, not a recipe"),
+        ("run x.bin", "a recipe ends in .yaml"),
+        ("run empty", "an empty folder"),
+        ("run mine", "a recipe in it is mine/own.yml: smelt run mine/own.yml"),
+        ("plan cat.yml", "did you mean smelt plan cats.yaml?"),
+        ("plan catz.yaml", "did you mean smelt plan cats.yaml?"),
+        ("plan cats", "did you mean smelt plan cats.yaml?"),
+        ("plan mine/owm.yaml", "did you mean smelt plan mine/own.yml?"),
+        ("plan demo.yaml", "called without a suffix: smelt plan demo"),
+        ("plan dmo", "did you mean smelt plan demo?"),
+        ("plan crowl", "crawl is a folder of data, not a recipe: smelt plan folder -o data.root=crawl"),
+        ("plan no/such", "there is no folder no"),
+        ("plan ''", "was given an empty name"),
+        ("train /dev/null/x.yaml", "there is no folder /dev/null"),
+        ("explain train --recipe crawl", "smelt plan folder -o data.root=crawl"),
+        ("report cats.yaml", "takes the work folder of a run, and cats.yaml is a recipe"),
+        ("report demo", "demo is a shipped recipe: smelt report work/demo"),
+        ("results folder", "folder is a shipped recipe: smelt run folder makes it"),
+        ("show work index", "work holds work folders: smelt show work/demo"),
+        ("verify work/demo/artifacts", "lies in a work folder: smelt verify work/demo"),
+        ("clean crawl", "is a folder, and not the work folder of a run"),
+        ("report images.csv", "is not a folder"),
+    ],
+)  # fmt: skip
+def test_what_was_meant(place: Path, command: str, words: str) -> None:
+    message = told(command)
+    assert words in message and len(message) < 600
+    offered = re.findall(r"smelt \w+ [\w./-]+", message)
+    assert len(set(offered)) == len(offered), "the same suggestion twice"
+
+
+def test_a_folder_called_as_a_shipped_recipe(place: Path) -> None:
+    (place / "folder").mkdir()
+    assert "smelt plan folder -o data.root=folder" in told("plan folder")
+
+
+@pytest.mark.parametrize("name", ["n" * 5000, "n" * 300 + ".yaml", "a/" * 3000 + "x", "\udcff.yaml"])
+def test_names_that_no_disk_has(place: Path, name: str) -> None:
+    found = CliRunner().invoke(app, ["plan", name])
+    assert isinstance(found.exception, RecipeError) and len(str(found.exception)) < 800
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b" \n\n", "is empty"),
+        (b"# only a comment\n", "a recipe is a mapping"),
+        ("name: x".encode("utf-16"), "looks like UTF-16"),
+        ("name: x".encode("utf-16-le"), "looks like UTF-16"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "is not UTF-8"),
+        (b"name: a\x07b\n", "it holds the character U+0007"),
+        (b"name: x\nbad: \xff\n", "mine.yaml:2: is not UTF-8 (byte 0xff)"),
+        (b"a" * (1 << 20) + b"bc", "too large for a recipe"),
+        (b"- name: x\n", "a recipe is a mapping"),
+        (b"extends: [a]\nname: x\n", "mine.yaml:1: extends: takes the name or path of one recipe"),
+        (
+            b"name: x\nextends: foldr\n",
+            "mine.yaml:2: extends: no shipped recipe is called 'foldr', did you mean",
+        ),
+        (b"name: x\nextends: no.yaml\n", "mine.yaml:2: extends: cannot read the recipe no.yaml"),
+        (b"name: x\nextends: empty\n", "mine.yaml:2: extends: no shipped recipe is called 'empty'"),
+    ],
+)
+def test_files_that_are_no_recipe(place: Path, content: bytes, words: str) -> None:
+    (place / "mine.yaml").write_bytes(content)
+    assert words in told("plan mine.yaml")
+
+
+def test_what_is_no_plain_file(place: Path) -> None:
+    os.mkfifo(place / "pipe.yaml")
+    (place / "folder.yaml").mkdir()
+    (place / "loop.yaml").symlink_to("loop.yaml")
+    assert "is not a plain file" in told("plan pipe.yaml")
+    assert "empty folder" in told("plan folder.yaml")
+    assert "there is no recipe loop.yaml" in told("plan loop.yaml")
+
+
+def test_recipes_that_start_from_one_another_without_end(place: Path) -> None:
+    for number in range(40):
+        (place / f"r{number}.yaml").write_text(f"extends: r{number + 1}.yaml\nname: x\n")
+    assert "goes over more than 20 recipes" in told("plan r0.yaml")
+
+
+# Bounded time and memory
+
+MIB = 1 << 20
+ATTACKS = {
+    "[": "[" * MIB, "{": "{" * MIB, "- ": "- " * (MIB // 2), "? ": "? " * (MIB // 2),
+    "anchors in lists": "&a [" + "*a" * (MIB // 4), "ints": "[" + "1," * (MIB // 2) + "]",
+    "maps": "[" + "{}," * (MIB // 3) + "]", "keys": "".join(f"k{i}: 1\n" for i in range(MIB // 10)),
+    "flow keys": "{" + "a," * (MIB // 2) + "}", "tags": "[" + "!!str 1," * (MIB // 8) + "]",
+    "merges": "a: &a {x: 1}\nb: {" + "<<: *a," * (MIB // 7) + "}", "indent": "".join(
+        " " * i + "a:\n" for i in range(1400)
+    ), "digits": "a: " + "1" * MIB, "hex": "a: 0x" + "f" * MIB, "point": "a: " + "1" * MIB + ".5",
+    "tag": "!" * MIB, "anchors": "[" + ",".join(f"&a{i} 1" for i in range(MIB // 12)) + "]",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_small_file_takes_no_time(name: str) -> None:
+    began = time.process_time()
+    with pytest.raises(RecipeError) as caught:
+        read_yaml(ATTACKS[name][: MIB + 50], "a.yaml")
+    assert time.process_time() - began < 5  # 13 s before there was a limit
+    assert len(str(caught.value)) < 300 and str(caught.value).startswith("a.yaml:")
+
+
+def test_many_mistakes_take_no_time(place: Path) -> None:
+    lines = "".join(f"  k{number}: 1\n" for number in range(20_000))
+    (place / "mine.yaml").write_text(f"extends: folder\nname: mine\ntrain:\n{lines}")
+    began = time.process_time()
+    message = told("plan mine.yaml")
+    assert time.process_time() - began < 10
+    assert len(message.splitlines()) == 11 and "more" in message.splitlines()[-1]
+
+
+def test_a_large_recipe_over_another_takes_no_time(place: Path) -> None:
+    lines = "".join(f"  k{number}: 1\n" for number in range(20_000))
+    (place / "below.yaml").write_text(f"name: x\nextra:\n{lines}")
+    (place / "mine.yaml").write_text(f"extends: below.yaml\nextra:\n{lines}")
+    began = time.process_time()
+    recipes.load("mine.yaml")
+    assert time.process_time() - began < 10
+
+
+def test_long_values_are_cut_in_messages(place: Path) -> None:
+    long = "x" * 100_000
+    for override in (f"train.epochs={long}", f"train.{long}=1", f"name={long}", f"{long}=1", long,
+                     f"train.backbone={long}", "train.epochs=" + "9" * 5000, f"data.format={long}",
+                     "train.epochs=0x" + "f" * 300, "train.epochs=" + "9" * 300):  # fmt: skip
+        found = CliRunner().invoke(app, ["plan", "demo", "-o", override])
+        assert isinstance(found.exception, RecipeError), override[:40]
+        assert len(str(found.exception)) < 1500, override[:40]
+
+
+# The user's own place
+
+
+def mistake(recipe: str, *overrides: str) -> str:
+    data, places = recipes.load(recipe, overrides)
+    with pytest.raises(RecipeError) as caught:
+        recipes.validate(Recipe, data, places)
+    return str(caught.value)
+
+
+def test_an_override_that_does_not_go_with_a_shipped_value(place: Path) -> None:
+    message = mistake("folder", "data.root=crawl", "train.epochs=1", "train.batch_size=32")
+    assert message.startswith(
+        "-o train.epochs=1: train.warmup_epochs: needs to be less than epochs, which is 1"
+    )
+    assert "comes with the recipe folder, -o train.warmup_epochs=… changes it" in message
+    assert "folder.yaml" not in message and "batch_size" not in message
+
+
+def test_a_file_that_does_not_go_with_a_shipped_value(place: Path) -> None:
+    message = mistake("cats.yaml")
+    assert (
+        message.startswith("cats.yaml:4: train.warmup_epochs: needs to be less")
+        and "folder.yaml" not in message
+    )
+    assert mistake("cats.yaml", "train.epochs=9", "train.warmup_epochs=10").startswith(
+        "-o train.warmup_epochs=10: "
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "start"),
+    [
+        (["train.augment.pad_crop=100"], "-o train.augment.pad_crop=100: train.augment.pad_crop: "),
+        (["predict.splits=[val]", "submit={}"], "-o predict.splits=[val]"),
+        (["train.world_size=100"], "-o train.world_size=100: train.batch_size: needs at least one image"),
+        (
+            ["rounds.2.teacher.round=nope"],
+            "-o rounds.2.teacher.round=nope: rounds.2.teacher.round: names 'nope'",
+        ),
+        (["rounds.1.name=other"], "-o rounds.1.name=other: rounds.2.teacher.round: names 'filtered'"),
+        (["train.momentum=0"], "-o train.momentum=0: train.nesterov: needs momentum above 0"),
+        (["synthesise={}", "data.root=crawl"], "-o data.root=crawl: data.root: `synthesise` makes"),
+        (["seed=999999", "fuse.seed=3999999999"], "-o fuse.seed=3999999999: fuse.seed: "),
+        (
+            ["rounds.0.models.0.seeds=[]"],
+            "-o rounds.0.models.0.seeds=[]: rounds.0.models.0.seeds: an empty list",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_conflicts_name_what_the_user_wrote(overrides: list[str], start: str) -> None:
+    message = mistake("folder", *overrides)
+    assert message.startswith(start)
+    assert ".yaml:" not in message and overrides[0].partition("=")[0] in message
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.epochs=1e20", "much smaller number"), ("train.epochs=100001", "no training goes over its"),
+        ("train.epochs=2.5", "not 2.5"), ("train.batch_size=1e9", "no machine holds a larger batch"),
+        ("train.augment.sizes=[1000000]", "a larger input fits no memory"), ("runtime.workers=1e6", "1024"),
+        ("rounds.0.models.0.seeds=[1000]", "less than 1000"), ("fuse.genetic.generations=1e9", "100000"),
+        ("fuse.genetic.elite=20", "elite: needs to be less than population, which is 20"),
+        ("rounds.2.teacher.top_k=1e8", "no data set has more classes"), ("predict.topk={val: 0}", "to 1"),
+        ("train.learning_rate=1e9", "less than 1000"), ("train.threads=1e5", "no machine has more cores"),
+        ("predict.views=[]", "an empty list"), ("rounds=[]", "an empty list"), ("fuse.methods=[]", "empty"),
+        ("train.augment.sizes=[]", "an empty list"), ("predict.splits=[]", "an empty list"),
+        ("train.step_at=[]", "an empty list"), ("seed=-1", "greater than or equal to 0"),
+        ("runtime.device=cuda:99999999", "Where nets compute"), ("train.weight_decay=.inf", "finite"),
+    ],
+)  # fmt: skip
+def test_numbers_beyond_reason_and_empty_lists(override: str, words: str) -> None:
+    message = mistake("folder", override)
+    assert words in message and message.startswith(f"-o {override}: ")
+
+
+def test_a_slip_is_told_once(place: Path) -> None:
+    (place / "mine.yaml").write_text("name: x\nround:\n- {name: a, model: [{name: m}]}\n")
+    assert told("plan mine.yaml") == "mine.yaml:2: round: no such key, did you mean 'rounds'?"
+
+
+def test_an_override_that_the_shell_has_split(place: Path) -> None:
+    message = told("plan demo -o rounds=[{name: raw}]")
+    assert "-o 'rounds=[{name: raw}]'" in message and "quote" in message
+    assert "a bracket is not closed" in told("plan demo -o rounds=[{name:")
