@@ -233,6 +233,15 @@ def test_coco_that_is_wrong_is_refused_with_the_place(
         indexed(root, format="coco")
 
 
+def test_what_is_wrong_a_thousand_times_ends_the_reading(tmp_path: Path) -> None:
+    made = coco(["a.jpg", "b.jpg"], {0: [3], 1: [18]})
+    text = json.dumps(made).replace('"annotations": [', '"annotations": [' + "{}," * 3_000_000)
+    root = put(tmp_path / "c", {"train.json": text, **pictures("a.jpg", "b.jpg")})
+    with pytest.raises(DataError, match=r"annotations\[0\]: `image_id` is null") as caught:
+        indexed(root)
+    assert "and 990 more" in str(caught.value)
+
+
 # ---- FiftyOne
 
 
@@ -393,6 +402,15 @@ def test_label_studio_names_what_could_be_several_files_and_what_is_one(tmp_path
         tmp_path / "n", {"x.json": [task(1, "data:image/png;base64,AAAA", ["cat"])], **pictures("b.jpg")}
     )
     with pytest.raises(DataError, match="holds the image itself"):
+        indexed(root)
+
+
+def test_paths_longer_than_any_are_refused_and_not_looked_for(tmp_path: Path) -> None:
+    name = "a/" * 3_000_000 + "b.jpg"
+    root = put(
+        tmp_path / "l", {"x.json": [task(1, name, ["cat"]), task(2, "b.jpg", ["dog"])], "b.jpg": PIXEL}
+    )
+    with pytest.raises(DataError, match="has 6,000,005 bytes"):
         indexed(root)
 
 

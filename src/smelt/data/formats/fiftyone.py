@@ -110,8 +110,12 @@ def _labels(path: Path, split: str, known: Known, report: Report) -> Rows:
     classes = own.classes()
     for key, value in entries:
         refuse_many(report)
+        name = name_bytes(key)
+        if name and type(value) is int and classes and 0 <= value < len(classes.names):
+            rows.add(name, (classes.names[value],), key)  # by far the most, and there may be millions
+            continue
         where = f"{path}: {placed('labels', key)}"
-        if not (name := name_bytes(key)):
+        if not name:
             wrong(where, "the key", key, "the name of an image", report)
             continue
         labels = [_named(label, classes, where, report) for label in _said(value, where, report)]
