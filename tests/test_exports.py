@@ -240,6 +240,8 @@ def test_what_is_wrong_a_thousand_times_ends_the_reading(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"annotations\[0\]: `image_id` is null") as caught:
         indexed(root)
     assert "and 990 more" in str(caught.value)
+    with pytest.raises(DataError, match=r"a list of more than 1,000 values"):
+        indexed(root, format="csv", lists={"all": "train.json"})
 
 
 # ---- FiftyOne

@@ -18,6 +18,7 @@ from smelt.errors import DataError
 _DEPTH = 4  # objects inside one another whose fields have names
 _KEY, _VALUE = "path", "label"  # what the members of `{"a.jpg": "cat"}` are called
 MOST_FIELDS = 10_000
+MOST_LABELS = 1000  # in the list of one image
 Row = dict[str, Any]
 
 
@@ -165,7 +166,13 @@ def _members(path: Path, first: list[Any], events: Iterator[Any]) -> Iterator[Ro
         if within:
             if isinstance(open_row, dict):
                 if isinstance(place, int):
-                    open_row[_VALUE] = [*open_row.get(_VALUE, []), value]
+                    several = open_row.setdefault(_VALUE, [])
+                    several.append(value)
+                    if len(several) > MOST_LABELS:
+                        raise DataError(
+                            f"{path}: [{json.dumps(open_row[_KEY])}] is a list of more than {MOST_LABELS:,} "
+                            "values: it is no image with its labels"
+                        )
                 else:
                     open_row[place] = value
             continue

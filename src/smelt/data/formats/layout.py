@@ -103,8 +103,10 @@ def recognise(root: Path) -> Layout:
     """The layout of the folder `root`. DataError where it has none that is known, with what is there."""
     check_root(root)
     glimpse = Glimpse(root)
-    found = []
+    found: list[tuple[str, str]] = []
     for name in ORDER:
+        if found and name == "csv":  # it reads into lists, and those of an export may be of any size
+            continue
         if seen := importlib.import_module(f"smelt.data.formats.{name}").recognise(glimpse):
             found.append((name, seen))
     if not found:
