@@ -102,7 +102,10 @@ def test_no_network_no_home_and_data_that_cannot_be_written(finished: Path, tmp_
 
 @pytest.mark.slow
 def test_no_space_is_told_and_then_it_goes_on(tmp_path: Path) -> None:
-    """A file system of 300 kB, then of 60 MB; what fitted the first time is not made again."""
+    """A file system of 300 kB, of 12 MB that fill up, then of 60 MB.
+
+    The first is told before anything is begun, the second when it is full; what fitted is not made again.
+    """
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("needs root and unshare")
     place = tmp_path / "full"
@@ -111,6 +114,8 @@ def test_no_space_is_told_and_then_it_goes_on(tmp_path: Path) -> None:
     command = f"'{sys.executable}' -m smelt run demo --jobs 1 --work '{place}/work' --quiet {words}"
     script = (
         f"mount -t tmpfs -o size=300k none '{place}' || exit 99\n{command}; echo first $?\n"
+        f"mount -o remount,size=12m none '{place}'; head -c 9M /dev/zero > '{place}/other' & {command}; "
+        f"echo second $?; rm -f '{place}/other'\n"
         f"mount -o remount,size=60m none '{place}'; {command} && "
         f"'{sys.executable}' -m smelt verify '{place}/work'"
     )
@@ -119,7 +124,9 @@ def test_no_space_is_told_and_then_it_goes_on(tmp_path: Path) -> None:
     )
     if done.returncode == 99 or "unshare" in done.stderr:
         pytest.skip("no namespaces here")
-    assert "first 4" in done.stdout, done.stdout + done.stderr
+    assert "first 2" in done.stdout, done.stdout + done.stderr
+    assert "nothing was begun" in done.stderr and "make room" in done.stderr
+    assert "second 4" in done.stdout, done.stdout + done.stderr
     assert "Make room and give the same command again" in done.stderr or "No space left" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.returncode == 0 and done.stdout.strip().endswith("all whole"), done.stderr[-2000:]
@@ -147,7 +154,7 @@ def test_an_edited_recipe_in_the_same_folder_shares_what_it_can(finished: Path, 
 
 def test_a_folder_that_cannot_be_written_is_told_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for work, words in (("file", "cannot make"), ("file/below", "cannot make"), ("\udcff", "is not UTF-8")):
+    for work, words in (("file", "is a file"), ("file/below", "would lie in"), ("\udcff", "is not UTF-8")):
         done = smelt("run", "demo", "--work", str(tmp_path / work))
         assert done.returncode == 2 and words in done.stderr
         assert "Traceback" not in done.stderr

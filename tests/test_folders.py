@@ -129,7 +129,12 @@ def test_one_folder_called_the_same_in_every_class_is_no_choice(tmp_path: Path) 
           "train/all/dog.3.jpg", "train/all/cat.7.jpg"], "data.class_from=name"),
         (["train/4", "val/4"], "none in a folder of its class"),
         (["images/3", "masks/3"], "called after kinds of files"),
-        (["val/3", "test/3"], "called as splits are, and none of them is training"),
+        (["images_part_1/3", "images_part_2/3"], "called after kinds of files or parts"),
+        (["cars_train/3", "cars_test/3"], "called as splits are"),
+        (["farm/cat/2", "farm/dog/2", "town/cat/2", "town/dog/2"], "which are the classes?"),
+        (["a.jpg", "b.jpg", "c.jpg"], "3 images lie in the folder itself"),
+        (["x/y/z/w/cat/2", "x/y/z/w/dog/2"], "data.root=ROOT/x/y/z/w has 2 classes"),
+        (["val/3", "test/3"], "called as splits are, and none is known as training"),
         (["00000/000000001.jpg", "00000/000000001.json", "00001/000000002.jpg"], "data.format=img2dataset"),
         ([], "is empty"),
         (["notes.txt"], "it has notes.txt"),
@@ -191,6 +196,50 @@ def test_names_that_a_person_takes_for_one_are_named(tmp_path: Path) -> None:
     assert alike(["a", "b", "ab", "a b", "A\u200bB", "straße", "STRASSE"]) == [
         ["ab", "a b", "A\u200bB"], ["straße", "STRASSE"]
     ]  # fmt: skip
+
+
+def test_files_that_are_called_images_and_are_none(tmp_path: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+    root = tree(tmp_path / "d", "cat/3", "dog/3")
+    tree(root, "fox/3", data=b"")
+    tree(root, "owl/2", "owl/7.jpg", data=b"<!doctype html><html>")
+    _, found = read(root)
+    (warning,) = found["warnings"]
+    assert "2 class(es) hold no image, by content (3 × the file is empty, 3 × an HTML page" in warning
+    assert "fox, owl" in warning
+    told = refused(tree(tmp_path / "e", "cat/3", "dog/3", data=pointer))
+    assert "none of the 6 files" in told and "git lfs pull" in told
+
+
+@pytest.mark.parametrize("listed", ["predictions.csv", "licenses.csv", "bad_files.csv", "quality.csv"])
+def test_a_file_beside_class_folders_is_not_their_list(tmp_path: Path, listed: str) -> None:
+    root = tree(tmp_path / "d", "cat/3", "dog/3")
+    (root / listed).write_text("path,label\ncat/0.jpg,a\ndog/0.jpg,b\n")
+    assert read(root)[0].classes == ("cat", "dog")
+    (root / "labels.csv").write_text("path,label\ncat/0.jpg,x\ndog/0.jpg,y\n")
+    catalogue, found = read(root)
+    assert catalogue.classes == ("x", "y") and "imagefolder" in found["notes"][0]
+
+
+def test_an_archive_beside_class_folders_is_left_out(tmp_path: Path) -> None:
+    root = tree(tmp_path / "d", "train/cat/3", "train/dog/3", "val/cat/1", "val/dog/1")
+    tree(root, "train.tar", "code.tar.gz", data=b"\x1f\x8b")
+    catalogue, found = read(root)
+    assert found["format"] == "imagefolder" and catalogue.num_rows == 8
+
+
+def test_a_listed_name_that_is_no_file_is_told(tmp_path: Path) -> None:
+    root = tree(tmp_path / "d", "img/a/1", "img/b/1", "img/c.jpg", "img/d.jpg")
+    (root / "labels.csv").write_text("path,label\nimg/a,x\nimg/b,y\n")
+    assert "listed names are no files that can be read: folders" in refused(root, format="csv")
+    (root / "labels.csv").write_text("path,label\nimg/a,x\nimg/c.jpg,x\nimg/d.jpg,y\n")
+    assert any("1 of 3 listed names are no files" in w for w in read(root)[1]["warnings"])
+
+
+def test_names_that_are_not_utf8_are_written_down(tmp_path: Path) -> None:
+    root = tree(tmp_path / "d", "cat/3", "dog/3", os.fsdecode(b"caf\xe9/3"), os.fsdecode(b"Caf\xe9/"))
+    catalogue, found = read(root)
+    assert catalogue.num_classes == 3 and any("\\xe9" in w for w in found["warnings"])
 
 
 # ---- splits

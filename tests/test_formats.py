@@ -365,11 +365,18 @@ def test_files_find_and_locate(tmp_path: Path) -> None:
 
 def test_imagefolder_with_splits(tmp_path: Path) -> None:
     root = put(tmp_path / "data", {
-        f"{split}/{name}/{i}.{ext}": b"x"
+        f"{split}/{name}/{i}.{ext}": b"\xff\xd8\xff"
         for split, ext in (("train", "jpg"), ("Val", "PNG"), ("test", "jpeg"))
         for name in ("c2", "c10", "é 😀") for i in range(3)
     })  # fmt: skip
-    put(root, {"train/c2/deep/er.webp": b"x", "train/c2/notes.txt": b"x", "train/stray.jpg": b"x"})
+    put(
+        root,
+        {
+            "train/c2/deep/er.webp": b"\xff\xd8\xff",
+            "train/c2/notes.txt": b"x",
+            "train/stray.jpg": b"\xff\xd8\xff",
+        },
+    )
     c = catalogue_of(root, tmp_path / "out", format="imagefolder")
     assert c.classes == ("c2", "c10", "é 😀")
     assert rows_of(c, "train")[:4] == [
@@ -388,12 +395,12 @@ def test_imagefolder_with_splits(tmp_path: Path) -> None:
 
 
 def test_imagefolder_holds_out(tmp_path: Path) -> None:
-    root = put(tmp_path / "data", {f"{name}/{i}.jpg": b"x" for name in "abc" for i in range(20)})
+    root = put(tmp_path / "data", {f"{name}/{i}.jpg": b"\xff\xd8\xff" for name in "abc" for i in range(20)})
     fields = {"format": "imagefolder", "val_fraction": 0.2, "test_fraction": 0.1, "seed": 3}
     c = catalogue_of(root, tmp_path / "out", **fields)
     for split, count in (("train", 14), ("val", 4), ("test", 2)):
         assert np.bincount(c.labels_N[c.rows(split)]).tolist() == [count] * 3
-    put(root, {"a/new.jpg": b"x"})
+    put(root, {"a/new.jpg": b"\xff\xd8\xff"})
     again = catalogue_of(root, tmp_path / "again", **fields)
     moved = set(rows_of(c, "val")) - set(rows_of(again, "val"))
     assert len(moved) <= 1, "a new image moves at most one other"
@@ -402,7 +409,10 @@ def test_imagefolder_holds_out(tmp_path: Path) -> None:
 
 
 def test_imagefolder_refuses(tmp_path: Path) -> None:
-    root = put(tmp_path / "data", {"train/a/1.jpg": b"x", "train/c/1.jpg": b"x", "val/b/1.jpg": b"x"})
+    root = put(
+        tmp_path / "data",
+        {"train/a/1.jpg": b"\xff\xd8\xff", "train/c/1.jpg": b"\xff\xd8\xff", "val/b/1.jpg": b"\xff\xd8\xff"},
+    )
     assert "class 'b' has 1 images of validation or test but none of training" in refused(
         root, tmp_path / "out", format="imagefolder"
     )

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("cat", "dog"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for number in range(20):
-            (tmp_path / "images" / name / f"{number}.jpg").write_bytes(b"x")
+            (tmp_path / "images" / name / f"{number}.jpg").write_bytes(b"\xff\xd8\xff")
     return tmp_path / "images"
 
 

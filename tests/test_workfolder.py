@@ -193,7 +193,7 @@ def test_show_reads_and_computes_nothing(finished_demo: Path) -> None:
     assert not shown.stderr
     for words, message in (
         (["show", str(finished_demo), "tune"], "has no stage 'tune' (there: synthesise, index"),
-        (["show", str(finished_demo / "no"), "rank"], "is not a folder"),
+        (["show", str(finished_demo / "no"), "rank"], "lies in a work folder"),
         (["show", str(finished_demo / "logs"), "rank"], "is not a work folder"),
     ):
         refused = smelt(*words)

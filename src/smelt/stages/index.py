@@ -74,16 +74,17 @@ def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda ev
     summary = _summary(catalogue, report)
     _warn_of_classes(catalogue, report)
     summary["files"] = _accounts(settings, root, catalogue, shards, report)
+    _warn_of_unseen(catalogue, summary["files"], report)
     write_parquet(catalogue, out / "catalogue" / "catalogue.parquet")
     # `dedupe` draws again what we held out, by groups of copies
     drawn = ("seed", "val_fraction", "val_from", "test_fraction", "test_from")
     how = {name: getattr(settings, name) for name in drawn}
     summary["held_out"] = {"splits": report.held_out, **how} if report.held_out else None
     summary["format"] = settings.format
-    summary["notes"] = report.notes
-    summary["warnings"] = report.warnings
+    summary["notes"] = [_shown(note) for note in report.notes]
+    summary["warnings"] = [_shown(warning) for warning in report.warnings]
     write_json(out / "index.json", summary)
-    for warning in report.warnings:
+    for warning in summary["warnings"]:
         emit("warning", text=warning)
 
 
@@ -103,6 +104,31 @@ def _accounts(
     report.used |= {os.fsencode(shard) for shard in shards}
     accounts = Accounts.of(root, settings.links, catalogue.path_hashes(), report)
     return accounts.summary() | {"in_archives": _in_archives(catalogue)}
+
+
+def _warn_of_unseen(catalogue: Catalogue, files: dict[str, Any] | None, report: Report) -> None:
+    """Warn of listed names that are there and are no files that will be read; DataError where all are such.
+
+    They are folders, or links that lead out of the root.
+    """
+    import numpy as np
+
+    if files is None or files["in_archives"]:
+        return
+    there_N = np.ones(catalogue.num_rows, bool)
+    there_N[catalogue.missing] = False
+    listed = len(np.unique(catalogue.path_hashes()[there_N]))
+    if listed <= files["images"]:
+        return
+    why = "; ".join(f"{item['count']} × {item['why']}: {item['first'][0]}" for item in files["left_out"][:3])
+    text = (
+        f"{listed - files['images']:,} of {listed:,} listed names are no files that can be read: folders, or "
+        f"links that lead out of the folder (-o data.links=anywhere follows those)"
+        + (f". There: {why}" if why else "")
+    )
+    if not files["images"]:
+        raise DataError(text)
+    report.warn(text)
 
 
 def _in_archives(catalogue: Catalogue) -> int:

@@ -105,7 +105,7 @@ def counts(asked: Asked) -> Counts:
         try:
             told = read_json(asked.work.artifact("index", whole.key(index)) / "index.json")
             return Counts(int(told["num_classes"]), {name: int(n) for name, n in told["splits"].items()})
-        except (ArtifactError, KeyError, TypeError, ValueError, AttributeError):
+        except (OSError, ArtifactError, KeyError, TypeError, ValueError, AttributeError):
             pass
     made = asked.recipe.synthesise
     if made is None:

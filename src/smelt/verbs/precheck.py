@@ -93,8 +93,9 @@ def check(asked: Asked) -> Found:
     """Everything; RecipeError with all that cannot work. For runs and `plan --check`."""
     from smelt.verbs import disk, trials
 
+    refuse(machine := about_machine(asked))  # a folder that cannot be is told before nets are built
     found = trials.about_models(asked)
-    found.problems += about_machine(asked)
+    found.problems += machine
     need = disk.estimate(asked, found.values)
     found.problems += need.problem()
     found.notes.append(need.words())

@@ -14,20 +14,16 @@ from typing import TYPE_CHECKING
 
 from smelt.artifacts.bytestrings import decode
 from smelt.data.formats.base import Report
+from smelt.data.formats.census import what_is
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.names import first_few, split_of
+from smelt.data.formats.names import first_few, no_class, only_splits, split_of
 
 if TYPE_CHECKING:
     from smelt.data.formats.imagefolder import Tree
 
-# Folders that tell what is in them, not of what it is.
-_KINDS_OF_FILE = frozenset(
-    {"images", "image", "imgs", "img", "masks", "mask", "labels", "label", "annotations", "annotation", "gt",
-     "ground_truth", "groundtruth", "thumbnails", "thumbs", "jpegimages", "segmentation", "depth", "rgb",
-     "originals", "original", "resized", "raw", "crops", "cropped"}
-)  # fmt: skip
 _SHARD = re.compile(rb"[0-9]{5}(\.tar)?")
 _FEW = 10
+FIRST = 5  # files of a class that are opened
 
 
 def on_tree(settings: FormatSettings, root: Path, tree: Tree, report: Report) -> bool:
@@ -46,8 +42,8 @@ def on_tree(settings: FormatSettings, root: Path, tree: Tree, report: Report) ->
     if len(found) < 2:
         report.problem(_one_class(settings, root, tree, found, total))
         return False
-    if settings.class_from is None and (why := _no_classes(found)):
-        report.problem(f"{why} {_elsewhere(root, tree)}If they are: -o data.class_from=depth:1".rstrip())
+    if settings.class_from is None and (why := _no_classes(found) or _same_within(tree, found)):
+        report.problem(f"{why} {_elsewhere(root, tree)}If they are meant: -o data.class_from=depth:1")
         return False
     return True
 
@@ -80,6 +76,33 @@ def on_classes(settings: FormatSettings, tree: Tree, report: Report) -> None:
             f"{single} of {len(found)} classes have one image: is the folder of each image its class, or one "
             f"above it (-o data.class_from=depth:1, depth:2, …)?"
         )
+
+
+def on_contents(root: Path, rows: list[tuple[bytes, int, bytes]], report: Report) -> None:
+    """Warn of classes none of whose files is an image by its content; a problem where none of all is.
+
+    rows: (path, split code, class). Of each class the first FIRST files are opened, and all where none of
+    those is an image: pages of errors, empty files and what Git LFS leaves are called `.jpg` as well.
+    """
+    by_class: dict[bytes, list[bytes]] = {}
+    for path, _, name in rows:
+        by_class.setdefault(name, []).append(path)
+    hollow: dict[bytes, Counter[str]] = {}
+    for name, paths in by_class.items():
+        kinds = Counter(what_is(root, path) for path in paths[:FIRST])
+        if "" not in kinds and "" not in (kinds := Counter(what_is(root, path) for path in paths)):
+            hollow[name] = kinds
+    if not hollow:
+        return
+    total = sum(hollow.values(), Counter[str]())
+    shown = ", ".join(f"{count} × {kind}" for kind, count in total.most_common(3))
+    if len(hollow) == len(by_class):
+        report.problem(
+            f"none of the {total.total()} files below {as_given(root)} is an image, by content: {shown}"
+        )
+        return
+    names = first_few([f"{decode(name) or 'no class'}" for name in hollow], len(hollow), _FEW)
+    report.warn(f"{len(hollow)} class(es) hold no image, by content ({shown}): {names}")
 
 
 def _class_counts(settings: FormatSettings, tree: Tree, rule: str | None = None) -> dict[bytes, int]:
@@ -134,7 +157,7 @@ def _elsewhere(root: Path, tree: Tree) -> str:
             ways.append(f"-o data.root={better} has {len(classes)} classes ({_names(classes)})")
     for rule in ("leaf", "depth:2"):
         classes = _class_counts(FormatSettings(), tree, rule)
-        if len(classes) > 1 and not deeper:
+        if len(classes) > 1 and not deeper and not _no_classes(classes):
             ways.append(f"-o data.class_from={rule} has {len(classes)} classes ({_names(classes)})")
             break
     by_name = _class_counts(FormatSettings(), tree, "name")
@@ -188,11 +211,30 @@ def _image_name(name: str) -> bool:
 def _no_classes(found: dict[bytes, int]) -> str:
     """Why folders of such names are no classes; "" where they may be."""
     names = [decode(name) for name in found]
-    if all(name.lower() in _KINDS_OF_FILE for name in names):
-        return f"the folders {_names(found)} are called after kinds of files, not after classes."
-    if all(split_of(name) for name in names):
-        return f"the folders {_names(found)} are called as splits are, and none of them is training."
+    if all(split_of(name) for name in names) or only_splits(names):
+        return f"the folders {_names(found)} are called as splits are, and none is known as training."
+    if all(map(no_class, names)):
+        return f"the folders {_names(found)} are called after kinds of files or parts, not after classes."
     return ""
+
+
+def _same_within(tree: Tree, found: dict[bytes, int]) -> str:
+    """That every class folder holds the same folders, two or more; "" where it is not so.
+
+    `fold0/cat`, `fold0/dog`, `fold1/cat`, …: one of both is the class, and nobody can tell which.
+    """
+    within: dict[bytes, set[bytes]] = {}
+    for folder in tree.images:
+        parts = tree.parts(folder)[1]
+        if len(parts) > 1:
+            within.setdefault(parts[0], set()).add(parts[1])
+    inner = next(iter(within.values()), set())
+    if len(within) < len(found) or len(inner) < 2 or any(names != inner for names in within.values()):
+        return ""
+    return (
+        f"the folders {_names(found)} all hold the same folders, {_names(sorted(inner))}: which are the "
+        f"classes?"
+    )
 
 
 def _warn_of_folders_within(tree: Tree, found: dict[bytes, int], report: Report) -> None:

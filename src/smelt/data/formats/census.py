@@ -186,6 +186,11 @@ def _status(path: bytes) -> os.stat_result | None:
 
 def kind_of(root: Path | bytes, path: bytes) -> Sniffed:
     """What the file `path` below `root` is by its first bytes. StorageError where it cannot be read."""
+    return sniff(_head(root, path))
+
+
+def _head(root: Path | bytes, path: bytes) -> bytes:
+    """The first bytes of a file, b"" where there are none."""
     where = os.path.join(os.fsencode(root), path)
 
     def head() -> bytes:
@@ -200,7 +205,17 @@ def kind_of(root: Path | bytes, path: bytes) -> Sniffed:
         finally:
             os.close(descriptor)
 
-    return sniff(patiently(head, lambda: os.fsdecode(where)))
+    return patiently(head, lambda: os.fsdecode(where))
+
+
+def what_is(root: Path | bytes, path: bytes) -> str:
+    """What a file is that is no image by its content, in words; "" for an image that can be read."""
+    kind = kind_of(root, path)
+    if kind.readable or kind.kind == "HEIC":
+        return ""
+    if kind.kind == "text" and _head(root, path).startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS (git lfs pull fetches the file)"
+    return kind.why
 
 
 def is_image(root: Path | bytes, path: bytes) -> bool:

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,19 +29,28 @@ from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.names import first_few, split_of
 
+MOST_FOLDERS = 1000  # that are looked into for an image, to recognise the layout
 NO_CLASS = "an image in no class folder"
 NO_SPLIT = "an image outside the folders of the splits"
 _NUMBERED = re.compile(rb"(.*?)[-_. ]*\(?[0-9]*\)?\.[^.]*")  # `cat.12.jpg` → `cat`
 
 
 def recognise(glimpse: Glimpse) -> str:
-    """Folders with images in them."""
+    """Folders with images in them, or images without any; what is wrong with those is told on reading."""
     found = [at for at, files in glimpse.tree if at and any(_looks(glimpse, at, name) for name in files[:50])]
-    return f"folders of images, such as {found[0]}/" if found else ""
+    if found:
+        return f"folders of images, such as {found[0]}/"
+    if any(_looks(glimpse, "", name) for name in glimpse.files()[:50]):
+        return "images in the folder itself"
+    for folder in islice(Walk(glimpse.root), MOST_FOLDERS):
+        if any(is_image(glimpse.root, path) for path in folder.paths()[:50]):
+            return f"folders of images, such as {decode(folder.path)}/"
+    return ""
 
 
 def _looks(glimpse: Glimpse, at: str, name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) or is_image(glimpse.root, encode(f"{at}/{name}"))
+    path = f"{at}/{name}" if at else name
+    return name.lower().endswith(IMAGE_SUFFIXES) or is_image(glimpse.root, encode(path))
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:
@@ -156,6 +166,8 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
             else:
                 report.leave_out(NO_CLASS, path)
     rows.sort()
+    if settings.check_files:
+        advice.on_contents(root, rows, report)
     paths, splits, classes = (list(column) for column in zip(*rows)) if rows else ([], [], [])
     add_classified(settings, writer, report, paths, splits, classes)
     for split, count in unlabelled.items():

@@ -13,8 +13,10 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
+from smelt.data.formats.base import IMAGE_SUFFIXES
 from smelt.data.formats.config import FormatSettings, check_root
-from smelt.data.formats.names import hidden
+from smelt.data.formats.names import hidden, no_class
+from smelt.data.kinds import sniff
 from smelt.data.reading import NOT_THERE, patiently
 from smelt.errors import DataError
 
@@ -85,6 +87,15 @@ class Glimpse:
         return self._listed[below]
 
 
+def classes_seen(glimpse: Glimpse) -> int:
+    """How many folders with images could be classes, in the root or in the folders of splits and parts."""
+    having = set()
+    for folder, files in glimpse.tree:
+        if any(name.lower().endswith(IMAGE_SUFFIXES) for name in files):
+            having.add(next((part for part in folder.split("/") if part and not no_class(part)), ""))
+    return len(having - {""})
+
+
 def _listed(path: str) -> tuple[list[str], list[str]]:
     folders: list[str] = []
     files: list[str] = []
@@ -112,6 +123,7 @@ def recognise(root: Path) -> Layout:
     if not found:
         raise DataError(
             f"data.root: {root} holds no images or lists that smelt knows: {what_is_there(glimpse)}"
+            f"{_of_which_kinds(glimpse)}"
         )
     return Layout(*found[0], others=tuple(name for name, _ in found[1:]))
 
@@ -124,6 +136,22 @@ def what_is_there(glimpse: Glimpse, most: int = 6) -> str:
     names = [f"{name}/" for name in folders[:most]] + files[:most]
     rest = len(folders) + len(files) - len(names)
     return f"it has {', '.join(names)}" + (f" and {rest} more" if rest else "")
+
+
+def _of_which_kinds(glimpse: Glimpse) -> str:
+    """What the first files are by content, with what to do about it."""
+    kinds: dict[str, int] = {}
+    for at, files in glimpse.tree:
+        for name in files[:20]:
+            kind = sniff(glimpse.head(f"{at}/{name}" if at else name, 1024))
+            kinds[kind.why or kind.kind] = kinds.get(kind.why or kind.kind, 0) + 1
+    if not kinds:
+        return ""
+    shown = ", ".join(
+        f"{count} × {why}" for why, count in sorted(kinds.items(), key=lambda kind: -kind[1])[:4]
+    )
+    packed = any(why.startswith(("zip", "rar", "7z")) for why in kinds)
+    return f". By content: {shown}" + ("; unpack the archives first" if packed else "")
 
 
 def resolve(settings: FormatSettings, root: Path) -> tuple[FormatSettings, Layout | None]:

@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 
 from smelt.artifacts.bytestrings import encode
-from smelt.data.formats.columns import Chooser, Columns, looks_like_image
+from smelt.data.formats.columns import Chooser, Columns
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.fitting import SAMPLE, fit
-from smelt.data.formats.layout import Glimpse, what_is_there
+from smelt.data.formats.layout import Glimpse, classes_seen, what_is_there
 from smelt.data.formats.names import first_few, split_of
 from smelt.data.formats.spelling import Spelling
 from smelt.data.formats.tables import Sheet, peek, stream
@@ -31,6 +31,7 @@ _WORDS = frozenset(
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
            "dev": "val", "test": "test", "testing": "test"}  # fmt: skip
 _SUBMISSION = re.compile(r"(?i)sample[\W_]*submission")
+_TAR = re.compile(r"(?i)\.(tar(\.(gz|bz2|xz|zst))?|tgz)$")
 _MOST = 40  # files that are looked into
 
 
@@ -170,7 +171,8 @@ class _Finder:
     def find(self) -> list[ListFile]:
         """The lists; DataError where there are none, or where it cannot be told which are meant."""
         names = self._candidates()
-        whole = [found for name in names.everything if (found := self._try("all", name))]
+        known = [name for name in names.everything if _rank(name)[0] < len(_ALL)]
+        whole = [found for name in known if (found := self._try("all", name))]
         if whole:
             return self._with_others(whole, names)
         for group in (names.splits, names.below):
@@ -182,6 +184,10 @@ class _Finder:
                     f"{found.path} is taken for the list of {found.split}, and there is none for training: "
                     f"-o data.lists.all={found.name} takes it for all images"
                 )
+        weak = [name for name in names.everything if name not in known]
+        whole = [found for name in weak if (found := self._try("all", name))]
+        if whole:
+            return self._with_others(whole, names)
         other = [
             found for name in names.others if (found := self._try("all", name)) and leads(found, self.root)
         ]
@@ -296,11 +302,13 @@ def seen(glimpse: Glimpse) -> str:
     """
     lists = found_lists(glimpse)
     names = [str(found.path.relative_to(glimpse.root)) for found in lists]
-    folders = _folders_of_images(glimpse)
+    folders = classes_seen(glimpse)
     if not lists:
         names = [] if folders else [name for name in glimpse.files() if is_list(name)]
     elif folders > 1 and not any(_is_meant(found, glimpse.root) for found in lists):
         return ""
+    if (folders > 1 or _has_tars(glimpse)) and not any(said(os.path.basename(name)) for name in names):
+        return ""  # a log, predictions, sizes: nothing says that it is the list of the data set
     if not names:
         return ""
     return f"the list {names[0]}" if len(names) == 1 else f"the lists {first_few(names, len(names))}"
@@ -317,7 +325,5 @@ def leads(found: ListFile, root: Path) -> bool:
     return any(b"\0" not in path and os.path.isfile(path) for path in paths)
 
 
-def _folders_of_images(glimpse: Glimpse) -> int:
-    """How many folders in the root have images in them or in a folder of theirs."""
-    having = {folder.split("/")[0] for folder, files in glimpse.tree if any(map(looks_like_image, files))}
-    return len(having - {""})
+def _has_tars(glimpse: Glimpse) -> bool:
+    return any(_TAR.search(name) for _, files in glimpse.tree for name in files)

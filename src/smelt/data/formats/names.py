@@ -19,6 +19,14 @@ _SPLITS = {
 _FILLERS = frozenset(
     {"set", "data", "dataset", "images", "image", "imgs", "img", "seg", "folder", "split", "pics"}
 )
+# Words that tell what kind of file lies in a folder, or which part of the images; not of what they are.
+_NO_CLASS = frozenset(
+    {"images", "image", "imgs", "img", "pics", "masks", "mask", "labels", "label", "annotations", "gt",
+     "annotation", "ground", "truth", "groundtruth", "thumbnails", "thumbs", "jpegimages", "segmentation",
+     "depth", "rgb", "originals", "original", "resized", "raw", "crops", "cropped", "trimaps", "part",
+     "parts", "batch", "shard", "chunk", "fold", "vol", "set", "data", "dataset", "subset", "split",
+     "folder", "size", "res"}
+)  # fmt: skip
 _INVISIBLE = re.compile(r"[\s_\-\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]+")
 
 
@@ -39,6 +47,24 @@ def split_of(name: str) -> str:
         glued = re.fullmatch(r"(train|val|valid|test)(?:set|data|images?)", words[0])
         return _SPLITS[glued[1]] if glued else ""
     return said[0] if len(said) == 1 and _FILLERS.issuperset(rest) else ""
+
+
+def no_class(name: str) -> bool:
+    """Whether a folder of this name says no class: `images_part_1`, `masks`, `fold0`, `train`."""
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    return bool(words) and all(word in _NO_CLASS or word in _SPLITS for word in words)
+
+
+def only_splits(names: Sequence[str]) -> bool:
+    """Whether names differ by a word for a split alone: `cars_train`, `cars_test`."""
+    rest = set()
+    for name in names:
+        words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+        said = [word for word in words if word in _SPLITS]
+        if len(said) != 1:
+            return False
+        rest.add(tuple(word for word in words if word not in _SPLITS))
+    return len(rest) == 1 and len(names) > 1
 
 
 def alike(names: Sequence[str]) -> list[list[str]]:

@@ -26,7 +26,7 @@ from smelt.data.formats.base import IMAGE_SUFFIXES, SPLIT_NAMES, Report, as_byte
 from smelt.data.formats.census import HIDDEN
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.jsons import parse
-from smelt.data.formats.layout import Glimpse
+from smelt.data.formats.layout import Glimpse, classes_seen
 from smelt.data.formats.listed import add_tables
 from smelt.data.formats.names import hidden
 from smelt.data.formats.patterns import expanded
@@ -73,7 +73,9 @@ def split_of_path(path: Path, root: Path) -> str:
 
 
 def recognise(glimpse: Glimpse) -> str:
-    """Tars in the root or in the folders below."""
+    """Tars in the root or in the folders below; not where folders of images lie beside them."""
+    if classes_seen(glimpse) > 1:
+        return ""
     found = [
         f"{at}/{name}".lstrip("/") for at, files in glimpse.tree for name in files if SUFFIX.search(name)
     ]
