@@ -131,6 +131,9 @@ def test_one_folder_called_the_same_in_every_class_is_no_choice(tmp_path: Path) 
         (["images/3", "masks/3"], "called after kinds of files"),
         (["images_part_1/3", "images_part_2/3"], "called after kinds of files or parts"),
         (["cars_train/3", "cars_test/3"], "called as splits are"),
+        (["box_train/3", "box_test/3", "query/3"], "box_test, box_train are called as splits are"),
+        (["ham_part_1/3", "ham_part_2/3"], "called after kinds of files or parts"),
+        (["JPEGImages/3", "Annotations/1.xml", "Annotations/2.xml", "Annotations/3.xml"], "are boxes"),
         (["farm/cat/2", "farm/dog/2", "town/cat/2", "town/dog/2"], "which are the classes?"),
         (["a.jpg", "b.jpg", "c.jpg"], "3 images lie in the folder itself"),
         (["x/y/z/w/cat/2", "x/y/z/w/dog/2"], "data.root=ROOT/x/y/z/w has 2 classes"),
@@ -389,8 +392,12 @@ def test_the_layout_is_recognised_and_said(tmp_path: Path) -> None:
 
 def test_a_setting_that_the_layout_has_no_use_for_is_named(tmp_path: Path) -> None:
     root = tree(tmp_path / "f", "cat/2", "dog/2")
-    told = refused(root, columns={"label": "breed"})
-    assert "looks like imagefolder" in told and "`columns` says nothing to format imagefolder" in told
+    told = refused(root, subset=5)
+    assert "looks like imagefolder" in told and "`subset` says nothing to format imagefolder" in told
+    assert "has no list of images" in refused(root, columns={"label": "breed"})
+    (root / "x.csv").write_text("id_code,breed\ncat/0,a\ndog/0,b\n")
+    catalogue, found = read(root, columns={"path": "id_code", "label": "breed"}, suffix=".jpg")
+    assert catalogue.classes == ("a", "b") and "as its settings are given" in found["notes"][0]
 
 
 def test_names() -> None:

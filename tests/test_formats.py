@@ -691,10 +691,10 @@ def test_what_a_list_names_counts_by_size(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_work_folder_among_the_images_is_no_data(tmp_path: Path) -> None:
-    root = put(tmp_path / "data", {"a/1.jpg": b"x", "b/1.jpg": b"x"})
+    root = put(tmp_path / "data", {"a/1.jpg": b"\xff\xd8\xff", "b/1.jpg": b"\xff\xd8\xff"})
     wanted = FormatSettings(format="imagefolder")
     before = fingerprint(wanted, root)
-    put(root, {"work/folder/events.jsonl": "", "work/folder/artifacts/index-0/x.jpg": b"x"})
+    put(root, {"work/folder/events.jsonl": "", "work/folder/artifacts/index-0/x.jpg": b"\xff\xd8\xff"})
     assert fingerprint(wanted, root) == before
     assert catalogue_of(root, tmp_path / "o", format="imagefolder").classes == ("a", "b")
 

@@ -94,7 +94,7 @@ def _accounts(
     """What became of every file below the root; None where the files were not to be looked at."""
     import os
 
-    from smelt.data.formats.census import Accounts
+    from smelt.data.formats.census import NOT_LISTED, Accounts
 
     if not settings.check_files:
         return None
@@ -103,6 +103,13 @@ def _accounts(
     report.used |= {os.fsencode(path.relative_to(root)) for path in read}
     report.used |= {os.fsencode(shard) for shard in shards}
     accounts = Accounts.of(root, settings.links, catalogue.path_hashes(), report)
+    not_listed = accounts.tallies.get(NOT_LISTED)
+    if not_listed and not_listed.count > accounts.images:
+        report.warn(
+            f"{not_listed.count:,} images lie in the folder that the list does not name, and "
+            f"{accounts.images:,} that it does: is it the list of this data set? -o data.format=imagefolder "
+            f"takes folders as classes"
+        )
     return accounts.summary() | {"in_archives": _in_archives(catalogue)}
 
 

@@ -16,7 +16,8 @@ from smelt.artifacts.bytestrings import decode
 from smelt.data.formats.base import Report
 from smelt.data.formats.census import what_is
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.names import first_few, no_class, only_splits, split_of
+from smelt.data.formats.names import first_few, no_class, numbered, of_splits, split_of
+from smelt.errors import DataError
 
 if TYPE_CHECKING:
     from smelt.data.formats.imagefolder import Tree
@@ -30,7 +31,11 @@ def on_tree(settings: FormatSettings, root: Path, tree: Tree, report: Report) ->
     """Whether the tree can be read as classes; what is wrong, and what was meant goes to `report`."""
     total = sum(map(len, tree.images.values()))
     if not total:
-        report.problem(f"{root} has no images that smelt reads in it or in the folders below")
+        odd = "; ".join(f"{count} × {why}" for why, count in tree.odd.most_common(3))
+        report.problem(
+            f"{as_given(root)} has no images that smelt reads in it or in the folders below"
+            + (f". Passed over: {odd}" if odd else "")
+        )
         return False
     if settings.class_from is None and _shards(tree):
         report.problem(
@@ -162,19 +167,45 @@ def _elsewhere(root: Path, tree: Tree) -> str:
             break
     by_name = _class_counts(FormatSettings(), tree, "name")
     total = sum(by_name.values())
-    if 1 < len(by_name) <= total / 3 and not ways:
+    words = all(decode(name)[:1].isalpha() for name in by_name)
+    if words and 1 < len(by_name) <= total / 3 and not ways:
         ways.append(
             f"-o data.class_from=name takes what the files' names begin with, {len(by_name)} classes "
             f"({_names(by_name)})"
         )
     if not ways and (above := _above(root)):
         ways.append(above)
+    also = _beside(root, tree)
     if ways:
-        return f"Probably meant: {'; or '.join(ways)}. "
-    return (
+        return f"Probably meant: {'; or '.join(ways)}. {also}"
+    return also or (
         "A folder for each class is what is read here (class/image.jpg); labels that stand in a file are "
         "read as a list: -o data.format=csv -o data.lists.all=FILE. "
     )
+
+
+def _beside(root: Path, tree: Tree) -> str:
+    """What else lies there that may hold the labels: a list that was not taken and why, boxes."""
+    from smelt.data.formats.layout import Glimpse
+    from smelt.data.formats.listfiles import SUFFIXES, chosen
+
+    found = []
+    names = [name for name in Glimpse(root).files() if name.lower().endswith(SUFFIXES)]
+    if names:
+        try:
+            chosen(FormatSettings(format="csv"), root)
+            found.append(f"A list lies there, {first_few(names, len(names))}: -o data.format=csv reads it. ")
+        except DataError:
+            found.append(
+                f"{first_few(names, len(names))} was not taken as a list: -o data.format=csv "
+                f"-o data.lists.all={names[0]} says why, or reads it. "
+            )
+    total = sum(map(len, tree.images.values()))
+    if tree.beside[b".xml"] * 2 > total:
+        found.append("Labels in XML files (Pascal VOC, CVAT) are boxes, which are not read. ")
+    elif tree.beside[b".txt"] * 2 > total:
+        found.append("Labels in a text file for each image (YOLO) are boxes, which are not read. ")
+    return "".join(found)
 
 
 def _single_path(tree: Tree) -> bytes:
@@ -211,9 +242,11 @@ def _image_name(name: str) -> bool:
 def _no_classes(found: dict[bytes, int]) -> str:
     """Why folders of such names are no classes; "" where they may be."""
     names = [decode(name) for name in found]
-    if all(split_of(name) for name in names) or only_splits(names):
-        return f"the folders {_names(found)} are called as splits are, and none is known as training."
-    if all(map(no_class, names)):
+    splits: list[str] = []
+    if all(split_of(name) for name in names) or (splits := of_splits(names)):
+        shown = first_few(splits, len(splits)) if splits else _names(found)
+        return f"the folders {shown} are called as splits are, and none is known as training."
+    if all(map(no_class, names)) or numbered(names):
         return f"the folders {_names(found)} are called after kinds of files or parts, not after classes."
     return ""
 

@@ -23,15 +23,16 @@ SUFFIXES = (*IMAGE_SUFFIXES, ".jfif", ".jpe", ".tif", ".tiff", ".heic", ".heif",
 _PATH = (
     "path", "filepath", "imagepath", "imgpath", "relativepath", "relpath", "filename", "imagefilename",
     "imagefile", "imagename", "imgname", "imgfile", "fname", "file", "files", "fullpath", "localpath",
-    "image", "images", "img", "picture", "photo", "imageid", "imgid", "photoid", "fileid", "pictureid", "id",
-    "uuid", "key", "name", "uri", "imageuri", "fileuri", "imageurl", "url",
+    "image", "images", "img", "picture", "photo", "imageid", "imgid", "photoid", "fileid", "pictureid",
+    "idcode", "isicid", "imageindex", "id", "uuid", "key", "name", "uri", "imageuri", "fileuri", "imageurl",
+    "url",
 )  # fmt: skip
 _LABEL = (
     "label", "labelname", "classname", "class", "categoryname", "category", "target", "targetname", "breed",
     "species", "labels", "classes", "categories", "tag", "y", "ylabel", "annotation", "groundtruth", "gt",
-    "truth", "diagnosis", "dx", "variety", "type", "choice", "subcategory", "articletype", "style",
-    "expression", "emotion", "cls", "classlabel", "labelid", "classid", "categoryid", "targetid", "labelidx",
-    "classidx", "labelindex", "classindex", "landmarkid",
+    "truth", "diagnosis", "dx", "findinglabels", "individualid", "variety", "type", "choice", "subcategory",
+    "articletype", "style", "expression", "emotion", "cls", "classlabel", "labelid", "classid", "categoryid",
+    "targetid", "labelidx", "classidx", "labelindex", "classindex", "landmarkid",
 )  # fmt: skip
 _SPLIT = ("split", "dataset", "set", "datasplit", "subset", "partition", "phase", "isvalid", "isval",
           "istest", "istrain", "usage", "fold")  # fmt: skip

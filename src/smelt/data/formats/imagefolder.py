@@ -63,12 +63,14 @@ class Tree:
     """The images below a root. splits: top folder → split, where the root has folders of splits.
 
     images: folder → names of the images in it; folders: all folders. within: the split is the folder below
-    the class (`cat/train/x.jpg`). beside: suffix → how many files that are no images have it.
+    the class (`cat/train/x.jpg`). beside: suffix → how many files that are no images have it. odd: why
+    something was passed over → how often.
     """
 
     images: dict[bytes, list[bytes]] = field(default_factory=dict)
     folders: list[bytes] = field(default_factory=list)
     beside: Counter[bytes] = field(default_factory=Counter)
+    odd: Counter[str] = field(default_factory=Counter)
     splits: dict[bytes, str] = field(default_factory=dict)
     within: bool = False
 
@@ -76,7 +78,7 @@ class Tree:
     def of(cls, root: Path, links: str) -> Tree:
         """Walk the root. Raises StorageError where a folder cannot be listed."""
         tree = cls()
-        for folder in Walk(root, links):
+        for folder in Walk(root, links, lambda why, path: tree.odd.update((why,))):
             tree.folders.append(folder.path)
             images = []
             for name, path in zip(folder.files, folder.paths()):

@@ -159,6 +159,15 @@ def resolve(settings: FormatSettings, root: Path) -> tuple[FormatSettings, Layou
     if settings.format != "auto":
         return settings, None
     layout = recognise(root)
+    # settings that only lists have say that there is one, whatever else the folder looks like
+    for name in dict.fromkeys((layout.format, *layout.others, "csv")):
+        try:
+            resolved = type(settings).model_validate(settings.model_dump() | {"format": name})
+        except ValueError:
+            continue
+        others = tuple(other for other in (layout.format, *layout.others) if other != name)
+        seen = layout.seen if name == layout.format else "as its settings are given"
+        return resolved, Layout(name, seen, others)
     try:
         values = settings.model_dump() | {"format": layout.format}
         return type(settings).model_validate(values), layout

@@ -241,6 +241,9 @@ class _Finder:
             found = [one for name in group.get(split, []) if (one := self._try(split, name))]
             if found:
                 lists.append(_preferred(found))
+            elif lists and lists[0].split == "train" and (names := group.get(split)):
+                why = self.reasons.get(names[0], "it has other columns")
+                lists[0] = _noting(lists[0], f"{names[0]} is not taken as the list of {split}: {why}")
         return lists
 
     def _with_others(self, whole: list[ListFile], names: _Candidates) -> list[ListFile]:

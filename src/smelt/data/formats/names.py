@@ -55,16 +55,20 @@ def no_class(name: str) -> bool:
     return bool(words) and all(word in _NO_CLASS or word in _SPLITS for word in words)
 
 
-def only_splits(names: Sequence[str]) -> bool:
-    """Whether names differ by a word for a split alone: `cars_train`, `cars_test`."""
-    rest = set()
+def of_splits(names: Sequence[str]) -> list[str]:
+    """Those of `names` that differ by a word for a split alone: `cars_train`, `cars_test`."""
+    groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
         words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
-        said = [word for word in words if word in _SPLITS]
-        if len(said) != 1:
-            return False
-        rest.add(tuple(word for word in words if word not in _SPLITS))
-    return len(rest) == 1 and len(names) > 1
+        if sum(word in _SPLITS for word in words) == 1:
+            groups.setdefault(tuple(word for word in words if word not in _SPLITS), []).append(name)
+    return next((group for group in groups.values() if len(group) > 1), [])
+
+
+def numbered(names: Sequence[str]) -> bool:
+    """Whether names are one with other numbers, and say that it is of parts: `ham_part_1`, `ham_part_2`."""
+    forms = {tuple(word for word in re.split(r"[^a-z]+", name.lower()) if word) for name in names}
+    return len(names) > 1 and len(forms) == 1 and not _NO_CLASS.isdisjoint(next(iter(forms)))
 
 
 def alike(names: Sequence[str]) -> list[list[str]]:
