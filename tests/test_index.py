@@ -80,8 +80,9 @@ def test_warnings_are_told(tmp_path: Path) -> None:
             base.settings, {}, base.out, base.scratch, base.runtime, lambda event, **f: told.append(f["text"])
         )
     )
-    assert len(told) == 2 and "7 of 8 listed files are not there" in told[0]
+    assert len(told) == 3 and "7 of 8 listed files are not there" in told[0]
     assert "1 classes have no training image: 1 (1)" in told[1]
+    assert "1 classes have no training image whose file is there: 2 (2)" in told[2]
     assert Catalogue.open(tmp_path / "out/catalogue").missing.tolist() == list(range(1, 8))
 
 

@@ -227,12 +227,20 @@ def _summary(catalogue: Catalogue, report: Report) -> dict[str, Any]:
 def _warn_of_classes(catalogue: Catalogue, report: Report) -> None:
     import numpy as np
 
-    train = catalogue.labels_N[catalogue.split_codes_N == catalogue.splits.index("train")]
-    counts = np.bincount(train[train >= 0], minlength=catalogue.num_classes)
-    empty = np.flatnonzero(counts == 0).tolist()
-    if empty:
-        shown = ", ".join(f"{label} ({catalogue.classes[label]})" for label in empty[:10])
-        report.warn(f"{len(empty)} classes have no training image: {shown}{' …' if len(empty) > 10 else ''}")
+    labelled_N = (catalogue.split_codes_N == catalogue.splits.index("train")) & (catalogue.labels_N >= 0)
+    there_N = labelled_N.copy()
+    there_N[catalogue.missing] = False
+    listed, counts = (
+        np.bincount(catalogue.labels_N[rows_N], minlength=catalogue.num_classes)
+        for rows_N in (labelled_N, there_N)
+    )
+    for which, words in (
+        (listed == 0, "have no training image"),
+        ((listed > 0) & (counts == 0), "have no training image whose file is there"),
+    ):
+        if empty := np.flatnonzero(which).tolist():
+            shown = ", ".join(f"{label} ({catalogue.classes[label]})" for label in empty[:10])
+            report.warn(f"{len(empty)} classes {words}: {shown}{' …' if len(empty) > 10 else ''}")
     groups = alike(catalogue.classes)
     for group in groups[:SHOWN_GROUPS]:
         report.warn(

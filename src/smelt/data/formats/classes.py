@@ -133,6 +133,11 @@ def _numbered(
         )
     labels = {word: label for label, word in enumerate(names)}
     labels |= {word: labels[number] for word, number in whole.items() if number in labels}
+    if _NONE in known:
+        report.warn(
+            "labels of -1 are taken to say that there is no label, as all others are numbers from 0 on: name "
+            "the classes in another way if -1 is one of them"
+        )
     none = missing | {word for word, number in whole.items() if number == _NONE}
     return Classes(names, labels, has_none=True, twice=twice, none=none, odd=odd)
 
