@@ -197,3 +197,27 @@ def test_the_submission_is_what_the_challenge_wants(finished: Path) -> None:
     lines = (artefact / "predictions.txt").read_text().splitlines()
     assert len(lines) == 60 and all(len(line.split()) == 6 for line in lines)
     assert lines[0].startswith("test000001.jpg\t")
+
+
+def test_the_folder_of_the_images_is_no_work_folder(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        (tmp_path / "d" / name / "1.jpg").write_bytes(b"\xff\xd8\xff")
+    done = smelt("index", "folder", "-o", f"data.root={tmp_path / 'd'}", "--work", str(tmp_path / "d"))
+    assert done.returncode == 2 and "--work FOLDER names another" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["a", "b"]
+
+
+def test_links_that_go_round_in_circles_are_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "l.npy").symlink_to("l.npy")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for words in (
+        ["fuse", "l.npy", "l.npy"],
+        ["fuse", "l.npy", "--use", "l.npy"],
+        ["fuse", "l.npy", "--use", "deep.json"],
+        ["plan", "folder", "-o", "data.root=" + "a" * 5000],
+    ):
+        done = smelt(*words, cwd=tmp_path)
+        assert done.returncode == 2 and "Traceback" not in done.stderr and len(done.stderr) < 1000, (
+            done.stderr
+        )

@@ -407,3 +407,30 @@ def test_names() -> None:
     forms = {b"./a//b.jpg": b"a/b.jpg", b"a/./b": b"a/b", b"a/b/": b"a/b", b"/x//y": b"/x/y",
              b"a/../b": b"a/../b", b"a.b/c.": b"a.b/c."}  # fmt: skip
     assert {path: normalised(path) for path in forms} == forms
+
+
+# ---- what was told by strangers
+
+
+def test_links_in_circles_are_left_out_of_any_layout(tmp_path: Path) -> None:
+    root = tree(tmp_path / "d", "cat/3", "dog/3")
+    (root / "self").symlink_to("self")
+    (root / "one").symlink_to("two")
+    (root / "two").symlink_to("one")
+    _, found = read(root)
+    assert found["files"]["images"] == 6 and left_out(found) == {"a link to nothing": 3}
+
+
+def test_a_damaged_list_of_training_is_not_passed_over_for_folders(tmp_path: Path) -> None:
+    root = tree(tmp_path / "d", "cat/3", "dog/3")
+    lines = [f'{{"path": "cat/{i}.jpg", "label": "{i % 2}"}}' for i in range(3)]
+    (root / "train.jsonl").write_text("\n".join([*lines, '{"path": "dog/0.jpg", "lab']))
+    assert "train.jsonl:4" in refused(root)
+    (root / "train.jsonl").unlink()
+    (root / "train.parquet").write_bytes(b"PAR1 and no more")
+    assert "train.parquet" in refused(root)
+
+
+def test_a_split_that_nothing_can_be_held_out_for_is_told(tmp_path: Path) -> None:
+    _, found = read(tree(tmp_path / "d", "cat/3", "dog/3"), val_from="test")
+    assert any("data.val_from" in warning and "no images" in warning for warning in found["warnings"])

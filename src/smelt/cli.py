@@ -15,13 +15,13 @@ from typing import Annotated
 import typer
 
 from smelt import __version__
-from smelt.errors import SmeltError, printable
+from smelt.errors import SmeltError, printable, short
 from smelt.verbs import explain, flow, fuse, inspect
 
 # errors of a file system that are no bug of smelt's and that its user can see to
 OF_THE_MACHINE = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE,
-    errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT,
+    errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR,
 )  # fmt: skip
 
 app = typer.Typer(
@@ -76,8 +76,13 @@ def main() -> None:
     except OSError as error:
         if error.errno not in OF_THE_MACHINE:
             raise
-        where = f": {error.filename}" if error.filename else ""
+        where = f": {short(str(error.filename))}" if error.filename else ""
         print(printable(f"smelt: {error.strerror}{where}"), file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:  # how pathlib tells of links that go round in a circle
+        if not str(error).startswith("Symlink loop"):
+            raise
+        print(printable(f"smelt: {short(str(error))}"), file=sys.stderr)
         sys.exit(2)
 
 

@@ -226,6 +226,11 @@ def run_until(
     # a stage sees the accelerators it was leased, and no others
     kind = settings.runtime.device.partition(":")[0]
     runtime = {**settings.runtime.model_dump(mode="json"), "root": _root(settings), "device": kind}
+    if runtime["root"] is not None and folder.resolve() == Path(str(runtime["root"])):
+        raise RecipeError(
+            f"the work folder {folder} is the folder of the images (data.root), which stays as it is: "
+            f"--work FOLDER names another"
+        )
     place = Work(folder)
     if not replace:
         _may_replace(place, graph)

@@ -127,6 +127,11 @@ def hold_out(
     for code, fraction, source in wanted:
         taken_from = {"train": 0, "val": 1, "test": 2}[source]
         there = splits == taken_from
+        if fraction and not bool((splits == code).any()) and not bool(there.any()) and report is not None:
+            report.warn(
+                f"nothing is held out for {SPLITS[code]}: it is to be taken from {source} "
+                f"(data.{SPLITS[code]}_from), which has no images"
+            )
         if fraction == 0 or bool((splits == code).any()) or not bool(there.any()) or code == taken_from:
             continue
         rows = np.flatnonzero(there & (labels >= 0))

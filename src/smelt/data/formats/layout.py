@@ -103,11 +103,21 @@ def _listed(path: str) -> tuple[list[str], list[str]]:
         with os.scandir(path) as entries:
             for entry in islice(entries, MOST):
                 if not hidden(os.fsencode(entry.name)):
-                    (folders if entry.is_dir() else files).append(entry.name)
+                    (folders if _is_folder(entry) else files).append(entry.name)
     except OSError as error:
         if error.errno not in NOT_THERE:
             raise
     return sorted(folders), sorted(files)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry, its links followed, is a folder; a link that goes round in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            raise
+        return False
 
 
 def recognise(root: Path) -> Layout:

@@ -20,6 +20,7 @@ from smelt.data.formats.tables import Sheet, peek, stream
 from smelt.errors import DataError, some
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".parquet", ".jsonl", ".ndjson", ".json", ".lst", ".list", ".dat")
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _PACKED = (".gz", ".bz2", ".xz")
 NAMES = ("all", "train", "val", "test")
 # What lists of all images are called, the first that is there going first
@@ -307,6 +308,8 @@ def seen(glimpse: Glimpse) -> str:
     names = [str(found.path.relative_to(glimpse.root)) for found in lists]
     folders = classes_seen(glimpse)
     if not lists:
+        if spoilt := [name for name in glimpse.files() if _is_spoilt(glimpse.root / name)]:
+            return f"the list {spoilt[0]}"  # and not the folders' names in its stead: reading it tells why
         names = [] if folders else [name for name in glimpse.files() if is_list(name)]
     elif folders > 1 and not any(_is_meant(found, glimpse.root) for found in lists):
         return ""
@@ -315,6 +318,17 @@ def seen(glimpse: Glimpse) -> str:
     if not names:
         return ""
     return f"the list {names[0]}" if len(names) == 1 else f"the lists {first_few(names, len(names))}"
+
+
+def _is_spoilt(path: Path) -> bool:
+    """Whether a file that is called as the list of the training images is damaged."""
+    if said(path.name) != "train" or not path.name.lower().endswith(_TABLES):
+        return False
+    try:
+        peek(path, FormatSettings(format="csv"))
+    except DataError:
+        return True
+    return False
 
 
 def _is_meant(found: ListFile, root: Path) -> bool:
