@@ -32,6 +32,8 @@ class ImageStore:
     def __init__(self, catalogue: Catalogue, root: Path | None) -> None:
         self.catalogue = catalogue
         self.root = None if root is None else Path(patiently(lambda: resolved(root), lambda: str(root)))
+        # whoever brings a catalogue of their own need not know of links
+        self._follow: bool = getattr(catalogue, "follow", False)
         self._shards = _Shards()
         self._folders: dict[str, bool] = {}
 
@@ -103,7 +105,7 @@ class ImageStore:
 
         Anywhere will do where the user said that links may lead there (`data.links: anywhere`).
         """
-        if self.catalogue.follow:
+        if self._follow:
             return True
         known = self._folders.get(folder)
         if known is None:
