@@ -49,7 +49,7 @@ def test_choice_is_a_tenth_of_the_best() -> None:
 def test_stage(tmp_path: Path) -> None:
     """Deterministic; ends at divergence; the chosen rate is below the one where the loss was least."""
     inputs = {"catalogue": make_data(tmp_path / "data"), "selection": make_selection(tmp_path / "selection")}
-    settings = {"learning_rate": "tune", "tune": {"steps": 60, "highest": 1e6, "lowest": 1e-3}}
+    settings = {"learning_rate": "tune", "tune": {"steps": 60, "highest": 1e3, "lowest": 1e-3}}
     out = run_job(job(tmp_path / "a", settings, **inputs), "tune")
     found = json.loads((out / "tune.json").read_text())
     rates, losses = np.array(found["curve"]).T

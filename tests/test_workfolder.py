@@ -194,7 +194,7 @@ def test_show_reads_and_computes_nothing(finished_demo: Path) -> None:
     for words, message in (
         (["show", str(finished_demo), "tune"], "has no stage 'tune' (there: synthesise, index"),
         (["show", str(finished_demo / "no"), "rank"], "lies in a work folder"),
-        (["show", str(finished_demo / "logs"), "rank"], "is not a work folder"),
+        (["show", str(finished_demo / "logs"), "rank"], "lies in a work folder"),
     ):
         refused = smelt(*words)
         assert refused.returncode == 2 and message in refused.stderr, refused.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from smelt.artifacts.files import read_json
-from smelt.errors import ArtifactError
+from smelt.errors import ArtifactError, short
 
 FOLDERS = ("artifacts", "attempts", "damaged", "logs")
 MEMORY = "verified.txt"  # see `artifacts.verified`
@@ -60,7 +60,10 @@ def _refuse_other(path: Path, *, folder: bool) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise ArtifactError(f"cannot look at {path}: {error.strerror}") from error
+        shown = short(str(path))
+        raise ArtifactError(
+            f"cannot look at {shown}: {error.strerror}; --work FOLDER names another work folder"
+        ) from error
     if stat.S_ISLNK(mode):
         raise ArtifactError(_is_link(path))
     if path.name == MEMORY and stat.S_ISDIR(mode):
