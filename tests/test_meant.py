@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from conftest import smelt
 from smelt import recipe as recipes
 from smelt.cli import app
 from smelt.errors import RecipeError, SmeltError
@@ -292,3 +293,22 @@ def test_an_override_that_the_shell_has_split(place: Path) -> None:
     message = told("plan demo -o rounds=[{name: raw}]")
     assert "-o 'rounds=[{name: raw}]'" in message and "quote" in message
     assert "a bracket is not closed" in told("plan demo -o rounds=[{name:")
+
+
+@pytest.mark.parametrize(
+    "words, mend",
+    [
+        (["plan", "folder", "-o", "data.root=x", "train.epochs=3"], "-o train.epochs=3"),
+        (["plan", "folder", "data.root=x"], "-o data.root=x"),
+        (["plan", "--json", "train.epochs=3", "folder"], "-o train.epochs=3"),
+        (["run", "folder", "-o", "data.root", "some where"], "-o 'data.root=some where'"),
+    ],
+)
+def test_overrides_that_are_not_given_as_such(words: list[str], mend: str) -> None:
+    done = smelt(*words)
+    assert done.returncode == 2 and mend in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_work_folder_may_be_called_like_an_override(tmp_path: Path) -> None:
+    done = smelt("plan", "demo", "--work", "data.root=x", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

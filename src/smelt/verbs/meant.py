@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shlex
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,9 @@ LISTS = (".csv", ".tsv", ".jsonl", ".parquet")
 SCORES = (".npy", ".npz", ".pt", ".pth")
 IMAGES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif")
 ARCHIVES = (".tar", ".tgz", ".zip", ".gz", ".bz2", ".xz", ".zst")
+FIELD = re.compile(r"[a-z_]+(\.\w+)*")
+OVERRIDE = re.compile(r"[a-z_]+(\.\w+)+=")
+FLAGS = ("--quiet", "--replace", "--check", "--json", "--short")  # options that take no value
 LOOKED_AT = 1000  # names of a folder
 
 
@@ -31,6 +35,7 @@ class RecipeCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Look at the words before they are taken apart."""
         _refuse_split(args)
+        _refuse_bare(args)
         return super().parse_args(ctx, args)
 
 
@@ -47,6 +52,20 @@ def _refuse_split(words: list[str]) -> None:
                     f"-o {short(words[place + 1], 60)}: the shell has split this override at a space: quote "
                     f"the whole of it: -o {shlex.quote(short(whole))}"
                 )
+
+
+def _refuse_bare(words: list[str]) -> None:
+    """Refuse an override without its `-o` (`train.epochs=3`), and one in two words (`-o data.root crawl`)."""
+    for place, word in enumerate(words):
+        before = words[place - 1] if place else ""
+        if OVERRIDE.match(word) and (not before.startswith("-") or before in FLAGS):
+            raise RecipeError(f"{short(word, 120)}: an override needs -o before it: -o {short(word, 120)}")
+        behind = words[place + 1 : place + 2]
+        if before in ("-o", "--override") and FIELD.fullmatch(word) and behind and behind[0][:1] != "-":
+            raise RecipeError(
+                f"-o {short(word, 120)} {short(behind[0], 120)}: an override is one word, key=value: "
+                f"-o {shlex.quote(f'{short(word, 120)}={short(behind[0], 120)}')}"
+            )
 
 
 def refuse(verb: str, recipe: str) -> None:
