@@ -361,7 +361,7 @@ def test_nothing_is_passed_over(files: set[tuple[str, str]], keep: bool) -> None
             assert len(str(error)) > 40
             return
         total = sum(len(names) for _, _, names in os.walk(root))
-        left = sum(n for why, n in left_out(found).items() if "empty folder" not in why)
+        left = sum(item["count"] for item in found["files"]["left_out"] if item["what"] == "files")
         there = found["files"]
         assert (there["found"], there["images"]) == (total, catalogue.num_rows)
         assert there["images"] + there["read"] + left == total
@@ -419,6 +419,19 @@ def test_links_in_circles_are_left_out_of_any_layout(tmp_path: Path) -> None:
     (root / "two").symlink_to("one")
     _, found = read(root)
     assert found["files"]["images"] == 6 and left_out(found) == {"a link to nothing": 3}
+
+
+def test_folders_that_link_to_one_another_are_walked_in_bounded_time(tmp_path: Path) -> None:
+    """Twelve folders that each link to all others: without a bound, half a thousand million paths."""
+    names = [f"c{i:02d}" for i in range(12)]
+    root = tree(tmp_path / "d", *(f"{name}/1" for name in names))
+    for one in names:
+        for other in names:
+            if one != other:
+                (root / one / f"to_{other}").symlink_to(root / other)
+    _, found = read(root, class_from="depth:1", val_fraction=0)
+    assert 12 <= found["files"]["images"] <= 12 + 8 * 12
+    assert left_out(found)["a further link to a folder that others lead to"] > 0
 
 
 def test_a_damaged_list_of_training_is_not_passed_over_for_folders(tmp_path: Path) -> None:

@@ -389,8 +389,8 @@ def test_imagefolder_with_splits(tmp_path: Path) -> None:
     assert len(c.rows("val")) == 9 and len(c.rows("test")) == 9
     files = json.loads((tmp_path / "out/index.json").read_text())["files"]
     assert files["left_out"] == [
-        {"why": "an image in no class folder", "count": 1, "first": ["train/stray.jpg"]},
-        {"why": "not an image (text)", "count": 1, "first": ["train/c2/notes.txt"]},
+        {"why": "an image in no class folder", "what": "files", "count": 1, "first": ["train/stray.jpg"]},
+        {"why": "not an image (text)", "what": "files", "count": 1, "first": ["train/c2/notes.txt"]},
     ]
 
 

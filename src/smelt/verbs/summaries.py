@@ -122,4 +122,5 @@ def _show_files(console: Console, files: Mapping[str, Any] | None) -> None:
     )
     for item in files["left_out"]:
         shown = ", ".join(map(printable, item["first"][:3])) + (" …" if item["count"] > 3 else "")
-        console.print(f"  {item['count']:,} × {printable(item['why'])}: {shown}", soft_wrap=True)
+        within = " (in archives or lists)" if item["what"] == "members" else ""
+        console.print(f"  {item['count']:,} × {printable(item['why'])}{within}: {shown}", soft_wrap=True)

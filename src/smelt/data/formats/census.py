@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,12 +25,14 @@ from smelt.data.kinds import Sniffed, sniff
 from smelt.data.reading import NOT_THERE, patiently
 
 SHOWN = 10  # names of each reason that are kept
+MOST_LINKS = 8  # to one folder that are followed: folders that link to one another are no end of paths
 HEAD = 1024  # bytes that a kind is told by
 
 HIDDEN = "hidden, or left behind by a system or tool"
 LEADS_OUT = "a link that leads out of the folder (data.links=anywhere follows it)"
 NOWHERE = "a link to nothing"
 LOOP = "a link to a folder that it lies in"
+AGAIN = "a further link to a folder that others lead to"
 NO_FILE = "no plain file: a pipe, a device or a socket"
 EMPTY = "an empty folder"
 OF_A_RUN = "a work folder of smelt"
@@ -56,8 +59,9 @@ class Folder:
 
 @dataclass
 class Tally:
-    """How many files, and the first of them."""
+    """How many, and the first of them. what: "files", "folders", or "members" of archives and lists."""
 
+    what: str = "files"
     count: int = 0
     first: list[bytes] = field(default_factory=list)
 
@@ -82,6 +86,7 @@ class Walk:
         self.real = os.path.realpath(self.base)
         self.anywhere = links == "anywhere"
         self.odd = odd
+        self._times: Counter[tuple[int, int]] = Counter()  # folder → links to it that were followed
         self.followed: list[bytes] = []  # links to folders that were followed …
         self.out_folders: list[bytes] = []  # … and that were not, as they lead out
 
@@ -141,6 +146,10 @@ class Walk:
             if (status.st_dev, status.st_ino) in above:
                 self.odd(LOOP, below)
                 return ""
+            if self._times[status.st_dev, status.st_ino] >= MOST_LINKS:
+                self.odd(AGAIN, below)
+                return ""
+            self._times[status.st_dev, status.st_ino] += 1
             self.followed.append(below)
             return "folder"
         if not stat.S_ISREG(status.st_mode):
@@ -243,7 +252,7 @@ class Accounts:
     """What became of every file below the root, once a reader has filled the catalogue."""
 
     def __init__(self) -> None:
-        self.tallies: dict[str, Tally] = {}
+        self.tallies: dict[tuple[str, str], Tally] = {}
         self.images = self.read = self.found = 0
 
     @classmethod
@@ -262,7 +271,7 @@ class Accounts:
                 accounts._file(root, path, used, spoken, seen, report)
         for path, why in spoken.items():  # members of archives, rows of lists
             if path not in seen:
-                accounts.leave_out(why, path)
+                accounts.leave_out(why, path, "members")
         if out := walk.out_folders:
             report.warn(
                 f"{len(out)} link(s) to folders lead out of the data set's and are not followed: "
@@ -275,8 +284,9 @@ class Accounts:
         return accounts
 
     def _odd(self, why: str, path: bytes) -> None:
-        self.found += why not in (EMPTY, OF_A_RUN)
-        self.leave_out(why, path)
+        folder = why in (EMPTY, OF_A_RUN)
+        self.found += not folder
+        self.leave_out(why, path, "folders" if folder else "files")
 
     def _file(
         self, root: Path, path: bytes, used: bool, spoken: dict[bytes, str], seen: set[bytes], report: Report
@@ -291,22 +301,27 @@ class Accounts:
         else:
             self.leave_out(why_not(root, path), path)
 
-    def leave_out(self, why: str, path: bytes) -> None:
+    def leave_out(self, why: str, path: bytes, what: str = "files") -> None:
         """Count one that is left out."""
-        if why not in self.tallies and len(self.tallies) >= MOST_KINDS:
+        if (why, what) not in self.tallies and len(self.tallies) >= MOST_KINDS:
             why = "of further kinds"
-        self.tallies.setdefault(why, Tally()).add(path)
+        self.tallies.setdefault((why, what), Tally(what)).add(path)
 
     def summary(self) -> dict[str, Any]:
-        """For `index.json`: found = images + read + those left out that are files."""
+        """For `index.json`: found = images + read + those left out whose `what` is "files"."""
         order = sorted(self.tallies.items(), key=lambda item: (-item[1].count, item[0]))
         return {
             "found": self.found,
             "images": self.images,
             "read": self.read,
             "left_out": [
-                {"why": why, "count": tally.count, "first": [shown(path) for path in tally.first]}
-                for why, tally in order
+                {
+                    "why": why,
+                    "what": what,
+                    "count": tally.count,
+                    "first": [shown(path) for path in tally.first],
+                }
+                for (why, what), tally in order
             ],
         }
 
