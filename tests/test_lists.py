@@ -856,7 +856,9 @@ def test_rows_without_a_label(tmp_path: Path) -> None:
     root = put(tmp_path / "d", {"images.csv": table(labels=["cat", "dog", "", "dog", "cat", "cat"])})
     assert "0002.jpg" not in named(catalogue_of(root, tmp_path / "out"))
     summary = json.loads((tmp_path / "out/index.json").read_text())
-    assert {"count": 1, "first": ["0002.jpg"], "why": "unlabelled"} in summary["files"]["left_out"]
+    assert {"count": 1, "first": ["0002.jpg"], "what": "files", "why": "unlabelled"} in summary["files"][
+        "left_out"
+    ]
     assert "images.csv:4: label '' is not" in refused(root, tmp_path / "o", unlabelled="refuse")
     kept = catalogue_of(root, tmp_path / "kept", unlabelled="keep")
     assert named(kept)["0002.jpg"] == "" and kept.num_rows == 6

@@ -134,6 +134,7 @@ class _Reader:
             raise self.fail(node, f"{node.value!r} is not a YAML {kind}") from error
 
     def mapping(self, node: yaml.MappingNode, path: Steps) -> dict[str, Any]:
+        """A mapping as a dict, `<<` merged below its own keys; RecipeError for a key that is there twice."""
         found: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key_node, value_node in node.value:

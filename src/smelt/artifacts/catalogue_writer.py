@@ -218,8 +218,8 @@ class CatalogueWriter:
 
     The reader of a format also sets `classes`, and `class_ids`, `shards` (before rows that lie in them) and
     `raw_shape` where it has them; `inside`: those of `shards` that lie in the catalogue's own folder, because
-    the data set holds its images in a form that cannot be read by offset (see `Pack`). follow: links may lead
-    out of the root.
+    the data set holds its images in a form that cannot be read by offset (see `pack.Pack`). follow: links may
+    lead out of the root.
 
     Free text (all of `Block.strings` and `Block.words`) is cut to `longtexts.LIMIT` characters, as are names
     of classes and sources; `long.counts` says how often in which column. What was cut lies aside in `folder`,
@@ -413,47 +413,6 @@ class CatalogueWriter:
             if shown[code] != name:
                 self.long.keep(column, code, name.encode("utf-8", "surrogateescape"))
         return shown
-
-
-class Pack:
-    """Images taken out of a container that cannot be read by offset, one after the other in a shard inside.
-
-    Used in a `with` statement. `add` gives where an image lies, for the columns `shard`, `offset`, `size`.
-    """
-
-    LIMIT = 1 << 32  # bytes a file: a damaged one is not all of them
-
-    def __init__(self, writer: CatalogueWriter) -> None:
-        self.writer = writer
-        self._file: BinaryIO | None = None
-        self._size = 0
-
-    def __enter__(self) -> Pack:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def add(self, data: bytes) -> tuple[int, int, int]:
-        """(shard, offset, size) of the bytes of an image, which are written. ArtifactError on a full disk."""
-        if self._file is None or self._size >= self.LIMIT:
-            self._next()
-        assert self._file is not None
-        try:
-            self._file.write(data)
-        except OSError as error:
-            name = self._file.name
-            raise ArtifactError(f"cannot write {len(data)} bytes to {name}: {error.strerror}") from error
-        offset, self._size = self._size, self._size + len(data)
-        return len(self.writer.shards) - 1, offset, len(data)
-
-    def _next(self) -> None:
-        self.__exit__()
-        name = f"images-{len(self.writer.inside):05d}.pack"
-        self.writer.shards.append(name)
-        self.writer.inside.add(name)
-        self._file, self._size = open(self.writer.folder / name, "wb", buffering=1 << 20), 0  # noqa: SIM115
 
 
 def copy_with_splits(source: Path, folder: Path, splits_N: NDArray[np.uint8]) -> None:

@@ -223,20 +223,15 @@ def _single_path(tree: Tree) -> bytes:
 
 def _above(root: Path) -> str:
     """The folder above, where this one is a class of it."""
+    from smelt.data.formats.columns import looks_like_image
     from smelt.data.formats.layout import Glimpse, recognise
 
     parent = root.resolve().parent
     glimpse = Glimpse(parent)
-    full = [name for name in glimpse.folders()[:50] if any(map(_image_name, glimpse.files(name)[:20]))]
+    full = [name for name in glimpse.folders()[:50] if any(map(looks_like_image, glimpse.files(name)[:20]))]
     if len(full) < 2 or root.resolve().name not in full or recognise(parent).format != "imagefolder":
         return ""
     return f"-o data.root={as_given(parent)} has a folder for each of {first_few(full, len(full), 5)}"
-
-
-def _image_name(name: str) -> bool:
-    from smelt.data.formats.base import IMAGE_SUFFIXES
-
-    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _no_classes(found: dict[bytes, int]) -> str:

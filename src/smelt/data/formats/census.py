@@ -129,10 +129,7 @@ class Walk:
 
     def _link(self, entry: os.DirEntry[bytes], below: bytes, above: tuple[tuple[int, int], ...]) -> str:
         """ "folder" or "file" if the link is to be followed, else ""."""
-        try:
-            status = patiently(partial(_status, entry.path), partial(os.fsdecode, entry.path))
-        except FileNotFoundError:
-            status = None
+        status = patiently(partial(_status, entry.path), partial(os.fsdecode, entry.path))
         if status is None:
             self.odd(NOWHERE, below)
             return ""

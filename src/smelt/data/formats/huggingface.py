@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from smelt.artifacts.bytestrings import ByteStrings
-from smelt.artifacts.catalogue_writer import CatalogueWriter, Pack, shard_codes
+from smelt.artifacts.catalogue_writer import CatalogueWriter, shard_codes
+from smelt.artifacts.pack import Pack
 from smelt.data.formats import arrowfiles
 from smelt.data.formats.arrowfiles import Column, Columns
 from smelt.data.formats.base import Report, as_bytes

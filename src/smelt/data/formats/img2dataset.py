@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from smelt.artifacts.bytestrings import decode, encode
-from smelt.artifacts.catalogue_writer import CatalogueWriter, Pack
+from smelt.artifacts.catalogue_writer import CatalogueWriter
+from smelt.artifacts.pack import Pack
 from smelt.data.formats import jsons
 from smelt.data.formats.archives import find_archives
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report, as_bytes, natural

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from smelt.artifacts.bytestrings import encode
+from smelt.data.formats.archives import SUFFIX as ARCHIVE
 from smelt.data.formats.columns import Chooser, Columns
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.fitting import SAMPLE, fit
@@ -32,7 +33,6 @@ _WORDS = frozenset(
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
            "dev": "val", "test": "test", "testing": "test"}  # fmt: skip
 _SUBMISSION = re.compile(r"(?i)sample[\W_]*submission")
-_TAR = re.compile(r"(?i)\.(tar(\.(gz|bz2|xz|zst))?|tgz)$")
 _MOST = 40  # files that are looked into
 
 
@@ -343,4 +343,4 @@ def leads(found: ListFile, root: Path) -> bool:
 
 
 def _has_tars(glimpse: Glimpse) -> bool:
-    return any(_TAR.search(name) for _, files in glimpse.tree for name in files)
+    return any(ARCHIVE.search(name) for _, files in glimpse.tree for name in files)

@@ -104,6 +104,7 @@ class _Scan:
         self.sparse, self.chain = False, 0
 
     def run(self) -> Members:
+        """All members, in one pass over the headers. DataError where one is damaged."""
         if self.end <= self.start:
             self.report.warn(f"{self.name} is empty (0 bytes): nothing is in it")
             return self._members()

@@ -81,6 +81,7 @@ class _Bounded(io.RawIOBase):
         super().close()
 
     def readinto(self, buffer: object) -> int:
+        """Fill `buffer` with UTF-8, as `io.RawIOBase` has it; 0 at the end. DataError on damage."""
         view = memoryview(buffer)  # type: ignore[arg-type]
         while not self._left:
             data = self._unpacked(max(len(view), 1 << 16))
@@ -109,6 +110,8 @@ class _Bounded(io.RawIOBase):
             data = self.file.read(size) if size else b""
         except (OSError, EOFError, lzma.LZMAError) as error:
             raise DataError(f"cannot read {self.form.path}: {error}") from error
+        except MemoryError:
+            raise
         except Exception as error:  # zlib.error is none of the above, and bz2 raises ValueError
             raise DataError(f"{self.form.path} is damaged: {error}") from error
         self.count += len(data)

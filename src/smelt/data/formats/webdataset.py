@@ -169,6 +169,7 @@ class _Shard:
         self.several = ""
 
     def read(self) -> None:
+        """Add the samples of the archive, in its order; what has no image is counted as left out."""
         keys, by_last_dot = self._keyed(self._visible())
         if by_last_dot:
             self.samples.once(
