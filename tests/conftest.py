@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,13 @@ TINY = (
     "train.images_per_class=null", "train.backbone=resnet8", "train.max_bad_fraction=1.0",
     "predict.views=[{size: 32}, {size: 40}]",
 )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A cache folder of this run's own: what it remembers of nets is neither the user's nor left to them."""
+    folder = tempfile.mkdtemp(prefix="smelt-test-cache-")
+    os.environ["XDG_CACHE_HOME"] = folder
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def smelt(*arguments: str, cwd: Path | None = None, timeout: float = 250) -> subprocess.CompletedProcess[str]:

@@ -27,8 +27,17 @@ from smelt.models.trial import Net, judge
 from smelt.stages.flow import Recipe, unfold
 from smelt.verbs import disk, precheck, trials
 from smelt.verbs.precheck import Asked
+from smelt.verbs.tried import Tried
 
 VIT, FIXED = "vit_tiny_patch16_224", "beit_base_patch16_224"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache folder of a user who has run nothing yet."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
 
 
 @pytest.fixture
@@ -351,6 +360,92 @@ def test_the_process_that_is_asked_answers(tmp_path: Path) -> None:
     answer = trials._ask({"nets": [{"backbone": "resnet8", "outputs": 3, "image_size": 8, "train": [8]}]})
     assert answer["verdicts"][0]["sizes"] == [] and answer["verdicts"][0]["values"] > 1000
     assert "exit code 1" in trials._ask({"nets": [{"nonsense": 1}]})["error"]
+
+
+# What is remembered of them
+
+
+@pytest.fixture
+def questions(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
+    """What is asked of torch, which is asked in this process."""
+    seen: list[Mapping[str, Any]] = []
+
+    def ask(question: Mapping[str, Any]) -> dict[str, Any]:
+        seen.append(question)
+        answer: dict[str, Any] = json.loads(json.dumps(trial.answer(question)))
+        return answer
+
+    monkeypatch.setattr(trials, "_ask", ask)
+    return seen
+
+
+def test_nets_that_were_found_to_work_are_not_built_again(
+    tmp_path: Path, questions: list[Mapping[str, Any]]
+) -> None:
+    first = trials.about_models(asked(tmp_path))
+    again = trials.about_models(asked(tmp_path / "other"))  # another work folder
+    assert len(questions) == 1 and again.values == first.values
+    assert again.notes == [f"{first.notes[0]}, 1 of them in runs before"]
+    fewer = trials.about_models(asked(tmp_path, "predict.views=[{size: 112}]"))
+    assert len(questions) == 1 and not fewer.problems
+    trials.about_models(asked(tmp_path, "predict.views=[{size: 120}]"))
+    assert 120 in questions[1]["nets"][0]["shown"]
+    trials.about_models(asked(tmp_path, "predict.views=[{size: 112}, {size: 120}, {size: 144}]"))
+    trials.about_models(asked(tmp_path, "train.drop_rate=0.1"))
+    assert [len(question["nets"]) for question in questions] == [1, 1, 1]
+
+
+def test_whoever_is_refused_is_asked_again(tmp_path: Path, questions: list[Mapping[str, Any]]) -> None:
+    views = "predict.views=[{size: 120}]"
+    told = [trials.about_models(asked(tmp_path, f"train.backbone={FIXED}", views)).problems for _ in "12"]
+    assert told[0] and told[0] == told[1] and len(questions) == 2
+
+
+def test_a_net_that_goes_on_from_another_is_remembered_as_a_pair(tmp_path: Path) -> None:
+    memory = Tried(tmp_path / "nets.json")
+    was, now = {"backbone": "resnet8"}, {"backbone": "resnet8", "image_size": 32}
+    assert not memory.goes_on(was, now)
+    memory.keep([], [(was, now)])
+    again = Tried(tmp_path / "nets.json")
+    assert again.goes_on(was, now) and not again.goes_on(now, was)
+    assert again.verdict(was) is None  # it has not been tried by itself
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[", "{}", "[1]", '[["a", {}]]', '[["a", {"weights": 1e400, "values": 1, "sizes": []}]]',
+                "[" * 100_000, "\ud800", '[["a", {"weights": 1, "values": 1, "sizes": [[]]}]]'],
+)  # fmt: skip
+def test_a_memory_that_is_not_ours_is_no_memory(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "nets.json"
+    path.write_bytes(content.encode("utf-8", "surrogatepass"))
+    net = {"backbone": "resnet8", "train": [32], "shown": []}
+    memory = Tried(path)
+    assert memory.verdict(net) is None
+    memory.keep([(net, {"build": "", "sizes": [], "weights": 5, "values": 7})], [])
+    assert (Tried(path).verdict(net) or {})["values"] == 7
+
+
+def test_a_memory_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    memory = Tried(tmp_path / "file" / "smelt" / "nets.json")
+    net = {"backbone": "resnet8", "train": [32], "shown": []}
+    memory.keep([(net, {"build": "", "sizes": [], "weights": 5, "values": 7})], [])
+    assert memory.verdict(net)
+
+
+def test_what_is_remembered(tmp_path: Path) -> None:
+    """Neither what was refused, nor nets with weights to fetch, nor what cannot be built."""
+    one, two = Tried(tmp_path / "nets.json"), Tried(tmp_path / "nets.json")
+    plain = {"backbone": "resnet8", "train": [32, 7], "shown": [40]}
+    fine = {"build": "", "sizes": [], "weights": 5, "values": 7}
+    one.keep([(plain, {**fine, "sizes": [["train", 7, "too small"]]})], [])
+    two.keep([({**plain, "pretrained": True}, fine), ({"backbone": "x"}, {**fine, "build": "none"})], [])
+    two.keep([({"backbone": "resnet14", "train": [32]}, fine)], [])
+    both = Tried(tmp_path / "nets.json")
+    assert both.verdict(plain) is None
+    assert both.verdict({**plain, "train": [32]}) and both.verdict({"backbone": "resnet14"})
+    assert both.verdict({**plain, "train": [32], "pretrained": True}) is None
+    assert both.verdict({"backbone": "x"}) is None
 
 
 # The disk

@@ -1,8 +1,8 @@
 """What cannot work, said before anything is done: models against their sizes, the machine, the disk.
 
 `about_machine` needs no torch and is part of every plan; `check`, with the models (trials.py) and the disk
-(disk.py), is for `plan --check` and comes before the first stage of a run. Nothing is remembered: what is
-done is not looked at, the rest each time.
+(disk.py), is for `plan --check` and comes before the first stage of a run. What is done is not looked at;
+nets that were found to work are remembered (tried.py), all else is looked at each time.
 """
 
 from __future__ import annotations

@@ -11,13 +11,14 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from smelt.errors import short
 from smelt.verbs import disk
 from smelt.verbs.precheck import Asked, Found, called, too_many_ranks, trainings
+from smelt.verbs.tried import Tried
 from smelt.yaml_lines import Steps, dotted
 
 if TYPE_CHECKING:
@@ -51,28 +52,25 @@ def about_models(asked: Asked) -> Found:
         if trial.net not in nets:
             nets.append(trial.net)
     starts = list(_starts(asked, {trial.at for trial in trials}))
-    pairs: list[dict[str, Any]] = []
-    for _, was, now in starts:
-        pairs += [was, {**now, "start": len(nets) + len(pairs)}]
-    answer = _ask({"nets": [*nets, *pairs], "gpus": on_gpu})
-    if "error" in answer and on_gpu:
-        told = f"torch could not be asked for its GPUs ({answer['error']})"
-        return Found(problems=[f"{asked.said(('runtime', 'device'))}: {told}"])
-    if "error" in answer:
-        return Found(notes=[f"the models could not be tried beforehand ({answer['error']})"])
-    verdicts = answer["verdicts"]
-    mine = [verdicts[nets.index(trial.net)] for trial in trials]
-    found = Found(gpus=answer.get("gpus"))
+    told = _tell(nets, [(was, now) for _, was, now in starts], on_gpu)
+    if told.error and on_gpu:
+        why = f"torch could not be asked for its GPUs ({told.error})"
+        return Found(problems=[f"{asked.said(('runtime', 'device'))}: {why}"])
+    if told.error:
+        return Found(notes=[f"the models could not be tried beforehand ({told.error})"])
+    mine = [told.nets[nets.index(trial.net)] for trial in trials]
+    found = Found(gpus=told.gpus)
     found.values = {trial.at: int(verdict["values"]) for trial, verdict in zip(trials, mine, strict=True)}
     found.problems += _about_nets(asked, trials, mine)
-    for number, (text, _, _) in enumerate(starts):
-        if why := verdicts[len(nets) + 2 * number + 1]["start"]:
-            found.problems.append(f"{text}: {why}")
+    found.problems += [f"{text}: {why}" for (text, _, _), why in zip(starts, told.starts, strict=True) if why]
     if found.gpus is not None:
         found.problems += _about_gpus(asked, found.gpus)
     if trials:
         sizes = sum(len(net["train"]) + len(net["shown"]) for net in nets)
-        found.notes.append(f"models: {len(nets)} net{'s' * (len(nets) > 1)} tried at {sizes} sizes in all")
+        before = f", {told.before} of them in runs before" if told.before else ""
+        found.notes.append(
+            f"models: {len(nets)} net{'s' * (len(nets) > 1)} tried at {sizes} sizes in all{before}"
+        )
     return found
 
 
@@ -95,7 +93,7 @@ def _trials(asked: Asked) -> Iterator[_Trial]:
             "drop_rate": settings.drop_rate,
             "drop_path_rate": settings.drop_path_rate,
             "pretrained": settings.pretrained,
-            "batch": max(1, settings.batch_size // (settings.world_size * settings.accumulate_steps)),
+            "batch": min(2, max(1, settings.batch_size // (settings.world_size * settings.accumulate_steps))),
             "train": sorted({size for mode, size in fields if mode == "train"}),
             "shown": sorted({size for mode, size in fields if mode == "shown"}),
         }
@@ -214,6 +212,50 @@ def _about_gpus(asked: Asked, gpus: int) -> Iterator[str]:
         yield f"{where}: {device} is asked for, and torch sees {there} here, no cuda:{missing[0]}"
     if not numbers:
         yield from too_many_ranks(asked, gpus, f"the {gpus} GPUs that torch sees here")
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is known of nets: verdicts, in order; why a net cannot go on from another, "" where it can; GPUs
+    that torch sees; how many nets were known before; what went wrong with the asking."""
+
+    nets: Sequence[Mapping[str, Any]] = ()
+    starts: Sequence[str] = ()
+    gpus: int | None = None
+    before: int = 0
+    error: str = ""
+
+
+def _tell(
+    nets: Sequence[dict[str, Any]], pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], on_gpu: bool
+) -> _Told:
+    """Verdicts on `nets` and on `pairs` (net that was, net that goes on); only what is new is asked."""
+    memory = Tried.here()
+    known = [memory.verdict(net) for net in nets]
+    new = [net for net, verdict in zip(nets, known, strict=True) if verdict is None]
+    strange = [pair for pair in pairs if not memory.goes_on(*pair)]
+    answer: dict[str, Any] = {"verdicts": []}
+    if new or strange or on_gpu:
+        asked = list(new)
+        for was, now in strange:
+            asked += [was, {**now, "start": len(asked)}]
+        answer = _ask({"nets": asked, "gpus": on_gpu})
+    if "error" in answer:
+        return _Told(error=answer["error"])
+    fresh, both = answer["verdicts"][: len(new)], answer["verdicts"][len(new) :]
+    going_on = list(zip(strange, both[::2], both[1::2], strict=True))
+    memory.keep(
+        list(zip(new, fresh, strict=True)),
+        [pair for pair, was, now in going_on if not (was["build"] or now["build"] or now["start"])],
+    )
+    late = iter(fresh)
+    whys = iter([now["start"] for _, _, now in going_on])
+    return _Told(
+        nets=[next(late) if verdict is None else verdict for verdict in known],
+        starts=[next(whys) if pair in strange else "" for pair in pairs],
+        gpus=answer.get("gpus"),
+        before=len(nets) - len(new),
+    )
 
 
 def _ask(question: Mapping[str, Any]) -> dict[str, Any]:
