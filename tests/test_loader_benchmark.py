@@ -92,7 +92,7 @@ def test_failures_of_every_kind_end_nobody_else(
     kinds = {"torchvision": "slow", "smelt": "quick"}
     kinds |= {k: k for k in ("raises", "wrong", "dies", "dies_later", "thread_raises", "silent")}
     peers = {
-        name: process.Peer("smelt", f"fakes:{kind}", 10 if kind == "silent" else 200)
+        name: process.Peer("smelt", f"fakes:{kind}", 3 if kind == "silent" else 200)
         for name, kind in kinds.items()
     }
     peers["absent"] = process.Peer("no_such_package.inner", "fakes:quick", 200)
@@ -108,7 +108,7 @@ def test_failures_of_every_kind_end_nobody_else(
         assert table[f"dies, {kind}"] == "failed: ended by signal 11"
         assert table[f"dies_later, {kind}"] == "failed: ended with exit code 7"
         assert table[f"thread_raises, {kind}"] == "failed: RuntimeError: in a thread"
-        assert table[f"silent, {kind}"] == "failed: no answer in 10 s"
+        assert table[f"silent, {kind}"] == "failed: no answer in 3 s"
         assert table[f"absent, {kind}"] == "not installed"
         assert "gives torch.uint8 (64, 3, 224, 224) with channels elsewhere" in table[f"wrong, {kind}"]
 
