@@ -74,6 +74,64 @@ def test_classes_are_permuted_or_the_odd_ones_named() -> None:
         columns(list("abc"), list("aab"), "A", "B")
 
 
+@pytest.mark.parametrize(
+    ("have", "order"),
+    [
+        (["prob_dog", "prob_cat", "prob_sea lion"], [1, 0, 2]),
+        (["Cat (score)", "Dog (score)", "Sea lion (score)"], [0, 1, 2]),
+        (["SEA_LION", "CAT", "DOG"], [1, 2, 0]),
+        (["P(cat)", "P(sea-lion)", "P(dog)"], [0, 2, 1]),
+    ],
+)
+def test_classes_called_otherwise_are_the_same_where_each_is_found_once(
+    have: list[str], order: list[int]
+) -> None:
+    wanted = ["cat", "dog", "sea lion"]
+    for ours, theirs in ((wanted, have), (have, wanted)):
+        found = columns(ours, theirs, "A", "B")
+        assert found is not None
+        assert found.tolist() == (order if ours is wanted else np.argsort(order).tolist())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "have"),
+    [
+        (["cat", "dog"], ["prob_cat", "score_dog"]),  # not the same around both
+        (["cat", "dog"], ["prob_cat", "prob_dog", "prob_fox"]),
+        (["cat", "Cat"], ["CAT", "cAt"]),  # written otherwise, they are one
+        (["cat", "dog"], ["cats", "dog"]),
+        (["a", "b"], ["xa", "xc"]),
+        (["aa", "aaa"], ["aaaa", "aaaaaa"]),
+    ],
+)
+def test_classes_that_could_be_others_are_refused(wanted: list[str], have: list[str]) -> None:
+    for ours, theirs in ((wanted, have), (have, wanted)):
+        with pytest.raises(ResultError, match="different lists of classes"):
+            columns(ours, theirs, "A", "B")
+
+
+@given(
+    st.lists(st.text("abAB_ ", min_size=1, max_size=4), min_size=2, max_size=6, unique=True),
+    st.text("abAB_ ", max_size=3), st.text("abAB_ ", max_size=3), st.randoms(),
+)  # fmt: skip
+def test_a_word_around_all_classes_never_exchanges_two(
+    names: list[str], before: str, behind: str, random
+) -> None:  # type: ignore[no-untyped-def]
+    """Whatever the names are: each is found at its own place, or all are refused."""
+    order = list(range(len(names)))
+    random.shuffle(order)
+    have = [f"{before}{names[place]}{behind}" for place in order]
+    try:
+        found = columns(names, have, "A", "B")
+    except ResultError:
+        return
+    places = list(range(len(names))) if found is None else found.tolist()
+    if sorted(have) == sorted(names):  # the names themselves say which is which
+        assert [have[place] for place in places] == names
+    else:
+        assert [order[place] for place in places] == list(range(len(names)))
+
+
 def test_numbers_as_names_are_put_in_their_order() -> None:
     lexical = sorted(map(str, range(12)))
     assert in_order(lexical) == tuple(map(str, range(12)))

@@ -124,6 +124,30 @@ def test_classes_that_are_called_by_numbers(tmp_path: Path, numbers: tuple[str, 
     assert told(tmp_path / "l.npy", classes=numbers)[0] == TRUTH
 
 
+def test_names_that_are_only_written_otherwise(tmp_path: Path) -> None:
+    path, notes = tmp_path / "l.csv", list[str]()
+    classes = ("cat", "great dane")
+    write(path, [["a", "Great_Dane"], ["b", "?"], ["c", "CAT"]], header="id,label\n")
+    assert read_labels(path, 3, 2, classes=classes, notes=notes, alarms=[]).tolist() == [1, -1, 0]
+    assert "Great_Dane is great dane" in " ".join(notes)
+    write(path, [["a", "Great_Dane"], ["b", "dog"], ["c", "CAT"]], header="id,label\n")
+    with pytest.raises(ResultError, match="'Great_Dane' is none of the 2 classes"):
+        read_labels(path, 3, 2, classes=classes, alarms=[])
+
+
+NO_TABLES = [
+    ("y.json", "[1, 2]"), ("y.txt", '{"a": 1}'), ("y.csv", '[{"id": 1}]'), ("y", "[1, 0, 1]"), ("y.pkl", "x"),
+    ("y.csv", " \n[[1], [2]]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content"), NO_TABLES)
+def test_what_is_no_table_is_told_so(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ResultError, match="is not read as labels; write a table `id,label`"):
+        told(tmp_path / name)
+
+
 def test_names_without_names_of_classes_say_what_is_missing(tmp_path: Path) -> None:
     path = write(tmp_path / "l.csv", [[name, CLASSES[label]] for name, label in zip(IDS, TRUTH)])
     with pytest.raises(

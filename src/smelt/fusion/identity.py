@@ -150,6 +150,8 @@ def columns(
 ) -> NDArray[np.int64] | None:
     """Which column of `have` each wanted class is, (C,); None where the order is equal.
 
+    Names that differ only in the way they are written (`Great Dane`, `great_dane`), or by words that all
+    names of one side have around them (`prob_cat`, `cat_score`), are one class where each is found once.
     ResultError names the classes that only one side has, or has twice.
     """
     for names, of in ((wanted, of_wanted), (have, of_have)):
@@ -165,11 +167,49 @@ def columns(
     places = {name: place for place, name in enumerate(have)}
     missing = [name for name in wanted if name not in places]
     extra = [name for name in have if name not in set(wanted)]
+    if missing and len(wanted) == len(have):
+        ours, theirs = [_written(name) for name in wanted], [_written(name) for name in have]
+        if (order := _around(ours, theirs)) is not None:
+            return order
     if missing or extra:
         parts = [f"it lacks {len(missing):,} ({few(missing)})"] * bool(missing)
         parts += [f"it has {len(extra):,} others ({few(extra)})"] * bool(extra)
         raise ResultError(f"{of_have} and {of_wanted} have different lists of classes: {', '.join(parts)}")
     return np.array([places[name] for name in wanted], np.int64)
+
+
+def _written(name: str) -> str:
+    """A name without what differs between ways to write it: capitals, blanks, signs between words."""
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+
+def spelt(names: Sequence[str]) -> dict[str, str]:
+    """Each name by the way in which `_written` has it, where no two are equal then; else nothing."""
+    found = {_written(name): name for name in names}
+    return found if len(found) == len(names) else {}
+
+
+def called(word: str, names: Mapping[str, str]) -> str:
+    """The class that `word` means by `spelt` names; itself where it is none of them."""
+    return names.get(_written(word), word)
+
+
+def _around(ours: Sequence[str], theirs: Sequence[str]) -> NDArray[np.int64] | None:
+    """Where in `theirs` each of `ours` is, if one side has the other's names between words that all share (or
+    none); None where that leaves any without its own, or could be read in two ways."""
+    found: set[tuple[int, ...]] = set()
+    for inner, outer, turned in ((ours, theirs, False), (theirs, ours, True)):
+        places = {name: place for place, name in enumerate(outer)}
+        if len(places) < len(outer) or len(set(inner)) < len(inner):
+            return None
+        name = inner[0]
+        for around in outer:
+            for at in (match.start() for match in re.finditer(f"(?={re.escape(name)})", around)):
+                before, behind = around[:at], around[at + len(name) :]
+                if all(f"{before}{one}{behind}" in places for one in inner):
+                    order = [places[f"{before}{one}{behind}"] for one in inner]
+                    found.add(tuple(np.argsort(order).tolist() if turned else order))
+    return np.array(found.pop(), np.int64) if len(found) == 1 else None
 
 
 # Results

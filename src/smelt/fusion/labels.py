@@ -19,10 +19,15 @@ from numpy.typing import NDArray
 
 from smelt.errors import ResultError
 from smelt.fusion import scorefiles, textfiles
-from smelt.fusion.identity import columns, few, match, numbered
+from smelt.fusion.identity import called, columns, few, match, numbered, spelt
 from smelt.fusion.textfiles import ID_NAMES, INDEX_NAMES, LABEL_NAMES, plain
 
 UNKNOWN = frozenset(["", "-1", "nan", "none", "null", "na", "n/a", "?", "unknown"])
+# Suffixes of what is neither text nor read as arrays
+UNREAD = (
+    ".json", ".jsonl", ".ndjson", ".pkl", ".pickle", ".xlsx", ".xls", ".ods", ".h5", ".hdf5", ".mat", ".xml",
+    ".yaml", ".yml", ".arrow", ".feather", ".orc", ".zip", ".gz", ".bz2", ".xz", ".zst", ".tar", ".db",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -201,6 +206,7 @@ def _from_words(
 ) -> NDArray[np.int64]:
     """Names of classes, or numbers written as words."""
     place = {name: column for column, name in enumerate(classes or ())}
+    words = _as_called(held, words, classes or (), notes)
     known = [word for word in words if word in place or word.lower() not in UNKNOWN]
     named = [word for word in known if word in place]
     if classes is not None and known and len(named) == len(known):
@@ -220,6 +226,19 @@ def _from_words(
         f"{held.where(words.index(first))}: labels are names ({first!r}), but no score file names its "
         f"classes: write the names, one a line in the order of the columns, into A.classes.txt beside A.npy"
     )
+
+
+def _as_called(held: Labels, words: list[str], classes: Sequence[str], notes: list[str]) -> list[str]:
+    """Labels as `classes` call them, where they are only written otherwise (`Great Dane`, `great_dane`)."""
+    names = spelt(classes)
+    strange = [word for word in dict.fromkeys(words) if word not in set(classes)]
+    other = {word: called(word, names) for word in strange if word.lower() not in UNKNOWN}
+    changed = {word: name for word, name in other.items() if word != name}
+    if not changed or len(changed) < len(other) or any(textfiles.is_number(word) for word in changed):
+        return words
+    word, name = next(iter(changed.items()))
+    notes.append(f"{held.path}: classes are called otherwise ({word} is {name})")
+    return [changed.get(word, word) for word in words]
 
 
 def _from_one_hot(
@@ -263,6 +282,12 @@ def read_file(path: Path, classes: Sequence[str] | None = None) -> Labels:
         return _bundle(path, scorefiles.arrays(path) if suffix == ".npz" else scorefiles.tensors(path))
     if suffix == ".parquet":
         return _table(path)
+    if suffix in UNREAD or textfiles.is_json(path):
+        what = "JSON" if suffix in ("", ".txt", ".csv") else suffix
+        raise ResultError(
+            f"{path}: {what} is not read as labels; write a table `id,label` as .csv or .parquet, or save "
+            f"them in the order of the images as .npy"
+        )
     return _text(path, classes)
 
 

@@ -79,6 +79,16 @@ def decoded(path: Path) -> str:
     return text
 
 
+def is_json(path: Path) -> bool:
+    """Whether a file begins as JSON does and no table would: an object, or a list of values."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512).removeprefix(codecs.BOM_UTF8).lstrip()
+    except OSError:
+        return False  # whoever reads it says why
+    return re.match(rb'\{\s*("|\})|\[\s*[\[{"]|\[\s*-?\d+(\.\d+)?\s*,', head) is not None
+
+
 def read(path: Path) -> Text:
     """The lines of `path`, with its delimiter and header found; ResultError if there are none."""
     # splitlines() would also break at characters that names may hold (U+2028, form feed)
