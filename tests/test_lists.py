@@ -778,7 +778,8 @@ def test_class_folders_with_a_stray_list_remain_folders(tmp_path: Path) -> None:
         (["0", "1", "9" * 20, "0", "1", "1"], ["0", "1", "9" * 20], "taken as names of 3 classes"),
         (["0", "1", "cat", "0", "1", "1"], ["0", "1", "cat"], "are numbers (0, 1) and some names (cat)"),
         (["a;b", "c|d", "e", "f", "e", "f"], ["a;b", "c|d", "e", "f"], ""),
-        (["ash", "rot", "ash rot", "rot ash", "ash", "rot"], ["ash", "ash rot", "rot", "rot ash"], "own"),
+        (["ash", "rot", "ash rot", "rot ash", "red ash", "rot"],
+         ["ash", "ash rot", "red ash", "rot", "rot ash"], "own"),
     ],
 )  # fmt: skip
 def test_labels_as_people_write_them(

@@ -36,6 +36,9 @@ _LABEL = (
 )  # fmt: skip
 _SPLIT = ("split", "dataset", "set", "datasplit", "subset", "partition", "phase", "isvalid", "isval",
           "istest", "istrain", "usage", "fold")  # fmt: skip
+# how sure the label of a row is; 0 says that the image is not of its class
+_CONFIDENCE = ("confidence", "labelconfidence", "conf", "ispositive", "positive", "ispresent", "present",
+               "presence", "probability", "prob", "score", "labelscore")  # fmt: skip
 _SAME = ("source", "query", "title", "description", "tags", "noise")
 _RANKS = {
     "path": {name: rank for rank, name in enumerate(_PATH)},
@@ -114,12 +117,17 @@ class Chooser:
             hot = () if label is not None else self._hot(set(places.values()))
             if label is None and not self.header and "split" not in places:
                 label = self._without_names(places)
+            if label is None and len(self.names) == 2 and "tags" in places:
+                label = places.pop("tags")  # nothing else can be meant
             if label is not None:
                 places["label"] = label
             elif not hot and labelled:
                 raise self._error("label")
         elif "label" in self.named and (rest := self._hot(set(places.values()))):
             self._say_hot((places["label"], *rest))
+        # beside a label only: alone, such a column is itself the label, or one class of several
+        if "label" in places and "confidence" not in places and not hot:
+            self._confidence(places)
         self._say(places)
         flags = _FLAGS.get(plain(self.names[places["split"]])) if "split" in places else None
         if flags:
@@ -194,6 +202,14 @@ class Chooser:
                 self.notes.append(f"column {self._called(rest[0])} is the only other one: it is the label")
             return rest[0]
         return None
+
+    def _confidence(self, places: dict[str, int]) -> None:
+        called = {plain(name): place for place, name in reversed(list(enumerate(self.names)))}
+        found = [
+            called[name] for name in _CONFIDENCE if name in called and called[name] not in places.values()
+        ]
+        if found and self.header:
+            places["confidence"] = found[0]
 
     def _without_names(self, places: dict[str, int]) -> int | None:
         """The label of a list without names of columns, once its split is told by its words."""

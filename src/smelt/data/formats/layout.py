@@ -23,7 +23,7 @@ from smelt.errors import DataError
 # The most particular first: a data set of one of these also looks like some that come after it.
 ORDER = (
     "webvision", "cifar_n", "clothing1m", "food101n", "imagenet", "img2dataset", "coco", "fiftyone",
-    "labelstudio", "huggingface", "csv", "webdataset", "imagefolder",
+    "labelstudio", "huggingface", "joined", "splitlists", "csv", "webdataset", "imagefolder",
 )  # fmt: skip
 MOST = 5000  # names of a folder that are looked at
 HEAD = 1 << 16  # bytes of a file that are looked at

@@ -8,7 +8,7 @@ writes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from smelt.data.formats.names import split_of
 from smelt.data.formats.paths import check_paths, split_paths
 from smelt.data.formats.several import blanks_between, several_in
 from smelt.data.formats.spelling import Spelling, what_lies_there
+from smelt.data.formats.splitlabels import Labelled, compare, without_stand_ins
 from smelt.errors import DataError, short
 
 TEXTS = ("title", "description", "tags")
@@ -133,11 +134,17 @@ def _label(
     placed: list[_Placed], settings: FormatSettings, root: Path, report: Report, known: Classes | None
 ) -> Classes:
     """Give every row of every table its label; the classes are those known, the list's, or what is found."""
-    columns = [part.table.words("label") for part in placed]
+    labelled = [Labelled(*part.table.words("label"), part.splits, part.table.where) for part in placed]
+    columns = without_stand_ins(labelled, settings, report)
     several: dict[bytes, Sequence[bytes]] = {}
     found_here = known is None and "classes" not in settings.lists
     if known is None:
         known, several = _found(placed, columns, settings, root, report)
+    if found_here:
+        labelled = [
+            replace(part, codes=codes, words=words) for part, (codes, words) in zip(labelled, columns)
+        ]
+        compare(labelled, several, known, report)
     for part, (codes, found) in zip(placed, columns):
         part.rows = labelled_rows(
             part.table, part.paths, part.splits, codes, found, several, known, settings, report
@@ -157,25 +164,40 @@ def _found(
 ) -> tuple[Classes, dict[bytes, Sequence[bytes]]]:
     """The classes of `lists.classes`, or those in the labels; and the words that are several labels."""
     words = {word for _, found in columns for word in found}
-    several: dict[bytes, Sequence[bytes]] = dict(several_in(words))
-    doubtful = blanks_between(words - several.keys())
-    if doubtful and settings.multi_label != "refuse":
-        several |= doubtful
-    elif doubtful:
-        shown = decode(next(iter(sorted(doubtful))))
-        report.warn(
-            f"labels such as {short(shown, 80)!r} are taken as classes of their own, though each of their "
-            "words is a class too: -o data.multi_label=first (or split) takes them as several labels"
-        )
-    singles = (words - several.keys()) | {label for labels in several.values() for label in labels}
-    singles |= {label for part in placed for labels in part.table.several.values() for label in labels}
+    named: Classes | None = None
     if "classes" in settings.lists:
         path = root / settings.lists["classes"]
-        classes = read_classes(path, settings, report)
+        named = read_classes(path, settings, report)
         report.used.add(settings.lists["classes"].encode("utf-8", "surrogateescape"))
-    else:
-        classes = found_in(singles, report)
-    return classes, several
+    several = _several(words - set(named.names if named else ()), settings, report)
+    if named:
+        return named, several
+    singles = (words - several.keys()) | {label for labels in several.values() for label in labels}
+    singles |= {label for part in placed for labels in part.table.several.values() for label in labels}
+    return found_in(singles, report), several
+
+
+def _several(words: set[bytes], settings: FormatSettings, report: Report) -> dict[bytes, Sequence[bytes]]:
+    """The words that are several labels, with these."""
+    if settings.multi_label == "whole":
+        return {}
+    several: dict[bytes, Sequence[bytes]] = dict(several_in(words))
+    parted, sure = blanks_between(words - several.keys())
+    if parted and (sure or settings.multi_label != "refuse"):
+        shown, parts = min(parted.items())
+        means = ", ".join(short(decode(part), 40) for part in parts)
+        report.note(
+            f"blanks part labels: {short(decode(shown), 80)!r} is {means}"
+            " (-o data.multi_label=whole takes each as the name of one class)"
+        )
+        several |= parted
+    elif parted:
+        shown = min(parted)
+        report.warn(
+            f"labels such as {short(decode(shown), 80)!r} are taken as classes of their own, though each of "
+            "their words is a class too: -o data.multi_label=first (or split) takes them as several labels"
+        )
+    return several
 
 
 def _refuse_mostly_unlabelled(placed: list[_Placed], settings: FormatSettings, report: Report) -> None:

@@ -28,7 +28,7 @@ NAMES = ("all", "train", "val", "test")
 _ALL = ("images", "data", "labels", "metadata", "annotations", "dataset", "index", "list", "files")
 _WORDS = frozenset(
     {*_ALL, "image", "img", "imgs", "label", "annotation", "info", "meta", "set", "file", "lists", "ids",
-     "filelist", "imagelist", "ground", "truth", "gt", "classes", "df", "csv"}
+     "filelist", "imagelist", "ground", "truth", "gt", "classes", "df", "csv", "final"}
 )  # fmt: skip
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
            "dev": "val", "test": "test", "testing": "test"}  # fmt: skip
@@ -179,7 +179,7 @@ class _Finder:
         for group in (names.splits, names.below):
             lists = self._of_splits(group)
             if any(found.split == "train" for found in lists):
-                return lists
+                return self._with_submission(lists, names)
             for found in lists:
                 self.reasons[found.name] = (
                     f"{found.path} is taken for the list of {found.split}, and there is none for training: "
@@ -193,7 +193,8 @@ class _Finder:
             found for name in names.others if (found := self._try("all", name)) and leads(found, self.root)
         ]
         if len(other) == 1:
-            return [_noting(other[0], f"{other[0].path.name} is taken as the list of all images")]
+            found = _noting(other[0], f"{other[0].path.name} is taken as the list of all images")
+            return self._with_submission([found], names)
         if other:
             shown = ", ".join(found.path.name for found in other[:5])
             raise DataError(
@@ -249,14 +250,17 @@ class _Finder:
 
     def _with_others(self, whole: list[ListFile], names: _Candidates) -> list[ListFile]:
         """A list of all, and the unlabelled images that an example of a submission names."""
-        first = _preferred(whole)
-        if "split" in first.columns.places:
-            return [first]
+        return self._with_submission([_preferred(whole)], names)
+
+    def _with_submission(self, lists: list[ListFile], names: _Candidates) -> list[ListFile]:
+        first = lists[0]
+        if any(found.split == "test" or "split" in found.columns.places for found in lists):
+            return lists
         for name in names.submissions:
             other = self._try("test", name, bare=True)
             if other and leads(other, self.root) and other.spelling.prefix != first.spelling.prefix:
-                return [first, _noting(other, f"{name} names the test images, which have no label")]
-        return [first]
+                return [*lists, _noting(other, f"{name} names the test images, which have no label")]
+        return lists
 
     def _none(self) -> DataError:
         if len(self.reasons) == 1:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from smelt.artifacts.bytestrings import encode
 
 _SIGNS = (b";", b"|", b",")
+_MANY = 6  # different cells of words from which on their company tells
 _LONGEST = 1 << 16  # bytes of a cell that is looked into
 
 
@@ -35,15 +36,24 @@ def several_in(words: Collection[bytes]) -> dict[bytes, list[bytes]]:
     return found
 
 
-def blanks_between(words: Collection[bytes]) -> dict[bytes, list[bytes]]:
-    """Cell → its labels, where blanks part words that are all labels elsewhere: at least two such cells.
+def blanks_between(words: Collection[bytes]) -> tuple[dict[bytes, list[bytes]], bool]:
+    """(cell → its labels, where blanks part words that are labels elsewhere; whether that is sure).
 
-    It may as well be the name of a class (`house cat` beside `house` and `cat`).
+    Sure are two such cells at least, if blanks part labels in every cell that has any; so are words that
+    stand in all kinds of company, in cells of two words and of more (`haze primary`, `clear primary road`).
+    Otherwise it may as well be the name of a class (`house cat` beside `house` and `cat`).
     """
     alone = {word for word in words if b" " not in word}
     parted = {word: word.split() for word in words if b" " in word and len(word) <= _LONGEST}
     found = {word: parts for word, parts in parted.items() if alone.issuperset(parts)}
-    return found if len(found) > 1 else {}
+    if len(found) > 1:
+        return found, len(found) == len(parted)
+    times = Counter(part for parts in parted.values() for part in set(parts))
+    kinds = {len(parts) for parts in parted.values()}
+    mixed = len(parted) > _MANY and len(kinds) > 1 and len(times) <= len(parted)
+    if mixed and all(times[part] > 1 or part in alone for part in times):
+        return parted, True
+    return {}, False
 
 
 def _listed(word: bytes) -> list[bytes] | None:
