@@ -644,8 +644,18 @@ def test_no_file_at_all_is_an_error_and_many_are_a_warning(tmp_path: Path) -> No
 
 def test_addresses_of_the_web_are_refused(tmp_path: Path) -> None:
     paths = [f"https://example.org/{file}" for file in FILES]
-    said = refused(put(tmp_path / "d", {"images.csv": table(paths=paths)}), tmp_path / "o")
+    said = refused(put(tmp_path / "d", {"images.csv": table(paths=paths)}, ["x.jpg"]), tmp_path / "o")
     assert "is an address of the web" in said and "img2dataset" in said
+    paths = [f"https://example.org/{number}/{file}" for number, file in enumerate([*FILES[:5], FILES[0]])]
+    said = refused(put(tmp_path / "e", {"images.csv": table(paths=paths)}), tmp_path / "o")
+    assert "is an address of the web" in said  # two of them would be one file
+
+
+def test_addresses_whose_files_are_here_are_read(tmp_path: Path) -> None:
+    paths = [f"s3://bucket/all/{file}" for file in FILES]
+    root = put(tmp_path / "d", {"images.csv": table(paths=paths)})
+    assert named(catalogue_of(root, tmp_path / "out")) == TRUTH
+    assert "without its first 3 folder(s)" in told(tmp_path / "out")
 
 
 def test_a_path_is_known_by_its_one_form(tmp_path: Path) -> None:

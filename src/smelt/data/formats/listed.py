@@ -36,7 +36,17 @@ TEXTS = ("title", "description", "tags")
 AT_ONCE = 1 << 16  # rows of Python objects at a time
 MANY_MISSING = 0.1  # share of the files from which on an example is shown
 # beside the usual names, what a column `is_valid` says
-_SPLIT_WORDS = {**SPLIT_NAMES, "true": "val", "false": "train", "1": "val", "0": "train", "": "train"}
+_SPLIT_WORDS = {
+    **SPLIT_NAMES,
+    "true": "val",
+    "false": "train",
+    "1": "val",
+    "0": "train",
+    "": "train",
+    "unassigned": "train",
+    "all": "train",
+    "trainval": "train",
+}
 
 Codes = tuple[NDArray[np.int64], list[bytes]]  # (N,) codes, words
 

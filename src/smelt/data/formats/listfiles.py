@@ -11,7 +11,7 @@ from pathlib import Path
 
 from smelt.artifacts.bytestrings import encode
 from smelt.data.formats.archives import SUFFIX as ARCHIVE
-from smelt.data.formats.columns import Chooser, Columns
+from smelt.data.formats.columns import Chooser, Columns, looks_like_image
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.fitting import SAMPLE, fit
 from smelt.data.formats.layout import Glimpse, classes_seen, what_is_there
@@ -20,7 +20,20 @@ from smelt.data.formats.spelling import Spelling
 from smelt.data.formats.tables import Sheet, peek, stream
 from smelt.errors import DataError, some
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".parquet", ".jsonl", ".ndjson", ".json", ".lst", ".list", ".dat")
+SUFFIXES = (
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".psv",
+    ".parquet",
+    ".jsonl",
+    ".ndjson",
+    ".json",
+    ".lst",
+    ".list",
+    ".dat",
+    ".manifest",
+)
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _PACKED = (".gz", ".bz2", ".xz")
 NAMES = ("all", "train", "val", "test")
@@ -33,6 +46,9 @@ _WORDS = frozenset(
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
            "dev": "val", "test": "test", "testing": "test"}  # fmt: skip
 _SUBMISSION = re.compile(r"(?i)sample[\W_]*submission")
+_NO_LIST = re.compile(
+    r"(readme|licen[cs]e|copying|citation|changelog|requirements|version|notice)\b|license_|meta\.json$"
+)
 _MOST = 40  # files that are looked into
 
 
@@ -116,11 +132,24 @@ def _there(name: str, path: Path, root: Path) -> Path:
 
 
 def is_list(name: str) -> bool:
-    """Whether a file is called as lists are."""
+    """Whether a file is called as lists are, and not as texts for people or settings of tools are."""
     lower = name.lower()
+    if _NO_LIST.match(lower):
+        return False
     for suffix in _PACKED:
         lower = lower.removesuffix(suffix)
     return lower.endswith(SUFFIXES)
+
+
+def lists_among(files: Sequence[str]) -> list[str]:
+    """Those files of a folder that are called as lists are, without those that belong to one image each."""
+    images = {name for name in files if looks_like_image(name)}
+    stems = {os.path.splitext(name)[0] for name in images}
+    return [
+        name
+        for name in files
+        if is_list(name) and (stem := os.path.splitext(name)[0]) not in stems and stem not in images
+    ]
 
 
 def said(name: str) -> str:
@@ -205,9 +234,7 @@ class _Finder:
 
     def _candidates(self) -> _Candidates:
         found = _Candidates([], {}, {}, [], [])
-        for name in self.glimpse.files():
-            if not is_list(name):
-                continue
+        for name in lists_among(self.glimpse.files()):
             what = said(name)
             if _SUBMISSION.search(name):
                 found.submissions.append(name)
@@ -314,7 +341,7 @@ def seen(glimpse: Glimpse) -> str:
     if not lists:
         if spoilt := [name for name in glimpse.files() if _is_spoilt(glimpse.root / name)]:
             return f"the list {spoilt[0]}"  # and not the folders' names in its stead: reading it tells why
-        names = [] if folders else [name for name in glimpse.files() if is_list(name)]
+        names = [] if folders else lists_among(glimpse.files())
     elif folders > 1 and not any(_is_meant(found, glimpse.root) for found in lists):
         return ""
     if (folders > 1 or _has_tars(glimpse)) and not any(said(os.path.basename(name)) for name in names):

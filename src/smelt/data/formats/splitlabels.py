@@ -169,15 +169,15 @@ def _apart(names: Sequence[bytes], others: Sequence[bytes], split: int) -> str:
     }:
         return f"{have}: they differ in case. Write both alike"
     return (
-        f"{have}. Nothing that is learnt can be right there. Such splits are made for learning new classes "
-        f"from few images: one list of all (-o data.lists.all=FILE) learns all of them{_unread(split)}"
+        f"{have}, so nothing that is learnt is right there. Splits for few-shot learning are made so; "
+        f"-o data.lists.all=FILE learns one list of all{_unread(split)}"
     )
 
 
 def _unread(split: int) -> str:
     if split == _TEST:
-        return "; -o data.test_labels=none reads the test without its labels"
-    return "; -o data.lists.train=FILE alone reads no other list, and holds a part of it out"
+        return "; -o data.test_labels=none reads it without labels"
+    return "; -o data.lists.train=FILE alone holds out a part of it"
 
 
 def _shifted(names: Sequence[bytes], others: Sequence[bytes]) -> str:
