@@ -218,6 +218,24 @@ def test_another_set_of_lists_is_named_and_can_be_taken(tmp_path: Path) -> None:
     )
 
 
+def test_lists_of_a_part_of_folders_of_splits_are_left_alone(tmp_path: Path) -> None:
+    names = [f"{split}/{word}/{n}.jpg" for split in ("train", "val") for word in WORDS for n in range(4)]
+    few = [name for name in names if name[:5] == "train" and "0" in name]
+    files: Files = {"splits/train_few.txt": lines(few)} | dict.fromkeys(names, b"\xff\xd8\xff\xe0")
+    found = read(tmp_path, files)
+    assert len(found["train"]) == len(found["val"]) == 12
+    lists = {"train": "splits/train_few.txt"}
+    found = read(tmp_path / "2", files, format="splitlists", lists=lists)
+    assert found["train"] == {f"train/{word}/0.jpg": word for word in WORDS}
+
+
+def test_bare_names_in_deep_folders_are_found(tmp_path: Path) -> None:
+    rows = [f"{n:04x},{WORDS[n % 3]}" for n in range(9)]
+    names = [f"train/{n}/a/b/{n:04x}.jpg" for n in range(9)]
+    found = read(tmp_path, {"train.csv": lines(["id,label", *rows])} | images(names))
+    assert found["train"] == {name: WORDS[n % 3] for n, name in enumerate(names)}
+
+
 def test_lists_of_one_class_each_are_no_split(tmp_path: Path) -> None:
     files: Files = {f"Annotations/{n}.xml": "<annotation/>" for n in range(6)}
     files |= {"ImageSets/Main/train.txt": lines([str(n) for n in range(6)])}

@@ -121,7 +121,7 @@ TAGS = ["haze primary", "clear primary water", "clear primary", "clear road", "c
 
 @pytest.mark.parametrize(
     ("words", "sure"),
-    [(LEAVES, True), (TAGS, True),
+    [(LEAVES, True), (TAGS, True), (["16 0", "7 1 2", "5"], True),
      (["golden retriever", "labrador retriever", "house cat", "cat", "dog"], None),
      (["house cat", "wild cat", "house", "wild", "cat", "golden retriever"], False),
      (["red small cube", "red large cube", "blue small cube", "blue large cube", "red small ball",

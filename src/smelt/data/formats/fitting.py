@@ -161,7 +161,7 @@ def _with_folder(search: _Search, full: Spelling, split: str, root: Path) -> Spe
             if count := search.count(way, _TRIED):
                 found.append((count, way))
     if not found:
-        return full
+        return _by_name(search, full)
     most = max(count for count, _ in found)
     best = [way for count, way in found if count == most]
     wanted = "train" if split == "all" else split
@@ -183,6 +183,13 @@ def _with_folder(search: _Search, full: Spelling, split: str, root: Path) -> Spe
         return best[0]
     options = [_options(way) for way in best]
     return replace(full, hint="the files may be meant by " + " or by ".join(options[:3]))
+
+
+def _by_name(search: _Search, full: Spelling) -> Spelling:
+    """By their names alone where these are bare, and most are files somewhere in deeper folders."""
+    anywhere = replace(full, loose=Anywhere(search.root))
+    bare = not any(b"/" in path or b"\\" in path for path in search.sample)
+    return anywhere if bare and 2 * search.count(anywhere) > len(search.sample) else full
 
 
 def _with_suffix(search: _Search, full: Spelling, suffixes: Sequence[str]) -> Spelling:

@@ -39,13 +39,15 @@ def several_in(words: Collection[bytes]) -> dict[bytes, list[bytes]]:
 def blanks_between(words: Collection[bytes]) -> tuple[dict[bytes, list[bytes]], bool]:
     """(cell → its labels, where blanks part words that are labels elsewhere; whether that is sure).
 
-    Sure are two such cells at least, if blanks part labels in every cell that has any; so are words that
-    stand in all kinds of company, in cells of two words and of more (`haze primary`, `clear primary road`).
-    Otherwise it may as well be the name of a class (`house cat` beside `house` and `cat`).
+    Sure are two such cells at least, if blanks part labels in every cell that has any; so are numbers, and
+    words that stand in all kinds of company, in cells of two words and of more (`haze primary`, `clear
+    primary road`). Otherwise it may as well be the name of a class (`house cat` beside `house` and `cat`).
     """
     alone = {word for word in words if b" " not in word}
     parted = {word: word.split() for word in words if b" " in word and len(word) <= _LONGEST}
     found = {word: parts for word, parts in parted.items() if alone.issuperset(parts)}
+    if len(parted) > 1 and all(part.isdigit() for parts in parted.values() for part in parts):
+        return parted, True  # `16 0`: no name of a class is like that
     if len(found) > 1:
         return found, len(found) == len(parted)
     times = Counter(part for parts in parted.values() for part in set(parts))

@@ -27,7 +27,7 @@ from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.exported import Known, Rows, add_rows
 from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.named import Images, folders_of, lines_of, tried
-from smelt.data.formats.names import first_few
+from smelt.data.formats.names import first_few, split_of
 from smelt.data.formats.texts import SPLIT_IMAGE
 from smelt.errors import DataError
 
@@ -78,6 +78,8 @@ def recognise(glimpse: Glimpse) -> str:
     if any(found.split in ("train", "all") for found in found_lists(glimpse)):
         return ""
     chosen = _chosen(glimpse)[0]
+    if chosen and _of_split(chosen[0].names):
+        return ""  # the folders are the splits and the classes: nothing that is not there without the lists
     return f"lists of names, {first_few([one.name.path for one in chosen], len(chosen))}" if chosen else ""
 
 
@@ -237,8 +239,15 @@ def _read(root: Path, name: _Name, images: Images, folders: Sequence[bytes]) -> 
     if found.own:
         found.labels = _of_numbers(found.labels)
     else:
-        found.labels = [own.rpartition(b"/")[0].strip(b"/") for own in found.names]
+        cut = 1 if _of_split(found.names) else 0
+        found.labels = [b"/".join(own.split(b"/")[cut:-1]) for own in found.names]
     return found
+
+
+def _of_split(names: Sequence[bytes]) -> bool:
+    """Whether all names begin with one folder that is called as a split is: `train/cat/1.jpg`."""
+    first = {name.partition(b"/")[0] if b"/" in name else b"" for name in names}
+    return len(first) == 1 and bool(split_of(decode(next(iter(first)))))
 
 
 def _clean(name: bytes) -> bytes:
