@@ -79,3 +79,16 @@ def test_folders_of_a_downloader_that_lack_some(tmp_path: Path) -> None:
         files[f"{n:05d}_stats.json"] = '{"count": 4, "successes": 4}'
     catalogue_of(put(tmp_path / "d", files), tmp_path / "out")
     assert "00002" in told(tmp_path / "out")
+
+
+def test_parts_of_one_list_are_read_together(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {f"im/{n}{k}.jpg": PIXEL for n in range(3) for k in range(4)}
+    for n in range(3):
+        rows = "".join(f"im/{n}{k}.jpg,{'ab'[k % 2]}\n" for k in range(4))
+        files[f"train-{n:05d}-of-00003.csv"] = "path,label\n" + rows
+    root = put(tmp_path / "d", files)
+    assert len(catalogue_of(root, tmp_path / "out").labels_N) == 12
+    (root / "train-00001-of-00003.csv").unlink()
+    assert "1 of 3 shards are missing: train-00001-of-00003.csv" in refused(root, tmp_path / "o")
+    some = catalogue_of(root, tmp_path / "some", lists={"train": "train-*"})
+    assert len(some.labels_N) == 8

@@ -333,3 +333,13 @@ def test_labels_that_are_not_read_are_named_with_what_to_write(
 def test_files_of_images_that_are_not_read_are_named(tmp_path: Path, name: str) -> None:
     text = refused(put(tmp_path / "d", {name: b"\0\1\2" * 50}), tmp_path / "o")
     assert name in text and "write the images as PNG" in text
+
+
+def test_images_of_a_kind_that_is_not_read_are_named(tmp_path: Path) -> None:
+    tiff = b"II*\0\x08\0\0\0" + b"\0" * 64
+    rows = [f"{n},{WORDS[n % 3]}" for n in range(9)]
+    pictures = {f"train/{n}.tif": tiff for n in range(9)}
+    root = put(tmp_path / "d", {"train_labels.csv": lines(["id,label", *rows]), **pictures})
+    assert "the listed files are TIFF, which is not read" in refused(root, tmp_path / "o")
+    deep = put(tmp_path / "e", {f"UCMerced/Images/{word}/1.tif": tiff for word in WORDS})
+    assert "TIFF is not read" in refused(deep, tmp_path / "o")

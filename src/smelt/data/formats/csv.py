@@ -24,6 +24,7 @@ from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.listed import Table, add_tables
 from smelt.data.formats.listfiles import ListFile, chosen, seen
 from smelt.data.formats.names import first_few
+from smelt.data.formats.numbering import tell_missing
 from smelt.data.formats.onehot import labels_of
 from smelt.data.formats.sifted import NOT_SO, Those, headers_again, held
 from smelt.data.formats.tables import Where, stream
@@ -57,6 +58,13 @@ def listed_images(settings: FormatSettings, root: Path) -> Iterator[bytes]:
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
     """Append the rows, grouped by split and source, each group in the order of its file."""
     lists = chosen(settings, root)
+    names: dict[str, list[str]] = {}
+    for found in lists:
+        names.setdefault(found.split, []).append(found.name)
+    counted = {split: [name for name in parts if "-of-" in name] for split, parts in names.items()}
+    tell_missing(
+        {split: parts for split, parts in counted.items() if parts}, report, chosen=bool(settings.lists)
+    )
     tables = [_table(found, settings, root, report) for found in lists]
     report.refuse()
     add_tables(tables, settings, root, writer, report)

@@ -10,11 +10,12 @@ import importlib
 import os
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
 from smelt.data.formats.base import IMAGE_SUFFIXES
+from smelt.data.formats.census import Walk, kind_of
 from smelt.data.formats.config import FormatSettings, check_root
 from smelt.data.formats.names import hidden, no_class, numbered
 from smelt.data.kinds import sniff
@@ -135,7 +136,7 @@ def recognise(root: Path) -> Layout:
     if not found:
         raise DataError(
             f"data.root: {root} holds no images or lists that smelt knows: {what_is_there(glimpse)}"
-            f"{_of_another_kind(glimpse) or _of_which_kinds(glimpse)}"
+            f"{of_another_kind(glimpse) or _of_which_kinds(glimpse)}"
         )
     return Layout(*found[0], others=tuple(name for name, _ in found[1:]))
 
@@ -168,8 +169,8 @@ _OTHERS = (
 )
 
 
-def _of_another_kind(glimpse: Glimpse) -> str:
-    """Files that are known and not read, with what to do; "" for none."""
+def of_another_kind(glimpse: Glimpse) -> str:
+    """Files that are known and not read, with what to do, behind a full stop; "" for none."""
     for at, files in glimpse.tree:
         for name in files:
             for pattern, what in _OTHERS:
@@ -185,6 +186,10 @@ def _of_which_kinds(glimpse: Glimpse) -> str:
     for at, files in glimpse.tree:
         for name in files[:20]:
             kind = sniff(glimpse.head(f"{at}/{name}" if at else name, 1024))
+            kinds[kind.why or kind.kind] = kinds.get(kind.why or kind.kind, 0) + 1
+    if not kinds:  # they lie deeper
+        deeper = (path for folder in islice(Walk(glimpse.root), MOST) for path in folder.paths())
+        for kind in map(partial(kind_of, glimpse.root), islice(deeper, 20)):
             kinds[kind.why or kind.kind] = kinds.get(kind.why or kind.kind, 0) + 1
     if not kinds:
         return ""

@@ -27,7 +27,7 @@ from smelt.data.formats.fitting import fit
 from smelt.data.formats.labelled import Rows, drop_repeats, labelled_rows
 from smelt.data.formats.names import split_of
 from smelt.data.formats.paths import check_paths, split_paths
-from smelt.data.formats.several import blanks_between, several_in
+from smelt.data.formats.several import several_of
 from smelt.data.formats.spelling import Spelling, what_lies_there
 from smelt.data.formats.splitlabels import Labelled, compare, without_stand_ins
 from smelt.errors import DataError, short
@@ -133,6 +133,8 @@ def add_tables(
     for part in placed:
         part.locate(files, missing)
     missing.tell(report)
+    if kinds := files.unread([part.placed for part in placed]):
+        report.problem(f"the listed files are {kinds}, which is not read: convert them to JPEG or PNG")
     first = 0
     for part in placed:
         stop = first + len(part.rows.entries)
@@ -179,35 +181,12 @@ def _found(
         path = root / settings.lists["classes"]
         named = read_classes(path, settings, report)
         report.used.add(settings.lists["classes"].encode("utf-8", "surrogateescape"))
-    several = _several(words - set(named.names if named else ()), settings, report)
+    several = several_of(words - set(named.names if named else ()), settings, report)
     if named:
         return named, several
     singles = (words - several.keys()) | {label for labels in several.values() for label in labels}
     singles |= {label for part in placed for labels in part.table.several.values() for label in labels}
     return found_in(singles, report), several
-
-
-def _several(words: set[bytes], settings: FormatSettings, report: Report) -> dict[bytes, Sequence[bytes]]:
-    """The words that are several labels, with these."""
-    if settings.multi_label == "whole":
-        return {}
-    several: dict[bytes, Sequence[bytes]] = dict(several_in(words))
-    parted, sure = blanks_between(words - several.keys())
-    if parted and (sure or settings.multi_label != "refuse"):
-        shown, parts = min(parted.items())
-        means = ", ".join(short(decode(part), 40) for part in parts)
-        report.note(
-            f"blanks part labels: {short(decode(shown), 80)!r} is {means}"
-            " (-o data.multi_label=whole takes each as the name of one class)"
-        )
-        several |= parted
-    elif parted:
-        shown = min(parted)
-        report.warn(
-            f"labels such as {short(decode(shown), 80)!r} are taken as classes of their own, though each of "
-            "their words is a class too: -o data.multi_label=first (or split) takes them as several labels"
-        )
-    return several
 
 
 def _refuse_mostly_unlabelled(placed: list[_Placed], settings: FormatSettings, report: Report) -> None:

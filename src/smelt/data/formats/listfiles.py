@@ -46,6 +46,7 @@ _WORDS = frozenset(
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
            "dev": "val", "test": "test", "testing": "test"}  # fmt: skip
 _SUBMISSION = re.compile(r"(?i)sample[\W_]*submission")
+_SHARD = re.compile(r"[-_.]?\d+[-_]of[-_]\d+$")
 _NO_LIST = re.compile(
     r"(readme|licen[cs]e|copying|citation|changelog|requirements|version|notice)\b|license_|meta\.json$"
 )
@@ -152,11 +153,19 @@ def lists_among(files: Sequence[str]) -> list[str]:
     ]
 
 
+def _stem(name: str) -> str:
+    """A list's name without its suffixes."""
+    for suffix in (*_PACKED, *SUFFIXES):
+        name = name.removesuffix(suffix)
+    return name
+
+
 def said(name: str) -> str:
     """What the name of a list says: a split, "all", or ""."""
     stem = name.lower()
     for suffix in (*_PACKED, *SUFFIXES):
         stem = stem.removesuffix(suffix)
+    stem = _SHARD.sub("", stem)
     words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[0-9])", stem) if word and not word.isdigit()]
     splits = [_SPLITS[word] for word in words if word in _SPLITS]
     rest = [word for word in words if word not in _SPLITS]
@@ -268,7 +277,9 @@ class _Finder:
         lists = []
         for split in ("train", "val", "test"):
             found = [one for name in group.get(split, []) if (one := self._try(split, name))]
-            if found:
+            if found and all(_SHARD.search(_stem(one.name)) for one in found):
+                lists += found  # parts of one list
+            elif found:
                 lists.append(_preferred(found))
             elif lists and lists[0].split == "train" and (names := group.get(split)):
                 why = self.reasons.get(names[0], "it has other columns")

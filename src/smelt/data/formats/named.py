@@ -20,7 +20,7 @@ from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.names import normalised
 from smelt.errors import DataError
 
-MOST_BYTES = 1 << 29  # of one list
+MOST_BYTES = 1 << 28  # of one list
 _TRIED = 40  # names by which a folder is told
 _QUICK = 8  # of them, one of which has to be there for the folder to be listed
 _ENDINGS = ("", *sorted({case for end in SUFFIXES for case in (end, end.upper())}))

@@ -5,13 +5,39 @@ from __future__ import annotations
 import ast
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from smelt.artifacts.bytestrings import encode
+from smelt.artifacts.bytestrings import decode, encode
+from smelt.data.formats.base import Report
+from smelt.data.formats.config import FormatSettings
+from smelt.errors import short
 
 _SIGNS = (b";", b"|", b",")
 _MANY = 6  # different cells of words from which on their company tells
 _LONGEST = 1 << 16  # bytes of a cell that is looked into
+
+
+def several_of(words: set[bytes], settings: FormatSettings, report: Report) -> dict[bytes, Sequence[bytes]]:
+    """The words that are several labels, with these."""
+    if settings.multi_label == "whole":
+        return {}
+    several: dict[bytes, Sequence[bytes]] = dict(several_in(words))
+    parted, sure = blanks_between(words - several.keys())
+    if parted and (sure or settings.multi_label != "refuse"):
+        shown, parts = min(parted.items())
+        means = ", ".join(short(decode(part), 40) for part in parts)
+        report.note(
+            f"blanks part labels: {short(decode(shown), 80)!r} is {means}"
+            " (-o data.multi_label=whole takes each as the name of one class)"
+        )
+        several |= parted
+    elif parted:
+        shown = min(parted)
+        report.warn(
+            f"labels such as {short(decode(shown), 80)!r} are taken as classes of their own, though each of "
+            "their words is a class too: -o data.multi_label=first (or split) takes them as several labels"
+        )
+    return several
 
 
 def several_in(words: Collection[bytes]) -> dict[bytes, list[bytes]]:

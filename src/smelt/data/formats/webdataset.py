@@ -26,7 +26,7 @@ from smelt.data.formats.base import IMAGE_SUFFIXES, SPLIT_NAMES, Report, as_byte
 from smelt.data.formats.census import HIDDEN
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.jsons import parse
-from smelt.data.formats.layout import Glimpse, classes_seen
+from smelt.data.formats.layout import Glimpse, classes_seen, of_another_kind
 from smelt.data.formats.listed import add_tables
 from smelt.data.formats.names import hidden
 from smelt.data.formats.numbering import tell_missing
@@ -122,7 +122,7 @@ def add_samples(
 ) -> None:
     """Append the samples, their classes named by the list of classes where one lies in the root."""
     if not len(samples):
-        report.problem(f"{root}: no sample of its shards has an image")
+        report.problem(f"{root}: no sample of its shards has an image{of_another_kind(Glimpse(root))}")
         report.refuse()
     table = samples.table()
     listed = class_list(settings, root)
