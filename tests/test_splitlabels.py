@@ -40,6 +40,11 @@ def test_labels_of_a_test_as_given_and_as_none(tmp_path: Path) -> None:
     assert none.classes == tuple(THREE) and {int(none.labels_N[row]) for row in none.rows("test")} == {-1}
 
 
+def test_one_word_for_a_whole_validation_is_refused(tmp_path: Path) -> None:
+    said = refused(root_of(tmp_path, THREE, ["?"] * 6, "val"), tmp_path / "o")
+    assert "val.csv:2: label '?' of validation is none of training: it stands for no label" in said
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 @pytest.mark.parametrize(
     ("train", "other", "said"),

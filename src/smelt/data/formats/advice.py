@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 _SHARD = re.compile(rb"[0-9]{5}(\.tar)?")
 _FEW = 10
-WRITE = (
-    "write a list, images.csv, with the columns path, label and, where there are any, split, a row an image"
-)
+WRITE = "write a list, images.csv, a row an image, with the columns path, label and, if there is one, split"
+_DATA = (".json", ".pkl", ".pickle", ".npy", ".npz", ".xlsx", ".sqlite", ".db", ".h5")
 FIRST = 5  # files of a class that are opened
 
 
@@ -221,7 +220,21 @@ def _other_labels(root: Path, tree: Tree) -> str:
         return "Labels in annotations.xml (CVAT, whose exports COCO and ImageNet are read)"
     if tree.beside[b".mat"]:
         return "Labels and splits in MATLAB's .mat files (scipy.io.loadmat reads them in Python)"
+    if other := _data_files(root):
+        return f"{first_few(other, len(other))} may hold labels, in a form of no export that is known, and"
     return ""
+
+
+def _data_files(root: Path) -> list[str]:
+    """Files below the root, not called as lists are, that programs write tables and labels to."""
+    from smelt.data.formats.layout import Glimpse
+
+    return [
+        f"{at}/{name}".lstrip("/")
+        for at, files in Glimpse(root).tree
+        for name in files
+        if name.lower().endswith(_DATA) and at
+    ][:_FEW]
 
 
 def _single_path(tree: Tree) -> bytes:

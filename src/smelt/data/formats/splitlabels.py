@@ -157,6 +157,8 @@ def _apart(names: Sequence[bytes], others: Sequence[bytes], split: int) -> str:
     """What is wrong where no class of a split is one of training, and how to mend it."""
     called = _CALLED[split]
     have = f"training has {_few(names)}, {called} {_few(others)}"
+    if len(others) == 1 and others[0].lower() in _STAND_INS:
+        return f"it stands for no label, so nothing can be measured by it{_unread(split)}"
     numbers = all(map(is_number, names)), all(map(is_number, others))
     if numbers[0] != numbers[1]:
         which = f"{called} has numbers" if numbers[1] else "training has numbers"
