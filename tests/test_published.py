@@ -88,6 +88,15 @@ def test_joined_files_that_do_not_fit_are_refused(
     assert said in refused(root, tmp_path / "o", format="joined", lists=lists)
 
 
+def test_classes_of_one_name_stay_apart(tmp_path: Path) -> None:
+    files, names = cub()
+    files["classes.txt"] = lines(["0 birds", "1 crow", "2 crow", "3 owl"])
+    found = read(tmp_path, files)
+    assert found["train"][f"images/{names[0]}"] == "crow (1)"
+    assert set(found["test"].values()) == {"crow (1)", "crow (2)", "owl"}
+    assert "'crow'" in told(tmp_path / "out")
+
+
 def test_two_tables_with_names_of_columns_are_joined(tmp_path: Path) -> None:
     files: Files = {
         "images.csv": lines(["image_id,file_name", *(f"{n},im/{n}.jpg" for n in range(9))]),

@@ -12,6 +12,7 @@ Other files by `lists: {all: images.txt, labels: …, split: …, classes: …}`
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     for other, table in ((files.labels, labels), (files.split, splits)):
         _compare(listed, table, path, root / other, report)
     report.refuse()
-    called = {key: value for key, (_, value) in names.items()}
+    called = _called(names, {value for _, value in labels.values()}, report)
     meant = _meant({value for _, value in splits.values()}, root / files.split)
     rows = Rows(path, "all" if files.split else "train", lines=True)
     named = not _is_path(listed)  # the ids are the images, and what follows them the labels
@@ -109,6 +110,22 @@ def _plain(settings: FormatSettings) -> FormatSettings:
     return settings.model_copy(update={"lists": {}})
 
 
+def _called(names: dict[bytes, tuple[int, bytes]], used: set[bytes], report: Report) -> dict[bytes, bytes]:
+    """Id → name of the classes that images have; of those with one name the id is added to it.
+
+    NABirds calls levels above, and plumages, by one name: by it alone two classes would be one.
+    """
+    found = {key: value for key, (_, value) in names.items() if key in used}
+    times = Counter(found.values())
+    twice = sorted(name for name, count in times.items() if count > 1)
+    if twice:
+        report.warn(
+            f"{len(twice)} names are those of several classes, such as {decode(twice[0])!r}: their ids are "
+            "added to them"
+        )
+    return {key: b"%s (%s)" % (name, key) if times[name] > 1 else name for key, name in found.items()}
+
+
 def _report(rows: Rows, files: _Files, meant: dict[bytes, str], named: bool, report: Report) -> None:
     said = [f"{files.images} lists the images" + (" and their classes" if named else "")]
     if not named:
@@ -125,7 +142,7 @@ def _known(rows: Rows, called: dict[bytes, bytes], report: Report, path: Path) -
     """The classes in the order of their ids, but for those without an image (levels above them)."""
     known = Known()
     used = {label for labels in rows.labels for label in labels}
-    if called and used <= set(called.values()) and len(set(called.values())) == len(called):
+    if called and used <= set(called.values()):
         order = sorted(called, key=lambda key: (not is_number(key), int(key) if is_number(key) else 0, key))
         known.add({called[key]: b"" for key in order if called[key] in used}, path, report)
     return known
