@@ -228,12 +228,13 @@ def _other_labels(root: Path, tree: Tree) -> str:
 def _data_files(root: Path) -> list[str]:
     """Files below the root, not called as lists are, that programs write tables and labels to."""
     from smelt.data.formats.layout import Glimpse
+    from smelt.data.formats.listfiles import is_list
 
     return [
         f"{at}/{name}".lstrip("/")
         for at, files in Glimpse(root).tree
         for name in files
-        if name.lower().endswith(_DATA) and at
+        if name.lower().endswith(_DATA) and (at or not is_list(name))
     ][:_FEW]
 
 

@@ -33,12 +33,14 @@ _LABEL = (
     "truth", "diagnosis", "dx", "findinglabels", "individualid", "variety", "type", "choice", "subcategory",
     "articletype", "style", "expression", "emotion", "cls", "classlabel", "labelid", "classid", "categoryid",
     "targetid", "labelidx", "classidx", "labelindex", "classindex", "landmarkid", "givenlabel", "displayname",
+    "accept",
 )  # fmt: skip
 _SPLIT = ("split", "dataset", "set", "datasplit", "subset", "partition", "phase", "isvalid", "isval",
           "istest", "istrain", "usage", "fold", "mluse")  # fmt: skip
 # how sure the label of a row is; 0 says that the image is not of its class
 _CONFIDENCE = ("confidence", "labelconfidence", "conf", "ispositive", "positive", "ispresent", "present",
-               "presence", "probability", "prob", "score", "labelscore")  # fmt: skip
+               "presence", "answer", "assignmentstatus",
+               "probability", "prob", "score", "labelscore")  # fmt: skip
 _SAME = ("source", "query", "title", "description", "tags", "noise")
 _RANKS = {
     "path": {name: rank for rank, name in enumerate(_PATH)},

@@ -20,7 +20,9 @@ from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.listed import Located
 from smelt.data.formats.names import first_few
 
-_TRUE, _FALSE = frozenset({"true", "yes", "t", "y"}), frozenset({"false", "no", "f", "n"})
+# beside the usual words those of Prodigy's `answer` and of Mechanical Turk's `AssignmentStatus`
+_TRUE = frozenset({"true", "yes", "t", "y", "accept", "approved", "submitted"})
+_FALSE = frozenset({"false", "no", "f", "n", "reject", "ignore", "rejected"})
 NOT_SO = "an image that the list names only to say which classes it is not of"
 
 
@@ -128,9 +130,9 @@ def held(
     if least is None:
         first = where.where(int(np.flatnonzero(~kept_N)[0]))
         report.warn(
-            f"{name}: {count:,} of {len(kept_N):,} rows have 0 in column {called!r}, such as {first}: they "
-            "say that an image is not of that class. They are left out (-o data.min_confidence=0 takes them "
-            "as labels, 0.5 leaves out what is less sure too)"
+            f"{name}: {count:,} of {len(kept_N):,} rows have 0 or no in column {called!r}, such as {first}: "
+            "they say that an image is not of that class. They are left out (-o data.min_confidence=0 takes "
+            "them as labels, 0.5 leaves out what is less sure too)"
         )
     else:
         report.note(f"{name}: {count:,} rows have less than {least:g} in column {called!r}: left out")
