@@ -91,3 +91,9 @@ def webvision(root: Path, version: int, *, images: bool = True) -> tuple[Path, d
     pictures = {path: PIXEL + path.encode() for path in listed}
     put(root, {**info, **(pictures if images else {})})
     return root, pictures
+
+
+def told(out: Path) -> str:
+    """Notes and warnings of an index."""
+    summary = json.loads((out / "index.json").read_text())
+    return "\n".join([*summary["notes"], *summary["warnings"]])

@@ -133,7 +133,7 @@ def test_one_folder_called_the_same_in_every_class_is_no_choice(tmp_path: Path) 
         (["cars_train/3", "cars_test/3"], "called as splits are"),
         (["box_train/3", "box_test/3", "query/3"], "box_test, box_train are called as splits are"),
         (["ham_part_1/3", "ham_part_2/3"], "called after kinds of files or parts"),
-        (["JPEGImages/3", "Annotations/1.xml", "Annotations/2.xml", "Annotations/3.xml"], "are boxes"),
+        (["JPEGImages/3", "Annotations/1.xml", "Annotations/2.xml", "Annotations/3.xml"], "VOC: boxes"),
         (["farm/cat/2", "farm/dog/2", "town/cat/2", "town/dog/2"], "which are the classes?"),
         (["a.jpg", "b.jpg", "c.jpg"], "3 images lie in the folder itself"),
         (["x/y/z/w/cat/2", "x/y/z/w/dog/2"], "data.root=ROOT/x/y/z/w has 2 classes"),

@@ -644,8 +644,18 @@ def test_no_file_at_all_is_an_error_and_many_are_a_warning(tmp_path: Path) -> No
 
 def test_addresses_of_the_web_are_refused(tmp_path: Path) -> None:
     paths = [f"https://example.org/{file}" for file in FILES]
-    said = refused(put(tmp_path / "d", {"images.csv": table(paths=paths)}), tmp_path / "o")
+    said = refused(put(tmp_path / "d", {"images.csv": table(paths=paths)}, ["x.jpg"]), tmp_path / "o")
     assert "is an address of the web" in said and "img2dataset" in said
+    paths = [f"https://example.org/{number}/{file}" for number, file in enumerate([*FILES[:5], FILES[0]])]
+    said = refused(put(tmp_path / "e", {"images.csv": table(paths=paths)}), tmp_path / "o")
+    assert "is an address of the web" in said  # two of them would be one file
+
+
+def test_addresses_whose_files_are_here_are_read(tmp_path: Path) -> None:
+    paths = [f"s3://bucket/all/{file}" for file in FILES]
+    root = put(tmp_path / "d", {"images.csv": table(paths=paths)})
+    assert named(catalogue_of(root, tmp_path / "out")) == TRUTH
+    assert "without its first 3 folder(s)" in told(tmp_path / "out")
 
 
 def test_a_path_is_known_by_its_one_form(tmp_path: Path) -> None:
@@ -778,7 +788,8 @@ def test_class_folders_with_a_stray_list_remain_folders(tmp_path: Path) -> None:
         (["0", "1", "9" * 20, "0", "1", "1"], ["0", "1", "9" * 20], "taken as names of 3 classes"),
         (["0", "1", "cat", "0", "1", "1"], ["0", "1", "cat"], "are numbers (0, 1) and some names (cat)"),
         (["a;b", "c|d", "e", "f", "e", "f"], ["a;b", "c|d", "e", "f"], ""),
-        (["ash", "rot", "ash rot", "rot ash", "ash", "rot"], ["ash", "ash rot", "rot", "rot ash"], "own"),
+        (["ash", "rot", "ash rot", "rot ash", "red ash", "rot"],
+         ["ash", "ash rot", "red ash", "rot", "rot ash"], "own"),
     ],
 )  # fmt: skip
 def test_labels_as_people_write_them(

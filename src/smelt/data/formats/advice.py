@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _SHARD = re.compile(rb"[0-9]{5}(\.tar)?")
 _FEW = 10
+WRITE = "write a list, images.csv, a row an image, with the columns path, label and, if there is one, split"
+_DATA = (".json", ".pkl", ".pickle", ".npy", ".npz", ".xlsx", ".sqlite", ".db", ".h5")
 FIRST = 5  # files of a class that are opened
 
 
@@ -187,10 +189,10 @@ def _elsewhere(root: Path, tree: Tree) -> str:
 def _beside(root: Path, tree: Tree) -> str:
     """What else lies there that may hold the labels: a list that was not taken and why, boxes."""
     from smelt.data.formats.layout import Glimpse
-    from smelt.data.formats.listfiles import SUFFIXES, chosen
+    from smelt.data.formats.listfiles import chosen, lists_among
 
     found = []
-    names = [name for name in Glimpse(root).files() if name.lower().endswith(SUFFIXES)]
+    names = lists_among(Glimpse(root).files())
     if names:
         try:
             chosen(FormatSettings(format="csv"), root)
@@ -200,12 +202,40 @@ def _beside(root: Path, tree: Tree) -> str:
                 f"{first_few(names, len(names))} was not taken as a list: -o data.format=csv "
                 f"-o data.lists.all={names[0]} says why, or reads it. "
             )
+    if other := _other_labels(root, tree):
+        found.append(f"{other} are not read: {WRITE}. ")
+    return "".join(found)
+
+
+def _other_labels(root: Path, tree: Tree) -> str:
+    """What else may hold labels: a file for each image, or one of another program; "" for none."""
     total = sum(map(len, tree.images.values()))
     if tree.beside[b".xml"] * 2 > total:
-        found.append("Labels in XML files (Pascal VOC, CVAT) are boxes, which are not read. ")
-    elif tree.beside[b".txt"] * 2 > total:
-        found.append("Labels in a text file for each image (YOLO) are boxes, which are not read. ")
-    return "".join(found)
+        return "Labels in an XML file for each image (Pascal VOC: boxes)"
+    if tree.beside[b".txt"] * 2 > total:
+        return "Labels in a text file for each image (YOLO: boxes)"
+    if tree.beside[b".json"] * 2 > total:
+        return "Labels in a JSON file for each image (LabelMe, Supervisely)"
+    if (root / "annotations.xml").is_file():
+        return "Labels in annotations.xml (CVAT, whose exports COCO and ImageNet are read)"
+    if tree.beside[b".mat"]:
+        return "Labels and splits in MATLAB's .mat files (scipy.io.loadmat reads them in Python)"
+    if other := _data_files(root):
+        return f"{first_few(other, len(other))} may hold labels, in a form of no export that is known, and"
+    return ""
+
+
+def _data_files(root: Path) -> list[str]:
+    """Files below the root, not called as lists are, that programs write tables and labels to."""
+    from smelt.data.formats.layout import Glimpse
+    from smelt.data.formats.listfiles import is_list
+
+    return [
+        f"{at}/{name}".lstrip("/")
+        for at, files in Glimpse(root).tree
+        for name in files
+        if name.lower().endswith(_DATA) and (at or not is_list(name))
+    ][:_FEW]
 
 
 def _single_path(tree: Tree) -> bytes:

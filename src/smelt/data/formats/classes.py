@@ -24,7 +24,7 @@ _ODD = re.compile(
     rb"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?|0[xX][0-9a-fA-F]+|-?[0-9]{1,3}([,' ][0-9]{3})+"
     rb"|[+-]?([iI]nf|[iI]nfinity)"
 )
-_MISSING = frozenset({b"nan", b"null", b"none", b"na", b"n/a", b"<na>", b"nil", b"nat", b"#n/a"})
+NO_LABEL = frozenset({b"nan", b"null", b"none", b"na", b"n/a", b"<na>", b"nil", b"nat", b"#n/a"})
 _NONE = b"%d" % UNKNOWN  # how a file whose labels are numbers says that there is no label
 _SHOWN = 3
 
@@ -83,7 +83,7 @@ def found_in(words: Iterable[bytes], report: Report) -> Classes:
     labels, and so refused where they stand.
     """
     known = {word for word in words if word}
-    missing = {word for word in known if word.lower() in _MISSING}
+    missing = {word for word in known if word.lower() in NO_LABEL}
     numbers = {word for word in known - missing if is_number(word) or _WHOLE.fullmatch(word)}
     odd = {word for word in known - missing - numbers if _ODD.fullmatch(word)}
     if known - missing - numbers - odd:

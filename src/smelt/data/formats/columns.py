@@ -25,17 +25,22 @@ _PATH = (
     "imagefile", "imagename", "imgname", "imgfile", "fname", "file", "files", "fullpath", "localpath",
     "image", "images", "img", "picture", "photo", "imageid", "imgid", "photoid", "fileid", "pictureid",
     "idcode", "isicid", "imageindex", "id", "uuid", "key", "name", "uri", "imageuri", "fileuri", "imageurl",
-    "url",
+    "url", "filenames", "sourceref", "imagegcsuri", "gcsuri", "imagecontent",
 )  # fmt: skip
 _LABEL = (
     "label", "labelname", "classname", "class", "categoryname", "category", "target", "targetname", "breed",
     "species", "labels", "classes", "categories", "tag", "y", "ylabel", "annotation", "groundtruth", "gt",
     "truth", "diagnosis", "dx", "findinglabels", "individualid", "variety", "type", "choice", "subcategory",
     "articletype", "style", "expression", "emotion", "cls", "classlabel", "labelid", "classid", "categoryid",
-    "targetid", "labelidx", "classidx", "labelindex", "classindex", "landmarkid",
+    "targetid", "labelidx", "classidx", "labelindex", "classindex", "landmarkid", "givenlabel", "displayname",
+    "accept",
 )  # fmt: skip
 _SPLIT = ("split", "dataset", "set", "datasplit", "subset", "partition", "phase", "isvalid", "isval",
-          "istest", "istrain", "usage", "fold")  # fmt: skip
+          "istest", "istrain", "usage", "fold", "mluse")  # fmt: skip
+# how sure the label of a row is; 0 says that the image is not of its class
+_CONFIDENCE = ("confidence", "labelconfidence", "conf", "ispositive", "positive", "ispresent", "present",
+               "presence", "answer", "assignmentstatus",
+               "probability", "prob", "score", "labelscore")  # fmt: skip
 _SAME = ("source", "query", "title", "description", "tags", "noise")
 _RANKS = {
     "path": {name: rank for rank, name in enumerate(_PATH)},
@@ -52,7 +57,13 @@ _FLAGS = {
     "istrain": {"true": "train", "1": "train", "false": "val", "0": "val"},
     "partition": {"0": "train", "1": "val", "2": "test"},  # as CelebA has it
 }
+_OPEN = frozenset({"unassigned", "all", "trainval"})  # words for images of no split, which may be held out
 _SHOWN = 5
+
+
+def last(name: str) -> str:
+    """The last part of the name of a field in fields: `my-job-metadata.class-name` is `class-name`."""
+    return re.split(r"[./](?=[^./]*$)", name)[-1]
 
 
 def plain(name: str) -> str:
@@ -114,12 +125,17 @@ class Chooser:
             hot = () if label is not None else self._hot(set(places.values()))
             if label is None and not self.header and "split" not in places:
                 label = self._without_names(places)
+            if label is None and len(self.names) == 2 and "tags" in places:
+                label = places.pop("tags")  # nothing else can be meant
             if label is not None:
                 places["label"] = label
             elif not hot and labelled:
                 raise self._error("label")
         elif "label" in self.named and (rest := self._hot(set(places.values()))):
             self._say_hot((places["label"], *rest))
+        # beside a label only: alone, such a column is itself the label, or one class of several
+        if "label" in places and "confidence" not in places and not hot:
+            self._confidence(places)
         self._say(places)
         flags = _FLAGS.get(plain(self.names[places["split"]])) if "split" in places else None
         if flags:
@@ -155,7 +171,15 @@ class Chooser:
         found = [
             place for place, name in enumerate(self.names) if plain(name) in ranks and place not in taken
         ]
+        if not found and ours in ("path", "label", "split"):
+            return self._within(ranks, taken)
         return sorted(found, key=lambda place: (ranks[plain(self.names[place])], place))
+
+    def _within(self, ranks: dict[str, int], taken: set[int]) -> list[int]:
+        """Fields in fields whose own name is a usual one."""
+        dotted = [(plain(last(name)), place) for place, name in enumerate(self.names) if "." in name]
+        known = [(ranks[name], place) for name, place in dotted if name in ranks and place not in taken]
+        return [place for _, place in sorted(known)]
 
     def _path(self, taken: set[int]) -> int:
         found = self._ranked("path", taken)
@@ -194,6 +218,14 @@ class Chooser:
                 self.notes.append(f"column {self._called(rest[0])} is the only other one: it is the label")
             return rest[0]
         return None
+
+    def _confidence(self, places: dict[str, int]) -> None:
+        called = {plain(name): place for place, name in reversed(list(enumerate(self.names)))}
+        found = [
+            called[name] for name in _CONFIDENCE if name in called and called[name] not in places.values()
+        ]
+        if found and self.header:
+            places["confidence"] = found[0]
 
     def _without_names(self, places: dict[str, int]) -> int | None:
         """The label of a list without names of columns, once its split is told by its words."""
@@ -239,7 +271,7 @@ class Chooser:
     def _of_splits(self, place: int) -> bool:
         flags = _FLAGS.get(plain(self.names[place]), {})
         words = {cell.lower() for cell in self.cells(place)}
-        return bool(words) and all(word in flags or split_of(word) for word in words)
+        return bool(words) and all(word in flags or word in _OPEN or split_of(word) for word in words)
 
     def _first(self, ours: str, found: list[int], option: str) -> int:
         names = [self.names[place] for place in found]

@@ -19,16 +19,19 @@ from smelt.settings import NotInKey, Settings
 Format = Literal[
     "auto",
     "imagefolder", "csv", "webdataset", "img2dataset", "huggingface", "coco", "fiftyone", "labelstudio",
-    "imagenet", "webvision", "mini_webvision", "cifar_n", "clothing1m", "food101n", "animal10n",
+    "imagenet", "joined", "splitlists",
+    "webvision", "mini_webvision", "cifar_n", "clothing1m", "food101n", "animal10n",
 ]  # fmt: skip
 
 Column = Literal[
-    "path", "label", "split", "source", "query", "title", "description", "tags", "true_label", "noise"
+    "path", "label", "split", "source", "query", "title", "description", "tags", "true_label", "noise",
+    "confidence",
 ]  # fmt: skip
 
 # Formats that take `columns`: lists, and samples with fields
 _WITH_FIELDS = ("csv", "webdataset", "img2dataset", "huggingface", "coco", "fiftyone", "labelstudio")
-_LISTS = ("csv", "img2dataset", "huggingface", "coco", "fiftyone", "labelstudio", "imagenet")
+_NAMED = ("joined", "splitlists")  # lists of names beside a folder of images
+_LISTS = ("csv", "img2dataset", "huggingface", "coco", "fiftyone", "labelstudio", "imagenet", *_NAMED)
 _FOLDERS = ("imagefolder", "img2dataset")
 
 # Settings that only some formats look at; the others are for all, and `auto` takes what the found one takes.
@@ -51,14 +54,16 @@ USED_BY: dict[str, tuple[str, ...]] = {
     "delimiter": ("csv", "labelstudio"),
     "header": ("csv",),
     "encoding": ("csv", "labelstudio"),
-    "unlabelled": (*_WITH_FIELDS, "imagefolder"),
+    "unlabelled": (*_WITH_FIELDS, *_NAMED, "imagefolder"),
     "multi_label": _WITH_FIELDS,
+    "min_confidence": ("csv",),
+    "test_labels": (*_WITH_FIELDS, *_NAMED),
 }
 
 # Formats that hold images out where a data set does not split itself; the others come with lists for all.
 DRAWS = (
     "imagefolder", "csv", "webdataset", "img2dataset", "huggingface", "coco", "fiftyone", "labelstudio",
-    "imagenet", "cifar_n", "food101n", "animal10n",
+    "imagenet", "joined", "splitlists", "cifar_n", "food101n", "animal10n",
 )  # fmt: skip
 
 # Formats of one's own images: nobody says that people looked at the labels of their validation.
@@ -138,10 +143,23 @@ class FormatSettings(Settings):
         description="Images of training or validation without a label: counted and left out, kept in the "
         "catalogue without being learnt from, or refused. Test images need none.",
     )
-    multi_label: Literal["refuse", "first", "split"] = Field(
+    multi_label: Literal["refuse", "first", "split", "whole"] = Field(
         default="refuse",
         description="Images with more than one label: refused, under their `first` one, or `split` into a "
-        "row for each. smelt learns one label an image.",
+        "row for each. smelt learns one label an image. `whole` takes a text such as `hot dog; mustard` as "
+        "the name of one class, whatever parts it; what has several all the same is refused.",
+    )
+    min_confidence: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="Rows of a list whose column `confidence` is less are left out. Left out: those of 0, "
+        "which say that the image is not of the class. 0 takes every row.",
+    )
+    test_labels: Literal["auto", "given", "none"] = Field(
+        default="auto",
+        description="Labels of test images: as `given`, or `none`, however they are listed. `auto` takes for "
+        "none what stands in for one: the same word for all images of the test.",
     )
 
     sources: tuple[Literal["google", "flickr"], ...] | None = Field(
@@ -202,8 +220,8 @@ class FormatSettings(Settings):
     columns: dict[Column, str] = Field(
         default={},
         description="smelt's name of a column (path, label, split, source, query, title, description, tags, "
-        "true_label, noise) → its name in your lists, or the field of a sample's JSON (`a.b` for one inside "
-        "another). Left out: usual names are recognised.",
+        "true_label, noise, confidence) → its name in your lists, or the field of a sample's JSON (`a.b` for "
+        "one inside another). Left out: usual names are recognised.",
     )
 
     @field_validator("class_from")

@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from smelt.artifacts.bytestrings import ByteStrings
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.base import Report, as_bytes, unsafe
@@ -21,9 +24,11 @@ from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.listed import Table, add_tables
 from smelt.data.formats.listfiles import ListFile, chosen, seen
 from smelt.data.formats.names import first_few
+from smelt.data.formats.numbering import tell_missing
 from smelt.data.formats.onehot import labels_of
+from smelt.data.formats.sifted import NOT_SO, Those, headers_again, held
+from smelt.data.formats.tables import Where, stream
 from smelt.data.formats.tables import read as read_sheet
-from smelt.data.formats.tables import stream
 
 _AT_ONCE = 64  # columns of classes that are read together
 
@@ -53,6 +58,13 @@ def listed_images(settings: FormatSettings, root: Path) -> Iterator[bytes]:
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
     """Append the rows, grouped by split and source, each group in the order of its file."""
     lists = chosen(settings, root)
+    names: dict[str, list[str]] = {}
+    for found in lists:
+        names.setdefault(found.split, []).append(found.name)
+    counted = {split: [name for name in parts if "-of-" in name] for split, parts in names.items()}
+    tell_missing(
+        {split: parts for split, parts in counted.items() if parts}, report, chosen=bool(settings.lists)
+    )
     tables = [_table(found, settings, root, report) for found in lists]
     report.refuse()
     add_tables(tables, settings, root, writer, report)
@@ -66,35 +78,65 @@ def _table(found: ListFile, settings: FormatSettings, root: Path, report: Report
     columns, where = read_sheet(sheet, list(places.values()), report)
     if not len(columns[0]) and not report.problems:
         report.problem(f"{found.path} has names of columns but no rows")
+    kept = _kept(found, columns, where, settings, report)
+    rows = None if kept.all() else np.flatnonzero(kept)
+    if rows is not None:
+        columns = [column.take(rows) for column in columns]
     table = Table(
-        found.split, dict(zip(places, columns)), where, found.base, name=found.name,
-        split_words=found.columns.flags or {}, spelling=found.spelling,
+        found.split, dict(zip(places, columns)), where if rows is None else Those(where, rows), found.base,
+        name=found.name, split_words=found.columns.flags or {}, spelling=found.spelling,
     )  # fmt: skip
+    table.columns.pop("confidence", None)
     if hot := found.columns.hot:
         names = [sheet.names[place].strip() for place in hot]
         report.note(
             f"{found.name}: columns {first_few(map(repr, names), len(names))} hold 0 and 1: they are classes"
         )
         table.columns["label"], table.several = labels_of(
-            names, _one_by_one(found, report), where.where, report
+            names, _one_by_one(found, rows), table.where.where, report
         )
     if found.path.is_relative_to(root):
         report.used.add(as_bytes(found.path, root))
     return table
 
 
-def _one_by_one(found: ListFile, report: Report) -> Callable[[int], ByteStrings]:
-    """Reads the columns that are classes, some at a time: there may be thousands."""
+def _kept(
+    found: ListFile, columns: list[ByteStrings], where: Where, settings: FormatSettings, report: Report
+) -> NDArray[np.bool_]:
+    """(N,) which rows are images with a label that holds."""
+    sheet, places = found.sheet, found.columns.places
+    kept = np.ones(len(columns[0]), np.bool_)
+    if sheet.kind == "text" and sheet.header:
+        kept = ~headers_again([sheet.names[at] for at in places.values()], columns, where, found.name, report)
+    if "confidence" not in places:
+        return kept
+    rows = np.flatnonzero(kept)
+    place = list(places).index("confidence")
+    column, name = columns[place].take(rows), sheet.names[places["confidence"]]
+    holds = held(column, name, Those(where, rows), found.name, settings, report)
+    path = columns[list(places).index("path")]
+    if not holds.all():
+        keys = path.hashes()
+        for row in np.flatnonzero(~np.isin(keys, keys[rows[holds]]) & kept).tolist():
+            report.leave_out(NOT_SO, found.spelling(path[row]))
+    kept[rows] = holds
+    return kept
+
+
+def _one_by_one(found: ListFile, rows: NDArray[np.int64] | None) -> Callable[[int], ByteStrings]:
+    """Reads the columns that are classes, of `rows` or all, some at a time: there may be thousands."""
     hot = found.columns.hot
-    held: dict[int, ByteStrings] = {}
+    cache: dict[int, ByteStrings] = {}
 
     def column(number: int) -> ByteStrings:
-        if number not in held:
-            held.clear()
+        if number not in cache:
+            cache.clear()
             group = range(number, min(number + _AT_ONCE, len(hot)))
             quiet = Report()  # what is wrong with rows was told already
             columns, _ = read_sheet(found.sheet, [hot[place] for place in group], quiet)
-            held.update(zip(group, columns))
-        return held[number]
+            if rows is not None:
+                columns = [column.take(rows) for column in columns]
+            cache.update(zip(group, columns))
+        return cache[number]
 
     return column

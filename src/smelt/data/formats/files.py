@@ -16,9 +16,12 @@ from smelt.artifacts.bytestrings import ByteStrings, combine, decode, encode, ha
 from smelt.artifacts.catalogue_writer import Paths, shard_codes
 from smelt.data.formats.archives import Archive
 from smelt.data.formats.base import Report, list_folder, unsafe
+from smelt.data.formats.census import kind_of
 from smelt.data.formats.tars import Members, read_members
 from smelt.data.reading import is_kind
 from smelt.errors import DataError
+
+_TRIED, _LOOKED_AT = 100, 5  # rows of a list that are tried, and files that are opened
 
 
 @dataclass(frozen=True, order=True)
@@ -122,6 +125,22 @@ class Files:
         unseen = np.flatnonzero(missing) if self.shards else np.arange(len(paths))
         missing[unseen] = ~self._on_disk(paths, unseen)
         return fixed, missing
+
+    def unread(self, tables: Sequence[Paths]) -> str:
+        """What kind the files are if the first that are there are all images that are not read, else ""."""
+        if not self.check or self.shards:
+            return ""
+        kinds: list[str] = []
+        for path in (paths[row] for paths in tables for row in range(min(len(paths), _TRIED))):
+            if unsafe(path) or not is_kind(os.path.join(os.fsencode(self.root), path), stat.S_ISREG):
+                continue
+            kind = kind_of(self.root, path)
+            if not kind.image or kind.readable or kind.kind == "HEIC":
+                return ""
+            kinds.append(kind.kind)
+            if len(kinds) >= _LOOKED_AT:
+                break
+        return " and ".join(sorted(set(kinds)))
 
     def _lookup(self, paths: Paths) -> NDArray[np.int64]:
         """(N,) place in the index of each path, -1 where no archive has it."""

@@ -20,8 +20,8 @@ from smelt.artifacts.bytestrings import decode, encode
 from smelt.data.formats.columns import looks_like_image
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.names import normalised, split_of, told
-from smelt.data.formats.spelling import ABSOLUTE, Loose, Spelling
+from smelt.data.formats.names import normalised, numbered, split_of, told
+from smelt.data.formats.spelling import ABSOLUTE, Anywhere, Loose, Spelling
 from smelt.errors import short
 
 SAMPLE = 256  # paths that are looked at
@@ -61,9 +61,12 @@ def fit(
     base: the list's own folder below the root. where: the list, for messages. split: the one it is of.
     """
     sample = [path for _, path in zip(range(SAMPLE), (path for path in paths if path.strip()))]
-    if refused := _addresses(sample, where):
-        return Spelling(refused=refused)
     search = _Search(os.fsencode(root), sample)
+    if refused := _addresses(sample, where):
+        # images that were fetched keep the end of their address; two of one name would be taken for one
+        here, count = _best_of(search, _without_folders(Spelling(), [base, b""]))
+        sure = 2 * count > len(sample) and len(set(map(here, sample))) == len(set(sample))
+        return _told(here, sample, search, where) if sure else Spelling(refused=refused)
     bases = {"root": [b""], "list": [base], "auto": [b"", base] if base else [b""]}[settings.paths_from]
     start = Spelling(bases[0], encode(settings.prefix), encode(settings.suffix))
     best, count = _best_of(search, _plain_ways(start, sample, root, bases))
@@ -88,9 +91,10 @@ def _addresses(sample: Sequence[bytes], where: str) -> str:
     if 2 * len(urls) <= len(sample):
         return ""
     return (
-        f"{where}: {short(decode(urls[0]), 100)!r} is an address of the web, and smelt downloads nothing: "
-        "download the images first (img2dataset does; -o data.format=img2dataset reads what it gives), "
-        "or name the column with the files: -o data.columns.path=NAME"
+        f"{where}: {short(decode(urls[0]), 100)!r} is an address of the web, smelt downloads nothing, and no "
+        "file below the folder is called by the end of it: download the images first (img2dataset does; "
+        "-o data.format=img2dataset reads what it gives), or name the column with the files: "
+        "-o data.columns.path=NAME"
     )
 
 
@@ -157,7 +161,7 @@ def _with_folder(search: _Search, full: Spelling, split: str, root: Path) -> Spe
             if count := search.count(way, _TRIED):
                 found.append((count, way))
     if not found:
-        return full
+        return _by_name(search, full)
     most = max(count for count, _ in found)
     best = [way for count, way in found if count == most]
     wanted = "train" if split == "all" else split
@@ -165,6 +169,10 @@ def _with_folder(search: _Search, full: Spelling, split: str, root: Path) -> Spe
     if len(best) > 1 and len(meant) == 1:
         best = meant
     if rest := [way for _, way in found if _finds_others(search, way, best[0])]:
+        tops = {decode(way.prefix).partition("/")[0] for way in [best[0], *rest]}
+        anywhere = replace(full, loose=Anywhere(search.root))
+        if numbered(sorted(tops)) and search.count(anywhere) > most:
+            return anywhere  # parts of one folder: `images_001/`, `images_002/`
         places = ", ".join(dict.fromkeys(decode(way.prefix) or "the root" for way in [best[0], *rest[:3]]))
         return replace(
             full,
@@ -175,6 +183,13 @@ def _with_folder(search: _Search, full: Spelling, split: str, root: Path) -> Spe
         return best[0]
     options = [_options(way) for way in best]
     return replace(full, hint="the files may be meant by " + " or by ".join(options[:3]))
+
+
+def _by_name(search: _Search, full: Spelling) -> Spelling:
+    """By their names alone where these are bare, and most are files somewhere in deeper folders."""
+    anywhere = replace(full, loose=Anywhere(search.root))
+    bare = not any(b"/" in path or b"\\" in path for path in search.sample)
+    return anywhere if bare and 2 * search.count(anywhere) > len(search.sample) else full
 
 
 def _with_suffix(search: _Search, full: Spelling, suffixes: Sequence[str]) -> Spelling:
@@ -224,7 +239,9 @@ def _told(best: Spelling, sample: Sequence[bytes], search: _Search, where: str) 
         words.append("from the list's own folder (-o data.paths_from=root takes the root)")
     if best.prefix or (best.suffix and "suffix" not in best.ways):
         words.append(f"as with {_options(best)}")
-    if best.loose:
+    if isinstance(best.loose, Anywhere):
+        words.append("the only file that is called so, in whichever of several folders")
+    elif best.loose:
         words.append("files are called otherwise in case or Unicode form only")
     given, became = decode(shown), decode(best(shown))
     text = f"{where}: {told(short(given, 100))} is read as {told(short(became, 100))}"

@@ -35,6 +35,7 @@ from smelt.data.formats.hubfiles import SHARD, files_of, found_files
 from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.listed import Table, add_tables
 from smelt.data.formats.names import first_few, told
+from smelt.data.formats.numbering import tell_missing
 from smelt.data.formats.spelling import Spelling
 from smelt.errors import DataError, SmeltError
 
@@ -81,6 +82,8 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     """Append the rows of each split, in the order of their files; images are copied into the catalogue."""
     files = files_of(settings, root)
     every = [path for paths in files.values() for path in paths]
+    names = {split: [str(path.relative_to(root)) for path in paths] for split, paths in files.items()}
+    tell_missing(names, report, chosen=bool(settings.lists.keys() - {"classes"}))
     planned = {path: _plan(path, settings, report) for path in every}
     _say(planned, report)
     size = sum(path.stat().st_size for path in every)

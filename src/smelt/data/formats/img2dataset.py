@@ -24,6 +24,7 @@ from smelt.data.formats.base import IMAGE_SUFFIXES, Report, as_bytes, natural
 from smelt.data.formats.census import Walk
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.layout import Glimpse
+from smelt.data.formats.numbering import tell_missing
 from smelt.data.formats.samples import Samples
 from smelt.data.formats.unpack import look_for_room
 from smelt.data.formats.webdataset import MAX_PART, add_samples, class_list, read_shards, split_of_path
@@ -67,6 +68,10 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
             f"data.lists.{min(named)}: format img2dataset takes patterns of shards where they are tars, and "
             f"{root} has none; the splits are what folders are called (train/00000/…)"
         )
+    if not shards.tars:
+        tops = {decode(name).partition("/")[0] for name in shards.names if b"/" in name}
+        names = [str(path.relative_to(root)) for path in shards.tables] or sorted(tops)
+        tell_missing({"train": names}, report, chosen=True)
     if shards.tars:
         read_shards(settings, root, writer, samples, report)
     elif shards.tables:

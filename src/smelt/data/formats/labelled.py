@@ -102,12 +102,14 @@ def _with_several(
     """Deal with entries of several labels as `multi_label` says."""
     table = rows.table
     entry, labels = next(iter(more.items()))
+    texts = entry not in table.several  # and not by columns or lists
     names = ", ".join(short(decode(classes.names[label]), 40) for label in labels if label >= 0)
     what = f"{len(more):,} rows have several labels, such as {table.where.where(entry)} ({names})"
-    if settings.multi_label == "refuse":
+    if settings.multi_label in ("refuse", "whole"):
         report.problem(
             f"{what}: smelt learns one label an image. -o data.multi_label=first takes the first, "
-            "-o data.multi_label=split makes a row of each",
+            "-o data.multi_label=split makes a row of each"
+            + (", -o data.multi_label=whole takes such a text as the name of one class" if texts else ""),
             len(more),
         )
         return rows
@@ -189,7 +191,7 @@ def _takes_another(
     if settings.multi_label == "split":
         report.repeats = True
         return True
-    if settings.multi_label == "refuse":
+    if settings.multi_label in ("refuse", "whole"):
         report.problem(
             f"{rows.table.where.where(entry)}: {decode(path)!r} is listed twice, with another label (before: "
             f"{first.table.where.where(before)}); -o data.multi_label=first takes the first, split both"

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
 from smelt.data.formats.base import IMAGE_SUFFIXES
+from smelt.data.formats.census import Walk, kind_of
 from smelt.data.formats.config import FormatSettings, check_root
-from smelt.data.formats.names import hidden, no_class
+from smelt.data.formats.names import hidden, no_class, numbered
 from smelt.data.kinds import sniff
 from smelt.data.reading import NOT_THERE, patiently
 from smelt.errors import DataError
@@ -23,7 +25,7 @@ from smelt.errors import DataError
 # The most particular first: a data set of one of these also looks like some that come after it.
 ORDER = (
     "webvision", "cifar_n", "clothing1m", "food101n", "imagenet", "img2dataset", "coco", "fiftyone",
-    "labelstudio", "huggingface", "csv", "webdataset", "imagefolder",
+    "labelstudio", "huggingface", "joined", "splitlists", "csv", "webdataset", "imagefolder",
 )  # fmt: skip
 MOST = 5000  # names of a folder that are looked at
 HEAD = 1 << 16  # bytes of a file that are looked at
@@ -93,7 +95,8 @@ def classes_seen(glimpse: Glimpse) -> int:
     for folder, files in glimpse.tree:
         if any(name.lower().endswith(IMAGE_SUFFIXES) for name in files):
             having.add(next((part for part in folder.split("/") if part and not no_class(part)), ""))
-    return len(having - {""})
+    found = sorted(having - {""})
+    return 0 if numbered(found) else len(found)
 
 
 def _listed(path: str) -> tuple[list[str], list[str]]:
@@ -133,7 +136,7 @@ def recognise(root: Path) -> Layout:
     if not found:
         raise DataError(
             f"data.root: {root} holds no images or lists that smelt knows: {what_is_there(glimpse)}"
-            f"{_of_which_kinds(glimpse)}"
+            f"{of_another_kind(glimpse) or _of_which_kinds(glimpse)}"
         )
     return Layout(*found[0], others=tuple(name for name, _ in found[1:]))
 
@@ -148,12 +151,45 @@ def what_is_there(glimpse: Glimpse, most: int = 6) -> str:
     return f"it has {', '.join(names)}" + (f" and {rest} more" if rest else "")
 
 
+# Names of files that hold images and labels in a way of their own, and what they are.
+_OTHERS = (
+    (re.compile(r"idx[13]-ubyte"), "MNIST's files of its own kind (idx): write the images as PNG"),
+    (re.compile(r"_[Xy]\.bin$"), "binary files of STL-10: write the images as PNG"),
+    (
+        re.compile(r"\.mat$"),
+        "MATLAB's files (scipy.io.loadmat reads them): write the images as PNG",
+    ),
+    (re.compile(r"\.(h5|hdf5)$"), "HDF5 files: write the images as PNG"),
+    (re.compile(r"\.tfrecords?(-\d+-of-\d+)?$"), "TFRecords: write the images as PNG or into tars"),
+    (re.compile(r"\.(mdb|lmdb)$"), "an LMDB: write the images as PNG or into tars"),
+    (
+        re.compile(r"data_batch_1$|^train$"),
+        "CIFAR's batches (cifar_n reads them beside noisy labels): write them as PNG",
+    ),
+)
+
+
+def of_another_kind(glimpse: Glimpse) -> str:
+    """Files that are known and not read, with what to do, behind a full stop; "" for none."""
+    for at, files in glimpse.tree:
+        for name in files:
+            for pattern, what in _OTHERS:
+                if pattern.search(name):
+                    path = f"{at}/{name}" if at else name
+                    return f". {path}: {what}, a folder for each class, or with a list of path and label"
+    return ""
+
+
 def _of_which_kinds(glimpse: Glimpse) -> str:
     """What the first files are by content, with what to do about it."""
     kinds: dict[str, int] = {}
     for at, files in glimpse.tree:
         for name in files[:20]:
             kind = sniff(glimpse.head(f"{at}/{name}" if at else name, 1024))
+            kinds[kind.why or kind.kind] = kinds.get(kind.why or kind.kind, 0) + 1
+    if not kinds:  # they lie deeper
+        deeper = (path for folder in islice(Walk(glimpse.root), MOST) for path in folder.paths())
+        for kind in map(partial(kind_of, glimpse.root), islice(deeper, 20)):
             kinds[kind.why or kind.kind] = kinds.get(kind.why or kind.kind, 0) + 1
     if not kinds:
         return ""

@@ -8,7 +8,7 @@ writes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,15 +27,26 @@ from smelt.data.formats.fitting import fit
 from smelt.data.formats.labelled import Rows, drop_repeats, labelled_rows
 from smelt.data.formats.names import split_of
 from smelt.data.formats.paths import check_paths, split_paths
-from smelt.data.formats.several import blanks_between, several_in
+from smelt.data.formats.several import several_of
 from smelt.data.formats.spelling import Spelling, what_lies_there
+from smelt.data.formats.splitlabels import Labelled, compare, without_stand_ins
 from smelt.errors import DataError, short
 
 TEXTS = ("title", "description", "tags")
 AT_ONCE = 1 << 16  # rows of Python objects at a time
 MANY_MISSING = 0.1  # share of the files from which on an example is shown
 # beside the usual names, what a column `is_valid` says
-_SPLIT_WORDS = {**SPLIT_NAMES, "true": "val", "false": "train", "1": "val", "0": "train", "": "train"}
+_SPLIT_WORDS = {
+    **SPLIT_NAMES,
+    "true": "val",
+    "false": "train",
+    "1": "val",
+    "0": "train",
+    "": "train",
+    "unassigned": "train",
+    "all": "train",
+    "trainval": "train",
+}
 
 Codes = tuple[NDArray[np.int64], list[bytes]]  # (N,) codes, words
 
@@ -122,6 +133,8 @@ def add_tables(
     for part in placed:
         part.locate(files, missing)
     missing.tell(report)
+    if kinds := files.unread([part.placed for part in placed]):
+        report.problem(f"the listed files are {kinds}, which is not read: convert them to JPEG or PNG")
     first = 0
     for part in placed:
         stop = first + len(part.rows.entries)
@@ -133,11 +146,17 @@ def _label(
     placed: list[_Placed], settings: FormatSettings, root: Path, report: Report, known: Classes | None
 ) -> Classes:
     """Give every row of every table its label; the classes are those known, the list's, or what is found."""
-    columns = [part.table.words("label") for part in placed]
+    labelled = [Labelled(*part.table.words("label"), part.splits, part.table.where) for part in placed]
+    columns = without_stand_ins(labelled, settings, report)
     several: dict[bytes, Sequence[bytes]] = {}
     found_here = known is None and "classes" not in settings.lists
     if known is None:
         known, several = _found(placed, columns, settings, root, report)
+    if found_here:
+        labelled = [
+            replace(part, codes=codes, words=words) for part, (codes, words) in zip(labelled, columns)
+        ]
+        compare(labelled, several, known, report)
     for part, (codes, found) in zip(placed, columns):
         part.rows = labelled_rows(
             part.table, part.paths, part.splits, codes, found, several, known, settings, report
@@ -157,25 +176,17 @@ def _found(
 ) -> tuple[Classes, dict[bytes, Sequence[bytes]]]:
     """The classes of `lists.classes`, or those in the labels; and the words that are several labels."""
     words = {word for _, found in columns for word in found}
-    several: dict[bytes, Sequence[bytes]] = dict(several_in(words))
-    doubtful = blanks_between(words - several.keys())
-    if doubtful and settings.multi_label != "refuse":
-        several |= doubtful
-    elif doubtful:
-        shown = decode(next(iter(sorted(doubtful))))
-        report.warn(
-            f"labels such as {short(shown, 80)!r} are taken as classes of their own, though each of their "
-            "words is a class too: -o data.multi_label=first (or split) takes them as several labels"
-        )
-    singles = (words - several.keys()) | {label for labels in several.values() for label in labels}
-    singles |= {label for part in placed for labels in part.table.several.values() for label in labels}
+    named: Classes | None = None
     if "classes" in settings.lists:
         path = root / settings.lists["classes"]
-        classes = read_classes(path, settings, report)
+        named = read_classes(path, settings, report)
         report.used.add(settings.lists["classes"].encode("utf-8", "surrogateescape"))
-    else:
-        classes = found_in(singles, report)
-    return classes, several
+    several = several_of(words - set(named.names if named else ()), settings, report)
+    if named:
+        return named, several
+    singles = (words - several.keys()) | {label for labels in several.values() for label in labels}
+    singles |= {label for part in placed for labels in part.table.several.values() for label in labels}
+    return found_in(singles, report), several
 
 
 def _refuse_mostly_unlabelled(placed: list[_Placed], settings: FormatSettings, report: Report) -> None:

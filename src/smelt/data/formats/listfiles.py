@@ -11,7 +11,7 @@ from pathlib import Path
 
 from smelt.artifacts.bytestrings import encode
 from smelt.data.formats.archives import SUFFIX as ARCHIVE
-from smelt.data.formats.columns import Chooser, Columns
+from smelt.data.formats.columns import Chooser, Columns, looks_like_image
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.fitting import SAMPLE, fit
 from smelt.data.formats.layout import Glimpse, classes_seen, what_is_there
@@ -20,7 +20,20 @@ from smelt.data.formats.spelling import Spelling
 from smelt.data.formats.tables import Sheet, peek, stream
 from smelt.errors import DataError, some
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".parquet", ".jsonl", ".ndjson", ".json", ".lst", ".list", ".dat")
+SUFFIXES = (
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".psv",
+    ".parquet",
+    ".jsonl",
+    ".ndjson",
+    ".json",
+    ".lst",
+    ".list",
+    ".dat",
+    ".manifest",
+)
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _PACKED = (".gz", ".bz2", ".xz")
 NAMES = ("all", "train", "val", "test")
@@ -28,11 +41,15 @@ NAMES = ("all", "train", "val", "test")
 _ALL = ("images", "data", "labels", "metadata", "annotations", "dataset", "index", "list", "files")
 _WORDS = frozenset(
     {*_ALL, "image", "img", "imgs", "label", "annotation", "info", "meta", "set", "file", "lists", "ids",
-     "filelist", "imagelist", "ground", "truth", "gt", "classes", "df", "csv"}
+     "filelist", "imagelist", "ground", "truth", "gt", "classes", "df", "csv", "final"}
 )  # fmt: skip
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
            "dev": "val", "test": "test", "testing": "test"}  # fmt: skip
 _SUBMISSION = re.compile(r"(?i)sample[\W_]*submission")
+_SHARD = re.compile(r"[-_.]?\d+[-_]of[-_]\d+$")
+_NO_LIST = re.compile(
+    r"(readme|licen[cs]e|copying|citation|changelog|requirements|version|notice)\b|license_|meta\.json$"
+)
 _MOST = 40  # files that are looked into
 
 
@@ -116,11 +133,31 @@ def _there(name: str, path: Path, root: Path) -> Path:
 
 
 def is_list(name: str) -> bool:
-    """Whether a file is called as lists are."""
+    """Whether a file is called as lists are, and not as texts for people or settings of tools are."""
     lower = name.lower()
+    if _NO_LIST.match(lower):
+        return False
     for suffix in _PACKED:
         lower = lower.removesuffix(suffix)
     return lower.endswith(SUFFIXES)
+
+
+def lists_among(files: Sequence[str]) -> list[str]:
+    """Those files of a folder that are called as lists are, without those that belong to one image each."""
+    images = {name for name in files if looks_like_image(name)}
+    stems = {os.path.splitext(name)[0] for name in images}
+    return [
+        name
+        for name in files
+        if is_list(name) and (stem := os.path.splitext(name)[0]) not in stems and stem not in images
+    ]
+
+
+def _stem(name: str) -> str:
+    """A list's name without its suffixes."""
+    for suffix in (*_PACKED, *SUFFIXES):
+        name = name.removesuffix(suffix)
+    return name
 
 
 def said(name: str) -> str:
@@ -128,6 +165,7 @@ def said(name: str) -> str:
     stem = name.lower()
     for suffix in (*_PACKED, *SUFFIXES):
         stem = stem.removesuffix(suffix)
+    stem = _SHARD.sub("", stem)
     words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[0-9])", stem) if word and not word.isdigit()]
     splits = [_SPLITS[word] for word in words if word in _SPLITS]
     rest = [word for word in words if word not in _SPLITS]
@@ -179,7 +217,7 @@ class _Finder:
         for group in (names.splits, names.below):
             lists = self._of_splits(group)
             if any(found.split == "train" for found in lists):
-                return lists
+                return self._with_submission(lists, names)
             for found in lists:
                 self.reasons[found.name] = (
                     f"{found.path} is taken for the list of {found.split}, and there is none for training: "
@@ -193,7 +231,8 @@ class _Finder:
             found for name in names.others if (found := self._try("all", name)) and leads(found, self.root)
         ]
         if len(other) == 1:
-            return [_noting(other[0], f"{other[0].path.name} is taken as the list of all images")]
+            found = _noting(other[0], f"{other[0].path.name} is taken as the list of all images")
+            return self._with_submission([found], names)
         if other:
             shown = ", ".join(found.path.name for found in other[:5])
             raise DataError(
@@ -204,9 +243,7 @@ class _Finder:
 
     def _candidates(self) -> _Candidates:
         found = _Candidates([], {}, {}, [], [])
-        for name in self.glimpse.files():
-            if not is_list(name):
-                continue
+        for name in lists_among(self.glimpse.files()):
             what = said(name)
             if _SUBMISSION.search(name):
                 found.submissions.append(name)
@@ -240,7 +277,9 @@ class _Finder:
         lists = []
         for split in ("train", "val", "test"):
             found = [one for name in group.get(split, []) if (one := self._try(split, name))]
-            if found:
+            if found and all(_SHARD.search(_stem(one.name)) for one in found):
+                lists += found  # parts of one list
+            elif found:
                 lists.append(_preferred(found))
             elif lists and lists[0].split == "train" and (names := group.get(split)):
                 why = self.reasons.get(names[0], "it has other columns")
@@ -249,14 +288,17 @@ class _Finder:
 
     def _with_others(self, whole: list[ListFile], names: _Candidates) -> list[ListFile]:
         """A list of all, and the unlabelled images that an example of a submission names."""
-        first = _preferred(whole)
-        if "split" in first.columns.places:
-            return [first]
+        return self._with_submission([_preferred(whole)], names)
+
+    def _with_submission(self, lists: list[ListFile], names: _Candidates) -> list[ListFile]:
+        first = lists[0]
+        if any(found.split == "test" or "split" in found.columns.places for found in lists):
+            return lists
         for name in names.submissions:
             other = self._try("test", name, bare=True)
             if other and leads(other, self.root) and other.spelling.prefix != first.spelling.prefix:
-                return [first, _noting(other, f"{name} names the test images, which have no label")]
-        return [first]
+                return [*lists, _noting(other, f"{name} names the test images, which have no label")]
+        return lists
 
     def _none(self) -> DataError:
         if len(self.reasons) == 1:
@@ -310,7 +352,7 @@ def seen(glimpse: Glimpse) -> str:
     if not lists:
         if spoilt := [name for name in glimpse.files() if _is_spoilt(glimpse.root / name)]:
             return f"the list {spoilt[0]}"  # and not the folders' names in its stead: reading it tells why
-        names = [] if folders else [name for name in glimpse.files() if is_list(name)]
+        names = [] if folders else lists_among(glimpse.files())
     elif folders > 1 and not any(_is_meant(found, glimpse.root) for found in lists):
         return ""
     if (folders > 1 or _has_tars(glimpse)) and not any(said(os.path.basename(name)) for name in names):

@@ -17,7 +17,7 @@ _SPLITS = {
     "test": "test", "testing": "test", "tst": "test",
 }  # fmt: skip
 _FILLERS = frozenset(
-    {"set", "data", "dataset", "images", "image", "imgs", "img", "seg", "folder", "split", "pics"}
+    {"set", "data", "dataset", "images", "image", "imgs", "img", "seg", "folder", "split", "pics", "final"}
 )
 # Words that tell what kind of file lies in a folder, or which part of the images; not of what they are.
 _NO_CLASS = frozenset(

@@ -14,6 +14,8 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from smelt.artifacts.bytestrings import decode
+from smelt.data.formats.census import Walk
+from smelt.data.formats.columns import looks_like_image
 from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.names import first_few, normalised
 
@@ -49,6 +51,31 @@ class Loose:
         return self._known[folder]
 
 
+class Anywhere:
+    """Files by their name alone, with or without its suffix, where only one below the root is called so."""
+
+    def __init__(self, root: bytes) -> None:
+        self.root = root
+        self._known: dict[bytes, bytes] = {}
+        self._twice: set[bytes] = set()
+
+    def find(self, path: bytes) -> bytes:
+        """The path of the one file that is called so; else `path` itself."""
+        if not self._known:
+            for folder in Walk(Path(os.fsdecode(self.root))):
+                for found in folder.paths():
+                    self._add(found)
+        name = path.rpartition(b"/")[2]
+        return path if name in self._twice else self._known.get(name, path)
+
+    def _add(self, path: bytes) -> None:
+        name = path.rpartition(b"/")[2]
+        if looks_like_image(decode(name)):
+            for own in (name, os.path.splitext(name)[0]):
+                if self._known.setdefault(own, path) != path:
+                    self._twice.add(own)
+
+
 def _form(name: bytes) -> str:
     return unicodedata.normalize("NFC", decode(name)).casefold()
 
@@ -68,7 +95,7 @@ class Spelling:
     roots: tuple[bytes, ...] = ()
     folders: int = 0
     ways: frozenset[str] = frozenset()
-    loose: Loose | None = None
+    loose: Loose | Anywhere | None = None
     note: str = ""
     hint: str = ""
     refused: str = ""

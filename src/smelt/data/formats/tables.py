@@ -101,6 +101,8 @@ def peek(path: Path, settings: FormatSettings) -> Sheet:
         return Sheet(path, kind, tuple(names), sample)
     form = form_of(path, settings)
     sample = [row for _, row in islice(_rows_of(form), SAMPLE)]
+    if form.header:  # once more in the middle, as where lists are joined: it says nothing of what cells are
+        sample = [row for row in sample if [cell.strip() for cell in row] != list(form.names)]
     return Sheet(path, "text", form.names, sample, form.header, form)
 
 

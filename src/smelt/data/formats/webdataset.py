@@ -26,9 +26,10 @@ from smelt.data.formats.base import IMAGE_SUFFIXES, SPLIT_NAMES, Report, as_byte
 from smelt.data.formats.census import HIDDEN
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.jsons import parse
-from smelt.data.formats.layout import Glimpse, classes_seen
+from smelt.data.formats.layout import Glimpse, classes_seen, of_another_kind
 from smelt.data.formats.listed import add_tables
 from smelt.data.formats.names import hidden
+from smelt.data.formats.numbering import tell_missing
 from smelt.data.formats.patterns import expanded
 from smelt.data.formats.samples import LABEL_PARTS, Samples
 from smelt.data.kinds import ENOUGH, sniff
@@ -102,7 +103,10 @@ def read_shards(
 ) -> None:
     """Add what lies in all shards to `samples`. A shard that is none is a problem, and the next is read."""
     writer.follow = settings.links == "anywhere"
-    for split, paths in shards_of(settings, root, report).items():
+    found = shards_of(settings, root, report)
+    names = {split: [str(path.relative_to(root)) for path in paths] for split, paths in found.items()}
+    tell_missing(names, report, chosen=bool(settings.lists.keys() - {"classes"}))
+    for split, paths in found.items():
         for path in paths:
             try:
                 archive = open_archive(path, root, writer, report)
@@ -118,7 +122,7 @@ def add_samples(
 ) -> None:
     """Append the samples, their classes named by the list of classes where one lies in the root."""
     if not len(samples):
-        report.problem(f"{root}: no sample of its shards has an image")
+        report.problem(f"{root}: no sample of its shards has an image{of_another_kind(Glimpse(root))}")
         report.refuse()
     table = samples.table()
     listed = class_list(settings, root)
