@@ -126,7 +126,7 @@ def test_nothing_heavy_is_loaded_on_the_way() -> None:
     names = [module_name(file) for file in FILES if is_quick(file) and file.name != "__main__.py"]
     code = f"import importlib, sys\nfor name in {names!r}:\n    importlib.import_module(name)\n"
     code += "print(sorted({name.split('.')[0] for name in sys.modules}))"
-    environment = {**os.environ, "PYTHONPATH": ""}
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
     # rich comes with typer

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from smelt.errors import RecipeError, short
-from smelt.settings import Limit
+from smelt.settings import Disagreement, Limit
 from smelt.yaml_lines import MISSING, Place, Places, Steps, dotted
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -32,7 +32,8 @@ def validate(model: type[Model], data: Mapping[str, Any], places: Places) -> Mod
         return model.model_validate(data)
     except ValidationError as error:
         found = _found(model, data, error)
-    lines = [_line(model, data, places, path, text) for path, text in found[: MOST + 1]]
+        lines = list(_disagreements(data, places, error))
+    lines += [_line(model, data, places, path, text) for path, text in found[: MOST + 1 - len(lines)]]
     more = [f"… and {len(found) - MOST} more"] if len(found) > MOST else []
     raise RecipeError("\n".join([*lines[:MOST], *more]))
 
@@ -55,6 +56,61 @@ def _joined(messages: list[str]) -> str:
     *others, last = messages
     given = last[last.rfind(", not ") :] if ", not " in last else ""
     return " or ".join([*(text.removesuffix(given) for text in others), last])
+
+
+# Settings that do not go together
+
+
+def _disagreements(data: Any, places: Places, error: ValidationError) -> Iterator[str]:
+    """A line for each: what the settings are, where each was set, what has to hold, a mend."""
+    for item in error.errors(include_url=False)[:LOOKED_AT]:
+        if isinstance(cause := _cause(item), Disagreement):
+            yield _disagreement(data, places, _align(data, item["loc"]), cause)
+
+
+def _cause(item: Any) -> Any:
+    return item.get("ctx", {}).get("error")
+
+
+def _disagreement(data: Any, places: Places, base: Steps, cause: Disagreement) -> str:
+    """The user's own setting comes first, of several the one that was given last."""
+
+    def path(name: str) -> Steps:
+        return (*base, *(int(step) if step.isdecimal() else step for step in name.split(".")))
+
+    order = {steps: number for number, steps in enumerate(places)}
+    known = {name: _given_at(data, places, path(name)) for name in cause.values}
+    lead = max(cause.values, key=lambda name: order[known[name]] if _own(places, known[name]) else -1)
+    first = places[known[lead]] if _own(places, known[lead]) else None
+    told = []
+    for name in (lead, *(name for name in cause.values if name != lead)):
+        value = _at_or_missing(data, path(name))
+        is_what = _word(cause.values[name] if value is MISSING or isinstance(value, dict) else value)
+        place = places.get(known[name])
+        untold = place in (None, first) if value is not MISSING else False  # said already, or not known
+        said = "" if untold else f" ({_whose(place)})"
+        told.append(f"{dotted(path(name))} is {is_what}{said}")
+    mend = cause.mended(lambda name: dotted(path(name)))
+    every = f"{', '.join(told[:-1])} and {told[-1]}"
+    return f"{f'{first}: ' if first else ''}{every}: {cause.rule}; {mend}"
+
+
+def _given_at(data: Any, places: Places, path: Steps) -> Steps:
+    """The path of the place where the value at `path` was given; of a default, one that has none."""
+    if _at_or_missing(data, path) is not MISSING:
+        while path and path not in places:
+            path = path[:-1]
+    return path
+
+
+def _own(places: Places, path: Steps) -> bool:
+    return path in places and not places[path].shipped
+
+
+def _whose(place: Place | None) -> str:
+    if place is None:
+        return "the default"
+    return f"from the recipe {place.file.removesuffix('.yaml')}" if place.shipped else str(place)
 
 
 # Whose mistake it is
@@ -135,6 +191,8 @@ def _problems(model: type[BaseModel], data: Any, error: ValidationError) -> Iter
     }
     for item in errors:
         kind, loc = item["type"], item["loc"]
+        if isinstance(_cause(item), Disagreement):
+            continue  # told by `_disagreements`
         if kind == "missing":
             path = (*_align(data, loc[:-1]), loc[-1])
             if (path[:-1], str(path[-1])) not in renamed:  # it is there under a wrong name, which is told

@@ -8,13 +8,12 @@ done is not looked at, the rest each time.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smelt.errors import RecipeError, short
-from smelt.settings import changes
 from smelt.yaml_lines import Places, Steps, dotted
 
 if TYPE_CHECKING:
@@ -54,18 +53,7 @@ class Asked:
 
     def given(self, at: tuple[int, int], *steps: str) -> Steps:
         """Where the recipe gives a training setting of a model: at the model, its round, or for all."""
-        i, j = at
-        one = self.recipe.rounds[i]
-        layers: tuple[tuple[Steps, Any], ...] = (
-            (("rounds", i, "models", j, "train"), changes(one.models[j].train)),
-            (("rounds", i, "train"), changes(one.train)),
-        )
-        for prefix, values in layers:
-            for step in steps:
-                values = values.get(step) if isinstance(values, Mapping) else None
-            if values is not None:
-                return (*prefix, *steps)
-        return ("train", *steps)
+        return self.recipe.given(*at, *steps)
 
 
 def _there(path: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import Field, field_validator, model_validator
 
 from smelt.errors import DataError
-from smelt.settings import NotInKey, Settings
+from smelt.settings import Disagreement, NotInKey, Settings
 
 Format = Literal[
     "auto",
@@ -219,7 +219,11 @@ class FormatSettings(Settings):
             if self.format in ("auto", *formats):
                 continue
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"`{name}` says nothing to format {self.format} (only {', '.join(formats)})")
+                raise Disagreement(
+                    {name: getattr(self, name), "format": self.format},
+                    f"`{name}` says nothing to format {self.format} (only to {', '.join(formats)})",
+                    f"leave {{{name}}} out, or take another {{format}}",
+                )
         return self
 
     @property
