@@ -15,14 +15,15 @@ SOURCE = Path(__file__).parent.parent / "src" / "smelt"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # Parts of the package and what each may import of it; nothing else, and never one's equals
-BASE = {"errors", "settings", "fields", "yaml_lines", "mistakes", "recipe", "metrics", "artifacts"}
+BASE = {"errors", "settings", "fields", "yaml_lines", "paths", "mistakes", "recipe", "metrics", "artifacts"}
 LEARN = {"errors", "settings", "metrics", "artifacts", "data", "models"}
 MAY_IMPORT = {
     "errors": set(),
     "settings": set(),
     "fields": {"settings"},
     "yaml_lines": {"errors"},
-    "mistakes": {"errors", "settings", "yaml_lines"},
+    "paths": {"yaml_lines"},
+    "mistakes": {"errors", "fields", "paths", "settings", "yaml_lines"},
     "recipe": {"errors", "mistakes", "yaml_lines", "recipes"},
     "metrics": {"errors"},
     "artifacts": {"errors", "settings", "metrics"},
@@ -97,6 +98,7 @@ def is_quick(file: Path) -> bool:
         "settings",
         "fields",
         "yaml_lines",
+        "paths",
         "mistakes",
         "recipe",
         "flowchart",

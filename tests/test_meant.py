@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from conftest import smelt
 from smelt import recipe as recipes
 from smelt.cli import app
 from smelt.errors import RecipeError, SmeltError
+from smelt.fields import walk
 from smelt.stages.flow import Recipe
 from smelt.yaml_lines import read_yaml
 
@@ -280,17 +282,17 @@ def test_conflicts_name_what_the_user_wrote(overrides: list[str], start: str) ->
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("train.epochs=1e20", "much smaller number"), ("train.epochs=100001", "no training goes over its"),
+        ("train.epochs=1e20", "to 100,000, not 1e+20"), ("train.epochs=100001", "no training goes over its"),
         ("train.epochs=2.5", "not 2.5"), ("train.batch_size=1e9", "no machine holds a larger batch"),
-        ("train.augment.sizes=[1000000]", "a larger input fits no memory"), ("runtime.workers=1e6", "1024"),
-        ("rounds.0.models.0.seeds=[1000]", "less than 1000"), ("fuse.genetic.generations=1e9", "100000"),
+        ("train.augment.sizes=[1000000]", "a larger input fits no memory"), ("runtime.workers=1e6", "1,024"),
+        ("rounds.0.models.0.seeds=[1000]", "1,000, not 1000"), ("fuse.genetic.generations=1e9", "100,000"),
         ("fuse.genetic.elite=20", "fuse.genetic.population is 20 (the default)"),
         ("rounds.2.teacher.top_k=1e8", "no data set has more classes"), ("predict.topk={val: 0}", "to 1"),
-        ("train.learning_rate=1e9", "less than 1000"), ("train.threads=1e5", "no machine has more cores"),
+        ("train.learning_rate=1e9", "below 1,000"), ("train.threads=1e5", "no machine has more cores"),
         ("predict.views=[]", "an empty list"), ("rounds=[]", "an empty list"), ("fuse.methods=[]", "empty"),
         ("train.augment.sizes=[]", "an empty list"), ("predict.splits=[]", "an empty list"),
-        ("train.step_at=[]", "an empty list"), ("seed=-1", "greater than or equal to 0"),
-        ("runtime.device=cuda:99999999", "Where nets compute"), ("train.weight_decay=.inf", "finite"),
+        ("train.step_at=[]", "an empty list"), ("seed=-1", "from 0 below 1,000,000, not -1"),
+        ("runtime.device=cuda:99999999", "Where nets compute"), ("train.weight_decay=.inf", "0 to 10,"),
     ],
 )  # fmt: skip
 def test_numbers_beyond_reason_and_empty_lists(override: str, words: str) -> None:
@@ -307,6 +309,52 @@ def test_an_override_that_the_shell_has_split(place: Path) -> None:
     message = told("plan demo -o rounds=[{name: raw}]")
     assert "-o 'rounds=[{name: raw}]'" in message and "quote" in message
     assert "a bracket is not closed" in told("plan demo -o rounds=[{name:")
+
+
+def test_sections_that_are_given_a_value(place: Path) -> None:
+    assert mistake("folder", "train.augment=5") == (
+        "-o train.augment=5: train.augment: takes a section, not 5; -o train.augment.sizes=… sets one of its "
+        "fields (sizes, scale, ratio, flip, pad_crop, randaugment)"
+    )
+    assert "and 26 more: smelt explain train)" in mistake("folder", "train=null")
+    message = mistake("folder", "rounds=raw")
+    assert (
+        "takes a list of sections, not 'raw'; -o rounds.0.name=… sets a field of the first (name, ti"
+        in message
+    )
+    assert "takes a list of whole number" in mistake("folder", "train.augment.sizes=3")
+
+
+def test_a_section_that_an_override_begins_is_its_own() -> None:
+    message = mistake("folder", "train.validation_view.resize=1.5")
+    assert (
+        message == "-o train.validation_view.resize=1.5: train.validation_view.size: is needed, and missing"
+    )
+
+
+WRONG = ("1e20", "-1", ".nan", "-.inf", "0", "1.5", "text", "[1, 2]", "{a: 1}", "null", "true", "9" * 30)
+
+
+def test_every_field_takes_a_value_or_says_what_it_takes() -> None:
+    """Numbers beyond reason and wrong types over all settings: accepted, or refused at the option."""
+    begun, places = recipes.load("folder", ["data.root=crawl"])
+    names = {".".join({"N": "0", "NAME": "x"}.get(step, step) for step in e.path) for e in walk(Recipe)}
+    refused = 0
+    for name in sorted(names):
+        for value in WRONG:
+            option, data, known = f"{name}={value}", copy.deepcopy(begun), dict(places)
+            recipes._apply(data, known, option)
+            try:
+                recipes.validate(Recipe, data, known)
+            except RecipeError as error:
+                refused += 1
+                lines = str(error).splitlines()
+                assert all(line.startswith((f"-o {option}: ", "-o data.root=", "…")) for line in lines), error
+                assert "valid dictionary" not in str(error) and ".yaml:" not in str(error)
+                assert name.split(".")[0] in str(error)
+                if value in (".nan", "-.inf", "9" * 30) and f": {name}: " in str(error):
+                    assert re.search(r"takes |input should be|takes leaf", str(error)), error
+    assert refused > len(names) * 5
 
 
 @pytest.mark.parametrize(

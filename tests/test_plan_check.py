@@ -248,7 +248,7 @@ def test_a_vit_of_timm_runs_under_every_view_of_the_recipe(tmp_path: Path) -> No
          "rounds.2.teacher.view (-o rounds.2.teacher={round: raw, view: {size: 50}}): the model raw/"),
         (["rounds.1.start=raw", "rounds.1.models.0.train={backbone: resnet34}"],
          "rounds.1.start (-o rounds.1.start=raw): the model filtered/resnet18 cannot go on from raw/"),
-        (["rounds.0.models.0.train.world_size=100000"], "input should be less than or equal to 4096"),
+        (["rounds.0.models.0.train.world_size=100000"], "takes a whole number from 1 to 4,096"),
         (["train.world_size=4000", "train.batch_size=4000"], "train.world_size (-o train.world_size=4000)"),
         (["runtime.device=cuda:7"], "runtime.device (-o runtime.device=cuda:7): cuda:7 is asked for"),
     ],

@@ -114,6 +114,12 @@ def _inside(annotation: Any) -> Iterator[tuple[tuple[str, ...], type[Settings]]]
 # Types in words
 
 
+def in_words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    """What a field of this type takes, with its bounds and an article: `a whole number from 1 to 90`."""
+    word = _annotated(annotation, metadata)
+    return f"a {word}" if word.startswith(("whole number", "number", "list", "mapping")) else word
+
+
 def _annotated(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     bounds = _bounds(metadata)
     origin, parts = get_origin(annotation), get_args(annotation)

@@ -186,7 +186,8 @@ def _apply(data: dict[str, Any], places: Places, override: str) -> None:
         if i == len(keys) - 1:
             before = here.get(step, MISSING) if isinstance(here, dict) else here[int(step)]
             here[step] = value
-        elif isinstance(here, dict) and here.get(key) is None:
+        elif isinstance(here, dict) and here.get(key) is None:  # a section that was not there is this one's
+            places[tuple(full)] = Place(shown, under=here.get(key, MISSING))
             here[key] = {}
         here = here[step]
     for known in [known for known in places if known[: len(full)] == tuple(full)]:
