@@ -86,7 +86,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("plan no/such", "there is no folder no"),
         ("plan ''", "was given an empty name"),
         ("train /dev/null/x.yaml", "there is no folder /dev/null"),
-        ("explain train --recipe crawl", "smelt plan folder -o data.root=crawl"),
+        ("explain train --recipe crawl", "smelt explain --recipe folder -o data.root=crawl"),
         ("report cats.yaml", "takes the work folder of a run, and cats.yaml is a recipe"),
         ("report demo", "demo is a shipped recipe: smelt report work/demo"),
         ("results folder", "folder is a shipped recipe: smelt run folder makes it"),
@@ -122,7 +122,7 @@ def test_names_that_no_disk_has(place: Path, name: str) -> None:
         (b"# only a comment\n", "a recipe is a mapping"),
         ("name: x".encode("utf-16"), "looks like UTF-16"),
         ("name: x".encode("utf-16-le"), "looks like UTF-16"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "is not UTF-8"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "is no text"),
         (b"name: a\x07b\n", "it holds the character U+0007"),
         (b"name: x\nbad: \xff\n", "mine.yaml:2: is not UTF-8 (byte 0xff)"),
         (b"a" * (1 << 20) + b"bc", "too large for a recipe"),
@@ -147,7 +147,7 @@ def test_what_is_no_plain_file(place: Path) -> None:
     (place / "loop.yaml").symlink_to("loop.yaml")
     assert "is not a plain file" in told("plan pipe.yaml")
     assert "empty folder" in told("plan folder.yaml")
-    assert "there is no recipe loop.yaml" in told("plan loop.yaml")
+    assert "loop.yaml is a link that goes round in a circle" in told("plan loop.yaml")
 
 
 def test_recipes_that_start_from_one_another_without_end(place: Path) -> None:
@@ -206,6 +206,43 @@ def test_long_values_are_cut_in_messages(place: Path) -> None:
         found = CliRunner().invoke(app, ["plan", "demo", "-o", override])
         assert isinstance(found.exception, RecipeError), override[:40]
         assert len(str(found.exception)) < 1500, override[:40]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("plan r/loop.yaml", "r/loop.yaml is a link that goes round in a circle; recipes there: r/own.yaml"),
+        (
+            "plan r/gone.yaml",
+            "r/gone.yaml is a link to x, which is not there; recipes there: r/own.yaml",
+        ),
+        ("plan r/loop", "there is no r/loop; recipes there: r/own.yaml"),
+        ("plan r/loop.yaml/x.yaml", "r/loop.yaml/x.yaml is behind links in a circle"),
+        ("plan r/zero.yaml", "r/zero.yaml is empty"),
+        ("plan r/binary.yaml", "r/binary.yaml is no text"),
+        ("plan r/comment.yaml", "has nothing but comments"),
+        ("plan r/folder.yaml", "r/folder.yaml is an empty folder"),
+        ("plan r/missing.yaml", "recipes there: r/comment.yaml, r/own.yaml"),
+        ("plan r/round1.yml", "(round1.yml → round2.yml → round1.yml); take it out of one of them"),
+        ("explain --recipe r/owm.yaml train.epochs", "did you mean smelt explain --recipe r/own.yaml?"),
+    ],
+)
+def test_what_was_just_tried_is_not_proposed(place: Path, command: str, words: str) -> None:
+    (place / "r" / "folder.yaml").mkdir(parents=True)
+    (place / "r" / "loop.yaml").symlink_to("loop.yaml")
+    (place / "r" / "gone.yaml").symlink_to("x")
+    files = {"zero.yaml": b"", "binary.yaml": b"\x7fELF\2\1\1\0", "own.yaml": b"extends: folder\n"}
+    files |= {"round1.yml": b"extends: ./round2.yml", "round2.yml": b"extends: ./round1.yml"}
+    for name, content in files.items():
+        (place / "r" / name).write_bytes(content)
+    if "comment" in command + words:
+        (place / "r" / "comment.yaml").write_bytes(b"# nothing\n")
+    if "round" not in command:
+        for name in ("round1.yml", "round2.yml"):
+            (place / "r" / name).unlink()
+    message = told(command)
+    assert words in message
+    assert f"smelt {command}" not in message, "the same again is no mend"
 
 
 # The user's own place

@@ -113,7 +113,7 @@ def explain(
     data: Mapping[str, Any] | None = None
     places: Places = {}
     if of is not None:
-        meant.refuse("plan", of)
+        meant.refuse("explain --recipe", of)
         read, places = recipes.load(of, override or ())
         data = recipes.validate(Recipe, read, places).model_dump(mode="json")
     if field is None:

@@ -1,12 +1,14 @@
 """What was probably meant where a verb was given something of another kind: the command that takes it.
 
 Verbs that compute take a recipe, verbs that read take a work folder, and both are given folders of images,
-lists, score files and misspelt names. Looks at names and at one listing of a folder, and reads nothing.
+lists, score files and misspelt names. Looks at names and at one listing of a folder, and at how a recipe
+that it may propose begins.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import shlex
@@ -79,6 +81,8 @@ def refuse(verb: str, recipe: str) -> None:
     shown = short(recipe, 120)
     if not recipe.strip():
         raise RecipeError(f"smelt {verb} takes a recipe, and was given an empty name: smelt {verb} folder")
+    if told := _link(path):
+        raise RecipeError(f"{shown} is {told}{_near(verb, path)}")
     if _is_dir(path):
         raise RecipeError(f"{shown} is {_folder(verb, path)}")
     if path.suffix.lower() in YAML:
@@ -130,7 +134,7 @@ def _folder(verb: str, path: Path) -> str:
         again = f"; to run its recipe: smelt {verb} {_quoted(own)} --work {quoted}" if own.is_file() else ""
         return f"the work folder of a run: smelt report {quoted}, smelt show {quoted} STAGE{again}"
     listing = _listing(path)
-    recipes = [item for item in listing if item.suffix.lower() in YAML]
+    recipes = [item for item in listing if _may_be_recipe(item)]
     if recipes:
         return f"a folder; a recipe in it is {_quoted(recipes[0])}: smelt {verb} {_quoted(recipes[0])}"
     if not listing:
@@ -176,7 +180,7 @@ def _near(verb: str, path: Path) -> str:
     if not _is_dir(path.parent):
         return f": there is no folder {short(str(path.parent), 120)}"
     listing = [item for item in _listing(path.parent) if not item.name.startswith(".")]
-    files = [item for item in listing if item.suffix.lower() in YAML]
+    files = [item for item in listing if _may_be_recipe(item) and item != path]
     known = {item.stem.lower(): item for item in files}
     if path.parent == Path("."):
         known |= {name: Path(name) for name in shipped()}
@@ -191,6 +195,34 @@ def _near(verb: str, path: Path) -> str:
     if files:
         return f"; recipes there: {', '.join(_quoted(item) for item in files[:5])}"
     return f" (shipped: {', '.join(shipped())}; a file of yours ends in .yaml)"
+
+
+def _link(path: Path) -> str:
+    """What is wrong with a link that leads to nothing; "" for all else."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return (
+                "a link that goes round in a circle" if os.path.islink(path) else "behind links in a circle"
+            )
+        if os.path.islink(path):
+            return f"a link to {short(os.readlink(path), 120)}, which is not there"
+    except ValueError:  # a zero byte
+        pass
+    return ""
+
+
+def _may_be_recipe(path: Path) -> bool:
+    """Whether it is a file with the suffix of YAML and a text in it, so that it may be proposed."""
+    try:
+        if path.suffix.lower() not in YAML or not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            begins = file.read(512)
+        return bool(begins.strip()) and b"\0" not in begins
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: how pathlib tells of links in a circle
+        return False
 
 
 def _is_work(path: Path) -> bool:
