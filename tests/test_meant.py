@@ -213,8 +213,8 @@ def test_long_values_are_cut_in_messages(place: Path) -> None:
     [
         ("plan r/loop.yaml", "r/loop.yaml is a link that goes round in a circle; recipes there: r/own.yaml"),
         (
-            "plan r/gone.yaml",
-            "r/gone.yaml is a link to x, which is not there; recipes there: r/own.yaml",
+            "plan r/zzz.yaml",
+            "r/zzz.yaml is a link to x, which is not there; recipes there: r/own.yaml",
         ),
         ("plan r/loop", "there is no r/loop; recipes there: r/own.yaml"),
         ("plan r/loop.yaml/x.yaml", "r/loop.yaml/x.yaml is behind links in a circle"),
@@ -230,7 +230,7 @@ def test_long_values_are_cut_in_messages(place: Path) -> None:
 def test_what_was_just_tried_is_not_proposed(place: Path, command: str, words: str) -> None:
     (place / "r" / "folder.yaml").mkdir(parents=True)
     (place / "r" / "loop.yaml").symlink_to("loop.yaml")
-    (place / "r" / "gone.yaml").symlink_to("x")
+    (place / "r" / "zzz.yaml").symlink_to("x")
     files = {"zero.yaml": b"", "binary.yaml": b"\x7fELF\2\1\1\0", "own.yaml": b"extends: folder\n"}
     files |= {"round1.yml": b"extends: ./round2.yml", "round2.yml": b"extends: ./round1.yml"}
     for name, content in files.items():
