@@ -401,6 +401,11 @@ def test_every_field_takes_a_value_or_says_what_it_takes() -> None:
         (["plan", "folder", "data.root=x"], "-o data.root=x"),
         (["plan", "--json", "train.epochs=3", "folder"], "-o train.epochs=3"),
         (["run", "folder", "-o", "data.root", "some where"], "-o 'data.root=some where'"),
+        (
+            ["plan", "folder", "-o", "data"],
+            "that is a section, and an override sets one value: -o data.root=…",
+        ),
+        (["plan", "-o", "rounds", "folder"], "an override sets one value: -o rounds.0.name=…"),
     ],
 )
 def test_overrides_that_are_not_given_as_such(words: list[str], mend: str) -> None:

@@ -279,7 +279,9 @@ def test_more_ranks_than_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert precheck.check(asked(tmp_path, "runtime.device=cuda", "train.world_size=2")).gpus == 2
     told = refusal(tmp_path, "runtime.device=cuda", "train.world_size=3")
-    assert "3 processes, and up to 2 for the 2 GPUs that torch sees here" in told
+    assert (
+        "3 processes, and up to 2 for the 2 GPUs that torch sees here; at most -o train.world_size=2" in told
+    )
     told = refusal(tmp_path, "runtime.device=cuda:1", "train.world_size=2")
     assert "2 processes, and up to 1 for runtime.device (-o runtime.device=cuda:1)" in told
 

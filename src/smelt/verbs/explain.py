@@ -177,7 +177,7 @@ def _told(
         told["recipe"] = recipe
         told["values"] = [
             {"at": ".".join(map(str, path)), "value": value, "place": str(places.get(path, "")) or None}
-            for path, value in _values(data, entry.path, asked)
+            for path, value in _values(data, (*entry.path, *([entry.key] if entry.key else [])), asked)
         ]
     return told
 

@@ -38,7 +38,10 @@ Overrides = Annotated[
         autocompletion=completion.overrides,
     ),
 ]
-WorkOption = Annotated[Path | None, typer.Option("--work", help="Work folder (default: work/NAME).")]
+WorkOption = Annotated[
+    Path | None,
+    typer.Option("--work", help="Work folder (default: work/NAME).", autocompletion=completion.work_folders),
+]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Stages at once (default: one a core or device).")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print results only.")]
 Replace = Annotated[

@@ -12,9 +12,12 @@ from typing import Annotated
 import typer
 
 from smelt.errors import ArtifactError
-from smelt.verbs import meant
+from smelt.verbs import completion, meant
 
-WorkFolder = Annotated[Path, typer.Argument(metavar="WORK", help="The work folder of a run.")]
+WorkFolder = Annotated[
+    Path,
+    typer.Argument(metavar="WORK", help="The work folder of a run.", autocompletion=completion.work_folders),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
@@ -43,7 +46,14 @@ def require_work(verb: str, work: Path) -> None:
 
 def show(
     work: WorkFolder,
-    stage: Annotated[str, typer.Argument(metavar="STAGE", help="index, check, select, rank, train, …")],
+    stage: Annotated[
+        str,
+        typer.Argument(
+            metavar="STAGE",
+            help="index, check, select, rank, train, …",
+            autocompletion=completion.stages,
+        ),
+    ],
 ) -> None:
     """Print what a stage of a run gave, and where its files are. Computes nothing.
 

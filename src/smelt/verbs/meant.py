@@ -62,12 +62,31 @@ def _refuse_bare(words: list[str]) -> None:
         before = words[place - 1] if place else ""
         if OVERRIDE.match(word) and (not before.startswith("-") or before in FLAGS):
             raise RecipeError(f"{short(word, 120)}: an override needs -o before it: -o {short(word, 120)}")
+        if before in ("-o", "--override") and FIELD.fullmatch(word):
+            _refuse_section(word)
         behind = words[place + 1 : place + 2]
         if before in ("-o", "--override") and FIELD.fullmatch(word) and behind and behind[0][:1] != "-":
             raise RecipeError(
                 f"-o {short(word, 120)} {short(behind[0], 120)}: an override is one word, key=value: "
                 f"-o {shlex.quote(f'{short(word, 120)}={short(behind[0], 120)}')}"
             )
+
+
+def _refuse_section(word: str) -> None:
+    """Refuse an override that names a section and no value (`-o data`), with the fields of the section."""
+    from smelt.fields import find
+    from smelt.stages.flow import Recipe
+
+    known = find(Recipe, word)
+    if len(known) != 1 or not known[0].inside:
+        return
+    steps, cls = known[0].inside[0]
+    names = list(cls.model_fields)
+    field = ".".join((word, *("0" for _ in steps), "root" if "root" in names else names[0]))
+    raise RecipeError(
+        f"-o {word}: that is a {'list of sections' if steps else 'section'}, and an override sets one value: "
+        f"-o {field}=… (its fields: {', '.join(names)})"
+    )
 
 
 def refuse(verb: str, recipe: str) -> None:

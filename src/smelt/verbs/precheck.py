@@ -139,7 +139,10 @@ def too_many_ranks(asked: Asked, most: int, has: str) -> Iterator[str]:
             known = (asked.given(at, "world_size"), settings.world_size)
             found.setdefault(known, []).append(f"{one.name}/{model.name}")
     for (steps, ranks), names in found.items():
-        yield f"{asked.said(steps)}: {called(names)}: {ranks} processes, and up to {most} for {has}"
+        yield (
+            f"{asked.said(steps)}: {called(names)}: {ranks} processes, and up to {most} for {has}; "
+            f"at most -o {dotted(steps)}={most}"
+        )
 
 
 def _cores() -> int:
