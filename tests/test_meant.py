@@ -245,6 +245,32 @@ def test_what_was_just_tried_is_not_proposed(place: Path, command: str, words: s
     assert f"smelt {command}" not in message, "the same again is no mend"
 
 
+# Folders of data that are not there
+
+
+@pytest.mark.parametrize(
+    ("command", "start", "words"),
+    [
+        ("plan mine/root.yaml", "mine/root.yaml:3: data.root: there is no folder crwal (looked for /",
+         "this folder has no 'crwal' but 'crawl'. It takes"),
+        ("plan mine/beside.yaml", "mine/beside.yaml:3: data.root: there is no folder sub ",
+         "; beside the recipe there is mine/sub: -o data.root=mine/sub"),
+        ("plan mine/root.yaml -o data.root=no/such", "-o data.root=no/such: data.root: there", "'no'"),
+        ("plan folder -o data.root=~/x", "-o data.root=~/x: data.root: ", "the shell left ~ as it is"),
+        ("plan mine/none.yaml", "data.root is not set: ", "or in mine/none.yaml: `data: {root: FOLDER}`"),
+        ("plan folder -o data.root=", "-o data.root=: data.root is not set", "-o data.root=FOLDER"),
+        ("plan folder -o data.root=crawl -o data.format=csv -o data.lists.all=x.csv",
+         "-o data.lists.all=x.csv: data.lists.all: cannot read crawl/x.csv", "no such file"),
+    ],
+)  # fmt: skip
+def test_data_that_is_not_there(place: Path, command: str, start: str, words: str) -> None:
+    for name, data in (("root", "{\n  root: crwal}"), ("beside", "{\n  root: sub}"), ("none", "{}")):
+        (place / "mine" / f"{name}.yaml").write_text(f"extends: folder\ndata: {data}\n")
+    (place / "loop").symlink_to("loop")
+    message = told(command)
+    assert message.startswith(start) and words in message
+
+
 # The user's own place
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smelt.errors import RecipeError, SmeltError
+from smelt.errors import DataError, RecipeError, SmeltError, short
 from smelt.verbs import completion, meant, precheck
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from smelt.flowchart.graph import Graph
     from smelt.flowchart.state import Work
     from smelt.stages.flow import Recipe
-    from smelt.yaml_lines import Places
+    from smelt.yaml_lines import Places, Steps
 
 RecipeName = Annotated[
     str,
@@ -193,7 +195,31 @@ def load(recipe: str, override: list[str] | None, verb: str = "run") -> tuple[Re
             f"data.root is not set. {recipe} is a shipped recipe, and a folder here: if that is the data, "
             f"smelt {verb} {recipe} -o data.root={recipe}"
         )
-    return settings, unfold(settings), places
+    try:
+        return settings, unfold(settings), places
+    except (DataError, RecipeError) as error:
+        told = _placed(str(error), recipe, settings.data.root, places)
+        raise type(error)(told) from error
+
+
+def _placed(text: str, recipe: str, root: str | None, places: Places) -> str:
+    """An error that begins with a field, with the place where its user gave the field before it."""
+    from smelt.recipe import is_path
+
+    found = re.match(r"data(\.\w+)+", text)
+    if not found:
+        return text
+    steps: Steps = tuple(found[0].split("."))
+    while steps not in places and len(steps) > 2:
+        steps = steps[:-1]
+    place = places.get(steps)
+    if place is None or place.shipped:
+        unset = found[0] == "data.root" and root is None and is_path(recipe)
+        return text + (f", or in {short(recipe)}: `data: {{root: FOLDER}}`" if unset else "")
+    beside = Path(place.file).parent / (root or "")
+    if found[0] == "data.root" and place.line and root and not Path(root).is_dir() and beside.is_dir():
+        text += f"; beside the recipe there is {beside}: -o {shlex.quote(f'data.root={beside}')}"
+    return f"{place}: {text}"
 
 
 def run_until(
