@@ -45,7 +45,8 @@ def run(
     on_event: OnEvent = lambda event: None,
     grace_seconds: float = GRACE_SECONDS,
 ) -> None:
-    """Run what is not done. `recipe` is the text kept beside the results.
+    """Run what is not done. `recipe` is the text kept beside the results. What `on_event` raises ends
+    the run: all that is committed stays, what is under way is killed.
 
     Raises LockedError (another run is here), StageFailedError (after all that could go on has),
     PreemptedError (asked to stop), RecipeError (a stage needs more devices than there are).

@@ -28,7 +28,7 @@ def refuse(recipe: Recipe) -> None:
             raise ValueError(f"rounds.{number}.{field}: {message}")
         _trainings(recipe, number, one)
         if one.select:
-            _selection(number, one, one.select, earlier)
+            _selection(recipe, number, one, one.select, earlier)
         earlier[one.name] = one
     if not any(one.fuse for one in recipe.rounds):
         raise ValueError("rounds: no round has `fuse: true`, so there is nothing to fuse")
@@ -42,6 +42,7 @@ def refuse(recipe: Recipe) -> None:
         raise ValueError("runtime.root: the folder of the images is `data.root`")
     _seeds(recipe)
     _splits(recipe)
+    _weights(recipe)
 
 
 def _mistakes(one: Round, earlier: Mapping[str, Round]) -> Iterator[tuple[str, str]]:
@@ -86,13 +87,22 @@ def _where_given(
     )
 
 
-def _selection(number: int, one: Round, select: SelectSettings, earlier: Mapping[str, Round]) -> None:
-    """Raise where `select` does not go with `ranking` and the rounds before."""
+def _selection(
+    recipe: Recipe, number: int, one: Round, select: SelectSettings, earlier: Mapping[str, Round]
+) -> None:
+    """Raise where `select` does not go with `ranking`, the rounds before or what they predict."""
     at = f"rounds.{number}"
     sources = one.rankings or tuple(earlier)[-1:]
     if not sources and (select.needs or select.down_weight):
         reason = f"method {select.method}" if select.needs else "down_weight"
         raise ValueError(f"{at}.select: {reason} goes by an earlier round, and there is none")
+    kept = recipe.predict.topk.get("val")
+    if select.method == "worst_classes" and kept is not None:
+        raise Disagreement(
+            {"predict.topk.val": kept, f"{at}.select.method": select.method},
+            "worst_classes goes by the scores of all classes on validation",
+            f"leave {{predict.topk.val}} out, or take another {{{at}.select.method}}",
+        )
     both = {f"{at}.ranking": one.ranking, f"{at}.select.method": select.method}
     if select.method != "threshold_samples":
         if len(sources) > 1:
@@ -147,3 +157,18 @@ def _splits(recipe: Recipe) -> None:
                 f"no model would predict {split}",
                 f"-o '{{predict.splits}}=[{', '.join([*splits, split])}]', or another {{{name}}}",
             )
+
+
+def _weights(recipe: Recipe) -> None:
+    """Averaged weights can predict only where training keeps them."""
+    if recipe.predict.weights != "ema":
+        return
+    for number, one in enumerate(recipe.rounds):
+        for place, model in enumerate(one.models):
+            if recipe.training(one, model, model.seeds[0]).ema_decay is None:
+                name = dotted(recipe.given(number, place, "ema_decay"))
+                raise Disagreement(
+                    {"predict.weights": "ema", name: None},
+                    f"the model {one.name}/{model.name} keeps no average of its weights",
+                    f"-o {{predict.weights}}=default, or -o {{{name}}}=0.999",
+                )

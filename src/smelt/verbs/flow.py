@@ -6,9 +6,9 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -263,7 +263,8 @@ def run_until(
     place = Work(folder)
     if not replace:
         _may_replace(place, graph)
-    found = precheck.check(precheck.Asked(settings, graph, place, places))
+    asked = precheck.Asked(settings, graph, place, places)
+    found = precheck.check(asked)
     for note in found.notes:
         if not quiet:
             typer.echo(note, err=True)
@@ -271,6 +272,12 @@ def run_until(
     preload = PRELOAD if any(node.stage not in LIGHT for node in graph) else ()
     executor = LocalExecutor(place, "smelt.stages.base:run", preload=preload)
     with Progress(quiet=quiet, told=told) as progress:
+
+        def watch(event: Mapping[str, Any]) -> None:
+            progress(event)
+            if event["event"] == "done" and event["stage"] == "index":
+                precheck.after_index(asked, found)
+
         run_graph(
             graph,
             place,
@@ -279,7 +286,7 @@ def run_until(
             devices=devices,
             runtime=runtime,
             recipe=recipes.dump(settings.model_dump(mode="json")),
-            on_event=progress,
+            on_event=watch,
         )
     return folder
 

@@ -79,9 +79,10 @@ class Found:
 
 def check(asked: Asked) -> Found:
     """Everything; RecipeError with all that cannot work. For runs and `plan --check`."""
-    from smelt.verbs import disk, trials
+    from smelt.verbs import datacheck, disk, trials
 
-    refuse(machine := about_machine(asked))  # a folder that cannot be is told before nets are built
+    machine = about_machine(asked)
+    refuse([*machine, *datacheck.about_data(asked)])  # what is known at once is told before nets are built
     found = trials.about_models(asked)
     found.problems += machine
     need = disk.estimate(asked, found.values)
@@ -91,12 +92,20 @@ def check(asked: Asked) -> Found:
     return found
 
 
-def refuse(problems: list[str]) -> None:
+def after_index(asked: Asked, found: Found) -> None:
+    """What could not be known before the catalogue was there; `found`: what `check` found before the run."""
+    from smelt.verbs import datacheck, disk
+
+    need = disk.estimate(asked, found.values).problem()
+    refuse([*datacheck.about_data(asked), *need], "nothing was trained")
+
+
+def refuse(problems: list[str], done: str = "nothing was begun") -> None:
     """RecipeError with the problems, a line each, if there are any."""
     if problems:
         shown = list(dict.fromkeys(problems))
         more = [f"… and {len(shown) - 10} more"] if len(shown) > 10 else []
-        raise RecipeError("this cannot work, and nothing was begun:\n" + "\n".join([*shown[:10], *more]))
+        raise RecipeError(f"this cannot work, and {done}:\n" + "\n".join([*shown[:10], *more]))
 
 
 # The machine, without torch
