@@ -24,8 +24,9 @@ from smelt.flowchart.state import Work
 from smelt.models import names, trial
 from smelt.models.backbones import build
 from smelt.models.trial import Net, judge
+from smelt.models.weights import missing
 from smelt.stages.flow import Recipe, unfold
-from smelt.verbs import disk, precheck, trials
+from smelt.verbs import disk, precheck, trials, weights
 from smelt.verbs.precheck import Asked
 
 VIT, FIXED = "vit_tiny_patch16_224", "beit_base_patch16_224"
@@ -35,6 +36,7 @@ VIT, FIXED = "vit_tiny_patch16_224", "beit_base_patch16_224"
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The nets are tried in this process, which has torch already."""
     monkeypatch.setattr(trials, "_ask", lambda question: json.loads(json.dumps(trial.answer(question))))
+    monkeypatch.setattr(weights, "_ask", missing)
 
 
 def asked(folder: Path, *overrides: str, recipe: str = "folder") -> Asked:

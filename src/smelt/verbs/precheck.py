@@ -79,12 +79,12 @@ class Found:
 
 def check(asked: Asked) -> Found:
     """Everything; RecipeError with all that cannot work. For runs and `plan --check`."""
-    from smelt.verbs import datacheck, disk, trials
+    from smelt.verbs import datacheck, disk, trials, weights
 
     machine = about_machine(asked)
     refuse([*machine, *datacheck.about_data(asked)])  # what is known at once is told before nets are built
     found = trials.about_models(asked)
-    found.problems += machine
+    found.problems += [*machine, *weights.about_weights(asked)]
     need = disk.estimate(asked, found.values)
     found.problems += need.problem()
     found.notes.append(need.words())
