@@ -332,7 +332,9 @@ class _Run:
             self.failures[key] = text
             if running.error.get("refused"):
                 self.refused.add(key)
-            self.tell("failed", **about, seconds=seconds, code=code, text=text)
+            # the error that the run ends with follows at once, and says the same
+            last = not self.running and not any(self.ancestors[other] <= self.done for other in self.waiting)
+            self.tell("failed", **about, seconds=seconds, code=code, text=text, last=last)
 
     def _describe(self, running: _Running, code: int) -> str:
         """Why a stage failed, where its log is, and the end of the log where the reason is not known."""
