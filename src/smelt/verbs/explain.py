@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smelt.errors import RecipeError, short
-from smelt.verbs import completion, meant
+from smelt.verbs import completion, meant, usage
 
 if TYPE_CHECKING:
     from smelt.fields import Entry
@@ -94,7 +94,7 @@ SPECIAL: Mapping[str, str] = {
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("explain", help=EXAMPLES, cls=meant.RecipeCommand)(explain)
+    app.command("explain", help=EXAMPLES, cls=usage.RecipeCommand)(explain)
 
 
 def explain(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smelt.errors import DataError, RecipeError, SmeltError, short
-from smelt.verbs import completion, meant, precheck
+from smelt.verbs import completion, meant, precheck, usage
 
 if TYPE_CHECKING:
     from smelt.flowchart.explain import PlanLine
@@ -70,12 +70,12 @@ LIGHT = ("synthesise", "index")  # stages that need none of it
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
-    app.command(cls=meant.RecipeCommand)(run)
-    app.command(cls=meant.RecipeCommand)(demo)
-    app.command(cls=meant.RecipeCommand)(plan)
+    app.command(cls=usage.RecipeCommand)(run)
+    app.command(cls=usage.RecipeCommand)(demo)
+    app.command(cls=usage.RecipeCommand)(plan)
     for name, purpose in UNTIL.items():
         text = f"{purpose}\n\nExample: smelt {name} demo --work work/demo"
-        app.command(name, help=text, cls=meant.RecipeCommand)(_verb(name))
+        app.command(name, help=text, cls=usage.RecipeCommand)(_verb(name))
     stage = typer.Typer(hidden=True, no_args_is_help=True)
     stage.command("run")(stage_run)
     stage.callback()(lambda: None)
@@ -255,11 +255,6 @@ def run_until(
     # a stage sees the accelerators it was leased, and no others
     kind = settings.runtime.device.partition(":")[0]
     runtime = {**settings.runtime.model_dump(mode="json"), "root": _root(settings), "device": kind}
-    if runtime["root"] is not None and folder.resolve() == Path(str(runtime["root"])):
-        raise RecipeError(
-            f"the work folder {folder} is the folder of the images (data.root), which stays as it is: "
-            f"--work FOLDER names another"
-        )
     place = Work(folder)
     if not replace:
         _may_replace(place, graph)

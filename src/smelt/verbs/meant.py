@@ -118,6 +118,13 @@ def refuse(verb: str, recipe: str) -> None:
     raise RecipeError(f"{said}{_near(verb, path)}")
 
 
+def kind(verb: str, path: Path) -> str:
+    """What a folder or file is, and the command for it; "" for what is not there."""
+    if _is_dir(path):
+        return _folder(verb, path)
+    return _file(verb, path) if _exists(path) else ""
+
+
 def of_work(verb: str, work: Path) -> str:
     """What was probably meant by `smelt VERB work` where `work` is no work folder; "" where nobody knows."""
     from smelt.recipe import is_path, shipped
@@ -141,7 +148,8 @@ def of_work(verb: str, work: Path) -> str:
         if inside:
             return f"{short(name)} holds work folders: smelt {verb} {_quoted(inside[0])}"
         if any(path.is_dir() or path.suffix.lower() in IMAGES for path in _listing(work)):
-            return f"{short(name)} is a folder, and not the work folder of a run"
+            mend = f"smelt run folder -o {shlex.quote(f'data.root={work}')} makes one of images"
+            return f"{short(name)} is a folder, and not the work folder of a run: {mend}"
     return ""
 
 

@@ -115,7 +115,23 @@ def about_machine(asked: Asked) -> list[str]:
     """What the machine cannot do: the work folder, processes of one training."""
     if not asked.todo:
         return []
-    return [*_about_folder(asked.work.folder), *_about_ranks(asked)]
+    return [*_about_folder(asked.work.folder), *_about_root(asked), *_about_ranks(asked)]
+
+
+def _about_root(asked: Asked) -> Iterator[str]:
+    root, folder = asked.recipe.data.root, asked.work.folder
+    try:
+        place, images = folder.resolve(), Path(root or "").resolve()
+        inside = root is not None and images in place.parents and place.is_dir()
+        taken = inside and not (place / "flowchart.json").exists() and any(place.iterdir())
+    except (OSError, ValueError, RuntimeError):  # links in a circle: told as a folder that cannot be
+        return
+    if taken or (root is not None and place == images):
+        what = "is a folder of the data set" if taken else "is the folder of the images"
+        yield (
+            f"the work folder {short(str(folder))} {what} (data.root), which stays as it is: --work FOLDER "
+            "names another"
+        )
 
 
 def _about_folder(folder: Path) -> Iterator[str]:
