@@ -422,3 +422,33 @@ def test_quiet_says_only_what_went_wrong() -> None:
         progress({"event": "progress", "id": "a", "done": 1, "total": 2})
         progress({"event": "failed", "id": "a", "text": "a failed: the label 9\nlog: …"})
     assert stream.getvalue() == "a failed: the label 9\n"
+
+
+def test_a_failure_is_told_once_where_the_run_ends_with_it(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    graph = Graph([node("check", "refuse"), node("after", x="check")])
+    with Progress(stream) as progress, pytest.raises(StageFailedError, match="check failed"):
+        execute(graph, tmp_path, on_event=progress, zygote=True)
+    assert "check failed" not in stream.getvalue()
+
+
+def test_a_failure_is_told_at_once_where_others_go_on(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    graph = Graph([node("check", "refuse"), node("a"), node("b", x="a"), node("c", settings={"n": 1}, x="b")])
+    with Progress(stream) as progress, pytest.raises(StageFailedError, match="check failed"):
+        execute(graph, tmp_path, on_event=progress, zygote=True, jobs=2)
+    told = stream.getvalue()
+    assert told.count("check failed") == 1 and told.index("check failed") < told.index("c: done")
+
+
+def test_what_a_watcher_raises_ends_the_run(tmp_path: Path) -> None:
+    def watch(event: Mapping[str, Any]) -> None:
+        if event["event"] == "done" and event["id"] == "a":
+            raise RecipeError("no such split")
+
+    graph = Graph([node("a"), node("b", x="a")])
+    with pytest.raises(RecipeError, match="no such split"):
+        execute(graph, tmp_path, on_event=watch, zygote=True)
+    assert len(manifests(tmp_path)) == 1
+    execute(graph, tmp_path, zygote=True)  # the lock is free, and what was done is kept
+    assert len(manifests(tmp_path)) == 2

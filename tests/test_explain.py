@@ -312,3 +312,51 @@ def test_fields_and_overrides_complete() -> None:
     ]  # fmt: skip
     assert "train.epochs=" in completed(["run", "demo", "-o"], "train.ep")
     assert completed(["run", "demo", "-o"], "no.such=") == []
+
+
+def test_work_folders_and_stages_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("work/demo", "work/other", "crawl/cat", "mine"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("work/demo", "mine"):
+        nodes = [{"stage": stage, "key": "k"} for stage in ("index", "train", "train", "select")]
+        (tmp_path / name / "flowchart.json").write_text(json.dumps({"nodes": nodes}))
+    assert completed(["report"], "") == ["crawl/", "mine", "work/", "work/demo", "work/other/"]
+    assert completed(["show"], "work/d") == ["work/demo"]
+    assert completed(["results"], "mi") == ["mine"] and completed(["verify"], "no/such/") == []
+    assert completed(["run", "demo", "--work"], "wo") == ["work/", "work/demo", "work/other/"]
+    assert completed(["show", "work/demo"], "") == ["index", "train", "select"]
+    assert completed(["show", "mine"], "tr") == ["train"]
+    assert {"index", "submit"} <= set(completed(["show", "crawl"], ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "words"),
+    [
+        ("predict.topk.val", "predict.topk.val", "whole number from 1 to 1,000,000; default none"),
+        ("topk.val", "predict.topk.val", "whole number"),
+        ("data.columns.path", "data.columns.path", "text; default none"),
+        ("data.lists.anything", "data.lists.anything", "text"),
+        ("rounds[0].name", "rounds.N.name", "text"),
+        ("rounds[0].models[1].train.epochs", "rounds.N.models.N.train.epochs", "whole number from 1"),
+    ],
+)
+def test_keys_of_maps_and_items_of_lists(name: str, field: str, words: str) -> None:
+    first = explain(name).splitlines()[0]
+    assert first.startswith(f"{field}: ") and words in first
+
+
+def test_the_value_of_a_key_of_a_map() -> None:
+    told = explain("predict.topk.val", "--recipe", "folder", "-o", "predict.topk.val=5")
+    assert "in folder: predict.topk.val = 5 (-o predict.topk.val=5)" in told
+    assert "in folder: not set" in explain("predict.topk.val", "--recipe", "folder")
+
+
+@pytest.mark.parametrize(
+    ("slip", "near"),
+    [("predict.topk.vla", "predict.topk.val"), ("data.columns.pth", "data.columns.path"),
+     ("rounds[0].nme", "rounds.N.name"), ("predict.topk.val.x", "predict.topk.val")],
+)  # fmt: skip
+def test_slips_in_maps_and_lists(slip: str, near: str) -> None:
+    with pytest.raises(RecipeError, match=f"is called {re.escape(repr(slip))}; did you mean {near}"):
+        explain(slip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from conftest import smelt
 from smelt import recipe as recipes
 from smelt.cli import app
 from smelt.errors import RecipeError, SmeltError
+from smelt.fields import walk
 from smelt.stages.flow import Recipe
 from smelt.yaml_lines import read_yaml
 
@@ -84,7 +86,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("plan no/such", "there is no folder no"),
         ("plan ''", "was given an empty name"),
         ("train /dev/null/x.yaml", "there is no folder /dev/null"),
-        ("explain train --recipe crawl", "smelt plan folder -o data.root=crawl"),
+        ("explain train --recipe crawl", "smelt explain --recipe folder -o data.root=crawl"),
         ("report cats.yaml", "takes the work folder of a run, and cats.yaml is a recipe"),
         ("report demo", "demo is a shipped recipe: smelt report work/demo"),
         ("results folder", "folder is a shipped recipe: smelt run folder makes it"),
@@ -120,7 +122,7 @@ def test_names_that_no_disk_has(place: Path, name: str) -> None:
         (b"# only a comment\n", "a recipe is a mapping"),
         ("name: x".encode("utf-16"), "looks like UTF-16"),
         ("name: x".encode("utf-16-le"), "looks like UTF-16"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "is not UTF-8"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "is no text"),
         (b"name: a\x07b\n", "it holds the character U+0007"),
         (b"name: x\nbad: \xff\n", "mine.yaml:2: is not UTF-8 (byte 0xff)"),
         (b"a" * (1 << 20) + b"bc", "too large for a recipe"),
@@ -145,7 +147,7 @@ def test_what_is_no_plain_file(place: Path) -> None:
     (place / "loop.yaml").symlink_to("loop.yaml")
     assert "is not a plain file" in told("plan pipe.yaml")
     assert "empty folder" in told("plan folder.yaml")
-    assert "there is no recipe loop.yaml" in told("plan loop.yaml")
+    assert "loop.yaml is a link that goes round in a circle" in told("plan loop.yaml")
 
 
 def test_recipes_that_start_from_one_another_without_end(place: Path) -> None:
@@ -206,6 +208,69 @@ def test_long_values_are_cut_in_messages(place: Path) -> None:
         assert len(str(found.exception)) < 1500, override[:40]
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("plan r/loop.yaml", "r/loop.yaml is a link that goes round in a circle; recipes there: r/own.yaml"),
+        (
+            "plan r/zzz.yaml",
+            "r/zzz.yaml is a link to x, which is not there; recipes there: r/own.yaml",
+        ),
+        ("plan r/loop", "there is no r/loop; recipes there: r/own.yaml"),
+        ("plan r/loop.yaml/x.yaml", "r/loop.yaml/x.yaml is behind links in a circle"),
+        ("plan r/zero.yaml", "r/zero.yaml is empty"),
+        ("plan r/binary.yaml", "r/binary.yaml is no text"),
+        ("plan r/comment.yaml", "has nothing but comments"),
+        ("plan r/folder.yaml", "r/folder.yaml is an empty folder"),
+        ("plan r/missing.yaml", "recipes there: r/comment.yaml, r/own.yaml"),
+        ("plan r/round1.yml", "(round1.yml → round2.yml → round1.yml); take it out of one of them"),
+        ("explain --recipe r/owm.yaml train.epochs", "did you mean smelt explain --recipe r/own.yaml?"),
+    ],
+)
+def test_what_was_just_tried_is_not_proposed(place: Path, command: str, words: str) -> None:
+    (place / "r" / "folder.yaml").mkdir(parents=True)
+    (place / "r" / "loop.yaml").symlink_to("loop.yaml")
+    (place / "r" / "zzz.yaml").symlink_to("x")
+    files = {"zero.yaml": b"", "binary.yaml": b"\x7fELF\2\1\1\0", "own.yaml": b"extends: folder\n"}
+    files |= {"round1.yml": b"extends: ./round2.yml", "round2.yml": b"extends: ./round1.yml"}
+    for name, content in files.items():
+        (place / "r" / name).write_bytes(content)
+    if "comment" in command + words:
+        (place / "r" / "comment.yaml").write_bytes(b"# nothing\n")
+    if "round" not in command:
+        for name in ("round1.yml", "round2.yml"):
+            (place / "r" / name).unlink()
+    message = told(command)
+    assert words in message
+    assert f"smelt {command}" not in message, "the same again is no mend"
+
+
+# Folders of data that are not there
+
+
+@pytest.mark.parametrize(
+    ("command", "start", "words"),
+    [
+        ("plan mine/root.yaml", "mine/root.yaml:3: data.root: there is no folder crwal (looked for /",
+         "this folder has no 'crwal' but 'crawl'. It takes"),
+        ("plan mine/beside.yaml", "mine/beside.yaml:3: data.root: there is no folder sub ",
+         "; beside the recipe there is mine/sub: -o data.root=mine/sub"),
+        ("plan mine/root.yaml -o data.root=no/such", "-o data.root=no/such: data.root: there", "'no'"),
+        ("plan folder -o data.root=~/x", "-o data.root=~/x: data.root: ", "the shell left ~ as it is"),
+        ("plan mine/none.yaml", "data.root is not set: ", "or in mine/none.yaml: `data: {root: FOLDER}`"),
+        ("plan folder -o data.root=", "-o data.root=: data.root is not set", "-o data.root=FOLDER"),
+        ("plan folder -o data.root=crawl -o data.format=csv -o data.lists.all=x.csv",
+         "-o data.lists.all=x.csv: data.lists.all: cannot read crawl/x.csv", "no such file"),
+    ],
+)  # fmt: skip
+def test_data_that_is_not_there(place: Path, command: str, start: str, words: str) -> None:
+    for name, data in (("root", "{\n  root: crwal}"), ("beside", "{\n  root: sub}"), ("none", "{}")):
+        (place / "mine" / f"{name}.yaml").write_text(f"extends: folder\ndata: {data}\n")
+    (place / "loop").symlink_to("loop")
+    message = told(command)
+    assert message.startswith(start) and words in message
+
+
 # The user's own place
 
 
@@ -218,18 +283,17 @@ def mistake(recipe: str, *overrides: str) -> str:
 
 def test_an_override_that_does_not_go_with_a_shipped_value(place: Path) -> None:
     message = mistake("folder", "data.root=crawl", "train.epochs=1", "train.batch_size=32")
-    assert message.startswith(
-        "-o train.epochs=1: train.warmup_epochs: needs to be less than epochs, which is 1"
+    assert message == (
+        "-o train.epochs=1: train.epochs is 1 and train.warmup_epochs is 1 (from the recipe folder): the "
+        "warm-up has to be shorter than the training; -o train.warmup_epochs=0 is none, or more train.epochs"
     )
-    assert "comes with the recipe folder, -o train.warmup_epochs=… changes it" in message
     assert "folder.yaml" not in message and "batch_size" not in message
 
 
 def test_a_file_that_does_not_go_with_a_shipped_value(place: Path) -> None:
     message = mistake("cats.yaml")
-    assert (
-        message.startswith("cats.yaml:4: train.warmup_epochs: needs to be less")
-        and "folder.yaml" not in message
+    assert message.startswith(
+        "cats.yaml:4: train.epochs is 1 and train.warmup_epochs is 1 (from the recipe folder): the warm-up"
     )
     assert mistake("cats.yaml", "train.epochs=9", "train.warmup_epochs=10").startswith(
         "-o train.warmup_epochs=10: "
@@ -239,17 +303,32 @@ def test_a_file_that_does_not_go_with_a_shipped_value(place: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "start"),
     [
-        (["train.augment.pad_crop=100"], "-o train.augment.pad_crop=100: train.augment.pad_crop: "),
+        (
+            ["train.augment.pad_crop=100"],
+            "-o train.augment.pad_crop=100: train.augment.pad_crop is 100 and ",
+        ),
         (["predict.splits=[val]", "submit={}"], "-o predict.splits=[val]"),
-        (["train.world_size=100"], "-o train.world_size=100: train.batch_size: needs at least one image"),
+        (
+            ["train.world_size=100"],
+            "-o train.world_size=100: train.world_size is 100 and train.batch_size is 64 (from",
+        ),
         (
             ["rounds.2.teacher.round=nope"],
             "-o rounds.2.teacher.round=nope: rounds.2.teacher.round: names 'nope'",
         ),
         (["rounds.1.name=other"], "-o rounds.1.name=other: rounds.2.teacher.round: names 'filtered'"),
-        (["train.momentum=0"], "-o train.momentum=0: train.nesterov: needs momentum above 0"),
-        (["synthesise={}", "data.root=crawl"], "-o data.root=crawl: data.root: `synthesise` makes"),
-        (["seed=999999", "fuse.seed=3999999999"], "-o fuse.seed=3999999999: fuse.seed: "),
+        (
+            ["train.momentum=0"],
+            "-o train.momentum=0: train.momentum is 0 and train.nesterov is true (from the recipe folder): ",
+        ),
+        (
+            ["synthesise={}", "data.root=crawl"],
+            "-o data.root=crawl: data.root is crawl and synthesise is given (-o synthesise={}): ",
+        ),
+        (
+            ["seed=999999", "fuse.seed=3999999999"],
+            "-o fuse.seed=3999999999: fuse.seed is 3999999999 and seed is 999999 (-o seed=999999): ",
+        ),
         (
             ["rounds.0.models.0.seeds=[]"],
             "-o rounds.0.models.0.seeds=[]: rounds.0.models.0.seeds: an empty list",
@@ -266,17 +345,17 @@ def test_conflicts_name_what_the_user_wrote(overrides: list[str], start: str) ->
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("train.epochs=1e20", "much smaller number"), ("train.epochs=100001", "no training goes over its"),
+        ("train.epochs=1e20", "to 100,000, not 1e+20"), ("train.epochs=100001", "no training goes over its"),
         ("train.epochs=2.5", "not 2.5"), ("train.batch_size=1e9", "no machine holds a larger batch"),
-        ("train.augment.sizes=[1000000]", "a larger input fits no memory"), ("runtime.workers=1e6", "1024"),
-        ("rounds.0.models.0.seeds=[1000]", "less than 1000"), ("fuse.genetic.generations=1e9", "100000"),
-        ("fuse.genetic.elite=20", "elite: needs to be less than population, which is 20"),
+        ("train.augment.sizes=[1000000]", "a larger input fits no memory"), ("runtime.workers=1e6", "1,024"),
+        ("rounds.0.models.0.seeds=[1000]", "1,000, not 1000"), ("fuse.genetic.generations=1e9", "100,000"),
+        ("fuse.genetic.elite=20", "fuse.genetic.population is 20 (the default)"),
         ("rounds.2.teacher.top_k=1e8", "no data set has more classes"), ("predict.topk={val: 0}", "to 1"),
-        ("train.learning_rate=1e9", "less than 1000"), ("train.threads=1e5", "no machine has more cores"),
+        ("train.learning_rate=1e9", "below 1,000"), ("train.threads=1e5", "no machine has more cores"),
         ("predict.views=[]", "an empty list"), ("rounds=[]", "an empty list"), ("fuse.methods=[]", "empty"),
         ("train.augment.sizes=[]", "an empty list"), ("predict.splits=[]", "an empty list"),
-        ("train.step_at=[]", "an empty list"), ("seed=-1", "greater than or equal to 0"),
-        ("runtime.device=cuda:99999999", "Where nets compute"), ("train.weight_decay=.inf", "finite"),
+        ("train.step_at=[]", "an empty list"), ("seed=-1", "from 0 below 1,000,000, not -1"),
+        ("runtime.device=cuda:99999999", "Where nets compute"), ("train.weight_decay=.inf", "0 to 10,"),
     ],
 )  # fmt: skip
 def test_numbers_beyond_reason_and_empty_lists(override: str, words: str) -> None:
@@ -295,6 +374,52 @@ def test_an_override_that_the_shell_has_split(place: Path) -> None:
     assert "a bracket is not closed" in told("plan demo -o rounds=[{name:")
 
 
+def test_sections_that_are_given_a_value(place: Path) -> None:
+    assert mistake("folder", "train.augment=5") == (
+        "-o train.augment=5: train.augment: takes a section, not 5; -o train.augment.sizes=… sets one of its "
+        "fields (sizes, scale, ratio, flip, pad_crop, randaugment)"
+    )
+    assert "and 26 more: smelt explain train)" in mistake("folder", "train=null")
+    message = mistake("folder", "rounds=raw")
+    assert (
+        "takes a list of sections, not 'raw'; -o rounds.0.name=… sets a field of the first (name, ti"
+        in message
+    )
+    assert "takes a list of whole number" in mistake("folder", "train.augment.sizes=3")
+
+
+def test_a_section_that_an_override_begins_is_its_own() -> None:
+    message = mistake("folder", "train.validation_view.resize=1.5")
+    assert (
+        message == "-o train.validation_view.resize=1.5: train.validation_view.size: is needed, and missing"
+    )
+
+
+WRONG = ("1e20", "-1", ".nan", "-.inf", "0", "1.5", "text", "[1, 2]", "{a: 1}", "null", "true", "9" * 30)
+
+
+def test_every_field_takes_a_value_or_says_what_it_takes() -> None:
+    """Numbers beyond reason and wrong types over all settings: accepted, or refused at the option."""
+    begun, places = recipes.load("folder", ["data.root=crawl"])
+    names = {".".join({"N": "0", "NAME": "x"}.get(step, step) for step in e.path) for e in walk(Recipe)}
+    refused = 0
+    for name in sorted(names):
+        for value in WRONG:
+            option, data, known = f"{name}={value}", copy.deepcopy(begun), dict(places)
+            recipes._apply(data, known, option)
+            try:
+                recipes.validate(Recipe, data, known)
+            except RecipeError as error:
+                refused += 1
+                lines = str(error).splitlines()
+                assert all(line.startswith((f"-o {option}: ", "-o data.root=", "…")) for line in lines), error
+                assert "valid dictionary" not in str(error) and ".yaml:" not in str(error)
+                assert name.split(".")[0] in str(error)
+                if value in (".nan", "-.inf", "9" * 30) and f": {name}: " in str(error):
+                    assert re.search(r"takes |input should be|takes leaf", str(error)), error
+    assert refused > len(names) * 5
+
+
 @pytest.mark.parametrize(
     "words, mend",
     [
@@ -302,6 +427,11 @@ def test_an_override_that_the_shell_has_split(place: Path) -> None:
         (["plan", "folder", "data.root=x"], "-o data.root=x"),
         (["plan", "--json", "train.epochs=3", "folder"], "-o train.epochs=3"),
         (["run", "folder", "-o", "data.root", "some where"], "-o 'data.root=some where'"),
+        (
+            ["plan", "folder", "-o", "data"],
+            "that is a section, and an override sets one value: -o data.root=…",
+        ),
+        (["plan", "-o", "rounds", "folder"], "an override sets one value: -o rounds.0.name=…"),
     ],
 )
 def test_overrides_that_are_not_given_as_such(words: list[str], mend: str) -> None:

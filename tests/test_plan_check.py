@@ -24,8 +24,9 @@ from smelt.flowchart.state import Work
 from smelt.models import names, trial
 from smelt.models.backbones import build
 from smelt.models.trial import Net, judge
+from smelt.models.weights import missing
 from smelt.stages.flow import Recipe, unfold
-from smelt.verbs import disk, precheck, trials
+from smelt.verbs import disk, precheck, trials, weights
 from smelt.verbs.precheck import Asked
 from smelt.verbs.tried import Tried
 
@@ -44,6 +45,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The nets are tried in this process, which has torch already."""
     monkeypatch.setattr(trials, "_ask", lambda question: json.loads(json.dumps(trial.answer(question))))
+    monkeypatch.setattr(weights, "_ask", missing)
 
 
 def asked(folder: Path, *overrides: str, recipe: str = "folder") -> Asked:
@@ -257,7 +259,7 @@ def test_a_vit_of_timm_runs_under_every_view_of_the_recipe(tmp_path: Path) -> No
          "rounds.2.teacher.view (-o rounds.2.teacher={round: raw, view: {size: 50}}): the model raw/"),
         (["rounds.1.start=raw", "rounds.1.models.0.train={backbone: resnet34}"],
          "rounds.1.start (-o rounds.1.start=raw): the model filtered/resnet18 cannot go on from raw/"),
-        (["rounds.0.models.0.train.world_size=100000"], "input should be less than or equal to 4096"),
+        (["rounds.0.models.0.train.world_size=100000"], "takes a whole number from 1 to 4,096"),
         (["train.world_size=4000", "train.batch_size=4000"], "train.world_size (-o train.world_size=4000)"),
         (["runtime.device=cuda:7"], "runtime.device (-o runtime.device=cuda:7): cuda:7 is asked for"),
     ],
@@ -288,7 +290,9 @@ def test_more_ranks_than_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert precheck.check(asked(tmp_path, "runtime.device=cuda", "train.world_size=2")).gpus == 2
     told = refusal(tmp_path, "runtime.device=cuda", "train.world_size=3")
-    assert "3 processes, and up to 2 for the 2 GPUs that torch sees here" in told
+    assert (
+        "3 processes, and up to 2 for the 2 GPUs that torch sees here; at most -o train.world_size=2" in told
+    )
     told = refusal(tmp_path, "runtime.device=cuda:1", "train.world_size=2")
     assert "2 processes, and up to 1 for runtime.device (-o runtime.device=cuda:1)" in told
 

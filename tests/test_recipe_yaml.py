@@ -166,7 +166,7 @@ def test_overrides(tmp_path: Path) -> None:
             "models.0.backbone.x=3",
             "-o models.0.backbone.x=3: models.0.backbone is 'a', it has no keys below it",
         ),
-        ("models.0.epochs=no", "-o models.0.epochs=no: models.0.epochs: input should be a valid integer"),
+        ("models.0.epochs=no", "-o models.0.epochs=no: models.0.epochs: takes a whole number, not 'no'"),
         ("epochs", "-o epochs: an override is key=value; which value? -o epochs=…"),
         ("", "-o: an empty override"),
         (" ", "-o: an empty override"),

@@ -372,9 +372,9 @@ def test_shapes_and_textures_are_sane(family: int) -> None:
     ("changes", "message"),
     [
         ({"classes": 5001}, "less than or equal to 5000"),
-        ({"min_side": 200}, "min_side 200 is above max_side 128"),
-        ({"abstract_classes": 24}, "abstract_classes 24 leaves fewer than 2"),
-        ({"val_images": 3}, "val_images 3 is less than one image"),
+        ({"min_side": 200}, "min_side is 200, max_side is 128: the least side is above"),
+        ({"abstract_classes": 24}, "abstract_classes is 24, classes is 25: that leaves fewer than 2"),
+        ({"val_images": 3}, "val_images is 3, classes is 25: that is less than one image"),
         ({"google": {"flip": 0, "stray": 0, "oov": 0}}, "must be above 0"),
         ({"colour": 1}, "Extra inputs are not permitted"),
     ],

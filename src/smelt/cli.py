@@ -16,7 +16,7 @@ import typer
 
 from smelt import __version__
 from smelt.errors import SmeltError, printable, short
-from smelt.verbs import explain, flow, fuse, inspect
+from smelt.verbs import explain, flow, fuse, inspect, usage
 
 # errors of a file system that are no bug of smelt's and that its user can see to
 OF_THE_MACHINE = (
@@ -26,6 +26,7 @@ OF_THE_MACHINE = (
 
 app = typer.Typer(
     name="smelt",
+    cls=usage.Commands,
     help="Learn, mine, fuse: from a large, noisy collection of web images to a strong classifier.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import types
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -25,16 +26,28 @@ _BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One field: where it is in a recipe, and the class that it belongs to."""
+    """One field: where it is in a recipe, and the class that it belongs to.
+
+    key: of a mapping that the field is, one of its keys, which is meant then.
+    """
 
     path: tuple[str, ...]
     cls: type[Settings]
     info: FieldInfo
+    key: str = ""
 
     @property
     def name(self) -> str:
         """The path as people write it."""
-        return ".".join(self.path)
+        return ".".join((*self.path, self.key) if self.key else self.path)
+
+    @property
+    def keys(self) -> tuple[str, ...] | None:
+        """The keys that a mapping of plain values may have; () where they may be any, None of all else."""
+        if get_origin(self.info.annotation) is not dict or self.inside:
+            return None
+        kind = get_args(self.info.annotation)[0]
+        return tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else ()
 
     @property
     def rule(self) -> Rule:
@@ -49,6 +62,8 @@ class Entry:
     @property
     def takes(self) -> str:
         """What it takes, in words, with its bounds."""
+        if self.key:
+            return _annotated(get_args(self.info.annotation)[1])
         return _annotated(self.info.annotation, self.info.metadata)
 
     @property
@@ -59,6 +74,9 @@ class Entry:
     @property
     def default(self) -> str:
         """The default as YAML would have it; "" where the field must be given."""
+        if self.key:
+            value = self.info.get_default(call_default_factory=True).get(self.key, PydanticUndefined)
+            return "none" if value is PydanticUndefined else shown(value)
         if self.info.is_required():
             return ""
         value = self.info.get_default(call_default_factory=True)
@@ -112,6 +130,12 @@ def _inside(annotation: Any) -> Iterator[tuple[tuple[str, ...], type[Settings]]]
 
 
 # Types in words
+
+
+def in_words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    """What a field of this type takes, with its bounds and an article: `a whole number from 1 to 90`."""
+    word = _annotated(annotation, metadata)
+    return f"a {word}" if word.startswith(("whole number", "number", "list", "mapping")) else word
 
 
 def _annotated(annotation: Any, metadata: Sequence[Any] = ()) -> str:
@@ -188,7 +212,8 @@ def key_words(rule: Rule) -> str:
 
 
 def plain(name: str) -> tuple[str, ...]:
-    """The path without places in lists: `rounds.0.models.1.seeds` is `rounds.models.seeds`."""
+    """The path without places in lists: `rounds.0.models[1].seeds` is `rounds.models.seeds`."""
+    name = re.sub(r"\[(\w*|\*)\]", r".\1", name)
     return tuple(step for step in name.strip().strip(".").split(".") if step and not _is_place(step))
 
 
@@ -206,7 +231,12 @@ def find(cls: type[Settings], name: str) -> list[Entry]:
     exact = _at(cls, wanted, ())
     if exact is not None:
         return [exact]
-    return [entry for entry in walk(cls) if wanted and _named(entry)[-len(wanted) :] == wanted]
+    ends = [entry for entry in walk(cls) if wanted and _named(entry)[-len(wanted) :] == wanted]
+    if ends or len(wanted) < 2:
+        return ends
+    *rest, key = wanted  # the key of a mapping
+    maps = [entry for entry in walk(cls) if key in (entry.keys or ())]
+    return [replace(entry, key=key) for entry in maps if list(_named(entry)[-len(rest) :]) == rest]
 
 
 def _named(entry: Entry) -> tuple[str, ...]:
@@ -219,6 +249,8 @@ def _at(cls: type[Settings], wanted: tuple[str, ...], path: tuple[str, ...]) -> 
     entry = Entry((*path, wanted[0]), cls, cls.model_fields[wanted[0]])
     if len(wanted) == 1:
         return entry
+    if entry.keys is not None and len(wanted) == 2:
+        return replace(entry, key=wanted[1]) if wanted[1] in (entry.keys or wanted) else None
     for steps, below in _inside(entry.info.annotation):
         rest = wanted[1:]
         if KEY in steps and below.model_fields.keys().isdisjoint(rest[:1]):
@@ -234,6 +266,9 @@ def nearest(cls: type[Settings], name: str) -> list[str]:
     entries = list(walk(cls))
     by_path = {".".join(_named(entry)): entry for entry in entries}
     found = difflib.get_close_matches(".".join(wanted), list(by_path), n=3, cutoff=0.75)
+    of_maps = {f"{path}.{key}": entry for path, entry in by_path.items() for key in entry.keys or ()}
+    if slips := difflib.get_close_matches(".".join(wanted), list(of_maps), n=1, cutoff=0.85):
+        return slips
     last: dict[str, list[Entry]] = {}
     for entry in entries:
         last.setdefault(entry.path[-1], []).append(entry)

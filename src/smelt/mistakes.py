@@ -9,19 +9,25 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from smelt.errors import RecipeError, short
-from smelt.settings import Limit
+from smelt.fields import in_words
+from smelt.paths import align, at_or_missing, fields_at, keys_at, kinds_at, sections_of
+from smelt.settings import Disagreement, Limit
 from smelt.yaml_lines import MISSING, Place, Places, Steps, dotted
 
 Model = TypeVar("Model", bound=BaseModel)
 MOST = 10  # mistakes that are told …
+OF_TYPE = (  # mistakes of which what the field takes says it all
+    "int_type", "int_parsing", "int_parsing_size", "int_from_float", "float_type", "float_parsing",
+    "finite_number", "bool_type", "bool_parsing", "string_type", "greater_than", "greater_than_equal",
+    "less_than", "less_than_equal", "model_type", "model_attributes_type", "dict_type", "tuple_type",
+    "list_type", "is_instance_of",
+)  # fmt: skip
 LOOKED_AT = 200  # … and that are looked at, of pydantic's; and own values that may be to blame
 WIDEST = 80  # of a value in a message
 
@@ -32,7 +38,8 @@ def validate(model: type[Model], data: Mapping[str, Any], places: Places) -> Mod
         return model.model_validate(data)
     except ValidationError as error:
         found = _found(model, data, error)
-    lines = [_line(model, data, places, path, text) for path, text in found[: MOST + 1]]
+        lines = list(_disagreements(data, places, error))
+    lines += [_line(model, data, places, path, text) for path, text in found[: MOST + 1 - len(lines)]]
     more = [f"… and {len(found) - MOST} more"] if len(found) > MOST else []
     raise RecipeError("\n".join([*lines[:MOST], *more]))
 
@@ -52,9 +59,65 @@ def _found(model: type[BaseModel], data: Any, error: ValidationError) -> list[tu
 
 def _joined(messages: list[str]) -> str:
     """What each member of a union would take, and once what it was given."""
+    messages = [text for text in messages if text.startswith("takes ")] or messages  # that names all members
     *others, last = messages
     given = last[last.rfind(", not ") :] if ", not " in last else ""
     return " or ".join([*(text.removesuffix(given) for text in others), last])
+
+
+# Settings that do not go together
+
+
+def _disagreements(data: Any, places: Places, error: ValidationError) -> Iterator[str]:
+    """A line for each: what the settings are, where each was set, what has to hold, a mend."""
+    for item in error.errors(include_url=False)[:LOOKED_AT]:
+        if isinstance(cause := _cause(item), Disagreement):
+            yield _disagreement(data, places, align(data, item["loc"]), cause)
+
+
+def _cause(item: Any) -> Any:
+    return item.get("ctx", {}).get("error")
+
+
+def _disagreement(data: Any, places: Places, base: Steps, cause: Disagreement) -> str:
+    """The user's own setting comes first, of several the one that was given last."""
+
+    def path(name: str) -> Steps:
+        return (*base, *(int(step) if step.isdecimal() else step for step in name.split(".")))
+
+    order = {steps: number for number, steps in enumerate(places)}
+    known = {name: _given_at(data, places, path(name)) for name in cause.values}
+    lead = max(cause.values, key=lambda name: order[known[name]] if _own(places, known[name]) else -1)
+    first = places[known[lead]] if _own(places, known[lead]) else None
+    told = []
+    for name in (lead, *(name for name in cause.values if name != lead)):
+        value = at_or_missing(data, path(name))
+        is_what = _word(cause.values[name] if value is MISSING or isinstance(value, dict) else value)
+        place = places.get(known[name])
+        untold = place in (None, first) if value is not MISSING else False  # said already, or not known
+        said = "" if untold else f" ({_whose(place)})"
+        told.append(f"{dotted(path(name))} is {is_what}{said}")
+    mend = cause.mended(lambda name: dotted(path(name)))
+    every = f"{', '.join(told[:-1])} and {told[-1]}"
+    return f"{f'{first}: ' if first else ''}{every}: {cause.rule}; {mend}"
+
+
+def _given_at(data: Any, places: Places, path: Steps) -> Steps:
+    """The path of the place where the value at `path` was given; of a default, one that has none."""
+    if at_or_missing(data, path) is not MISSING:
+        while path and path not in places:
+            path = path[:-1]
+    return path
+
+
+def _own(places: Places, path: Steps) -> bool:
+    return path in places and not places[path].shipped
+
+
+def _whose(place: Place | None) -> str:
+    if place is None:
+        return "the default"
+    return f"from the recipe {place.file.removesuffix('.yaml')}" if place.shipped else str(place)
 
 
 # Whose mistake it is
@@ -68,7 +131,7 @@ def _line(model: type[BaseModel], data: Mapping[str, Any], places: Places, path:
     if not blamed:
         return f"{place}: {name}: {text}"
     own = " and ".join(dict.fromkeys(str(place) for place in blamed))
-    value = _at_or_missing(data, path)
+    value = at_or_missing(data, path)
     if value is MISSING or isinstance(value, dict | list) or path not in places:
         return f"{own}: {name}: {text}"
     recipe = place.file.removesuffix(".yaml")
@@ -93,7 +156,7 @@ def _wrong(
     """Whether there is a mistake at `path` where the user's values at `without` are as they were before."""
     tried = copy.deepcopy(dict(data))
     for steps in without:
-        parent = _at_or_missing(tried, steps[:-1])
+        parent = at_or_missing(tried, steps[:-1])
         if isinstance(parent, dict):
             before = places[steps].under
             if before is MISSING:
@@ -105,13 +168,6 @@ def _wrong(
     except ValidationError as error:
         return any(at == path for at, _ in _found(model, tried, error))
     return False
-
-
-def _at_or_missing(data: Any, path: Steps) -> Any:
-    try:
-        return _at(data, path)
-    except (KeyError, IndexError, TypeError):
-        return MISSING
 
 
 def _word(value: Any) -> str:
@@ -130,29 +186,33 @@ def _problems(model: type[BaseModel], data: Any, error: ValidationError) -> Iter
         (path[:-1], near)
         for item in errors
         if item["type"] == "extra_forbidden"
-        for path in [_align(data, item["loc"])]
-        for near in _near(str(path[-1]), sorted(_keys_at(model, data, path[:-1])))
+        for path in [align(data, item["loc"])]
+        for near in _near(str(path[-1]), sorted(keys_at(model, data, path[:-1])))
     }
     for item in errors:
         kind, loc = item["type"], item["loc"]
+        if isinstance(_cause(item), Disagreement):
+            continue  # told by `_disagreements`
         if kind == "missing":
-            path = (*_align(data, loc[:-1]), loc[-1])
+            path = (*align(data, loc[:-1]), loc[-1])
             if (path[:-1], str(path[-1])) not in renamed:  # it is there under a wrong name, which is told
                 yield path, "is needed, and missing", False
         elif kind == "extra_forbidden":
-            path = _align(data, loc)
-            known = sorted(_keys_at(model, data, path[:-1]))
+            path = align(data, loc)
+            known = sorted(keys_at(model, data, path[:-1]))
             nearest = did_you_mean(str(path[-1]), known) or f" (known here: {', '.join(known)})"
             yield path, f"no such key{nearest}", False
         elif kind == "union_tag_invalid":
             context = item["ctx"]
             allowed = re.findall(r"'([^']*)'", context["expected_tags"])
-            path = (*_align(data, loc), context["discriminator"].strip("'"))
+            path = (*align(data, loc), context["discriminator"].strip("'"))
             near = did_you_mean(str(context["tag"]), allowed)
             tag = short(str(context["tag"]), WIDEST)
             yield path, f"input should be {context['expected_tags']}, not {tag!r}{near}", False
         else:
-            path, text = _named(data, _align(data, loc), _message(dict(item)))
+            path, text = _named(data, align(data, loc), _message(dict(item)))
+            if kind in OF_TYPE:
+                text = _takes(model, data, path, item.get("input")) or text
             if kind.startswith(("less_than", "too_long")) or _is_huge(item):
                 text += _why(model, data, path)
             if kind == "string_pattern_mismatch":
@@ -177,15 +237,34 @@ def _message(item: dict[str, Any]) -> str:
     given = item.get("input")
     if isinstance(given, list | dict) and item["type"] in ("too_short", "too_long"):
         return _length(item, len(given))
-    if item["type"] in ("int_from_float", "int_parsing_size"):  # 2.5; 1e20, which it cannot make a number of
-        text = f"input should be a {'much smaller' if _is_huge(item) else 'whole'} number"
-    if given is None and "null" not in text and not text.endswith("None"):
-        return f"{text}, not null"
-    if not isinstance(given, str | int | float | bool):
-        return text
+    if item["type"] == "value_error":
+        return f"{text}, not {_given(given)}" if isinstance(given, str | int | float) else text
     allowed = re.findall(r"'([^']*)'", str(item.get("ctx", {}).get("expected", "")))
-    shown = repr(short(given, WIDEST)) if isinstance(given, str) else short(repr(given), WIDEST)
-    return f"{text}, not {shown}{did_you_mean(str(given), allowed)}"
+    near = did_you_mean(given, allowed) if isinstance(given, str) else ""
+    return f"{text}, not {_given(given)}{near}"
+
+
+def _given(value: Any) -> str:
+    """What was given, in a message."""
+    if isinstance(value, list | tuple | dict):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return repr(short(value, WIDEST)) if isinstance(value, str) else _word(value)
+
+
+def _takes(model: type[BaseModel], data: Any, path: Steps, given: Any) -> str:
+    """What the field takes, with its bounds, and what it was given; "" where it is not known."""
+    kinds = kinds_at(model, data, path)
+    if inside := [cls for kind, _ in kinds for cls in sections_of(kind)]:
+        names = [*inside[0].model_fields]
+        more = f" and {len(names) - MOST} more: smelt explain {dotted(path)}" if len(names) > MOST else ""
+        some = ", ".join(names[:MOST]) + more
+        many = all(get_origin(kind) in (tuple, list) for kind, _ in kinds)
+        what, first = ("list of sections", (*path, 0)) if many else ("section", path)
+        example = f"-o {dotted((*first, names[0]))}=…"
+        whose = "a field of the first" if many else "one of its fields"
+        return f"takes a {what}, not {_given(given)}; {example} sets {whose} ({some})"
+    words = dict.fromkeys(in_words(kind, marks) for kind, marks in kinds)
+    return f"takes {' or '.join(words)}, not {_given(given)}" if words else ""
 
 
 def _is_huge(item: Any) -> bool:
@@ -206,7 +285,7 @@ def _why(model: type[BaseModel], data: Any, path: Steps) -> str:
     """Why a number has the bounds that it has, where its field says so."""
     for depth in (len(path), len(path) - 1):  # an item of a list is under the field's own rules
         if depth > 0 and isinstance(path[depth - 1], str):
-            for info in _fields_at(model, data, path[: depth - 1], str(path[depth - 1])):
+            for info in fields_at(model, data, path[: depth - 1], str(path[depth - 1])):
                 marks = [*info.metadata, *_marks(info.annotation)]
                 if why := next((mark.why for mark in marks if isinstance(mark, Limit)), ""):
                     return f" ({why})"
@@ -215,7 +294,7 @@ def _why(model: type[BaseModel], data: Any, path: Steps) -> str:
 
 def _what(model: type[BaseModel], data: Any, path: Steps) -> str:
     """What a field is, in its own words."""
-    known = _fields_at(model, data, path[:-1], str(path[-1])) if path else []
+    known = fields_at(model, data, path[:-1], str(path[-1])) if path else []
     return next((f" ({info.description.rstrip('.')})" for info in known if info.description), "")
 
 
@@ -235,98 +314,6 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 
 def _near(word: str, known: Sequence[str]) -> list[str]:
     return difflib.get_close_matches(word[:100], known, n=1, cutoff=0.55)
-
-
-def _at(data: Any, path: Steps) -> Any:
-    for step in path:
-        data = data[step]
-    return data
-
-
-def _align(data: Any, loc: tuple[int | str, ...]) -> Steps:
-    """The path in `data` that pydantic's `loc` means: a `loc` also names the members of unions.
-
-    Of all ways to leave names out, the one that reaches the last name wins, then the longest.
-    """
-
-    def ways(value: Any, i: int) -> Iterator[tuple[bool, int, Steps]]:
-        if i == len(loc):
-            yield False, 0, ()
-            return
-        step = loc[i]
-        fits = step in value if isinstance(value, dict) else _is_index(value, step)
-        if fits:
-            for last, length, path in ways(value[step], i + 1):
-                yield last or i == len(loc) - 1, length + 1, (step, *path)
-        yield from ways(value, i + 1)
-
-    return max(ways(data, 0), key=lambda way: way[:2])[2]
-
-
-def _is_index(value: Any, step: int | str) -> bool:
-    return isinstance(value, list) and isinstance(step, int) and 0 <= step < len(value)
-
-
-def _keys_at(model: type[BaseModel], data: Any, path: Steps) -> set[str]:
-    """Names that a mapping at `path` may have, over all members of a union that fit the data there."""
-    return {
-        field.alias or name
-        for candidate in _models_at(model, data, path)
-        for name, field in candidate.model_fields.items()
-    }
-
-
-def _fields_at(model: type[BaseModel], data: Any, path: Steps, name: str) -> list[FieldInfo]:
-    """The fields called `name` of the mapping at `path`."""
-    models = _models_at(model, data, path)
-    return [found.model_fields[name] for found in models if name in found.model_fields]
-
-
-def _models_at(model: type[BaseModel], data: Any, path: Steps) -> list[type[BaseModel]]:
-    candidates = _expand(model, data)
-    for i, step in enumerate(path):
-        below: list[Any] = []
-        value = _at_or_missing(data, path[: i + 1])
-        for candidate in candidates:
-            below += _expand(_step(candidate, step), value)
-        candidates = below
-    return [one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)]
-
-
-def _step(annotation: Any, step: str | int) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        for name, field in annotation.model_fields.items():
-            if step in (name, field.alias):
-                return field.annotation
-        return None
-    arguments = [a for a in get_args(annotation) if a is not Ellipsis]
-    if not arguments:
-        return None
-    if isinstance(step, int) and get_origin(annotation) is tuple and step < len(arguments):
-        return arguments[step]
-    return arguments[-1]
-
-
-def _expand(annotation: Any, value: Any) -> list[Any]:
-    """The members of a union that fit `value`; all of them where none does."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _expand(get_args(annotation)[0], value)
-    if origin in (Union, types.UnionType):
-        members = [member for argument in get_args(annotation) for member in _expand(argument, value)]
-        return [member for member in members if _discriminated(member, value)] or members
-    return [annotation]
-
-
-def _discriminated(member: Any, value: Any) -> bool:
-    """Whether the literal fields of a model (its discriminator) agree with the data."""
-    if not (isinstance(member, type) and issubclass(member, BaseModel) and isinstance(value, dict)):
-        return True
-    return all(
-        name not in value or value[name] in get_args(field.annotation)
-        for name, field in member.model_fields.items()
-        if get_origin(field.annotation) is Literal
-    )
 
 
 def _place(places: Places, path: Steps) -> Place:

@@ -25,6 +25,7 @@ __all__ = ["dump", "json_schema", "load", "shipped", "summary", "validate"]
 
 MAX_BYTES = 1 << 20
 MAX_PARENTS = 20  # recipes that start from one another
+IS_A_MAPPING = "a recipe is a mapping of keys to values, such as `extends: folder` and what is to differ"
 STREAMS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # what a shell gives for `<(…)`
 
 
@@ -84,6 +85,8 @@ def _content(path: Path, shown: str) -> bytes:
 def _decoded(content: bytes, shown: str) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:4]:
         raise RecipeError(f"{shown} is not UTF-8: it looks like UTF-16; save it as UTF-8")
+    if b"\0" in content:
+        raise RecipeError(f"{shown} is no text (it has zero bytes), and no recipe: a recipe is YAML")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -92,7 +95,7 @@ def _decoded(content: bytes, shown: str) -> str:
             f"{shown}:{line}: is not UTF-8 (byte 0x{content[error.start]:02x}); save it as UTF-8"
         ) from error
     if not text.strip():
-        raise RecipeError(f"{shown} is empty: a recipe is a mapping of keys to values")
+        raise RecipeError(f"{shown} is empty: {IS_A_MAPPING}")
     return text
 
 
@@ -101,10 +104,12 @@ def _load_file(recipe: str, beside: Path | None, seen: tuple[str, ...]) -> tuple
     identity = str(path.resolve()) if path else recipe
     if identity in seen or len(seen) > MAX_PARENTS:
         way = "goes round in a circle" if identity in seen else f"goes over more than {MAX_PARENTS} recipes"
-        raise RecipeError(f"{shown}: `extends` {way}")
+        on_it = " → ".join(short(Path(one).name, 60) for one in (*seen[:4], identity))
+        raise RecipeError(f"{shown}: `extends` {way} ({on_it}); take it out of one of them")
     data, places = read_yaml(text, shown, shipped=path is None)
     if not isinstance(data, dict):
-        raise RecipeError(f"{shown}:1: a recipe is a mapping of keys to values")
+        empty = "has nothing but comments: " if data is None else ""
+        raise RecipeError(f"{shown}:1: {empty}{IS_A_MAPPING}")
     parent = data.pop("extends", None)
     if parent is None:
         return data, places
@@ -186,7 +191,8 @@ def _apply(data: dict[str, Any], places: Places, override: str) -> None:
         if i == len(keys) - 1:
             before = here.get(step, MISSING) if isinstance(here, dict) else here[int(step)]
             here[step] = value
-        elif isinstance(here, dict) and here.get(key) is None:
+        elif isinstance(here, dict) and here.get(key) is None:  # a section that was not there is this one's
+            places[tuple(full)] = Place(shown, under=here.get(key, MISSING))
             here[key] = {}
         here = here[step]
     for known in [known for known in places if known[: len(full)] == tuple(full)]:

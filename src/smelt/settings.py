@@ -16,7 +16,8 @@ Nothing here, nor in any module that defines settings, imports torch: `smelt pla
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, cast, get_args
@@ -71,6 +72,30 @@ class Limit:
     """Why a number has the bounds that it has; said to whoever goes beyond them."""
 
     why: str
+
+
+class Disagreement(ValueError):
+    """Settings of which each may be so, and which cannot be so together.
+
+    values: what they are, by their paths below the settings that are checked (`epochs`, `augment.sizes`).
+    rule: what has to hold. mend: what to write instead; `{epochs}` in it stands for the path in the recipe.
+    """
+
+    def __init__(self, values: Mapping[str, Any], rule: str, mend: str) -> None:
+        self.values = dict(values)
+        self.rule = rule
+        self.mend = mend
+        found = ", ".join(f"{name} is {value}" for name, value in self.values.items())
+        super().__init__(f"{found}: {rule}; {self.mended(lambda name: name)}")
+
+    def mended(self, path: Callable[[str], str]) -> str:
+        """The mend with the paths that settings have elsewhere."""
+        return re.sub(r"\{([\w.]+)\}", lambda found: path(found[1]), self.mend)
+
+    def moved(self, path: Callable[[str], str], mended: Callable[[str], str]) -> Disagreement:
+        """The same of settings that are found at `path(name)`, and are to be mended at `mended(name)`."""
+        values = {path(name): value for name, value in self.values.items()}
+        return Disagreement(values, self.rule, self.mended(lambda name: f"{{{mended(name)}}}"))
 
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from smelt.settings import Limit, Settings
+from smelt.settings import Disagreement, Limit, Settings
 
 MAX_SIZE = 4096  # pixels a side that a model is shown
 
@@ -69,11 +69,15 @@ class AugmentSettings(Settings):
     @model_validator(mode="after")
     def _possible(self) -> AugmentSettings:
         if self.pad_crop is not None and self.pad_crop >= min(self.sizes):
-            raise ValueError("pad_crop: is as large as the image itself")
-        if not 0.0 < self.scale[0] <= self.scale[1] <= 1.0:
-            raise ValueError("scale: needs 0 < low <= high <= 1")
-        if not 0.0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError("ratio: needs 0 < low <= high")
+            raise Disagreement(
+                {"pad_crop": self.pad_crop, "sizes": list(self.sizes)},
+                "the padding has to be less than the image",
+                f"{{pad_crop}} up to {min(self.sizes) - 1}, or larger {{sizes}}",
+            )
+        for name in ("scale", "ratio"):
+            least, most = getattr(self, name)
+            if least > most:
+                raise ValueError(f"{name}: the least comes first, then the greatest: [{most:g}, {least:g}]")
         return self
 
 

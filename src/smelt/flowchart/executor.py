@@ -45,7 +45,8 @@ def run(
     on_event: OnEvent = lambda event: None,
     grace_seconds: float = GRACE_SECONDS,
 ) -> None:
-    """Run what is not done. `recipe` is the text kept beside the results.
+    """Run what is not done. `recipe` is the text kept beside the results. What `on_event` raises ends
+    the run: all that is committed stays, what is under way is killed.
 
     Raises LockedError (another run is here), StageFailedError (after all that could go on has),
     PreemptedError (asked to stop), RecipeError (a stage needs more devices than there are).
@@ -331,7 +332,9 @@ class _Run:
             self.failures[key] = text
             if running.error.get("refused"):
                 self.refused.add(key)
-            self.tell("failed", **about, seconds=seconds, code=code, text=text)
+            # the error that the run ends with follows at once, and says the same
+            last = not self.running and not any(self.ancestors[other] <= self.done for other in self.waiting)
+            self.tell("failed", **about, seconds=seconds, code=code, text=text, last=last)
 
     def _describe(self, running: _Running, code: int) -> str:
         """Why a stage failed, where its log is, and the end of the log where the reason is not known."""

@@ -62,8 +62,9 @@ class Progress:
             self.done += 1
             self._say(f"{node}: done in {_clock(event['seconds'])} ({self.done} of {self.total})")
             self._latest.pop(node, None)
-        elif name == "failed":  # its first line; the whole is told at the end
-            self._say(str(event.get("text", name)).partition("\n")[0], always=True)
+        elif name == "failed":  # its first line; the whole is told at the end, which may be now
+            if not event.get("last"):
+                self._say(str(event.get("text", name)).partition("\n")[0], always=True)
         elif name in ("damaged", "warning", "stalled", "stopping"):
             self.done -= bool(event.get("undone"))
             self._say(f"{node + ': ' if node else ''}{event.get('text', name)}", always=name != "stopping")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from smelt.settings import Limit, Seed, Settings, Share
+from smelt.settings import Disagreement, Limit, Seed, Settings, Share
 
 Pooling = Literal["probability", "log_probability", "rank"]
 Method = Literal[
@@ -61,7 +61,11 @@ class GeneticSettings(Settings):
     @model_validator(mode="after")
     def _possible(self) -> GeneticSettings:
         if self.elite >= self.population:
-            raise ValueError(f"elite: needs to be less than population, which is {self.population}")
+            raise Disagreement(
+                {"elite": self.elite, "population": self.population},
+                "the best that live on are fewer than the population",
+                f"{{elite}} up to {self.population - 1}, or a larger {{population}}",
+            )
         return self
 
 

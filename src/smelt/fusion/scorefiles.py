@@ -50,7 +50,8 @@ def read_file(path: Path) -> list[Raw]:
     """The results in one file; ArtifactError where it is damaged or missing, ResultError if it has none."""
     suffix = path.suffix.lower()
     if not path.is_file():
-        raise ArtifactError(f"{path} is not there" if not path.exists() else f"{path} is not a file")
+        what = "is a folder: name the files in it" if path.is_dir() else "is not a file"
+        raise ArtifactError(f"{path} {what if path.exists() else 'is not there'}")
     if suffix == ".npy":
         return [_beside(raw) for raw in stacked(path.stem, path, load(path))]
     if suffix == ".npz":

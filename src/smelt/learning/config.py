@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from smelt.data.config import AugmentSettings, ViewSettings
-from smelt.settings import MAX_KEPT, KeyIf, KeyIfInput, Limit, NotInKey, Seed, Settings, Share
+from smelt.settings import MAX_KEPT, Disagreement, KeyIf, KeyIfInput, Limit, NotInKey, Seed, Settings, Share
 
 # A number left to the machine would be another result on another machine, under the same key: 0 means 1
 Threads = Annotated[
@@ -71,7 +71,11 @@ class TuneSettings(Settings):
     @model_validator(mode="after")
     def _possible(self) -> TuneSettings:
         if self.lowest >= self.highest:
-            raise ValueError("lowest: needs to be below highest")
+            raise Disagreement(
+                {"lowest": self.lowest, "highest": self.highest},
+                "the test goes from the lowest rate to the highest",
+                "a lower {lowest}, or a higher {highest}",
+            )
         return self
 
 
@@ -303,16 +307,25 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _possible(self) -> TrainSettings:
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"warmup_epochs: needs to be less than epochs, which is {self.epochs} (0: no warm-up)"
+            raise Disagreement(
+                {"warmup_epochs": self.warmup_epochs, "epochs": self.epochs},
+                "the warm-up has to be shorter than the training",
+                "-o {warmup_epochs}=0 is none, or more {epochs}",
             )
-        if self.batch_size < self.world_size * self.accumulate_steps:
-            parts = self.world_size * self.accumulate_steps
-            raise ValueError(
-                f"batch_size: needs at least one image for each rank and accumulated part, which are {parts}"
+        parts = self.world_size * self.accumulate_steps
+        if self.batch_size < parts:
+            names = [name for name in ("world_size", "accumulate_steps") if getattr(self, name) > 1]
+            raise Disagreement(
+                {name: getattr(self, name) for name in ("batch_size", *names)},
+                f"a batch has an image at least for each process and each part of a step, {parts:,} together",
+                f"a larger {{batch_size}}, or a smaller {' or '.join(f'{{{name}}}' for name in names)}",
             )
         if self.nesterov and self.momentum == 0.0:
-            raise ValueError("nesterov: needs momentum above 0")
+            raise Disagreement(
+                {"nesterov": self.nesterov, "momentum": self.momentum},
+                "Nesterov's form needs momentum above 0",
+                "-o {nesterov}=false, or {momentum} above 0",
+            )
         return self
 
     @property

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from smelt.settings import MAX_KEPT, KeyIf, Limit, Seed, Settings
+from smelt.settings import MAX_KEPT, Disagreement, KeyIf, Limit, Seed, Settings
 
 Score = Literal["aum", "log_margin", "probability", "accuracy", "forgetting", "variability"]
 Method = Literal[
@@ -160,5 +160,9 @@ class SelectSettings(Settings):
     @model_validator(mode="after")
     def _bands(self) -> SelectSettings:
         if self.down_weight and self.down_weight.start >= self.down_weight.stop:
-            raise ValueError("down_weight: start must be below stop")
+            raise Disagreement(
+                {"down_weight.start": self.down_weight.start, "down_weight.stop": self.down_weight.stop},
+                "start must be below stop",
+                "a smaller {down_weight.start}, or a larger {down_weight.stop}",
+            )
         return self

@@ -113,8 +113,9 @@ def build(
     return model
 
 
-def require_weights(name: str) -> None:
-    """RecipeError where nobody published weights of the net, with the tags of those that there are."""
+def require_weights(name: str) -> Any:
+    """timm's account of the pretrained weights of the net; RecipeError where nobody published any, with the
+    tags of those that there are."""
     maker = PRESETS.get(name)
     if name in _COMPOSED or (maker is None and not timm.is_model(name)):
         raise RecipeError(f"backbone {name}: no pretrained weights exist; set pretrained: false")
@@ -124,6 +125,7 @@ def require_weights(name: str) -> None:
         others = timm.list_pretrained(f"{timms.partition('.')[0]}.*")
         rest = f"take one of {', '.join(others[:8])}" if others else "set pretrained: false"
         raise RecipeError(f"backbone {name}: no pretrained weights exist under that name; {rest}")
+    return config
 
 
 def _by_timm_name(name: str, image_size: int, options: dict[str, Any]) -> Maker:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from smelt.data.config import ViewSettings
 from smelt.data.formats.config import OWN, DataSettings, fingerprint
@@ -25,14 +25,24 @@ from smelt.flowchart.graph import Graph, Node
 from smelt.fusion.config import FuseSettings
 from smelt.learning.config import PredictSettings, TrainSettings
 from smelt.mining.config import RankSettings, SelectSettings
-from smelt.models import names
-from smelt.settings import MAX_KEPT, MAX_SEED, Limit, Settings, changes, merged, not_in_key, partial_of
-from smelt.stages import base
+from smelt.settings import (
+    MAX_KEPT,
+    Disagreement,
+    Limit,
+    Settings,
+    changes,
+    merged,
+    not_in_key,
+    partial_of,
+)
+from smelt.stages import agreement, base
+from smelt.stages.agreement import SEEDS
 from smelt.stages.base import Runtime
 from smelt.stages.check import StageSettings as CheckSettings
 from smelt.stages.dedupe import StageSettings as DedupeSettings
 from smelt.stages.evaluate import RoundSettings
 from smelt.stages.submit import StageSettings as SubmitSettings
+from smelt.yaml_lines import Steps
 
 if TYPE_CHECKING:
     PartialTrain = Settings
@@ -41,7 +51,6 @@ else:
 
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}$"
 ON_A_DEVICE = ("tune", "train", "predict")  # the other stages compute on the CPU alone
-SEEDS = 1000  # of a recipe and of its models: recipe.seed · SEEDS + model seed is a seed of its own
 
 
 class Model(Settings):
@@ -133,7 +142,11 @@ class Round(Settings):
         if len(set(called)) < len(called):
             raise ValueError(f"models: two have the same name ({', '.join(called)})")
         if self.ranking is not None and self.select is None:
-            raise ValueError("ranking: says what `select` goes by, and there is no `select`")
+            raise Disagreement(
+                {"ranking": self.ranking, "select": None},
+                "`ranking` says what `select` goes by, and there is no `select`",
+                "leave {ranking} out, or give {select}",
+            )
         return self
 
     @property
@@ -188,98 +201,28 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _joined(self) -> Recipe:
-        if why := names.unknown(self.train.backbone):
-            raise ValueError(f"train.backbone: {why}")
-        earlier: dict[str, Round] = {}
-        for number, one in enumerate(self.rounds):
-            for field, message in self._mistakes(one, earlier):
-                raise ValueError(f"rounds.{number}.{field}: {message}")
-            earlier[one.name] = one
-        if not any(one.fuse for one in self.rounds):
-            raise ValueError("rounds: no round has `fuse: true`, so there is nothing to fuse")
-        if self.synthesise and self.data.root is not None:
-            raise ValueError(
-                "data.root: `synthesise` makes the images of this recipe; for images of your own set "
-                "`synthesise: null`, or take the recipe `folder`"
-            )
-        if self.runtime.root is not None:
-            raise ValueError("runtime.root: the folder of the images is `data.root`")
-        self._seeds_in_bounds()
-        for split in ("val", *((self.submit.split,) if self.submit else ())):
-            if split not in self.predict.splits:
-                why = "fusion is chosen by it" if split == "val" else "it is to be submitted (`submit: null`)"
-                raise ValueError(f"predict.splits: needs {split!r}: {why}")
+        agreement.refuse(self)
         return self
 
-    def _seeds_in_bounds(self) -> None:
-        """A stage is given its own seed with the recipe's added, and that must be one too."""
-        shift = self.seed * SEEDS
-        parts: dict[str, Settings | None] = {
-            "data": self.data,
-            "synthesise": self.synthesise,
-            "fuse": self.fuse,
-        }
-        parts |= {f"rounds.{number}.select": one.select for number, one in enumerate(self.rounds)}
-        for name, part in parts.items():
-            own = getattr(part, "seed", 0)
-            if own and own + shift > MAX_SEED:
-                raise ValueError(
-                    f"{name}.seed: {own} and {shift} of the recipe's seed are above {MAX_SEED:,} together"
-                )
-
-    def _mistakes(self, one: Round, earlier: Mapping[str, Round]) -> Iterator[tuple[str, str]]:
-        """(field of the round, what is wrong with it), as far as other rounds and settings decide it."""
-        if one.name in earlier:
-            yield "name", "an earlier round has the same name"
-        named = [("ranking", name) for name in one.rankings]
-        named += [("teacher.round", one.teacher.round)] if one.teacher else []
-        named += [("start", one.start)] if one.start else []
-        for field, name in named:
-            if name not in earlier:
-                yield field, f"names {name!r}, not an earlier round (there: {', '.join(earlier) or 'none'})"
-        for place, model in enumerate(one.models):
-            try:
-                backbone = self.training(one, model, model.seeds[0]).backbone
-            except ValidationError as error:
-                problem = error.errors()[0]
-                field = ".".join(map(str, problem["loc"]))
-                message = str(problem["msg"]).removeprefix("Value error, ")
-                yield f"models.{place}", f"{field + ': ' if field else ''}{message}"
-                continue
-            if why := names.unknown(backbone):
-                yield f"models.{place}", why
-        if one.select:
-            yield from _mistakes_of_selection(one, one.select, earlier)
+    def given(self, number: int, place: int, *steps: str) -> Steps:
+        """Where the recipe gives a training setting of a model: at the model, its round, or for all."""
+        one = self.rounds[number]
+        layers: tuple[tuple[Steps, Any], ...] = (
+            (("rounds", number, "models", place, "train"), changes(one.models[place].train)),
+            (("rounds", number, "train"), changes(one.train)),
+        )
+        for prefix, values in layers:
+            for step in steps:
+                values = values.get(step) if isinstance(values, Mapping) else None
+            if values is not None:
+                return (*prefix, *steps)
+        return ("train", *steps)
 
     def training(self, one: Round, model: Model, seed: int) -> TrainSettings:
         """Settings of one model: the recipe's, the round's laid over them, the model's over both."""
         layers = [changes(part) for part in (one.train, model.train)]
         values = merged(self.train.model_dump(mode="json"), *layers)
         return TrainSettings.model_validate({**values, "seed": self.seed * SEEDS + seed})
-
-
-def _mistakes_of_selection(
-    one: Round, select: SelectSettings, earlier: Mapping[str, Round]
-) -> Iterator[tuple[str, str]]:
-    """What of `select` does not go with `ranking` and the rounds before."""
-    sources = one.rankings or tuple(earlier)[-1:]
-    if not sources and (select.needs or select.down_weight):
-        reason = f"method {select.method}" if select.needs else "down_weight"
-        yield "select", f"{reason} goes by an earlier round, and there is none"
-    if select.method != "threshold_samples":
-        if len(sources) > 1:
-            yield "ranking", f"names {len(sources)} rounds; only threshold_samples goes by more than one"
-        return
-    of_sets = [earlier[name].select for name in sources]
-    parts = [found.part for found in of_sets if found and found.method == "threshold_runs"]
-    if len(parts) < len(sources) or len(set(parts)) < len(parts):
-        yield (
-            "ranking",
-            (
-                "threshold_samples goes by one round with `select: {method: threshold_runs}` or by two of "
-                f"different `part`; {', '.join(sources)} are not such"
-            ),
-        )
 
 
 def unfold(recipe: Recipe) -> Graph:

@@ -1,8 +1,10 @@
-"""What the shell proposes: names of recipes, recipe files, names of fields. Imports nothing heavy."""
+"""What the shell proposes: recipes, fields, work folders, stages. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import typer
 
 SUFFIXES = (".yaml", ".yml")
 MOST = 200  # files that are proposed
@@ -31,6 +33,40 @@ def files(incomplete: str) -> list[str]:
     except OSError:
         return []
     return found[:MOST]
+
+
+def work_folders(incomplete: str) -> list[str]:
+    """Work folders that begin with `incomplete`, those below work/ and those where it leads, and folders with
+    a `/` behind on the way to others."""
+    folder, slash, start = incomplete.rpartition("/")
+    found = []
+    for where in (f"{folder}{slash}", *(["work/"] if not slash and "work/".startswith(start) else [])):
+        begins = start if where != "work/" or slash else ""
+        try:
+            inside = sorted(path for path in Path(where or ".").iterdir() if path.is_dir())
+        except OSError:
+            continue
+        for path in inside:
+            if path.name.startswith(begins) and (begins or not path.name.startswith(".")):
+                found.append(f"{where}{path.name}" + ("" if _is_work(path) else "/"))
+    return list(dict.fromkeys(found))[:MOST]
+
+
+def _is_work(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("flowchart.json", "finished.json"))
+
+
+def stages(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Stages that the last flowchart of the work folder has; all, where there is none."""
+    from smelt.artifacts.workfolder import read_chart
+    from smelt.stages.base import STAGES
+
+    try:
+        nodes = read_chart(Path(str(ctx.params["work"])))["nodes"]
+        names = list(dict.fromkeys(str(node["stage"]) for node in nodes))
+    except (OSError, ValueError, KeyError, TypeError):
+        names = list(STAGES)
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def fields(incomplete: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smelt.errors import RecipeError, short
-from smelt.verbs import completion, meant
+from smelt.verbs import completion, meant, usage
 
 if TYPE_CHECKING:
     from smelt.fields import Entry
@@ -94,7 +94,7 @@ SPECIAL: Mapping[str, str] = {
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("explain", help=EXAMPLES, cls=meant.RecipeCommand)(explain)
+    app.command("explain", help=EXAMPLES, cls=usage.RecipeCommand)(explain)
 
 
 def explain(
@@ -113,7 +113,7 @@ def explain(
     data: Mapping[str, Any] | None = None
     places: Places = {}
     if of is not None:
-        meant.refuse("plan", of)
+        meant.refuse("explain --recipe", of)
         read, places = recipes.load(of, override or ())
         data = recipes.validate(Recipe, read, places).model_dump(mode="json")
     if field is None:
@@ -177,7 +177,7 @@ def _told(
         told["recipe"] = recipe
         told["values"] = [
             {"at": ".".join(map(str, path)), "value": value, "place": str(places.get(path, "")) or None}
-            for path, value in _values(data, entry.path, asked)
+            for path, value in _values(data, (*entry.path, *([entry.key] if entry.key else [])), asked)
         ]
     return told
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smelt.errors import RecipeError, SmeltError
-from smelt.verbs import completion, meant, precheck
+from smelt.errors import DataError, RecipeError, SmeltError, short
+from smelt.verbs import completion, meant, precheck, usage
 
 if TYPE_CHECKING:
     from smelt.flowchart.explain import PlanLine
     from smelt.flowchart.graph import Graph
     from smelt.flowchart.state import Work
     from smelt.stages.flow import Recipe
-    from smelt.yaml_lines import Places
+    from smelt.yaml_lines import Places, Steps
 
 RecipeName = Annotated[
     str,
@@ -38,7 +40,10 @@ Overrides = Annotated[
         autocompletion=completion.overrides,
     ),
 ]
-WorkOption = Annotated[Path | None, typer.Option("--work", help="Work folder (default: work/NAME).")]
+WorkOption = Annotated[
+    Path | None,
+    typer.Option("--work", help="Work folder (default: work/NAME).", autocompletion=completion.work_folders),
+]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Stages at once (default: one a core or device).")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print results only.")]
 Replace = Annotated[
@@ -65,12 +70,12 @@ LIGHT = ("synthesise", "index")  # stages that need none of it
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
-    app.command(cls=meant.RecipeCommand)(run)
-    app.command(cls=meant.RecipeCommand)(demo)
-    app.command(cls=meant.RecipeCommand)(plan)
+    app.command(cls=usage.RecipeCommand)(run)
+    app.command(cls=usage.RecipeCommand)(demo)
+    app.command(cls=usage.RecipeCommand)(plan)
     for name, purpose in UNTIL.items():
         text = f"{purpose}\n\nExample: smelt {name} demo --work work/demo"
-        app.command(name, help=text, cls=meant.RecipeCommand)(_verb(name))
+        app.command(name, help=text, cls=usage.RecipeCommand)(_verb(name))
     stage = typer.Typer(hidden=True, no_args_is_help=True)
     stage.command("run")(stage_run)
     stage.callback()(lambda: None)
@@ -190,7 +195,31 @@ def load(recipe: str, override: list[str] | None, verb: str = "run") -> tuple[Re
             f"data.root is not set. {recipe} is a shipped recipe, and a folder here: if that is the data, "
             f"smelt {verb} {recipe} -o data.root={recipe}"
         )
-    return settings, unfold(settings), places
+    try:
+        return settings, unfold(settings), places
+    except (DataError, RecipeError) as error:
+        told = _placed(str(error), recipe, settings.data.root, places)
+        raise type(error)(told) from error
+
+
+def _placed(text: str, recipe: str, root: str | None, places: Places) -> str:
+    """An error that begins with a field, with the place where its user gave the field before it."""
+    from smelt.recipe import is_path
+
+    found = re.match(r"data(\.\w+)+", text)
+    if not found:
+        return text
+    steps: Steps = tuple(found[0].split("."))
+    while steps not in places and len(steps) > 2:
+        steps = steps[:-1]
+    place = places.get(steps)
+    if place is None or place.shipped:
+        unset = found[0] == "data.root" and root is None and is_path(recipe)
+        return text + (f", or in {short(recipe)}: `data: {{root: FOLDER}}`" if unset else "")
+    beside = Path(place.file).parent / (root or "")
+    if found[0] == "data.root" and place.line and root and not Path(root).is_dir() and beside.is_dir():
+        text += f"; beside the recipe there is {beside}: -o {shlex.quote(f'data.root={beside}')}"
+    return f"{place}: {text}"
 
 
 def run_until(
@@ -226,15 +255,11 @@ def run_until(
     # a stage sees the accelerators it was leased, and no others
     kind = settings.runtime.device.partition(":")[0]
     runtime = {**settings.runtime.model_dump(mode="json"), "root": _root(settings), "device": kind}
-    if runtime["root"] is not None and folder.resolve() == Path(str(runtime["root"])):
-        raise RecipeError(
-            f"the work folder {folder} is the folder of the images (data.root), which stays as it is: "
-            f"--work FOLDER names another"
-        )
     place = Work(folder)
     if not replace:
         _may_replace(place, graph)
-    found = precheck.check(precheck.Asked(settings, graph, place, places))
+    asked = precheck.Asked(settings, graph, place, places)
+    found = precheck.check(asked)
     for note in found.notes:
         if not quiet:
             typer.echo(note, err=True)
@@ -242,6 +267,12 @@ def run_until(
     preload = PRELOAD if any(node.stage not in LIGHT for node in graph) else ()
     executor = LocalExecutor(place, "smelt.stages.base:run", preload=preload)
     with Progress(quiet=quiet, told=told) as progress:
+
+        def watch(event: Mapping[str, Any]) -> None:
+            progress(event)
+            if event["event"] == "done" and event["stage"] == "index":
+                precheck.after_index(asked, found)
+
         run_graph(
             graph,
             place,
@@ -250,7 +281,7 @@ def run_until(
             devices=devices,
             runtime=runtime,
             recipe=recipes.dump(settings.model_dump(mode="json")),
-            on_event=progress,
+            on_event=watch,
         )
     return folder
 

@@ -6,25 +6,29 @@ Those that read a work folder speak of its last finished run, where there is one
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from smelt.errors import ArtifactError
-from smelt.verbs import meant
+from smelt.verbs import completion, meant, usage
 
-WorkFolder = Annotated[Path, typer.Argument(metavar="WORK", help="The work folder of a run.")]
+WorkFolder = Annotated[
+    Path,
+    typer.Argument(metavar="WORK", help="The work folder of a run.", autocompletion=completion.work_folders),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
-    app.command()(show)
-    app.command()(results)
-    app.command()(report)
-    app.command()(verify)
-    app.command()(clean)
+    app.command(cls=usage.WorkCommand)(show)
+    app.command(cls=usage.WorkCommand)(results)
+    app.command(cls=usage.WorkCommand)(report)
+    app.command(cls=usage.WorkCommand)(verify)
+    app.command(cls=usage.WorkCommand)(clean)
     app.command()(recipes)
     app.command()(schema)
 
@@ -43,14 +47,24 @@ def require_work(verb: str, work: Path) -> None:
 
 def show(
     work: WorkFolder,
-    stage: Annotated[str, typer.Argument(metavar="STAGE", help="index, check, select, rank, train, …")],
+    stage: Annotated[
+        str,
+        typer.Argument(
+            metavar="STAGE",
+            help="index, check, select, rank, train, …",
+            autocompletion=completion.stages,
+        ),
+    ],
 ) -> None:
     """Print what a stage of a run gave, and where its files are. Computes nothing.
 
     Example: smelt show work/demo select
     """
+    from smelt.stages.base import STAGES
     from smelt.verbs import summaries
 
+    if str(work) in STAGES and Path(stage).is_dir() and not work.exists():
+        raise ArtifactError(f"the work folder comes first: smelt show {shlex.join([stage, str(work)])}")
     require_work("show", work)
     summaries.show(work, stage)
     _tell_under_way(work)

@@ -9,6 +9,7 @@ from typing import Any
 from smelt.artifacts.files import read_json
 from smelt.artifacts.workfolder import read_chart
 from smelt.errors import ArtifactError
+from smelt.verbs.summaries import not_done
 
 
 def find(work: Path, stage: str) -> Path:
@@ -20,7 +21,7 @@ def find(work: Path, stage: str) -> Path:
         raise ArtifactError(f"the flowchart of {work} has no stage {stage!r}")
     folder = work / "artifacts" / f"{stage}-{nodes[-1]['key']}"
     if not (folder / "manifest.json").is_file():
-        raise ArtifactError(f"{stage} is not done yet in {work}: `smelt plan` says what is missing")
+        raise not_done(work, stage)
     if wrong := Work(work).problems(stage, nodes[-1]["key"]):
         raise ArtifactError(f"{wrong[0]}: run the recipe again, it makes {stage} anew")
     return folder

@@ -1,12 +1,14 @@
 """What was probably meant where a verb was given something of another kind: the command that takes it.
 
 Verbs that compute take a recipe, verbs that read take a work folder, and both are given folders of images,
-lists, score files and misspelt names. Looks at names and at one listing of a folder, and reads nothing.
+lists, score files and misspelt names. Looks at names and at one listing of a folder, and at how a recipe
+that it may propose begins.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import shlex
@@ -60,12 +62,31 @@ def _refuse_bare(words: list[str]) -> None:
         before = words[place - 1] if place else ""
         if OVERRIDE.match(word) and (not before.startswith("-") or before in FLAGS):
             raise RecipeError(f"{short(word, 120)}: an override needs -o before it: -o {short(word, 120)}")
+        if before in ("-o", "--override") and FIELD.fullmatch(word):
+            _refuse_section(word)
         behind = words[place + 1 : place + 2]
         if before in ("-o", "--override") and FIELD.fullmatch(word) and behind and behind[0][:1] != "-":
             raise RecipeError(
                 f"-o {short(word, 120)} {short(behind[0], 120)}: an override is one word, key=value: "
                 f"-o {shlex.quote(f'{short(word, 120)}={short(behind[0], 120)}')}"
             )
+
+
+def _refuse_section(word: str) -> None:
+    """Refuse an override that names a section and no value (`-o data`), with the fields of the section."""
+    from smelt.fields import find
+    from smelt.stages.flow import Recipe
+
+    known = find(Recipe, word)
+    if len(known) != 1 or not known[0].inside:
+        return
+    steps, cls = known[0].inside[0]
+    names = list(cls.model_fields)
+    field = ".".join((word, *("0" for _ in steps), "root" if "root" in names else names[0]))
+    raise RecipeError(
+        f"-o {word}: that is a {'list of sections' if steps else 'section'}, and an override sets one value: "
+        f"-o {field}=… (its fields: {', '.join(names)})"
+    )
 
 
 def refuse(verb: str, recipe: str) -> None:
@@ -79,6 +100,8 @@ def refuse(verb: str, recipe: str) -> None:
     shown = short(recipe, 120)
     if not recipe.strip():
         raise RecipeError(f"smelt {verb} takes a recipe, and was given an empty name: smelt {verb} folder")
+    if told := _link(path):
+        raise RecipeError(f"{shown} is {told}{_near(verb, path)}")
     if _is_dir(path):
         raise RecipeError(f"{shown} is {_folder(verb, path)}")
     if path.suffix.lower() in YAML:
@@ -93,6 +116,13 @@ def refuse(verb: str, recipe: str) -> None:
         raise RecipeError(f"{shown} is a file, and no recipe: a recipe ends in .yaml")
     said = f"there is no {shown}" if "/" in recipe else f"no recipe is called {shown!r}"
     raise RecipeError(f"{said}{_near(verb, path)}")
+
+
+def kind(verb: str, path: Path) -> str:
+    """What a folder or file is, and the command for it; "" for what is not there."""
+    if _is_dir(path):
+        return _folder(verb, path)
+    return _file(verb, path) if _exists(path) else ""
 
 
 def of_work(verb: str, work: Path) -> str:
@@ -118,7 +148,8 @@ def of_work(verb: str, work: Path) -> str:
         if inside:
             return f"{short(name)} holds work folders: smelt {verb} {_quoted(inside[0])}"
         if any(path.is_dir() or path.suffix.lower() in IMAGES for path in _listing(work)):
-            return f"{short(name)} is a folder, and not the work folder of a run"
+            mend = f"smelt run folder -o {shlex.quote(f'data.root={work}')} makes one of images"
+            return f"{short(name)} is a folder, and not the work folder of a run: {mend}"
     return ""
 
 
@@ -130,7 +161,7 @@ def _folder(verb: str, path: Path) -> str:
         again = f"; to run its recipe: smelt {verb} {_quoted(own)} --work {quoted}" if own.is_file() else ""
         return f"the work folder of a run: smelt report {quoted}, smelt show {quoted} STAGE{again}"
     listing = _listing(path)
-    recipes = [item for item in listing if item.suffix.lower() in YAML]
+    recipes = [item for item in listing if _may_be_recipe(item)]
     if recipes:
         return f"a folder; a recipe in it is {_quoted(recipes[0])}: smelt {verb} {_quoted(recipes[0])}"
     if not listing:
@@ -176,7 +207,7 @@ def _near(verb: str, path: Path) -> str:
     if not _is_dir(path.parent):
         return f": there is no folder {short(str(path.parent), 120)}"
     listing = [item for item in _listing(path.parent) if not item.name.startswith(".")]
-    files = [item for item in listing if item.suffix.lower() in YAML]
+    files = [item for item in listing if _may_be_recipe(item) and item != path]
     known = {item.stem.lower(): item for item in files}
     if path.parent == Path("."):
         known |= {name: Path(name) for name in shipped()}
@@ -191,6 +222,34 @@ def _near(verb: str, path: Path) -> str:
     if files:
         return f"; recipes there: {', '.join(_quoted(item) for item in files[:5])}"
     return f" (shipped: {', '.join(shipped())}; a file of yours ends in .yaml)"
+
+
+def _link(path: Path) -> str:
+    """What is wrong with a link that leads to nothing; "" for all else."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return (
+                "a link that goes round in a circle" if os.path.islink(path) else "behind links in a circle"
+            )
+        if os.path.islink(path):
+            return f"a link to {short(os.readlink(path), 120)}, which is not there"
+    except ValueError:  # a zero byte
+        pass
+    return ""
+
+
+def _may_be_recipe(path: Path) -> bool:
+    """Whether it is a file with the suffix of YAML and a text in it, so that it may be proposed."""
+    try:
+        if path.suffix.lower() not in YAML or not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            begins = file.read(512)
+        return bool(begins.strip()) and b"\0" not in begins
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: how pathlib tells of links in a circle
+        return False
 
 
 def _is_work(path: Path) -> bool:

@@ -8,13 +8,12 @@ nets that were found to work are remembered (tried.py), all else is looked at ea
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smelt.errors import RecipeError, short
-from smelt.settings import changes
 from smelt.yaml_lines import Places, Steps, dotted
 
 if TYPE_CHECKING:
@@ -54,18 +53,7 @@ class Asked:
 
     def given(self, at: tuple[int, int], *steps: str) -> Steps:
         """Where the recipe gives a training setting of a model: at the model, its round, or for all."""
-        i, j = at
-        one = self.recipe.rounds[i]
-        layers: tuple[tuple[Steps, Any], ...] = (
-            (("rounds", i, "models", j, "train"), changes(one.models[j].train)),
-            (("rounds", i, "train"), changes(one.train)),
-        )
-        for prefix, values in layers:
-            for step in steps:
-                values = values.get(step) if isinstance(values, Mapping) else None
-            if values is not None:
-                return (*prefix, *steps)
-        return ("train", *steps)
+        return self.recipe.given(*at, *steps)
 
 
 def _there(path: Path) -> bool:
@@ -91,11 +79,12 @@ class Found:
 
 def check(asked: Asked) -> Found:
     """Everything; RecipeError with all that cannot work. For runs and `plan --check`."""
-    from smelt.verbs import disk, trials
+    from smelt.verbs import datacheck, disk, trials, weights
 
-    refuse(machine := about_machine(asked))  # a folder that cannot be is told before nets are built
+    machine = about_machine(asked)
+    refuse([*machine, *datacheck.about_data(asked)])  # what is known at once is told before nets are built
     found = trials.about_models(asked)
-    found.problems += machine
+    found.problems += [*machine, *weights.about_weights(asked)]
     need = disk.estimate(asked, found.values)
     found.problems += need.problem()
     found.notes.append(need.words())
@@ -103,12 +92,20 @@ def check(asked: Asked) -> Found:
     return found
 
 
-def refuse(problems: list[str]) -> None:
+def after_index(asked: Asked, found: Found) -> None:
+    """What could not be known before the catalogue was there; `found`: what `check` found before the run."""
+    from smelt.verbs import datacheck, disk
+
+    need = disk.estimate(asked, found.values).problem()
+    refuse([*datacheck.about_data(asked), *need], "nothing was trained")
+
+
+def refuse(problems: list[str], done: str = "nothing was begun") -> None:
     """RecipeError with the problems, a line each, if there are any."""
     if problems:
         shown = list(dict.fromkeys(problems))
         more = [f"… and {len(shown) - 10} more"] if len(shown) > 10 else []
-        raise RecipeError("this cannot work, and nothing was begun:\n" + "\n".join([*shown[:10], *more]))
+        raise RecipeError(f"this cannot work, and {done}:\n" + "\n".join([*shown[:10], *more]))
 
 
 # The machine, without torch
@@ -118,7 +115,23 @@ def about_machine(asked: Asked) -> list[str]:
     """What the machine cannot do: the work folder, processes of one training."""
     if not asked.todo:
         return []
-    return [*_about_folder(asked.work.folder), *_about_ranks(asked)]
+    return [*_about_folder(asked.work.folder), *_about_root(asked), *_about_ranks(asked)]
+
+
+def _about_root(asked: Asked) -> Iterator[str]:
+    root, folder = asked.recipe.data.root, asked.work.folder
+    try:
+        place, images = folder.resolve(), Path(root or "").resolve()
+        inside = root is not None and images in place.parents and place.is_dir()
+        taken = inside and not (place / "flowchart.json").exists() and any(place.iterdir())
+    except (OSError, ValueError, RuntimeError):  # links in a circle: told as a folder that cannot be
+        return
+    if taken or (root is not None and place == images):
+        what = "is a folder of the data set" if taken else "is the folder of the images"
+        yield (
+            f"the work folder {short(str(folder))} {what} (data.root), which stays as it is: --work FOLDER "
+            "names another"
+        )
 
 
 def _about_folder(folder: Path) -> Iterator[str]:
@@ -151,7 +164,10 @@ def too_many_ranks(asked: Asked, most: int, has: str) -> Iterator[str]:
             known = (asked.given(at, "world_size"), settings.world_size)
             found.setdefault(known, []).append(f"{one.name}/{model.name}")
     for (steps, ranks), names in found.items():
-        yield f"{asked.said(steps)}: {called(names)}: {ranks} processes, and up to {most} for {has}"
+        yield (
+            f"{asked.said(steps)}: {called(names)}: {ranks} processes, and up to {most} for {has}; "
+            f"at most -o {dotted(steps)}={most}"
+        )
 
 
 def _cores() -> int:

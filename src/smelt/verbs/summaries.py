@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,15 @@ FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
 MOST_CLASSES = 20
 
 
+def not_done(work: Path, stage: str) -> ArtifactError:
+    """The error that a stage of a run is not done yet, with the command that goes on."""
+    own = work / "recipe.yaml"
+    mend = "`smelt plan` says what is missing"
+    if own.is_file():
+        mend = f"smelt run {shlex.quote(str(own))} --work {shlex.quote(str(work))} goes on with it"
+    return ArtifactError(f"{stage} is not done yet in {work}: {mend}")
+
+
 def show(work: Path, stage: str, *, last: bool = False, told: Collection[str] = ()) -> None:
     """Print the artefacts of `stage` in the finished flowchart of the work folder, or in the `last` begun.
 
@@ -40,7 +50,7 @@ def show(work: Path, stage: str, *, last: bool = False, told: Collection[str] = 
     place = Work(work)
     done = [node for node in found if place.artifact(stage, node["key"]).exists()]
     if not done:
-        raise ArtifactError(f"{stage} is not done yet in {work}: `smelt plan` says what is missing")
+        raise not_done(work, stage)
     for node in done:
         if wrong := place.problems(stage, node["key"]):
             raise ArtifactError(f"{wrong[0]}: run the recipe again, it makes {node['id']} anew")

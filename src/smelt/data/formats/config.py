@@ -6,15 +6,18 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, field_validator, model_validator
 
-from smelt.errors import DataError
-from smelt.settings import NotInKey, Settings
+from smelt.errors import DataError, short
+from smelt.settings import Disagreement, NotInKey, Settings
 
 Format = Literal[
     "auto",
@@ -72,6 +75,7 @@ OWN = (
     "labelstudio",
 )  # fmt: skip
 
+LOOKED_AT = 1000  # names of a folder
 CLASS_FROM = re.compile(r"leaf|path|name|depth:[1-9][0-9]?")
 
 
@@ -237,7 +241,11 @@ class FormatSettings(Settings):
             if self.format in ("auto", *formats):
                 continue
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"`{name}` says nothing to format {self.format} (only {', '.join(formats)})")
+                raise Disagreement(
+                    {name: getattr(self, name), "format": self.format},
+                    f"`{name}` says nothing to format {self.format} (only to {', '.join(formats)})",
+                    f"leave {{{name}}} out, or take another {{format}}",
+                )
         return self
 
     @property
@@ -295,9 +303,27 @@ def check_root(root: Path) -> None:
         raise DataError(
             f"data.root: {root} is a file; it takes the folder of the data set: -o data.root={root.parent}"
         )
-    there = next((parent for parent in root.parents if parent.is_dir()), None)
-    hint = f"; {there} is there, and has no {root.relative_to(there).parts[0]!r}" if there else ""
+    tried = "" if root.is_absolute() else f" (looked for {short(os.path.abspath(root))})"
     raise DataError(
-        f"data.root: there is no folder {root}{hint}. It takes the folder of the data set (relative to where "
-        "smelt is started): -o data.root=FOLDER"
+        f"data.root: there is no folder {short(str(root))}{tried}{_what_is_there(root)}. It takes the folder "
+        "of the data set (relative to where smelt is started): -o data.root=FOLDER"
     )
+
+
+def _what_is_there(root: Path) -> str:
+    """How far the path of a folder that is not there leads, and what it was probably to be."""
+    if root.parts[:1] and root.parts[0].startswith("~"):
+        return f"; the shell left ~ as it is, which may be {short(os.path.expanduser(root))}"
+    there = next((parent for parent in root.parents if parent.is_dir()), None)
+    if there is None:
+        return ""
+    missing = root.relative_to(there).parts[0]
+    try:
+        with os.scandir(there) as items:
+            folders = [item.name for item in islice(items, LOOKED_AT) if os.path.isdir(item.path)]
+    except OSError:
+        folders = []
+    near = difflib.get_close_matches(missing[:100], folders, n=1, cutoff=0.55)
+    meant = f" but {short(near[0])!r}" if near else ""
+    whose = "this folder" if there == Path(".") else short(str(there))
+    return f"; {whose} has no {short(missing)!r}{meant}"

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from smelt.settings import Limit, Seed, Settings, Share
+from smelt.settings import Disagreement, Limit, Seed, Settings, Share
 
 GROUP_SIZE = 4  # classes that share two of shape, texture and colour and differ subtly in the third
 MAX_CLASSES = 5000
@@ -43,9 +43,17 @@ class SourceSettings(Settings):
     @model_validator(mode="after")
     def _some_kind_of_error(self) -> Self:
         if self.flip + self.stray + self.oov <= 0:
-            raise ValueError("flip + stray + oov must be above 0: they are shares of the wrong labels")
+            raise Disagreement(
+                {"flip": self.flip, "stray": self.stray, "oov": self.oov},
+                "their sum must be above 0: they are shares of the wrong labels",
+                "one of {flip}, {stray} and {oov} above 0 (for no wrong labels: -o synthesise.wrong=0)",
+            )
         if self.exact + self.near > 0.5:
-            raise ValueError(f"exact + near = {self.exact + self.near:g}: at most half can be copies")
+            raise Disagreement(
+                {"exact": self.exact, "near": self.near},
+                f"at most half of the images can be copies, 0.5 and not {self.exact + self.near:g}",
+                "a smaller {exact} or {near}",
+            )
         return self
 
 
@@ -109,13 +117,23 @@ class SyntheticSettings(Settings):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.min_side > self.max_side:
-            raise ValueError(f"min_side {self.min_side} is above max_side {self.max_side}")
+            raise Disagreement(
+                {"min_side": self.min_side, "max_side": self.max_side},
+                "the least side is above the greatest",
+                "a smaller {min_side}, or a larger {max_side}",
+            )
         if self.abstract_classes > self.classes - 2:
-            raise ValueError(
-                f"abstract_classes {self.abstract_classes} leaves fewer than 2 of {self.classes}"
+            raise Disagreement(
+                {"abstract_classes": self.abstract_classes, "classes": self.classes},
+                "that leaves fewer than 2 classes that are not abstract",
+                f"{{abstract_classes}} up to {self.classes - 2}, or more {{classes}}",
             )
         for name in ("train_images", "val_images", "test_images"):
             count = getattr(self, name)
             if 0 < count < self.classes:
-                raise ValueError(f"{name} {count} is less than one image for each of {self.classes} classes")
+                raise Disagreement(
+                    {name: count, "classes": self.classes},
+                    "that is less than one image for each class",
+                    f"-o {{{name}}}={self.classes} or more, or fewer {{classes}}",
+                )
         return self

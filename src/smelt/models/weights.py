@@ -1,0 +1,131 @@
+"""Whether pretrained weights can be had: from this machine's cache, else from where timm loads them.
+
+A process of its own (`python -m smelt.models.weights`, names of backbones as JSON in, `{name: why not}` out):
+who asks need not import torch. Asks a network only for what no cache has, for the head of a file, and waits
+`LOOK_SECONDS` at most.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from smelt.errors import RecipeError, short
+
+LOOK_SECONDS = 10.0  # for all of them together
+SAFE, PLAIN = "model.safetensors", "pytorch_model.bin"  # what timm looks for on the hub, in this order
+
+
+def missing(names: Sequence[str], seconds: float = LOOK_SECONDS) -> dict[str, str]:
+    """Why the weights of each backbone cannot be had; those that can, and those that nobody published (which
+    `require_weights` says), are left out."""
+    found: dict[str, str] = {}
+    threads = []
+    for name in dict.fromkeys(names):
+        thread = threading.Thread(target=_look, args=(name, found), daemon=True)  # a name server may hang
+        thread.start()
+        threads.append((name, thread))
+    until = time.monotonic() + seconds
+    for name, thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+        if thread.is_alive():
+            found[name] = f"no answer within {seconds:.0f} s"
+    return dict(found)
+
+
+def _look(name: str, found: dict[str, str]) -> None:
+    from smelt.models.backbones import require_weights
+
+    try:
+        config = require_weights(name)
+    except RecipeError:
+        return
+    if why := _why_not(config):
+        found[name] = why
+
+
+def _why_not(config: Any) -> str:
+    """Why the weights of timm's `config` cannot be had; "" if they can."""
+    if config.state_dict or config.file:
+        return "" if config.state_dict or Path(config.file).is_file() else f"there is no file {config.file}"
+    old = os.environ.get("TIMM_USE_OLD_CACHE", "").lower() not in ("", "0", "false", "no", "off")
+    if config.url and (old or not config.hf_hub_id) and _checkpoint(config.url).is_file():
+        return ""
+    return _on_hub(config) if config.hf_hub_id else _at_url(config.url)
+
+
+def _checkpoint(url: str) -> Path:
+    """Where torch keeps what was loaded from `url`."""
+    import torch
+
+    return Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name)
+
+
+def _on_hub(config: Any) -> str:
+    import huggingface_hub as hub
+
+    repository, _, revision = str(config.hf_hub_id).partition("@")
+    given = config.hf_hub_filename
+    files = [given] if given else [SAFE, PLAIN]
+    if any(isinstance(hub.try_to_load_from_cache(repository, file, revision=revision or None), str)
+           for file in files):  # fmt: skip
+        return ""
+    why = ""
+    for file in files:
+        try:
+            hub.get_hf_file_metadata(
+                hub.hf_hub_url(repository, file, revision=revision or None), timeout=LOOK_SECONDS / 2
+            )
+        except hub.errors.EntryNotFoundError:  # the hub answers, and may have the next
+            why = why or f"{repository} has no {' or '.join(files)}"
+        except Exception as error:  # of whatever library it goes over a network with
+            return f"{_hub_says(repository, error)}; not in the cache {hub.constants.HF_HUB_CACHE}"
+        else:
+            return ""
+    return why
+
+
+def _hub_says(repository: str, error: Exception) -> str:
+    import huggingface_hub as hub
+
+    if isinstance(error, hub.errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set"
+    if isinstance(error, hub.errors.GatedRepoError):
+        return f"{repository} asks for consent and a token"
+    if isinstance(error, hub.errors.RepositoryNotFoundError):
+        return f"{urlparse(hub.constants.ENDPOINT).netloc} has no {repository}"
+    first = str(error).strip().partition("\n")[0]
+    return f"{urlparse(hub.constants.ENDPOINT).netloc} cannot be reached ({short(first, 120)})"
+
+
+def _at_url(url: str) -> str:
+    from urllib.request import Request, urlopen
+
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=LOOK_SECONDS / 2):
+            return ""
+    except (OSError, ValueError) as error:
+        return f"{urlparse(url).netloc} does not give them ({short(str(error), 120)})"
+
+
+def main() -> None:
+    """Read names from standard input, write why their weights cannot be had to standard output."""
+    warnings.simplefilter("ignore")
+    out = os.dup(1)
+    os.dup2(2, 1)  # what libraries print is no part of the answer
+    found = missing(json.load(sys.stdin))
+    with os.fdopen(out, "w") as file:
+        json.dump(found, file)
+    os._exit(0)  # threads that wait for a network wait no longer
+
+
+if __name__ == "__main__":
+    main()
