@@ -256,7 +256,9 @@ class _Run:
     def _stop(self, why: str) -> None:
         self.preempted = why
         self.kill_at = time.monotonic() + self.grace_seconds
-        self.tell("stopping", text=f"{why}: letting {len(self.running)} stages save")
+        self.tell(
+            "stopping", text=f"{why}: letting {len(self.running)} stage{'s' * (len(self.running) != 1)} save"
+        )
         for running in self.running.values():
             running.handle.stop(signal.SIGTERM)
 

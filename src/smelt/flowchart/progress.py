@@ -55,7 +55,7 @@ class Progress:
         if name == "run_started":
             self.total, self.done = event["stages"], event["done"]
             done = f", {self.done} of them done before" if self.done else ""
-            self._say(f"{self.total} stages{done}")
+            self._say(f"{self.total} stage{'s' * (self.total != 1)}{done}")
         elif name == "started":
             self._say(f"{node}: {'goes on' if event.get('resumed') else 'begins'}")
         elif name == "done":
