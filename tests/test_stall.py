@@ -244,8 +244,8 @@ def test_the_settings_are_in_no_key() -> None:
 
 def zygote_of_this() -> int:
     """The warm process of the run in this process."""
-    found = [pid for pid in session_leaders() if b"flowchart.zygote" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    return min(found)
+    name = b"flowchart.zygote"
+    return min(pid for pid in session_leaders() if name in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
 def test_a_warm_process_that_is_stopped_before_it_starts_a_stage_is_named(tmp_path: Path) -> None:

@@ -123,6 +123,14 @@ class _Bounded(io.RawIOBase):
         return data
 
 
+def zero_byte(path: Path, line: int) -> DataError:
+    """The error for a zero byte in a list."""
+    return DataError(
+        f"{path}:{line}: a zero byte, which no text has: the list is damaged, or in another encoding "
+        "(-o data.encoding=utf-16-le, say)"
+    )
+
+
 def _unpacking(raw: BinaryIO, packing: str) -> BinaryIO:
     if packing == "gzip":
         return cast(BinaryIO, gzip.open(raw))
@@ -209,6 +217,8 @@ class Rows:
             self.line += 1
             if self.line <= skipped:
                 continue
+            if "\0" in line:
+                raise zero_byte(self.form.path, self.line)
             if self.fresh:
                 if line.isspace() or (line[0] == "#" and _is_comment(line, delimiter)):
                     self.comments += line[0] == "#"
