@@ -143,3 +143,29 @@ def test_one_hot_parquet_needs_no_text_for_each_cell(tmp_path: Path) -> None:
     found = labels.read_file(path)
     assert found.columns == tuple(names) and found.ids is not None and found.ids[3] == "i3"
     assert np.array_equal(found.values, hot)
+
+
+def test_a_line_without_end_is_refused_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from smelt.data.formats import lists, texts
+    from smelt.data.formats.base import Report
+    from smelt.data.formats.files import Part
+    from smelt.data.formats.tables import read
+    from smelt.fusion import textfiles
+
+    monkeypatch.setattr(texts, "MOST_LINE", 1 << 20)
+    monkeypatch.setattr(lists, "MOST_LINE", 1 << 20)
+    monkeypatch.setattr(textfiles, "MOST_LINE", 1 << 20)
+    settings = FormatSettings(format="csv")
+    for end in ("\n", "\r", "\r\n"):
+        short = "".join(f"i/{i}.jpg,cat{end}" for i in range(300_000))
+        path = tmp_path / "a.csv"
+        path.write_bytes(f"path,label{end}{short}".encode())  # many lines are no long line
+        assert len(read(peek(path, settings), [0], Report())[0][0]) == 300_000
+        path.write_bytes(f"path,label{end}a.jpg,cat{end}b.jpg,".encode() + b"x" * (3 << 20))
+        with pytest.raises(DataError, match=r"a\.csv:3: a line of more than"):
+            read(peek(path, settings), [0], Report())
+        with pytest.raises(ValueError, match=r"a\.csv:3: a line of more than"):
+            textfiles.read(path)
+    path.write_bytes(b"a.jpg 0\n" + b"x" * (9 << 20))
+    with pytest.raises(DataError, match=r"a\.csv:2: a line of more than"):
+        list(lists.read_list(Part(path), Report(), labelled=True, num_classes=2))
