@@ -358,3 +358,19 @@ def test_what_is_wrong_with_a_broken_file_is_said_in_our_words(
         read_file(path)
     assert "\n" not in str(told.value) and "allow_pickle" not in str(told.value)
     assert str(path) in str(told.value)
+
+
+def test_a_header_alone_and_words_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,label\n")
+    with pytest.raises(ResultError, match=r"has a header \('id,label'\) and no line below"):
+        read_file(path)
+    np.savez(tmp_path / "a.npz", scores=SCORES, ids=np.array([b"\xe9%d" % i for i in range(len(SCORES))]))
+    with pytest.raises(ResultError, match="are not UTF-8: save them as text"):
+        read_file(tmp_path / "a.npz")
+    odd = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(struct.pack("<ii", 0, 2)), pa.py_buffer(b"\xe9\xff")]
+    )
+    pq.write_table(pa.table({"id": odd, "a": [0.1], "b": [0.9]}), tmp_path / "a.parquet")
+    with pytest.raises(ArtifactError, match=r"cannot be read as a \.parquet file: it is damaged"):
+        read_file(tmp_path / "a.parquet")

@@ -270,10 +270,20 @@ def words(array: Any) -> tuple[str, ...] | None:
     if array is None:
         return None
     if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8", errors="replace")
+        array = decoded_words(array)
     if array.dtype.kind == "f" and bool((array == np.round(array)).all()):
         array = array.astype(np.int64)
     return tuple(str(one).strip() for one in array.tolist())
+
+
+def decoded_words(array: NDArray[Any]) -> NDArray[Any]:
+    """Words of bytes as text; ResultError where they are not UTF-8."""
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ResultError(
+            f"words such as {bytes(error.object)[:40]!r} are not UTF-8: save them as text (dtype=str)"
+        ) from error
 
 
 def _one_of_the_same(path: Path, left: dict[str, Any]) -> list[str]:

@@ -148,7 +148,7 @@ def _numbers(
     if values.ndim == 2:
         return _from_one_hot(held, num_classes, classes, notes)
     if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", errors="replace")
+        values = scorefiles.decoded_words(values)
     if values.dtype.kind == "U":
         return _from_words(
             held, [str(value).strip() for value in values.tolist()], num_classes, classes, notes

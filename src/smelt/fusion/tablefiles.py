@@ -218,7 +218,10 @@ def parquet(path: Path, row: int = 0) -> Any:
     from smelt.artifacts import bounded
 
     try:
-        return bounded.parquet_table(path, row=row)
+        table = bounded.parquet_table(path, row=row)
+        table.validate(full=True)  # words that are no text, places beyond a dictionary
+        assert all(isinstance(name, str) for name in table.column_names)  # so may the names be
+        return table
     except bounded.OutOfProportionError as error:
         raise ArtifactError(str(error)) from error
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:

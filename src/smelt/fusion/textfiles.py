@@ -97,6 +97,8 @@ def read(path: Path) -> Text:
     delimiter = _delimiter([line for _, line in lines[:LOOKED_AT]])
     first = cells(lines[0][1], delimiter)
     if is_header(first, [cells(line, delimiter) for _, line in lines[1:LOOKED_AT]]):
+        if len(lines) == 1:
+            raise ResultError(f"{path} has a header ({lines[0][1][:80]!r}) and no line below it")
         return Text(path, delimiter, lines[1:], [name.strip() for name in first])
     return Text(path, delimiter, lines)
 
