@@ -20,8 +20,6 @@ RATIO = 200
 ROWS = 1 << 16  # that are decoded at once
 CELL = 8  # bytes that a text takes beside its letters
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
-# what the size of a column answers for by itself, where its dictionary is kept as one
-_PLAIN = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED", "DELTA_LENGTH_BYTE_ARRAY"}
 
 
 class OutOfProportionError(SmeltError):
@@ -57,33 +55,59 @@ def parquet_table(path: Path, columns: Sequence[str] | None = None, row: int = 0
     with pq.ParquetFile(path) as file:
         wanted = list(dict.fromkeys(columns)) if columns is not None else None
         leaves = _leaves(file, wanted)
-        refuse_beyond(path, _cost(file, leaves) + row * file.metadata.num_rows, _said(file))
-        if not any(_is_text(file, leaf) for leaf in leaves):
-            return file.read(columns=wanted)
         needed = row * file.metadata.num_rows
-    limit = allowed(path)
+        refuse_beyond(path, needed + _cost(file, leaves), _said(file))
+        if not any(_is_open(file, leaf) for leaf in leaves):
+            return file.read(columns=wanted)
+        closed, names = _parted(file, leaves, wanted)
+        fixed = file.read(columns=closed) if closed else None
+    if fixed is None:
+        return _counted(path, wanted, needed)
+    texts = _counted(path, [name for name in names if name not in set(closed)], needed + fixed.nbytes)
+    return pa.table({name: (fixed if name in fixed.column_names else texts).column(name) for name in names})
+
+
+def _parted(file: Any, leaves: Sequence[int], wanted: list[str] | None) -> tuple[list[str], list[str]]:
+    """(plain columns that the number of rows speaks for, all columns), where columns can be told apart."""
+    names = [field.name for field in file.schema_arrow] if wanted is None else wanted
+    paths = [file.schema.column(leaf).path for leaf in leaves]
+    if len(set(names)) < len(names) or any("." in name for name in (*names, *paths)):
+        return [], names
+    return [path for leaf, path in zip(leaves, paths) if not _is_open(file, leaf)], names
+
+
+def _counted(path: Path, columns: Sequence[str] | None, needed: int) -> Any:
+    """Columns batch by batch; OutOfProportionError as soon as they and `needed` bytes are too much."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    limit, done = allowed(path), 0
     parts: list[Any] = []
-    for batch in batches(path, wanted, limit):
-        needed += sum(map(_size, batch.columns))
+    together: list[Any] = []
+    for batch in batches(path, columns):
+        needed, done = needed + _bytes(batch), done + len(batch)
         if needed > limit:
-            refuse_beyond(
-                path, needed, f"the first {sum(part.num_rows for part in parts) + len(batch):,} rows"
-            )
-        parts.append(_decoded(batch))
+            refuse_beyond(path, needed, f"the first {done:,} rows")
+        together.append(_decoded(batch))
+        if done // ROWS > len(parts):
+            parts.append(pa.Table.from_batches(together).combine_chunks())
+            together = []
+    if together:
+        parts.append(pa.Table.from_batches(together).combine_chunks())
     if not parts:
         with pq.ParquetFile(path) as file:
-            return file.schema_arrow.empty_table() if wanted is None else file.read(columns=wanted)
-    return pa.Table.from_batches(parts)
+            return file.read(columns=columns)
+    return pa.concat_tables(parts)
 
 
 def parquet_head(path: Path, columns: Sequence[str], rows: int) -> Any:
     """The first rows of some columns as a pyarrow table; raises as `parquet_table` does."""
     import pyarrow as pa
 
-    parts, needed, missing, limit = [], 0, rows, allowed(path)
-    for batch in batches(path, columns, limit, rows):
+    parts, needed, missing = [], 0, rows
+    for batch in batches(path, columns, rows):
         part = batch.slice(0, missing)
-        needed += sum(map(_size, part.columns))
+        needed += _bytes(part)
         refuse_beyond(path, needed, f"the first {rows - missing + len(part):,} rows")
         parts.append(_decoded(part))
         missing -= len(part)
@@ -100,18 +124,23 @@ def refuse_many_rows(path: Path, row: int) -> None:
         refuse_beyond(path, row * file.metadata.num_rows, _said(file))
 
 
-def batches(path: Path, columns: Sequence[str] | None, limit: int, rows: int = ROWS) -> Iterator[Any]:
-    """Record batches of some rows each, the texts of plain columns as dictionaries where they may be long."""
+def batches(path: Path, columns: Sequence[str] | None, rows: int = ROWS) -> Iterator[Any]:
+    """Record batches of at most `rows` rows, fewer where texts may be long.
+
+    A text is no longer than its group of rows, and may be in every row of it.
+    """
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         leaves = _leaves(file, columns)
-        most = {leaf: _most_at_once(file, leaf) for leaf in leaves if _is_text(file, leaf)}
-        flat = [file.schema.column(leaf).path for leaf, size in most.items() if not size]
-        largest = max(most.values(), default=0)
-    rows = max(1, min(rows, limit // largest)) if largest else rows
-    with pq.ParquetFile(path, read_dictionary=flat, pre_buffer=False) as file:
-        yield from file.iter_batches(batch_size=rows, columns=columns)
+        if any(_is_open(file, leaf) for leaf in leaves):
+            groups = range(file.metadata.num_row_groups)
+            largest = max(
+                (int(file.metadata.row_group(group).total_byte_size) for group in groups), default=0
+            )
+            rows = max(1, min(rows, allowed(path) // max(largest, 1)))
+        # few rows at a time: threads would wait for one another
+        yield from file.iter_batches(batch_size=rows, columns=columns, use_threads=rows >= ROWS)
 
 
 def _leaves(file: Any, columns: Sequence[str] | None) -> list[int]:
@@ -127,36 +156,40 @@ def _leaves(file: Any, columns: Sequence[str] | None) -> list[int]:
     ]  # fmt: skip
 
 
-def _is_text(file: Any, leaf: int) -> bool:
-    return bool(file.schema.column(leaf).physical_type == "BYTE_ARRAY")
-
-
-def _chunks(file: Any, leaf: int) -> Iterator[Any]:
-    return (file.metadata.row_group(group).column(leaf) for group in range(file.metadata.num_row_groups))
+def _is_open(file: Any, leaf: int) -> bool:
+    """Whether the number of rows does not say what a column takes: texts, and lists of anything."""
+    column = file.schema.column(leaf)
+    return bool(column.physical_type == "BYTE_ARRAY" or column.max_repetition_level)
 
 
 def _cost(file: Any, leaves: Sequence[int]) -> int:
-    """Bytes that the columns take at least, by the footer; all of them where there are no texts."""
+    """Bytes that the columns take at least, by the number of rows; all of them where none is open.
+
+    What the footer says of pieces of columns is not asked for: pyarrow ends the process where it is damaged.
+    """
     total = 0
     for leaf in leaves:
         column = file.schema.column(leaf)
         width = _WIDTHS.get(column.physical_type, CELL)
         if column.physical_type == "FIXED_LEN_BYTE_ARRAY":
             width = max(column.length, 1)
-        total += width * sum(chunk.num_values for chunk in _chunks(file, leaf))
-    return total
-
-
-def _most_at_once(file: Any, leaf: int) -> int:
-    """Bytes that one text of a column may have where it may be in every row; 0 where a batch is no danger."""
-    flat = "." not in file.schema.column(leaf).path
-    if flat and all(set(chunk.encodings) <= _PLAIN for chunk in _chunks(file, leaf)):
-        return 0
-    return max((int(chunk.total_uncompressed_size) for chunk in _chunks(file, leaf)), default=0)
+        total += width
+    return total * int(file.metadata.num_rows)
 
 
 def _said(file: Any) -> str:
     return f"its {file.metadata.num_rows:,} rows"
+
+
+def _bytes(batch: Any) -> int:
+    """Bytes that a batch takes once its dictionaries are written out."""
+    return sum(map(_size, batch.columns)) if _has_dictionary(batch.schema) else int(batch.nbytes)
+
+
+def _has_dictionary(schema: Any) -> bool:
+    import pyarrow as pa
+
+    return any(pa.types.is_dictionary(kind) for kind in schema.types)
 
 
 def _size(array: Any) -> int:
@@ -184,8 +217,7 @@ def _decoded(batch: Any) -> Any:
     """The batch with its dictionaries written out."""
     import pyarrow as pa
 
-    kinds = [column.type for column in batch.columns]
-    if not any(map(pa.types.is_dictionary, kinds)):
+    if not _has_dictionary(batch.schema):
         return batch
     columns = [_plain(column) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)

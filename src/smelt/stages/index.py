@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from smelt.artifacts.catalogue_writer import CatalogueWriter
     from smelt.data.formats.base import Report
 
-VERSION = 3
+VERSION = 4
 SHOWN_MISSING = 100
 SHOWN_GROUPS = 5
 
