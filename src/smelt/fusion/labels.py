@@ -383,7 +383,7 @@ def _table(path: Path) -> Labels:
 def _one_hot_columns(path: Path, table: Any) -> Labels | None:
     """The labels of a table with an id and many columns of 0 and 1, without a text for each cell."""
     names = [plain(name) for name in table.column_names]
-    numbers = [place for place, column in enumerate(table.columns) if _is_number(column.type)]
+    numbers = [place for place, column in enumerate(table.columns) if tablefiles.is_number(column.type)]
     words = [place for place in range(len(names)) if place not in numbers]
     ids = next((place for place, name in enumerate(names) if name in ID_NAMES), words[0] if words else None)
     rest = [place for place in numbers if place != ids and not (place == 0 and names[0] in INDEX_NAMES)]
@@ -395,12 +395,6 @@ def _one_hot_columns(path: Path, table: Any) -> Labels | None:
     known = tuple("" if one is None else str(one) for one in table.column(ids).to_pylist())
     header = tuple(table.column_names[place] for place in rest)
     return Labels(path, np.stack(values, axis=1), known, header)
-
-
-def _is_number(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def of_result(raw: scorefiles.Raw) -> Labels:

@@ -228,6 +228,13 @@ def parquet(path: Path, row: int = 0) -> Any:
         raise broken(path, error) from error
 
 
+def is_number(kind: Any) -> bool:
+    """Whether a column of this type holds numbers."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
 def _is_list(kind: Any) -> bool:
     import pyarrow as pa
 
