@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.bounded import OutOfProportionError, refuse_beyond
-from smelt.errors import ArtifactError, ResultError
+from smelt.errors import ResultError
 from smelt.fusion import scorefiles, tablefiles, textfiles
 from smelt.fusion.identity import columns, few, match, numbered
 from smelt.fusion.textfiles import ID_NAMES, INDEX_NAMES, LABEL_NAMES, plain
@@ -371,10 +370,7 @@ def _table(path: Path) -> Labels:
         raise ResultError(f"{path} holds no labels")
     if (found := _one_hot_columns(path, table)) is not None:
         return found
-    try:
-        refuse_beyond(path, table.num_columns * len(table) * CELL, f"its {len(table):,} rows")
-    except OutOfProportionError as error:
-        raise ArtifactError(str(error)) from error
+    tablefiles.refuse_cells(path, table, CELL)
     rows = [["" if value is None else str(value) for value in row.values()] for row in table.to_pylist()]
     rows = [[{"True": "1", "False": "0"}.get(cell, cell) for cell in row] for row in rows]
     return _columns(path, table.column_names, rows, None)

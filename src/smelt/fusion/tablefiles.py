@@ -228,6 +228,16 @@ def parquet(path: Path, row: int = 0) -> Any:
         raise broken(path, error) from error
 
 
+def refuse_cells(path: Path, table: Any, cell: int) -> None:
+    """ArtifactError where a text of `cell` bytes for each cell is more than the file may ask for."""
+    from smelt.artifacts import bounded
+
+    try:
+        bounded.refuse_beyond(path, table.num_columns * len(table) * cell, f"its {len(table):,} rows")
+    except bounded.OutOfProportionError as error:
+        raise ArtifactError(str(error)) from error
+
+
 def is_number(kind: Any) -> bool:
     """Whether a column of this type holds numbers."""
     import pyarrow as pa
