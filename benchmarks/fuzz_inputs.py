@@ -7,6 +7,7 @@ same Pillow, so that a finding is repeated by its two numbers.
 from __future__ import annotations
 
 import functools
+import gzip
 import io
 import json
 import pickle
@@ -20,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
 from PIL import Image
 
 from smelt.data.synthetic.config import SyntheticSettings
@@ -132,7 +136,46 @@ def other_files() -> list[Sound]:
     scores = rng.normal(size=(20, 4)).astype(np.float32)
     for suffix, data in _score_files(scores).items():
         found.append(Sound(f"scores{suffix}", f"scores {suffix}", data))
-    return found
+    return found + _lists() + _labels()
+
+
+def _lists() -> list[Sound]:
+    """Lists of images in the forms that are read."""
+    rows = [{"path": f"i/{i}.jpg", "label": "abc"[i % 3], "title": f"é {i}"} for i in range(40)]
+    text = "path,label,title\n" + "".join(f"{row['path']},{row['label']},{row['title']}\n" for row in rows)
+    table = pa.table({name: [row[name] for row in rows] for name in rows[0]})
+    texts = {name: text.encode(name) for name in ("utf-16", "latin-1")}
+    return [
+        Sound("list.txt", "file list", b"".join(b"i/%d.jpg %d\n" % (i, i % 5) for i in range(40))),
+        *(Sound("csv", f"CSV {name}", data) for name, data in texts.items()),
+        Sound("list.parquet", "Parquet list", _parquet(table)),
+        Sound("list.json", "JSON list", json.dumps(rows).encode()),
+        Sound("list.jsonl", "JSON lines", "".join(json.dumps(row) + "\n" for row in rows).encode()),
+        Sound("list.csv.gz", "gzip list", gzip.compress(text.encode(), mtime=0)),
+    ]
+
+
+def _labels() -> list[Sound]:
+    """Labels of twenty images."""
+    ids, numbers = [f"{i}.jpg" for i in range(20)], np.arange(20) % 4
+    npy, npz = io.BytesIO(), io.BytesIO()
+    np.save(npy, numbers)
+    np.savez(npz, labels=numbers, ids=np.array(ids))
+    text = "id,label\n" + "".join(f"{name},{'abcd'[number]}\n" for name, number in zip(ids, numbers))
+    hot = {"abcd"[k]: (numbers == k).astype(int) for k in range(4)}
+    return [
+        Sound("labels.npy", "labels .npy", npy.getvalue()),
+        Sound("labels.npz", "labels .npz", npz.getvalue()),
+        Sound("labels.csv", "labels .csv", text.encode()),
+        Sound("labels.parquet", "labels .parquet", _parquet(pa.table({"id": ids, "label": numbers}))),
+        Sound("labels.parquet", "one-hot .parquet", _parquet(pa.table({"id": ids, **hot}))),
+    ]
+
+
+def _parquet(table: Any) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file, row_group_size=15, compression="zstd")
+    return file.getvalue()
 
 
 def _tar(format: int, content: bytes) -> bytes:
@@ -159,7 +202,14 @@ def _score_files(scores: np.ndarray[Any, Any]) -> dict[str, bytes]:
     np.savez(npz, scores=scores, ids=np.array([f"{i}.jpg" for i in range(len(scores))]))
     rows = [",".join([f"{i}.jpg", *(f"{x:.4f}" for x in row)]) for i, row in enumerate(scores)]
     table = "\n".join(["image,a,b,c,d", *rows]) + "\n"
-    return {".npy": npy.getvalue(), ".npz": npz.getvalue(), ".csv": table.encode()}
+    ids = [f"{i}.jpg" for i in range(len(scores))]
+    columns = _parquet(pa.table({"id": ids, **dict(zip("abcd", scores.T))}))
+    tensor = io.BytesIO()
+    torch.save({"scores": torch.from_numpy(scores), "ids": ids}, tensor)
+    return {
+        ".npy": npy.getvalue(), ".npz": npz.getvalue(), ".csv": table.encode(), ".parquet": columns,
+        ".pt": tensor.getvalue(),
+    }  # fmt: skip
 
 
 # Ways to spoil

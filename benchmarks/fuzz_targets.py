@@ -56,18 +56,39 @@ def tar(data: bytes, folder: Path) -> str:
     return f"{min(len(members), 1)} members"
 
 
-def csv(data: bytes, folder: Path) -> str:
+def _list(name: str) -> Target:
+    def listed(data: bytes, folder: Path) -> str:
+        return _indexed(data, folder, name)
+
+    return listed
+
+
+def _indexed(data: bytes, folder: Path, name: str) -> str:
     """A data set of one list, by its reader and the writer of catalogues."""
     from smelt.stages import base
 
     (folder / "root").mkdir()
-    (folder / "root" / "images.csv").write_bytes(data)
-    settings = {"format": "csv", "check_files": False}
+    (folder / "root" / name).write_bytes(data)
+    settings = {"format": "csv", "check_files": False, "lists": {"all": name}}
     (folder / "out" / "scratch").mkdir(parents=True)
     base.run(
         "index", settings, inputs={}, out=folder / "out", scratch=folder / "out" / "scratch",
         runtime={"root": str(folder / "root")},
     )  # fmt: skip
+    return "ok"
+
+
+def lines(data: bytes, folder: Path) -> str:
+    """A list of paths and numbers as WebVision has it, of which there are millions of lines."""
+    from smelt.data.formats.base import Report
+    from smelt.data.formats.files import Part
+    from smelt.data.formats.lists import read_list
+
+    path = folder / "list.txt"
+    path.write_bytes(data)
+    report = Report()
+    list(read_list(Part(path), report, labelled=True, num_classes=5))
+    report.refuse()
     return "ok"
 
 
@@ -115,16 +136,36 @@ def _scores(suffix: str) -> Target:
     return scores
 
 
+def _labels(suffix: str) -> Target:
+    def labels(data: bytes, folder: Path) -> str:
+        from smelt.fusion.labels import read_labels
+
+        path = folder / f"labels{suffix}"
+        path.write_bytes(data)
+        read_labels(path, 20, 4, ids=[f"{i}.jpg" for i in range(20)], classes=list("abcd"))
+        return "ok"
+
+    return labels
+
+
 TARGETS: dict[str, Target] = {
     "image": image,
     "tar": tar,
-    "csv": csv,
+    "csv": _list("images.csv"),
+    "list.txt": lines,
+    "list.parquet": _list("images.parquet"),
+    "list.json": _list("images.json"),
+    "list.jsonl": _list("images.jsonl"),
+    "list.csv.gz": _list("images.csv.gz"),
     "yaml": yaml,
     "pickle": pickle,
     "json": jsons,
     "scores.npy": _scores(".npy"),
     "scores.npz": _scores(".npz"),
     "scores.csv": _scores(".csv"),
+    "scores.parquet": _scores(".parquet"),
+    "scores.pt": _scores(".pt"),
+    **{f"labels{suffix}": _labels(suffix) for suffix in (".npy", ".npz", ".csv", ".parquet")},
 }
 
 

@@ -242,7 +242,8 @@ def test_a_listed_name_that_is_no_file_is_told(tmp_path: Path) -> None:
 def test_names_that_are_not_utf8_are_written_down(tmp_path: Path) -> None:
     root = tree(tmp_path / "d", "cat/3", "dog/3", os.fsdecode(b"caf\xe9/3"), os.fsdecode(b"Caf\xe9/"))
     catalogue, found = read(root)
-    assert catalogue.num_classes == 3 and any("\\xe9" in w for w in found["warnings"])
+    assert list(catalogue.classes) == ["café", "cat", "dog"] and any("\\xe9" in w for w in found["warnings"])
+    assert any("read as latin-1" in n for n in found["notes"])
 
 
 # ---- splits

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from smelt.artifacts import bounded
 from smelt.artifacts.bytestrings import ByteStrings
 from smelt.artifacts.catalogue import Catalogue
 from smelt.data.duplicates import decide
@@ -369,15 +370,15 @@ def test_hostile_json_is_refused_by_name(tmp_path: Path, content: str, said: str
 def test_a_packed_list_out_of_all_proportion_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(texts, "UNPACKED", 1 << 20)
-    monkeypatch.setattr(texts, "RATIO", 10)
+    monkeypatch.setattr(bounded, "ALWAYS", 1 << 20)
+    monkeypatch.setattr(bounded, "RATIO", 10)
     packed = gzip.compress(table().encode() + b"x" * (64 << 20))
     root = put(tmp_path / "d", {"images.csv.gz": packed})
     assert "unpacks to more than 1 MiB" in refused(root, tmp_path / "out", format="csv")
 
 
 def test_one_cell_of_many_megabytes(tmp_path: Path) -> None:
-    text = f"path,label,title\n0000.jpg,cat,{'x' * (20 << 20)}\n0001.jpg,dog,t\n"
+    text = f"path,label,title\n0000.jpg,cat,{'x' * (3 << 20)}\n0001.jpg,dog,t\n"
     c = catalogue_of(put(tmp_path / "d", {"images.csv": text}), tmp_path / "out")
     assert named(c) == {"0000.jpg": "cat", "0001.jpg": "dog"}
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from processes import manifests, wait_for
-from smelt.errors import StageFailedError
-from smelt.flowchart import journal, stall
+from smelt.errors import PreemptedError, StageFailedError
+from smelt.flowchart import journal, local, stall
 from smelt.flowchart.graph import Graph
 from smelt.flowchart.stall import Stalls, Use, Watch
 from smelt.stages import base
@@ -203,7 +203,7 @@ def test_a_machine_that_slept_was_not_watched(monkeypatch: pytest.MonkeyPatch) -
     watched = Stalls(45.0, None)
     for step in (5.0, 5.0, 3600.0):
         now[0] += step
-        found = watched.look({"key": 7})
+        found = watched.look({"key": (7, None)})
     assert found["key"].still == 10.0
 
 
@@ -215,7 +215,7 @@ def test_who_has_no_process_is_not_taken_for_the_kernel(monkeypatch: pytest.Monk
     watched = Stalls(45.0, None)
     for _ in range(4):
         now[0] += 5.0
-        found = watched.look({"waits": None, "works": 7})
+        found = watched.look({"waits": (None, None), "works": (7, None)})
     assert found["waits"].still == 15.0 and found["works"].still == 0.0
 
 
@@ -240,3 +240,76 @@ def test_the_settings_are_in_no_key() -> None:
         assert base.Runtime.model_fields[name].description
     assert base.Runtime().stall_warning_seconds == stall.WARNING_SECONDS < 60
     assert base.Runtime().stall_limit_seconds is None
+
+
+def zygote_of_this() -> int:
+    """The warm process of the run in this process."""
+    name = b"flowchart.zygote"
+    return min(pid for pid in session_leaders() if name in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def test_a_warm_process_that_is_stopped_before_it_starts_a_stage_is_named(tmp_path: Path) -> None:
+    """It is named with what lets it go on; with a limit it is ended, and the stage is started afresh."""
+    stopped: list[int] = []
+
+    def stop(event: Mapping[str, Any]) -> None:
+        if not stopped:
+            stopped.append(zygote_of_this())
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    seen = Witness("started", stop)
+    limits = {**QUICK, "stall_limit_seconds": 2.0}
+    execute(Graph([node("a")]), tmp_path, zygote=True, runtime=limits, on_event=seen)
+    (told,) = seen.named("stalled")
+    assert "which has no process yet" in told["text"]
+    assert f"process {stopped[0]}, which starts stages, is stopped (SIGSTOP)" in told["text"]
+    assert f"kill -CONT {stopped[0]}" in told["text"]
+    assert [event["id"] for event in seen.named("done")] == ["a"]
+    assert any(f"the warm process {stopped[0]}" in event["text"] for event in seen.named("warning"))
+
+
+def test_a_warm_process_that_does_not_tell_of_an_end_is_named_and_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped while its child works, it never reports the child's end; the run went on waiting for it."""
+    monkeypatch.setattr(local, "PATIENCE_SECONDS", 1.0)
+    stopped: list[int] = []
+
+    def stop(event: Mapping[str, Any]) -> None:
+        if not stopped:
+            stopped.append(zygote_of_this())
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    seen = Witness("progress", stop)
+    graph = Graph([node("a", "slow", {"steps": 4, "seconds": 0.05}), node("b", x="a")])
+    began = time.monotonic()
+    execute(graph, tmp_path, zygote=True, on_event=seen)
+    assert time.monotonic() - began < 30
+    assert [event["id"] for event in seen.named("done")] == ["a", "b"]  # nothing of it was done twice
+    assert len(seen.named("started")) == 2
+    (told,) = seen.named("warning")
+    assert f"the warm process {stopped[0]} that starts stages has not told for 1 s" in told["text"]
+
+
+@pytest.mark.parametrize("when", ["started", "progress"])
+def test_asked_to_end_a_run_does_not_wait_for_a_stopped_warm_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """SIGTERM, before the stage has a process and after: the end comes within the grace and the patience."""
+    monkeypatch.setattr(local, "PATIENCE_SECONDS", 1.0)
+    stopped: list[int] = []
+
+    def stop(event: Mapping[str, Any]) -> None:
+        if not stopped:
+            stopped.append(zygote_of_this())
+            os.kill(stopped[0], signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    seen = Witness(when, stop)
+    graph = Graph([node("a", "slow", {"steps": 60, "seconds": 0.05})])
+    began = time.monotonic()
+    with pytest.raises(PreemptedError):
+        execute(graph, tmp_path, zygote=True, on_event=seen, grace_seconds=2.0)
+    assert time.monotonic() - began < 20
+    assert not Path(f"/proc/{stopped[0]}").exists()
+    execute(graph, tmp_path, zygote=False)  # what was saved is gone on from

@@ -111,6 +111,7 @@ class _Run:
         self.free = list(devices)
         self.on_event = on_event
         self.grace_seconds = grace_seconds
+        self.told_lost: set[str] = set()
         self.nodes = graph.by_key()
         self.parents = {
             key: {graph.key(parent) for parent in node.parents()} for key, node in self.nodes.items()
@@ -222,7 +223,7 @@ class _Run:
 
     def _look_for_stalls(self) -> None:
         """Tell of stages that stand still; end them where a limit is set."""
-        pids = {key: running.handle.pid for key, running in self.running.items()}
+        pids = {key: (running.handle.pid, running.handle.through) for key, running in self.running.items()}
         for key, watch in self.stalls.look(pids).items():
             self._tell_stall(self.running[key], watch)
             limit = self.stalls.limit
@@ -318,6 +319,9 @@ class _Run:
         node, key = running.node, running.key
         about = {"id": node.id, "stage": node.stage, "key": key}
         seconds = round(time.monotonic() - running.began, 3)
+        if (lost := running.handle.lost) and lost not in self.told_lost:
+            self.told_lost.add(lost)
+            self.tell("warning", **about, text=lost)
         if self.work.committed(node.stage, key):
             self.done.add(key)
             self.tell("done", **about, seconds=seconds, resumed=running.resumed)

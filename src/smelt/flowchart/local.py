@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from smelt.flowchart import guard, worker
 from smelt.flowchart.state import Work
 from smelt.flowchart.worker import THREAD_VARIABLES
 
+PATIENCE_SECONDS = 10.0  # for a zygote to tell that a child has ended; it looks 50 times a second
 COMMAND = (sys.executable, "-m", "smelt", "stage", "run")
 
 
@@ -42,6 +44,14 @@ class Handle(Protocol):
     @property
     def pid(self) -> int | None:
         """The process here that leads the stage's session; None where there is none, or not yet."""
+
+    @property
+    def through(self) -> int | None:
+        """The process here that starts the stage and tells of its end; None where there is none."""
+
+    @property
+    def lost(self) -> str:
+        """What was done about that process, where it stood still; "" where nothing was."""
 
     def poll(self) -> int | None:
         """None while it runs, then the return code, negative for a signal. All of its processes are gone."""
@@ -90,6 +100,9 @@ class _Pipes:
 class _Spawned:
     """A process started afresh."""
 
+    through: int | None = None
+    lost = ""
+
     def __init__(self, pid: int, pipes: _Pipes) -> None:
         self.pid: int | None = pid
         self.events = pipes.events
@@ -119,6 +132,15 @@ class _Forked:
         self._task = task
         self._pipes = pipes
         self._wanted = 0
+        self._silent: float | None = None  # since when the zygote has not told what it should know
+
+    @property
+    def through(self) -> int | None:
+        return self._zygote.process.pid
+
+    @property
+    def lost(self) -> str:
+        return self._zygote.ended
 
     @property
     def pid(self) -> int | None:
@@ -128,18 +150,42 @@ class _Forked:
         self._zygote.receive()
         if self._wanted and self._task in self._zygote.pids:  # asked to end before it was born
             self.stop(self._wanted)
-        return self._zygote.codes.get(self._task)
+        code = self._zygote.codes.get(self._task)
+        if code is None:
+            self._look_for_silence()
+        return code
+
+    def _look_for_silence(self) -> None:
+        """End a zygote that does not tell of the end of its child: it is stopped, or hangs."""
+        pid = self.pid
+        if pid is None or not _has_ended(pid):
+            self._silent = None
+        elif self._silent is None:
+            self._silent = time.monotonic()
+        elif time.monotonic() - self._silent > PATIENCE_SECONDS:
+            self._zygote.end(f"has not told for {PATIENCE_SECONDS:.0f} s that process {pid} has ended")
 
     def stop(self, number: int) -> None:
         pid = self._zygote.pids.get(self._task)
         self._wanted = 0 if pid else number
         if not pid and number == signal.SIGKILL:  # a zygote that does not even fork would never hear of it
-            self._zygote.process.kill()
+            self._zygote.end("has not started a stage that is to end")
         if pid and self._task not in self._zygote.codes:
             _send(pid, number)
 
     def close(self) -> None:
         self._pipes.close()
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process is gone, or waits for its parent to look at its end; False where nobody tells."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except FileNotFoundError:
+        return os.path.isdir("/proc/self")
+    except (OSError, IndexError):
+        return False
 
 
 def _send(pid: int, number: int) -> None:
@@ -160,6 +206,7 @@ class _Zygote:
         self.alive = True
         self.pids: dict[int, int] = {}
         self.codes: dict[int, int] = {}
+        self.ended = ""
         self._count = 0
         # one thread in every library while modules are loaded; each child sets its own number
         environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1") | _COMMON | _NO_THREADS
@@ -218,6 +265,12 @@ class _Zygote:
                 if task in self.pids:
                     guard.kill_group(self.pids[task], signal.SIGKILL)
                 self.codes[task] = LOST
+
+    def end(self, why: str) -> None:
+        """Kill it as it does not answer; its children die with it, and stages are started afresh."""
+        if not self.ended:
+            self.ended = f"the warm process {self.process.pid} that starts stages {why}: it was ended"
+        self.process.kill()
 
     def close(self) -> None:
         """End it; its children, if any, die with it."""

@@ -32,13 +32,15 @@ NONE = Use(0.0, ())
 
 @dataclass
 class Watch:
-    """What is known of one stage. `quiet`: seconds without a sign of work; `told`: it was reported."""
+    """What is known of one stage. `quiet`: seconds without a sign of work; `told`: it was reported.
+    `starter`: the process that starts stages, where that one is stopped."""
 
     quiet: float = 0.0
     used: float | None = None
     stopped: dict[int, float] = field(default_factory=dict)
     told: float = 0.0
     event: bool = False
+    starter: int | None = None
 
     def add(self, step: float, use: Use) -> None:
         """Take in a look, `step` seconds after the one before."""
@@ -57,6 +59,8 @@ class Watch:
 
     def words(self) -> str:
         """What was seen."""
+        if self.starter and not self.stopped:
+            return f"process {self.starter}, which starts stages, is stopped (SIGSTOP)"
         if not self.stopped:
             return "no event and no processor time of any of its processes"
         pids = sorted(self.stopped)
@@ -64,7 +68,7 @@ class Watch:
 
     def hint(self) -> str:
         """What can be done about it."""
-        pids = " ".join(map(str, sorted(self.stopped)))
+        pids = " ".join(map(str, sorted({*self.stopped, *([self.starter] if self.starter else [])})))
         return f"; `kill -CONT {pids}` lets it go on" if pids else ""
 
 
@@ -86,9 +90,11 @@ class Stalls:
         """The stage has ended."""
         self.watches.pop(key, None)
 
-    def look(self, pids: Mapping[str, int | None]) -> dict[str, Watch]:
-        """Look at the stages `pids` (key → pid of its first process, None before it has one), now and then.
+    def look(self, pids: Mapping[str, tuple[int | None, int | None]]) -> dict[str, Watch]:
+        """Look at the stages `pids` now and then.
 
+        pids: key → pid of its first process, None before it has one; and of the process that starts it and
+        tells of its end: it does no work of the stage, and is only named where the stage stands still.
         Gives those that are watched, once a look; none between looks and where nothing can be known.
         """
         now = time.monotonic()
@@ -98,10 +104,11 @@ class Stalls:
         uses = sessions() if pids else None
         if uses is None:
             return {}
-        for key, pid in pids.items():
+        for key, (pid, through) in pids.items():
             watch = self.watches.setdefault(key, Watch())
             # not session 0 for one that has none: that is the kernel's own
             watch.add(step, uses.get(pid, NONE) if pid else NONE)
+            watch.starter = through if through and uses.get(through, NONE).stopped else None
         return {key: self.watches[key] for key in pids}
 
 

@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts import results
+from smelt.artifacts.bounded import OutOfProportionError, refuse_beyond
 from smelt.errors import ArtifactError, ResultError, SmeltError
+from smelt.fusion.brokenfiles import broken
 from smelt.fusion.identity import stripped
 from smelt.fusion.meaning import Meaning
 from smelt.fusion.textfiles import ID_NAMES, LABEL_NAMES, plain
@@ -34,7 +36,6 @@ SAME = (
     ("log_probs", "logprobs", "log_probabilities"),
     ("probs", "probabilities", "softmax"),
 )
-LARGE, BOMB = 1 << 30, 500  # bytes; an archive's member larger and packed more tightly is not opened
 DAMAGED = (
     ValueError, OSError, EOFError, KeyError, TypeError, MemoryError, RecursionError, OverflowError,
     SyntaxError, NotImplementedError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
@@ -85,36 +86,44 @@ class Raw:
 def load(path: Path) -> Any:
     """Map a .npy file or open an .npz; ArtifactError if it is damaged or holds objects."""
     if path.suffix == ".npz" and not zipfile.is_zipfile(path):
-        raise ArtifactError(f"{path} is truncated or not a .npz file")
+        raise broken(path)
+    if path.suffix == ".npy" and not _begins_as_npy(path):
+        raise broken(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy's word on old headers
             return np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
     except DAMAGED as error:
-        hint = (
-            ": save it as numbers or as dtype=str, objects are never unpickled"
-            if "object" in str(error).lower()
-            else ""
-        )
-        reason = str(error).partition("\n")[0][:200]
-        raise ArtifactError(f"{path} is truncated or not a {path.suffix} file: {reason}{hint}") from error
+        raise broken(path, error) from error
+
+
+def _begins_as_npy(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(6) == b"\x93NUMPY"
+    except OSError:
+        return False
 
 
 def arrays(path: Path) -> dict[str, Any]:
     """The arrays of an .npz by name; ArtifactError if it is damaged, holds objects or is a bomb."""
     try:
         with load(path) as archive:
-            for member in archive.zip.infolist():
-                if member.file_size > max(LARGE, BOMB * member.compress_size):
-                    raise ArtifactError(
-                        f"{path}: {member.filename} would unpack to {member.file_size:,} bytes"
-                    )
+            refuse_bomb(path, archive.zip)
             return {name: archive[name] for name in archive.files}
     except SmeltError:
         raise
     except DAMAGED as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise ArtifactError(f"{path} is truncated or not a .npz file: {reason}") from error
+        raise broken(path, error) from error
+
+
+def refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
+    """ArtifactError where the members of an archive unpack to more than its size speaks for, together."""
+    total = sum(member.file_size for member in archive.infolist())
+    try:
+        refuse_beyond(path, total, f"unpacking its {len(archive.infolist()):,} members")
+    except OutOfProportionError as error:
+        raise ArtifactError(str(error)) from error
 
 
 def tensors(path: Path) -> dict[str, Any]:
@@ -124,17 +133,20 @@ def tensors(path: Path) -> dict[str, Any]:
     import torch
 
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                refuse_bomb(path, archive)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             held = torch.load(path, map_location="cpu", weights_only=True)
+    except SmeltError:
+        raise
     except pickle.UnpicklingError as error:
         raise ArtifactError(
             f"{path} holds more than tensors, or is damaged; nothing in it was run: save a dict of tensors"
         ) from error
     except (*DAMAGED, AttributeError, ImportError, IndexError, AssertionError) as error:
-        raise ArtifactError(
-            f"{path} is truncated or not a .pt file: {str(error).partition(chr(10))[0][:200]}"
-        ) from error
+        raise broken(path, error) from error
     members = held if isinstance(held, Mapping) else {"": held}
     if isinstance(held, list | tuple) and not isinstance(_plain_array(held, path), np.ndarray):
         members = dict(enumerate(held))
@@ -148,6 +160,10 @@ def _plain_array(value: Any, path: Path) -> Any:
     if isinstance(value, torch.Tensor):
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise ResultError(f"{path} holds a sparse or quantised tensor: save it dense")
+        try:  # one number may be shown as a tensor of any size
+            refuse_beyond(path, value.numel() * value.element_size(), f"a tensor of {tuple(value.shape)}")
+        except OutOfProportionError as error:
+            raise ArtifactError(str(error)) from error
         value = value.detach()
         return (
             (value.float() if value.dtype == torch.bfloat16 else value).resolve_conj().resolve_neg().numpy()
@@ -254,10 +270,20 @@ def words(array: Any) -> tuple[str, ...] | None:
     if array is None:
         return None
     if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8", errors="replace")
+        array = decoded_words(array)
     if array.dtype.kind == "f" and bool((array == np.round(array)).all()):
         array = array.astype(np.int64)
     return tuple(str(one).strip() for one in array.tolist())
+
+
+def decoded_words(array: NDArray[Any]) -> NDArray[Any]:
+    """Words of bytes as text; ResultError where they are not UTF-8."""
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ResultError(
+            f"words such as {bytes(error.object)[:40]!r} are not UTF-8: save them as text (dtype=str)"
+        ) from error
 
 
 def _one_of_the_same(path: Path, left: dict[str, Any]) -> list[str]:

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import ResultError
-from smelt.fusion import scorefiles, textfiles
+from smelt.fusion import scorefiles, tablefiles, textfiles
 from smelt.fusion.identity import called, columns, few, match, numbered, spelt
 from smelt.fusion.textfiles import ID_NAMES, INDEX_NAMES, LABEL_NAMES, plain
 
+CELL = 100  # bytes of a cell of a table as text
 UNKNOWN = frozenset(["", "-1", "nan", "none", "null", "na", "n/a", "?", "unknown"])
 # Suffixes of what is neither text nor read as arrays
 UNREAD = (
@@ -151,7 +152,7 @@ def _numbers(
     if values.ndim == 2:
         return _from_one_hot(held, num_classes, classes, notes)
     if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", errors="replace")
+        values = scorefiles.decoded_words(values)
     if values.dtype.kind == "U":
         return _from_words(
             held, [str(value).strip() for value in values.tolist()], num_classes, classes, notes
@@ -389,12 +390,32 @@ def _ones(rows: list[list[str]], places: list[int]) -> bool:
 
 
 def _table(path: Path) -> Labels:
-    table = scorefiles.parquet(path)
-    rows = [["" if value is None else str(value) for value in row.values()] for row in table.to_pylist()]
-    if not rows:
+    table = scorefiles.parquet(path, row=tablefiles.ROW)
+    if not len(table):
         raise ResultError(f"{path} holds no labels")
+    if (found := _one_hot_columns(path, table)) is not None:
+        return found
+    tablefiles.refuse_cells(path, table, CELL)
+    rows = [["" if value is None else str(value) for value in row.values()] for row in table.to_pylist()]
     rows = [[{"True": "1", "False": "0"}.get(cell, cell) for cell in row] for row in rows]
     return _columns(path, table.column_names, rows, None)
+
+
+def _one_hot_columns(path: Path, table: Any) -> Labels | None:
+    """The labels of a table with an id and many columns of 0 and 1, without a text for each cell."""
+    names = [plain(name) for name in table.column_names]
+    numbers = [place for place, column in enumerate(table.columns) if tablefiles.is_number(column.type)]
+    words = [place for place in range(len(names)) if place not in numbers]
+    ids = next((place for place, name in enumerate(names) if name in ID_NAMES), words[0] if words else None)
+    rest = [place for place in numbers if place != ids and not (place == 0 and names[0] in INDEX_NAMES)]
+    if ids is None or len(rest) < 2 or {*words} - {ids} or {*names} & LABEL_NAMES:
+        return None
+    values = [np.asarray(table.column(place).to_numpy(), np.float64) for place in rest]
+    if not all(bool(np.isin(column, (0, 1)).all()) for column in values):
+        return None
+    known = tuple("" if one is None else str(one) for one in table.column(ids).to_pylist())
+    header = tuple(table.column_names[place] for place in rest)
+    return Labels(path, np.stack(values, axis=1), known, header)
 
 
 def of_result(raw: scorefiles.Raw) -> Labels:

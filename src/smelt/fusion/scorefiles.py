@@ -20,13 +20,25 @@ from typing import Any
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError
 from smelt.fusion import textfiles
-from smelt.fusion.arrayfiles import Raw, archived, arrays, bundled, key, load, stacked, tensors, words
+from smelt.fusion.arrayfiles import (
+    Raw,
+    archived,
+    arrays,
+    bundled,
+    decoded_words,
+    key,
+    load,
+    stacked,
+    tensors,
+    words,
+)
 from smelt.fusion.tablefiles import parquet, parquet_table, read_lists, text_table
 from smelt.fusion.textfiles import ID_NAMES, plain
 
 __all__ = [
     "Raw",
     "arrays",
+    "decoded_words",
     "key",
     "load",
     "parquet",

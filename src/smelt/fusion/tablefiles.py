@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from smelt.errors import ArtifactError, ResultError
 from smelt.fusion import textfiles
 from smelt.fusion.arrayfiles import Raw, hinted, stacked
+from smelt.fusion.brokenfiles import broken
 from smelt.fusion.textfiles import ID_NAMES, INDEX_NAMES, LABEL_NAMES, LEFT_NAMES, Text, plain
 
+ROW = 100  # bytes that are made of a row of a table beside its scores: an id, a label
 POSITION = re.compile(
     r"(c|class|label|pred|prediction|top|rank|guess|k|choice|place)?_?\d+(st|nd|rd|th)?|"
     r"first|second|third|fourth|fifth|best|labels?|predictions?|prediction_?string|classes|top_?\d*"
@@ -190,7 +192,7 @@ def _tabled(
 
 def parquet_table(path: Path) -> Raw:
     """The result of a .parquet: a column for each class, or one that holds lists."""
-    table = parquet(path)
+    table = parquet(path, row=ROW)
     header = table.column_names
     if len(table) == 0:
         raise ResultError(f"{path} is empty")
@@ -208,17 +210,39 @@ def parquet_table(path: Path) -> Raw:
     return _tabled(path, header, roles, np.stack(columns, axis=1), ids, labels)
 
 
-def parquet(path: Path) -> Any:
-    """The table of a .parquet; ArtifactError where it is damaged."""
+def parquet(path: Path, row: int = 0) -> Any:
+    """The table of a .parquet; ArtifactError where it is damaged, or asks for more memory than its size
+    speaks for. row: bytes that are made of each row beside the table."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from smelt.artifacts import bounded
 
     try:
-        return pq.read_table(path)
+        table = bounded.parquet_table(path, row=row)
+        table.validate(full=True)  # words that are no text, places beyond a dictionary
+        assert all(isinstance(name, str) for name in table.column_names)  # so may the names be
+        return table
+    except bounded.OutOfProportionError as error:
+        raise ArtifactError(str(error)) from error
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise ArtifactError(
-            f"{path} is not a readable .parquet: {str(error).partition(chr(10))[0][:200]}"
-        ) from error
+        raise broken(path, error) from error
+
+
+def refuse_cells(path: Path, table: Any, cell: int) -> None:
+    """ArtifactError where a text of `cell` bytes for each cell is more than the file may ask for."""
+    from smelt.artifacts import bounded
+
+    try:
+        bounded.refuse_beyond(path, table.num_columns * len(table) * cell, f"its {len(table):,} rows")
+    except bounded.OutOfProportionError as error:
+        raise ArtifactError(str(error)) from error
+
+
+def is_number(kind: Any) -> bool:
+    """Whether a column of this type holds numbers."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def _is_list(kind: Any) -> bool:

@@ -32,6 +32,7 @@ LEFT_NAMES = {
 }  # fmt: skip
 INDEX_NAMES = {"", "unnamed:_0", "index", "__index_level_0__"}
 DELIMITERS = "\t;,"
+MOST_LINE = 4 << 20  # characters: 200,000 scores
 LOOKED_AT = 20  # lines that the delimiter is found from
 
 
@@ -96,11 +97,18 @@ def read(path: Path) -> Text:
     lines = [(number, line) for number, line in every if line.strip()]
     if not lines:
         raise ResultError(f"{path} is empty")
+    if (long := next((number for number, line in lines if len(line) > MOST_LINE), None)) is not None:
+        raise ResultError(
+            f"{path}:{long}: a line of more than {MOST_LINE:,} characters: are the line ends lost? So many "
+            "scores are written as .npy"
+        )
     while len(lines) > 1 and _is_remark(lines[0][1], [line for _, line in lines[1:LOOKED_AT]]):
         del lines[0]
     delimiter = _delimiter([line for _, line in lines[:LOOKED_AT]])
     first = cells(lines[0][1], delimiter)
     if is_header(first, [cells(line, delimiter) for _, line in lines[1:LOOKED_AT]]):
+        if len(lines) == 1:
+            raise ResultError(f"{path} has a header ({lines[0][1][:80]!r}) and no line below it")
         return Text(path, delimiter, lines[1:], [name.strip() for name in first])
     return Text(path, delimiter, lines)
 

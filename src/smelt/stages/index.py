@@ -103,6 +103,7 @@ def _accounts(
     report.used |= {os.fsencode(path.relative_to(root)) for path in read}
     report.used |= {os.fsencode(shard) for shard in shards}
     accounts = Accounts.of(root, settings.links, catalogue.path_hashes(), report)
+    accounts.named.tell(root, catalogue, report)
     not_listed = accounts.tallies.get((NOT_LISTED, "files"))
     if not_listed and not_listed.count > accounts.images:
         report.warn(

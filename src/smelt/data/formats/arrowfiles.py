@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from smelt.artifacts.bounded import refuse_many_rows
 from smelt.data.formats.jsons import load, open_regular, parse, repeated
 from smelt.data.formats.names import told
 from smelt.data.kinds import ENOUGH, sniff
 from smelt.errors import DataError, SmeltError, StorageError, short
 
 BATCH = 64  # rows of a Parquet file that are held at once; Arrow's are mapped, and held by the system
+ROW = 100  # bytes that are kept of a row beside its image: its name, its label, where it is
 _PARQUET, _ARROW = b"PAR1", b"ARROW1"
 
 
@@ -74,6 +76,7 @@ def batches(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
     first = 0
     with _named(path, "from its beginning"):
         if is_parquet(path):
+            refuse_many_rows(path, row=ROW)
             # a small buffer: of a column the pages that are decoded are held, which writers may make as large
             # as a group of rows (pyarrow looks at their size every 1,024 values), not more
             source = pq.ParquetFile(path, buffer_size=1 << 16, pre_buffer=False)

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings, combine, decode
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report
 from smelt.data.formats.names import hidden
+from smelt.data.formats.samefiles import Named
 from smelt.data.kinds import Sniffed, sniff
 from smelt.data.reading import NOT_THERE, patiently
 
@@ -46,11 +48,15 @@ MOST_KINDS = 30  # different reasons; what comes later is summed up
 
 @dataclass(frozen=True)
 class Folder:
-    """path: below the root, b"" for the root itself. files, folders: the names in it that count as data."""
+    """path: below the root, b"" for the root itself. files, folders: the names in it that count as data.
+
+    inodes: the numbers of the files on their disk, links followed.
+    """
 
     path: bytes
     files: list[bytes]
     folders: list[bytes]
+    inodes: list[int] = field(default_factory=list)
 
     def paths(self) -> list[bytes]:
         """The paths of its files below the root."""
@@ -110,49 +116,54 @@ class Walk:
     def _sort(
         self, path: bytes, entries: list[os.DirEntry[bytes]], above: tuple[tuple[int, int], ...]
     ) -> Folder:
-        files: list[bytes] = []
+        files: dict[bytes, int] = {}
         folders: list[bytes] = []
         for entry in entries:
             if hidden(entry.name):
                 self._pass_over(entry, os.path.join(path, entry.name))
             elif entry.is_symlink():
-                kind = self._link(entry, os.path.join(path, entry.name), above)
-                if kind:
-                    (folders if kind == "folder" else files).append(entry.name)
+                kind, inode = self._link(entry, os.path.join(path, entry.name), above)
+                if kind == "folder":
+                    folders.append(entry.name)
+                elif kind:
+                    files[entry.name] = inode
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(entry.name)
             elif entry.is_file(follow_symlinks=False):
-                files.append(entry.name)
+                files[entry.name] = entry.inode()
             else:
                 self.odd(NO_FILE, os.path.join(path, entry.name))
-        return Folder(path, sorted(files), folders)
+        names = sorted(files)
+        return Folder(path, names, folders, [files[name] for name in names])
 
-    def _link(self, entry: os.DirEntry[bytes], below: bytes, above: tuple[tuple[int, int], ...]) -> str:
-        """ "folder" or "file" if the link is to be followed, else ""."""
+    def _link(
+        self, entry: os.DirEntry[bytes], below: bytes, above: tuple[tuple[int, int], ...]
+    ) -> tuple[str, int]:
+        """("folder" or "file" if the link is to be followed, else ""; the inode that it leads to)."""
         status = patiently(partial(_status, entry.path), partial(os.fsdecode, entry.path))
         if status is None:
             self.odd(NOWHERE, below)
-            return ""
+            return "", 0
         target = os.path.realpath(entry.path)
         if not self.anywhere and os.path.commonpath([self.real, target]) != self.real:
             self.odd(LEADS_OUT, below)
             if stat.S_ISDIR(status.st_mode):
                 self.out_folders.append(below)
-            return ""
+            return "", 0
         if stat.S_ISDIR(status.st_mode):
             if (status.st_dev, status.st_ino) in above:
                 self.odd(LOOP, below)
-                return ""
+                return "", 0
             if self._times[status.st_dev, status.st_ino] >= MOST_LINKS:
                 self.odd(AGAIN, below)
-                return ""
+                return "", 0
             self._times[status.st_dev, status.st_ino] += 1
             self.followed.append(below)
-            return "folder"
+            return "folder", status.st_ino
         if not stat.S_ISREG(status.st_mode):
             self.odd(NO_FILE, below)
-            return ""
-        return "file"
+            return "", 0
+        return "file", status.st_ino
 
     def _pass_over(self, entry: os.DirEntry[bytes], below: bytes) -> None:
         """Count what is hidden; of a hidden folder the files in it, links in it not followed."""
@@ -251,6 +262,7 @@ class Accounts:
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str], Tally] = {}
         self.images = self.read = self.found = 0
+        self.named = Named()
 
     @classmethod
     def of(cls, root: Path, links: str, hashes_N: np.ndarray[Any, Any], report: Report) -> Accounts:
@@ -259,12 +271,14 @@ class Accounts:
         accounts = cls()
         spoken = {path: why for why, paths in report.left_out.items() for path in paths}
         known_N = np.sort(hashes_N)
-        walk = Walk(root, links, accounts._odd)
+        walk = Walk(root, links, lambda why, path: accounts._odd(why, path, report))
         seen: set[bytes] = set()
         for folder in walk:
             paths = folder.paths()
             accounts.found += len(paths)
-            for path, used in zip(paths, _among(known_N, folder)):
+            own_N, used_N = _among(known_N, folder)
+            accounts.named.add(folder.inodes, own_N, used_N)
+            for path, used in zip(paths, used_N.tolist()):
                 accounts._file(root, path, used, spoken, seen, report)
         for path, why in spoken.items():  # members of archives, rows of lists
             if path not in seen:
@@ -280,9 +294,12 @@ class Accounts:
             report.note(f"{len(walk.followed)} link(s) to folders are followed: {shown}")
         return accounts
 
-    def _odd(self, why: str, path: bytes) -> None:
+    def _odd(self, why: str, path: bytes, report: Report) -> None:
         folder = why in (EMPTY, OF_A_RUN)
         self.found += not folder
+        if not folder and path in report.used:  # a list that is reached by a link, or has a hidden name
+            self.read += 1
+            return
         self.leave_out(why, path, "folders" if folder else "files")
 
     def _file(
@@ -323,15 +340,14 @@ class Accounts:
         }
 
 
-def _among(known_N: np.ndarray[Any, Any], folder: Folder) -> list[bool]:
-    """Which files of a folder are images of the catalogue."""
+def _among(known_N: np.ndarray[Any, Any], folder: Folder) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Hashes of the paths of a folder's files, and which of them are images of the catalogue."""
     if not len(known_N) or not folder.files:
-        return [False] * len(folder.files)
+        return np.zeros(len(folder.files), np.uint64), np.zeros(len(folder.files), np.bool_)
     names = ByteStrings.of(folder.files).hashes()
     own = combine(np.repeat(ByteStrings.of([folder.path]).hashes(), len(names)), names)
     place = np.minimum(np.searchsorted(known_N, own), len(known_N) - 1)
-    found: list[bool] = (known_N[place] == own).tolist()
-    return found
+    return own, known_N[place] == own
 
 
 def shown(path: bytes) -> str:

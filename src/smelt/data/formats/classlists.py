@@ -13,6 +13,7 @@ from smelt.data.formats.columns import plain
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Part
 from smelt.data.formats.jsontables import text_of
+from smelt.data.formats.letters import in_utf8, known
 from smelt.data.formats.lists import read_lines
 from smelt.data.formats.tables import peek, read
 from smelt.errors import DataError
@@ -47,6 +48,8 @@ def read_classes(path: Path, settings: FormatSettings, report: Any) -> Classes:
     names = [line.strip() for line in read_lines(part)]
     if not names:
         raise DataError(f"{path} has no classes: it takes a name a line")
+    encoding = known(settings.encoding) if settings.encoding else None
+    names = in_utf8(names, encoding, lambda place: f"{path}: class {place}")
     return listed_in(str(path), names)
 
 

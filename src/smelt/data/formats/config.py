@@ -56,7 +56,7 @@ USED_BY: dict[str, tuple[str, ...]] = {
     "paths_from": ("csv", "coco", "fiftyone", "labelstudio"),
     "delimiter": ("csv", "labelstudio"),
     "header": ("csv",),
-    "encoding": ("csv", "labelstudio"),
+    "encoding": ("csv", "labelstudio", "imagefolder"),
     "unlabelled": (*_WITH_FIELDS, *_NAMED, "imagefolder"),
     "multi_label": _WITH_FIELDS,
     "min_confidence": ("csv",),
@@ -139,8 +139,9 @@ class FormatSettings(Settings):
     )
     encoding: str | None = Field(
         default=None,
-        description="Encoding of a list in text form, as Python names it (`utf-16`, `latin-1`). Left out: by "
-        "its byte order mark, else UTF-8.",
+        description="Encoding of a list in text form, or of the names of class folders, as Python names "
+        "it (`utf-16`, `latin-1`, `cp932` for Shift-JIS, `gb18030`, `euc_kr`). Left out: by its byte order "
+        "mark, else UTF-8; labels that are neither UTF-8 nor surely latin-1 are refused.",
     )
     unlabelled: Literal["leave_out", "keep", "refuse"] = Field(
         default="leave_out",

@@ -68,7 +68,9 @@ def fit(
         sure = 2 * count > len(sample) and len(set(map(here, sample))) == len(set(sample))
         return _told(here, sample, search, where) if sure else Spelling(refused=refused)
     bases = {"root": [b""], "list": [base], "auto": [b"", base] if base else [b""]}[settings.paths_from]
-    start = Spelling(bases[0], encode(settings.prefix), encode(settings.suffix))
+    start = Spelling(
+        bases[0], encode(settings.prefix), encode(settings.suffix), encoding=settings.encoding or ""
+    )
     best, count = _best_of(search, _plain_ways(start, sample, root, bases))
     if count == len(sample):
         return _told(best, sample, search, where)
@@ -114,6 +116,8 @@ def _plain_ways(
         joined.decode()
     except UnicodeDecodeError:
         present.append("latin-1")
+    if start.encoding and not joined.isascii():
+        present.append("raw")
     always = {"file://"} if any(path[:5].lower() == b"file:" for path in sample) else set()
     given = [encode(str(root.absolute())), encode(str(root.resolve()))]
     roots = tuple(dict.fromkeys(name.rstrip(b"/") + b"/" for name in given))
@@ -230,6 +234,7 @@ def _told(best: Spelling, sample: Sequence[bytes], search: _Search, where: str) 
     texts = {
         "backslashes": "backslashes part folders", "blanks": "without the blanks around it",
         "%": "%XX are letters", "latin-1": "its letters are latin-1", "file://": "",
+        "raw": f"files are called in {best.encoding}",
         "suffix": f"with the suffix {decode(best.suffix)}, that the files have",
     }  # fmt: skip
     words += [texts[way] for way in sorted(best.ways) if texts[way]]

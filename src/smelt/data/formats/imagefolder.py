@@ -27,7 +27,9 @@ from smelt.data.formats.base import IMAGE_SUFFIXES, Report, hold_out, natural
 from smelt.data.formats.census import Walk, is_image
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.layout import Glimpse
+from smelt.data.formats.letters import in_utf8, is_utf8, known
 from smelt.data.formats.names import first_few, split_of
+from smelt.errors import DataError
 
 MOST_FOLDERS = 1000  # that are looked into for an image, to recognise the layout
 NO_CLASS = "an image in no class folder"
@@ -208,7 +210,27 @@ def add_classified(
         )
     labels = np.array([numbers.get(name, -1) for name in classes], np.int32)
     add_labelled(settings, writer, report, paths, np.array(splits, np.int64), labels, source)
-    writer.classes = [name.decode("utf-8", "backslashreplace") for name in names]
+    writer.classes = _class_names(names, settings, report)
+
+
+def _class_names(names: list[bytes], settings: FormatSettings, report: Report) -> list[str]:
+    """Names of folders as names of classes; what is not UTF-8 is told, or refused."""
+    encoding = known(settings.encoding) if settings.encoding else None
+    found = in_utf8(names, encoding, lambda place: "a class folder")
+    odd = [place for place, name in enumerate(names) if not is_utf8(name)]
+    if odd and encoding is None:
+        shown = names[odd[0]].decode("utf-8", "backslashreplace")
+        report.note(
+            f"{len(odd)} name(s) of class folders are not UTF-8 and read as latin-1, such as {shown!r} as "
+            f"{decode(found[odd[0]])!r} (-o data.encoding=… names another)"
+        )
+    if len(set(found)) < len(found):
+        twice = next(place for place, name in enumerate(found) if name in found[:place])
+        raise DataError(
+            f"two class folders are called {decode(found[twice])!r}, in two encodings (one is "
+            f"{names[twice].decode('utf-8', 'backslashreplace')!r}): give them one name"
+        )
+    return [decode(name) for name in found]
 
 
 def add_labelled(

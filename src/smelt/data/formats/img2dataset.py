@@ -15,11 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from smelt.artifacts.bounded import OutOfProportionError, refuse_many_rows
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.artifacts.pack import Pack
 from smelt.data.formats import jsons
 from smelt.data.formats.archives import find_archives
+from smelt.data.formats.arrowfiles import ROW
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report, as_bytes, natural
 from smelt.data.formats.census import Walk
 from smelt.data.formats.config import FormatSettings
@@ -193,6 +195,7 @@ def _rows(path: Path) -> Iterator[tuple[str, bytes | None, dict[str, Any]]]:
     import pyarrow.parquet as pq
 
     try:
+        refuse_many_rows(path, row=ROW)
         with pq.ParquetFile(path, buffer_size=1 << 16, pre_buffer=False) as file:
             schema = file.schema_arrow
             column = next(
@@ -208,6 +211,8 @@ def _rows(path: Path) -> Iterator[tuple[str, bytes | None, dict[str, Any]]]:
                 for row in batch.to_pylist():
                     data = row.pop(column)
                     yield "jpg" if column == "image" else column, data, _plain(row)
+    except OutOfProportionError as error:
+        raise DataError(str(error)) from error
     except (OSError, MemoryError, pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {short(str(error))}") from error
 

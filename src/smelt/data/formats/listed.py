@@ -25,6 +25,7 @@ from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.files import Files
 from smelt.data.formats.fitting import fit
 from smelt.data.formats.labelled import Rows, drop_repeats, labelled_rows
+from smelt.data.formats.letters import in_utf8, shown
 from smelt.data.formats.names import split_of
 from smelt.data.formats.paths import check_paths, split_paths
 from smelt.data.formats.several import several_of
@@ -88,7 +89,8 @@ class Table:
     def words(self, name: str) -> Codes:
         """A column with few values as codes and words; one empty word where there is no such column.
 
-        Words that are not UTF-8 are read as latin-1.
+        Words that are not UTF-8 are read as latin-1 where they can be nothing else. DataError with the line
+        where that cannot be told; `query` is only shown.
         """
         import pyarrow as pa
 
@@ -97,16 +99,11 @@ class Table:
         if name not in self.columns:
             return np.zeros(len(self), np.int64), [b""]
         encoded = arrow_binary(self.columns[name]).dictionary_encode()
-        words = [_utf8(word.strip()) for word in encoded.dictionary.cast(pa.large_binary()).to_pylist()]
-        return encoded.indices.to_numpy().astype(np.int64), words
-
-
-def _utf8(word: bytes) -> bytes:
-    try:
-        word.decode()
-    except UnicodeDecodeError:
-        return word.decode("latin-1").encode()
-    return word
+        words = [word.strip() for word in encoded.dictionary.cast(pa.large_binary()).to_pylist()]
+        codes = encoded.indices.to_numpy().astype(np.int64)
+        if name == "query":
+            return codes, list(map(shown, words))
+        return codes, in_utf8(words, None, lambda code: self.where.where(int((codes == code).argmax())))
 
 
 def add_tables(
@@ -350,11 +347,11 @@ def _truth(word: bytes, classes: Classes) -> int:
 
 
 def _as_utf8(strings: ByteStrings) -> ByteStrings:
-    """Free text is for showing: what is not UTF-8 is taken as latin-1."""
+    """Free text is for showing."""
     try:
         strings.heap.tobytes().decode()
     except UnicodeDecodeError:
-        return ByteStrings.of(_utf8(item) for item in strings)
+        return ByteStrings.of(map(shown, strings))
     return strings
 
 

@@ -17,6 +17,8 @@ from smelt.artifacts.catalogue_writer import Paths
 from smelt.data.formats.base import SHOWN, Report
 from smelt.data.formats.files import Part
 from smelt.data.formats.paths import check_paths, split_paths
+from smelt.data.formats.texts import MOST_LINE
+from smelt.errors import DataError
 
 BLOCK_BYTES = 8 << 20
 _LF, _SPACE, _ZERO, _MINUS = 10, 32, 48, 45
@@ -83,6 +85,7 @@ def read_lines(path: Part) -> list[bytes]:
 
 def _blocks(path: Part) -> Iterator[NDArray[np.uint8]]:
     """The file in pieces that end at the end of a line, each ending in LF."""
+    done = 0  # lines of the pieces before
     rest, position = b"", len(_BOM) if path.read(0, len(_BOM)) == _BOM else 0
     while data := path.read(position, BLOCK_BYTES):
         position += len(data)
@@ -91,6 +94,12 @@ def _blocks(path: Part) -> Iterator[NDArray[np.uint8]]:
         if cut:
             yield np.frombuffer(data[:cut], np.uint8)
         rest = data[cut:]
+        if len(rest) > MOST_LINE:
+            line = 1 + done + data.count(b"\n")
+            raise DataError(
+                f"{path}:{line}: a line of more than {MOST_LINE >> 20} MiB: it is no list of files"
+            )
+        done += data.count(b"\n")
     if rest:
         yield np.frombuffer(rest + b"\n", np.uint8)
 

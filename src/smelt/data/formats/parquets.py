@@ -3,50 +3,52 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from smelt.artifacts import bounded
 from smelt.artifacts.bytestrings import ByteStrings, decode, encode
-from smelt.errors import DataError
+from smelt.errors import DataError, short
 
 _DEPTH = 4  # structs inside one another that have names
+_ROW = 100  # bytes that a catalogue takes for a row, and what is worked out on the way to it
 
 
 def peek(path: Path, rows: int) -> tuple[list[str], list[list[str]]]:
     """(names of the columns, cells of the first rows)."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _named(path):
         with pq.ParquetFile(path) as file:
             names = _names(file.schema_arrow)
-            small = [name for name in names if not name.endswith(".bytes")]
-            batch = next(file.iter_batches(batch_size=rows, columns=small), None)
-    except (OSError, pa.ArrowException, MemoryError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    if batch is None:
+        small = [name for name in names if not name.endswith(".bytes")]
+        table = bounded.parquet_head(path, small, rows)
+    if not len(table):
         return names, []
-    table = pa.Table.from_batches([batch]).slice(0, rows)
     cells = {name: [decode(cell) for cell in _column(path, table, name)] for name in small}
     return names, [[cells[name][row] if name in cells else "" for name in names] for row in range(len(table))]
 
 
 def columns(path: Path, names: Sequence[str]) -> list[ByteStrings]:
     """Whole columns as text."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:  # read_table would take a field out of its struct
-            table = file.read(columns=list(dict.fromkeys(names)))
-    except (OSError, pa.ArrowException, MemoryError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    with _named(path):
+        table = bounded.parquet_table(path, names, row=_ROW)
     return [_column(path, table, name) for name in names]
 
 
-def _unreadable(path: Path, error: BaseException) -> DataError:
-    return DataError(f"{path} is no Parquet that can be read: {str(error)[:300]}")
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What pyarrow raises, as an error that names the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except bounded.OutOfProportionError as error:
+        raise DataError(str(error)) from error
+    except (OSError, pa.ArrowException, MemoryError, ValueError) as error:
+        raise DataError(f"{path} is no Parquet that can be read: {short(str(error), 300)}") from error
 
 
 def _names(schema: Any) -> list[str]:

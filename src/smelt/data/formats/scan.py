@@ -40,8 +40,8 @@ class Scan:
         found.plain = plain
         if not utf8:
             found.note = (
-                "it is not all UTF-8: what is not is read as latin-1 (-o data.encoding=… names another, such "
-                "as cp1252, gbk, shift_jis)"
+                "it is not all UTF-8: what is not is read as latin-1 if it is a word in it "
+                "(-o data.encoding=… names another, such as cp1252, gb18030, cp932)"
             )
         elif form.guessed:
             found.note = f"it is read as {form.guessed}; -o data.encoding=… names another"

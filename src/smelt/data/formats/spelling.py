@@ -85,7 +85,8 @@ class Spelling:
     """A way to read the paths of a list as paths below the root.
 
     base: folder that they start from. roots: what stands before absolute paths below the root. folders: how
-    many of their first folders are not there. ways: what is done to them, by name. note: all that in words,
+    many of their first folders are not there. ways: what is done to them, by name (`raw`: as
+    bytes in `encoding`, that of the list). note: all that in words,
     for the user. hint: what could be meant, where it cannot be told. refused: why such paths are none.
     """
 
@@ -99,6 +100,7 @@ class Spelling:
     note: str = ""
     hint: str = ""
     refused: str = ""
+    encoding: str = ""
 
     @property
     def plain(self) -> bool:
@@ -131,6 +133,8 @@ class Spelling:
                 path.decode()
             except UnicodeDecodeError:
                 path = path.decode("latin-1").encode()
+        if "raw" in ways:
+            path = path.decode("utf-8", "surrogateescape").encode(self.encoding, "surrogateescape")
         if "blanks" in ways:
             path = path.strip()
         if "file://" in ways and path[:5].lower() == b"file:":

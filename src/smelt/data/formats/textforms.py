@@ -13,7 +13,8 @@ from pathlib import Path
 from smelt.data.formats.columns import looks_like_image, usual
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.jsons import open_regular
-from smelt.data.formats.texts import BLANKS, SPLIT_IMAGE, Form, as_utf8, packing_of, parsed
+from smelt.data.formats.letters import known
+from smelt.data.formats.texts import BLANKS, SPLIT_IMAGE, Form, as_utf8, packing_of, parsed, zero_byte
 from smelt.errors import DataError
 
 HEAD = 1 << 18  # bytes that the form is told from
@@ -52,6 +53,8 @@ def form_of(path: Path, settings: FormatSettings) -> Form:
     lines = _lines(head)
     if not any(line.strip() for line in lines):
         raise DataError(f"{path} is empty" if not head.strip() else f"{path}:1: a line without an end")
+    if (odd := next((place for place, line in enumerate(lines) if "\0" in line), None)) is not None:
+        raise zero_byte(path, odd + 1)
     return _with_columns(form, lines, settings)
 
 
@@ -61,14 +64,7 @@ def _with_encoding(form: Form, head: bytes, settings: FormatSettings) -> Form:
             raise DataError(f"{form.path} is no list but {what}")
     bom, encoding = next(((len(mark), name) for mark, name in _BOMS if head.startswith(mark)), (0, "utf-8"))
     if settings.encoding:
-        try:
-            named = codecs.lookup(settings.encoding).name
-            "".encode(named), b"".decode(named)
-        except (LookupError, ValueError) as error:
-            raise DataError(
-                f"data.encoding: Python knows no encoding {settings.encoding!r} of text; such as utf-8, "
-                "utf-16, latin-1, cp1252, gbk, shift_jis"
-            ) from error
+        named = known(settings.encoding)
         if named in ("utf-16", "utf-32", "utf-8-sig") and bom:
             return replace(form, encoding=encoding, bom=bom)
         return replace(form, encoding=named, bom=bom if named == encoding else 0)

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
+from smelt.artifacts.bounded import RATIO, allowed
 from smelt.data.formats.columns import looks_like_image
 from smelt.data.formats.jsons import open_regular
 from smelt.errors import DataError, short
 
+MOST_LINE = 4 << 20  # bytes of a line; a text beside an image has some hundred
 MOST_LINES = 10_000  # that one quoted cell may go over
-UNPACKED = 1 << 30  # bytes that a packed list may always have …
-RATIO = 200  # … and how many times its own size beyond that
+ROW = 24  # bytes that a line of a packed list counts beside its letters: what is made of an empty one
 
 BLANKS = " "  # any run of blanks and tabs, without quotes
 _PACKED = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"))
@@ -61,9 +62,9 @@ class _Bounded(io.RawIOBase):
     def __init__(self, form: Form) -> None:
         self.form = form
         self.raw = raw = open_regular(form.path)
-        self.limit = max(UNPACKED, RATIO * form.path.stat().st_size)
+        self.limit = allowed(form.path)
         self.file = _unpacking(raw, form.packing)
-        self.count = 0
+        self.count = self.lines = self.since = 0  # bytes, line ends, bytes since the last of them
         self.decoder = None if form.encoding == "utf-8" else codecs.getincrementaldecoder(form.encoding)()
         self._left = b""
         try:
@@ -89,11 +90,24 @@ class _Bounded(io.RawIOBase):
                 self._left = self._decoded(data)
             else:
                 self._left = data
+            self._look_at_lines(self._left)
             if not data:
                 break
         part, self._left = self._left[: len(view)], self._left[len(view) :]
         view[: len(part)] = part
         return len(part)
+
+    def _look_at_lines(self, data: bytes) -> None:
+        """DataError for a line without an end: whoever splits it into cells would be busy for long."""
+        first = min((at for at in (data.find(b"\n"), data.find(b"\r")) if at >= 0), default=len(data))
+        if self.since + first > MOST_LINE:
+            raise DataError(
+                f"{self.form.path}:{self.lines + 1}: a line of more than {MOST_LINE >> 20} MiB, which is no "
+                "row of a list: are the line ends lost, or is it another file?"
+            )
+        self.lines += data.count(b"\n") or data.count(b"\r")
+        last = max(data.rfind(b"\n"), data.rfind(b"\r"))
+        self.since = self.since + len(data) if last < 0 else len(data) - last - 1
 
     def _decoded(self, data: bytes) -> bytes:
         assert self.decoder is not None
@@ -115,12 +129,20 @@ class _Bounded(io.RawIOBase):
         except Exception as error:  # zlib.error is none of the above, and bz2 raises ValueError
             raise DataError(f"{self.form.path} is damaged: {error}") from error
         self.count += len(data)
-        if self.form.packing and self.count > self.limit:
+        if self.form.packing and self.count + ROW * self.lines > self.limit:
             raise DataError(
                 f"{self.form.path}: unpacks to more than {self.limit >> 20:,} MiB, {RATIO} times its size: "
                 "unpack it yourself if it is sound"
             )
         return data
+
+
+def zero_byte(path: Path, line: int) -> DataError:
+    """The error for a zero byte in a list."""
+    return DataError(
+        f"{path}:{line}: a zero byte, which no text has: the list is damaged, or in another encoding "
+        "(-o data.encoding=utf-16-le, say)"
+    )
 
 
 def _unpacking(raw: BinaryIO, packing: str) -> BinaryIO:
@@ -180,7 +202,7 @@ class Rows:
     def __init__(self, form: Form) -> None:
         self.form = form
         self.line = self.first = 0
-        self.fresh, self.taken = True, 0
+        self.fresh, self.taken, self.size = True, 0, 0  # lines and letters of this row
         self.comments = 0
         self.last: list[str] = []
 
@@ -209,13 +231,17 @@ class Rows:
             self.line += 1
             if self.line <= skipped:
                 continue
+            if "\0" in line:
+                raise zero_byte(self.form.path, self.line)
             if self.fresh:
                 if line.isspace() or (line[0] == "#" and _is_comment(line, delimiter)):
                     self.comments += line[0] == "#"
                     continue
-                self.first, self.fresh, self.taken, self.last = self.line, False, 0, []
+                self.first, self.fresh, self.last = self.line, False, []
+                self.taken = self.size = 0
             self.taken += 1
-            if self.taken > MOST_LINES:
+            self.size += len(line)
+            if self.taken > MOST_LINES or self.size > 2 * MOST_LINE:
                 raise self._open_quote()
             if self.taken < 100:
                 self.last.append(line)

@@ -1,0 +1,229 @@
+"""Parquet from elsewhere, read in memory that the size of the file answers for.
+
+A dictionary, runs of equal values and compression let a megabyte ask for any number of rows. What reading
+takes is told from the footer, before a page is touched; texts, of which the footer does not say how long they
+are, are read in pieces and counted. A file may always ask for ALWAYS bytes, and for RATIO times its own size
+beyond that: lists and scores that say something take a tenth of it at most.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from smelt.errors import SmeltError
+
+ALWAYS = 1 << 28
+RATIO = 200
+ROWS = 1 << 16  # that are decoded at once
+CELL = 8  # bytes that a text takes beside its letters
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+
+
+class OutOfProportionError(SmeltError):
+    """A file that asks for far more memory than its size speaks for."""
+
+
+def allowed(path: Path) -> int:
+    """Bytes of memory that the file at `path` may ask for; what is a hole in a sparse file counts nothing."""
+    status = os.stat(path)
+    return max(ALWAYS, RATIO * min(status.st_size, getattr(status, "st_blocks", 1 << 50) * 512))
+
+
+def refuse_beyond(path: Path, needed: int, what: str) -> None:
+    """OutOfProportionError where `needed` bytes are more than `path` may ask for; `what` asks for them."""
+    if needed > (limit := allowed(path)):
+        raise OutOfProportionError(
+            f"{path}: {what} would take {needed >> 20:,} MiB of memory, and a file of "
+            f"{path.stat().st_size:,} bytes may ask for {limit >> 20:,} MiB ({RATIO} times its size): it "
+            "holds nearly the same in every row. If it is sound, write it without compression and "
+            "dictionaries, or in parts"
+        )
+
+
+def parquet_table(path: Path, columns: Sequence[str] | None = None, row: int = 0) -> Any:
+    """The columns of a Parquet file as a pyarrow table, texts as they are and no dictionary among them.
+
+    columns: names of the schema, a struct's field as `a.b`; all where None. row: bytes that whoever asks
+    makes of each row beside them. Raises OutOfProportionError, and what pyarrow raises.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        wanted = list(dict.fromkeys(columns)) if columns is not None else None
+        leaves = _leaves(file, wanted)
+        needed = row * file.metadata.num_rows
+        refuse_beyond(path, needed + _cost(file, leaves), _said(file))
+        if not any(_is_open(file, leaf) for leaf in leaves):
+            return file.read(columns=wanted)
+        closed, names = _parted(file, leaves, wanted)
+        fixed = file.read(columns=closed) if closed else None
+    if fixed is None:
+        return _counted(path, wanted, needed)
+    texts = _counted(path, [name for name in names if name not in set(closed)], needed + fixed.nbytes)
+    return pa.table({name: (fixed if name in fixed.column_names else texts).column(name) for name in names})
+
+
+def _parted(file: Any, leaves: Sequence[int], wanted: list[str] | None) -> tuple[list[str], list[str]]:
+    """(plain columns that the number of rows speaks for, all columns), where columns can be told apart."""
+    names = [field.name for field in file.schema_arrow] if wanted is None else wanted
+    paths = [file.schema.column(leaf).path for leaf in leaves]
+    if len(set(names)) < len(names) or any("." in name for name in (*names, *paths)):
+        return [], names
+    return [path for leaf, path in zip(leaves, paths) if not _is_open(file, leaf)], names
+
+
+def _counted(path: Path, columns: Sequence[str] | None, needed: int) -> Any:
+    """Columns batch by batch; OutOfProportionError as soon as they and `needed` bytes are too much."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    limit, done = allowed(path), 0
+    parts: list[Any] = []
+    together: list[Any] = []
+    for batch in batches(path, columns):
+        needed, done = needed + _bytes(batch), done + len(batch)
+        if needed > limit:
+            refuse_beyond(path, needed, f"the first {done:,} rows")
+        together.append(_decoded(batch))
+        if done // ROWS > len(parts):
+            parts.append(pa.Table.from_batches(together).combine_chunks())
+            together = []
+    if together:
+        parts.append(pa.Table.from_batches(together).combine_chunks())
+    if not parts:
+        with pq.ParquetFile(path) as file:
+            return file.read(columns=columns)
+    return pa.concat_tables(parts)
+
+
+def parquet_head(path: Path, columns: Sequence[str], rows: int) -> Any:
+    """The first rows of some columns as a pyarrow table; raises as `parquet_table` does."""
+    import pyarrow as pa
+
+    parts, needed, missing = [], 0, rows
+    for batch in batches(path, columns, rows):
+        part = batch.slice(0, missing)
+        needed += _bytes(part)
+        refuse_beyond(path, needed, f"the first {rows - missing + len(part):,} rows")
+        parts.append(_decoded(part))
+        missing -= len(part)
+        if missing <= 0:
+            break
+    return pa.Table.from_batches(parts) if parts else pa.table({})
+
+
+def refuse_many_rows(path: Path, row: int) -> None:
+    """OutOfProportionError where a Parquet has more rows, of `row` bytes each, than its size speaks for."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        refuse_beyond(path, row * file.metadata.num_rows, _said(file))
+
+
+def batches(path: Path, columns: Sequence[str] | None, rows: int = ROWS) -> Iterator[Any]:
+    """Record batches of at most `rows` rows, fewer where texts may be long.
+
+    A text is no longer than its group of rows, and may be in every row of it.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        leaves = _leaves(file, columns)
+        if any(_is_open(file, leaf) for leaf in leaves):
+            groups = range(file.metadata.num_row_groups)
+            largest = max(
+                (int(file.metadata.row_group(group).total_byte_size) for group in groups), default=0
+            )
+            rows = max(1, min(rows, allowed(path) // max(largest, 1)))
+        # few rows at a time: threads would wait for one another
+        yield from file.iter_batches(batch_size=rows, columns=columns, use_threads=rows >= ROWS)
+
+
+def _leaves(file: Any, columns: Sequence[str] | None) -> list[int]:
+    """Numbers of the stored columns that `columns` are made of."""
+    paths = [file.schema.column(place).path for place in range(len(file.schema))]
+    if columns is None:
+        return list(range(len(paths)))
+    tops = tuple(columns)
+    known = set(tops)
+    return [
+        place for place, path in enumerate(paths)
+        if path in known or path.split(".", 1)[0] in known or any(path.startswith(f"{top}.") for top in tops)
+    ]  # fmt: skip
+
+
+def _is_open(file: Any, leaf: int) -> bool:
+    """Whether the number of rows does not say what a column takes: texts, and lists of anything."""
+    column = file.schema.column(leaf)
+    return bool(column.physical_type == "BYTE_ARRAY" or column.max_repetition_level)
+
+
+def _cost(file: Any, leaves: Sequence[int]) -> int:
+    """Bytes that the columns take at least, by the number of rows; all of them where none is open.
+
+    What the footer says of pieces of columns is not asked for: pyarrow ends the process where it is damaged.
+    """
+    total = 0
+    for leaf in leaves:
+        column = file.schema.column(leaf)
+        width = _WIDTHS.get(column.physical_type, CELL)
+        if column.physical_type == "FIXED_LEN_BYTE_ARRAY":
+            width = max(column.length, 1)
+        total += width
+    return total * int(file.metadata.num_rows)
+
+
+def _said(file: Any) -> str:
+    return f"its {file.metadata.num_rows:,} rows"
+
+
+def _bytes(batch: Any) -> int:
+    """Bytes that a batch takes once its dictionaries are written out."""
+    return sum(map(_size, batch.columns)) if _has_dictionary(batch.schema) else int(batch.nbytes)
+
+
+def _has_dictionary(schema: Any) -> bool:
+    import pyarrow as pa
+
+    return any(pa.types.is_dictionary(kind) for kind in schema.types)
+
+
+def _size(array: Any) -> int:
+    """Bytes that an array takes once its dictionary is written out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = array.type
+    if not pa.types.is_dictionary(kind):
+        return int(array.nbytes)
+    if not _is_binary(kind.value_type):
+        return CELL * len(array)
+    lengths = pc.binary_length(array.dictionary).take(array.indices)
+    return CELL * len(array) + int(pc.sum(lengths).as_py() or 0)
+
+
+def _is_binary(kind: Any) -> bool:
+    import pyarrow as pa
+
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def _decoded(batch: Any) -> Any:
+    """The batch with its dictionaries written out."""
+    import pyarrow as pa
+
+    if not _has_dictionary(batch.schema):
+        return batch
+    columns = [_plain(column) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _plain(array: Any) -> Any:
+    import pyarrow as pa
+
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array

@@ -1,0 +1,99 @@
+"""What is wrong with an array file that a library could not read, in words that say how to mend it.
+
+The file itself is looked at: what it begins with, what its header announces, how many bytes are there. The
+library's own words follow in brackets where that does not tell.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from smelt.errors import ArtifactError, short
+
+_NPY, _ZIP, _PARQUET = b"\x93NUMPY", b"PK", b"PAR1"
+_WRITTEN_BY = {
+    ".npy": "numpy.save(path, array)", ".npz": "numpy.savez(path, scores=array)",
+    ".pt": "torch.save({'scores': tensor}, path)", ".parquet": "table.to_parquet(path)",
+}  # fmt: skip
+_KNOWN = (
+    (_NPY, "a .npy array", ".npy"), (b"PK\3\4", "a zip archive (.npz, .pt)", ".npz"),
+    (_PARQUET, "Parquet", ".parquet"), (b"\x89HDF", "HDF5", ""), (b"\x1f\x8b", "packed with gzip", ""),
+    (b"\x80", "a pickle, which is never opened", ""), (b"<", "a page (HTML or XML)", ""),
+    (b"version https://git-lfs", "a pointer of Git LFS (git lfs pull fetches the file)", ""),
+    (b"{", "JSON", ""),
+)  # fmt: skip
+
+
+def broken(path: Path, error: BaseException | None = None) -> ArtifactError:
+    """The refusal of `path`, which `error` was raised for: what is wrong with it, and what to do."""
+    suffix = path.suffix.lower()
+    why = _why(path, suffix, str(error or ""))
+    said = str(error or "").partition("\n")[0]
+    # only where nothing better is known: numpy's advice for text in a .npy is to unpickle it
+    words = f" [{short(said, 160)}]" if said and "damaged" in why else ""
+    return ArtifactError(f"{path} cannot be read as a {suffix} file: {why}{words}")
+
+
+def _why(path: Path, suffix: str, said: str) -> str:
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            head = file.read(64)
+            file.seek(max(0, size - 4))
+            tail = file.read()
+    except OSError as failed:
+        return f"{failed.strerror}; is it there, and may you read it?"
+    again = f"copy or download it again, or write it again with {_WRITTEN_BY.get(suffix, 'what wrote it')}"
+    if not size:
+        return f"it is empty; {again}"
+    own = {".npy": _NPY, ".npz": _ZIP, ".parquet": _PARQUET}.get(suffix)
+    if own is not None and not head.startswith(own):
+        found = next(((what, fits) for mark, what, fits in _KNOWN if head.startswith(mark)), None)
+        if found is None:
+            return f"it does not begin as one does; {again}"
+        return f"it is {found[0]}; " + (f"call it {path.stem}{found[1]}" if found[1] else again)
+    if suffix == ".npy":
+        return _why_npy(path, size, said, again)
+    if suffix == ".parquet" and tail != _PARQUET:
+        return f"it is cut off (it does not end as Parquet does); {again}"
+    if "object" in said.lower():
+        return _OBJECTS
+    if suffix == ".npz" and ("zip" in said.lower() or not said):
+        return f"it is cut off or damaged (its directory, at its end, cannot be read); {again}"
+    return f"it is damaged, or cut off; {again}"
+
+
+_OBJECTS = "it holds objects, which are never unpickled; save it as numbers, or names with dtype=str"
+
+
+def _why_npy(path: Path, size: int, said: str, again: str) -> str:
+    """What is wrong with an array whose first bytes are right."""
+    try:
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            version = np.lib.format.read_magic(file)
+            if version not in ((1, 0), (2, 0), (3, 0)):
+                return f"its version {version[0]}.{version[1]} is not known; {again}"
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else _read_later
+            shape, _, dtype = read(file)
+            start = file.tell()
+    except Exception:
+        return f"its header is cut off or damaged; {again}"
+    if dtype.hasobject:
+        return _OBJECTS
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > size - start:
+        return (
+            f"it is cut off: its header announces {dtype} of shape {shape}, {needed:,} bytes, and "
+            f"{size - start:,} are there; {again}"
+        )
+    return f"its header announces {dtype} of shape {shape}, which is no array of scores or labels; {again}"
+
+
+def _read_later(file: object) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    found: tuple[tuple[int, ...], bool, np.dtype[np.generic]] = np.lib.format.read_array_header_2_0(file)  # type: ignore[arg-type]
+    return found
