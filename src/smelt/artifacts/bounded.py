@@ -63,8 +63,14 @@ def parquet_table(path: Path, columns: Sequence[str] | None = None, row: int = 0
         fixed = file.read(columns=closed) if closed else None
     if fixed is None:
         return _counted(path, wanted, needed)
-    texts = _counted(path, [name for name in names if name not in set(closed)], needed + fixed.nbytes)
-    return pa.table({name: (fixed if name in fixed.column_names else texts).column(name) for name in names})
+    known = set(closed)
+    texts = _counted(path, [name for name in names if name not in known], needed + fixed.nbytes)
+    columns_of = {
+        name: column
+        for table in (fixed, texts)
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+    return pa.table({name: columns_of[name] for name in names})
 
 
 def _parted(file: Any, leaves: Sequence[int], wanted: list[str] | None) -> tuple[list[str], list[str]]:
