@@ -17,6 +17,7 @@ import torch
 
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError, SmeltError
+from smelt.fusion import inputs
 from smelt.fusion.scorefiles import Raw, read_file, read_ids
 
 RANDOM = np.random.default_rng(5)
@@ -374,3 +375,22 @@ def test_a_header_alone_and_words_that_are_no_text(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": odd, "a": [0.1], "b": [0.9]}), tmp_path / "a.parquet")
     with pytest.raises(ArtifactError, match=r"cannot be read as a \.parquet file: it is damaged"):
         read_file(tmp_path / "a.parquet")
+
+
+def test_axes_in_another_order_are_told(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    forms = {"good": scores, "turned": scores.T, "crops": np.stack([scores] * 3, axis=1)}
+    for name, array in forms.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    for names, words in (
+        (("good", "turned"), "images come first, save the other one as scores.T"),
+        (("turned", "good"), "images come first, save the other one as scores.T"),
+        (("good", "crops"), r"crops.npy has shape \(40, 3, 4\).*moveaxis\(scores, 1, 0\)"),
+        (("crops", "good"), r"crops.npy has shape \(40, 3, 4\).*moveaxis\(scores, 1, 0\)"),
+    ):
+        with pytest.raises(ResultError, match=words):
+            inputs.read([tmp_path / f"{name}.npy" for name in names])
+    for array in (scores[:, 0], scores[:, :1]):
+        np.save(tmp_path / "one.npy", array)
+        with pytest.raises(ResultError, match=r"np.stack\(\[1 - p, p\], axis=1\)"):
+            inputs.read([tmp_path / "one.npy"])

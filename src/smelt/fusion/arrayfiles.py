@@ -36,6 +36,7 @@ SAME = (
     ("log_probs", "logprobs", "log_probabilities"),
     ("probs", "probabilities", "softmax"),
 )
+ONE = "of two classes, save both columns, np.stack([1 - p, p], axis=1); labels go to --labels"
 DAMAGED = (
     ValueError, OSError, EOFError, KeyError, TypeError, MemoryError, RecursionError, OverflowError,
     SyntaxError, NotImplementedError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
@@ -180,15 +181,40 @@ def stacked(name: str, path: Path, array: Any, **known: Any) -> list[Raw]:
     """One result, or those of a stack."""
     array = _as_scores(array, path)
     if array.ndim not in (2, 3) or 0 in array.shape:
-        raise ResultError(f"{path} has shape {array.shape}, not (N, C) or (M, N, C)")
+        hint = f": one number an image; {ONE}" if array.ndim == 1 else ""
+        raise ResultError(f"{path} has shape {array.shape}, not (N, C) or (M, N, C){hint}")
     if array.shape[-1] == 1:
-        raise ResultError(f"{path} has shape {array.shape}: one column; a score for each class is needed")
+        raise ResultError(
+            f"{path} has shape {array.shape}: one column; a score for each class is needed: {ONE}"
+        )
     if array.ndim == 2:
         return [Raw(name, path, array, num_classes=array.shape[1], **known)]
     return [
         Raw(f"{name}[{index}]", path, scores, num_classes=array.shape[2], **known)
         for index, scores in enumerate(array)
     ]
+
+
+def turned(one: Raw, other: Raw) -> str:
+    """What to do where two arrays have their axes in different orders, for the end of a message; else ""."""
+    shapes = _shape(one), _shape(other)
+    if len(shapes[0]) == len(shapes[1]) == 2 and shapes[0] == shapes[1][::-1]:
+        return f"; shapes are {shapes[0]} and {shapes[1]}: images come first, save the other one as scores.T"
+    for raw, shape, images in ((one, shapes[0], len(other)), (other, shapes[1], len(one))):
+        if len(shape) == 3 and shape[0] == images:
+            return (
+                f"; {raw.path} has shape {shape}: results or crops come first, then images: save "
+                "np.moveaxis(scores, 1, 0)"
+            )
+    return ""
+
+
+def _shape(raw: Raw) -> tuple[int, ...]:
+    """The shape of the array in the file that a result is from, () where it is none."""
+    if not isinstance(raw.scores, np.ndarray):
+        return ()
+    whole = raw.scores.base if raw.name.endswith("]") and raw.scores.base is not None else raw.scores
+    return tuple(getattr(whole, "shape", raw.scores.shape))
 
 
 def _as_scores(array: NDArray[Any], path: Path) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from smelt.artifacts import results
 from smelt.errors import ResultError
-from smelt.fusion.arrayfiles import Raw
+from smelt.fusion.arrayfiles import Raw, turned
 from smelt.fusion.identity import columns, few, in_order
 
 
@@ -94,6 +94,7 @@ def _num_classes(raws: Sequence[Raw], wanted: int | None, whose: str) -> int:
         if raw.num_classes != dense[0].num_classes:
             raise ResultError(
                 f"{raw.path} has {raw.num_classes} classes, {dense[0].path} has {dense[0].num_classes}"
+                + turned(raw, dense[0])
             )
     tops = [(raw, *_ends(raw)) for raw in raws if isinstance(raw.scores, results.TopK) or _by_number(raw)]
     num_classes = dense[0].num_classes if dense else wanted

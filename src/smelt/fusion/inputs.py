@@ -20,6 +20,7 @@ from smelt.errors import ResultError
 from smelt.fusion import labels as labelling
 from smelt.fusion import meaning as meanings
 from smelt.fusion import suspects
+from smelt.fusion.arrayfiles import turned
 from smelt.fusion.classes import joined
 from smelt.fusion.holding import BLOCK, directed, hold
 from smelt.fusion.identity import few, match, refuse_twice, unique
@@ -211,6 +212,7 @@ def _lines(
         count = len(order) if order is not None else len(raws[0])
         if len(raw) != count:
             hint = f" (those of {whose})" if whose else f" (as in {raws[0].path})"
+            hint += turned(raw, raws[0])
             raise ResultError(f"{raw.path} has {len(raw)} lines, {count} images are wanted{hint}")
         if first and not _counted(order):
             words = f"{raw.path} has no ids, other files have: its lines are taken in the order of {whose}"
