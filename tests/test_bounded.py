@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from smelt.artifacts import bounded
-from smelt.data.formats import parquets
+from smelt.data.formats import arrowfiles, parquets
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.tables import peek
-from smelt.errors import ArtifactError, DataError
+from smelt.errors import ArtifactError, DataError, OutOfProportionError, SmeltError
 from smelt.fusion import labels, scorefiles
 
 
@@ -169,3 +169,50 @@ def test_a_line_without_end_is_refused_by_its_number(tmp_path: Path, monkeypatch
     path.write_bytes(b"a.jpg 0\n" + b"x" * (9 << 20))
     with pytest.raises(DataError, match=r"a\.csv:2: a line of more than"):
         list(lists.read_list(Part(path), Report(), labelled=True, num_classes=2))
+
+
+def arrow(path: Path, array: Any, compression: str | None, whole: bool) -> Path:
+    batch = pa.record_batch({"a": array})
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    new = pa.ipc.new_file if whole else pa.ipc.new_stream
+    with pa.OSFile(str(path), "wb") as file, new(file, batch.schema, options=options) as out:
+        out.write_batch(batch)
+    return path
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("compression", ["zstd", "lz4", None])
+def test_an_arrow_file_is_looked_at_before_it_is_unpacked(
+    tmp_path: Path, compression: str | None, whole: bool
+) -> None:
+    sound = arrow(tmp_path / "sound.arrow", pa.array([b"image" * 9] * 500), compression, whole)
+    assert sum(len(batch) for _, batch in arrowfiles.batches(sound, ["a"])) == 500
+    zeros = arrow(tmp_path / "zeros.arrow", pa.array(np.zeros(4 << 20, np.int8)), compression, whole)
+    if compression is None:
+        assert sum(len(batch) for _, batch in arrowfiles.batches(zeros, ["a"])) == 4 << 20
+    else:
+        with pytest.raises(
+            OutOfProportionError, match=r"zeros\.arrow: unpacking its message 2 would take 4 MiB"
+        ):
+            arrowfiles.schema_of(zeros)
+    words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(10_000, np.int8)), ["y" * 10_000])
+    many = arrow(tmp_path / "many.arrow", words, compression, whole)
+    with pytest.raises(OutOfProportionError, match="10,000 rows would take 95 MiB"):
+        list(arrowfiles.batches(many, ["a"]))
+
+
+def test_a_damaged_arrow_file_is_refused_by_name(tmp_path: Path) -> None:
+    """Bytes of what a file says of itself, changed at random: an outcome, and no bare exception."""
+    random = np.random.default_rng(5)
+    for whole in (True, False):
+        sound = arrow(tmp_path / "a.arrow", pa.array([b"image" * 9] * 50), "zstd", whole).read_bytes()
+        for _ in range(300):
+            spoilt = bytearray(sound)
+            spoilt[random.integers(min(len(spoilt), 900))] = random.integers(256)
+            path = tmp_path / "b.arrow"
+            path.write_bytes(spoilt)
+            try:
+                names = arrowfiles.schema_of(path).names
+                list(arrowfiles.batches(path, names))
+            except SmeltError as error:
+                assert "b.arrow" in str(error)

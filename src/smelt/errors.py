@@ -3,7 +3,8 @@
 SmeltError (ValueError)                exit 2   the user can mend it; the message says where and how
 ├── RecipeError                                 a recipe or an override that cannot be right
 ├── DataError                                   file lists, labels, images
-│   └── BadImageError                           one image that cannot be used, with a short reason
+│   ├── BadImageError                           one image that cannot be used, with a short reason
+│   └── OutOfProportionError                    a file that asks for far more memory than its size speaks for
 ├── StorageError                                a disk, a permission, a limit: no fact about a file's content
 ├── ArtifactError                               a committed file that is missing, damaged or not ours
 ├── ResultError                                 score files that cannot be fused together
@@ -65,6 +66,10 @@ class BadImageError(DataError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class OutOfProportionError(DataError):
+    """A file that asks for far more memory than its size speaks for."""
 
 
 class StorageError(SmeltError):

@@ -13,17 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from smelt.errors import SmeltError
+from smelt.errors import OutOfProportionError
 
 ALWAYS = 1 << 28
 RATIO = 200
 ROWS = 1 << 16  # that are decoded at once
 CELL = 8  # bytes that a text takes beside its letters
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
-
-
-class OutOfProportionError(SmeltError):
-    """A file that asks for far more memory than its size speaks for."""
 
 
 def allowed(path: Path) -> int:
@@ -189,7 +185,7 @@ def _said(file: Any) -> str:
 
 def _bytes(batch: Any) -> int:
     """Bytes that a batch takes once its dictionaries are written out."""
-    return sum(map(_size, batch.columns)) if _has_dictionary(batch.schema) else int(batch.nbytes)
+    return sum(map(size, batch.columns)) if _has_dictionary(batch.schema) else int(batch.nbytes)
 
 
 def _has_dictionary(schema: Any) -> bool:
@@ -198,7 +194,7 @@ def _has_dictionary(schema: Any) -> bool:
     return any(pa.types.is_dictionary(kind) for kind in schema.types)
 
 
-def _size(array: Any) -> int:
+def size(array: Any) -> int:
     """Bytes that an array takes once its dictionary is written out."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts import results
-from smelt.artifacts.bounded import OutOfProportionError, refuse_beyond
-from smelt.errors import ArtifactError, ResultError, SmeltError
+from smelt.artifacts.bounded import refuse_beyond
+from smelt.errors import ArtifactError, OutOfProportionError, ResultError, SmeltError
 from smelt.fusion.brokenfiles import broken
 from smelt.fusion.identity import stripped
 from smelt.fusion.meaning import Meaning

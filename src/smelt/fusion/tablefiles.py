@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.errors import ArtifactError, ResultError
+from smelt.errors import ArtifactError, OutOfProportionError, ResultError
 from smelt.fusion import textfiles
 from smelt.fusion.arrayfiles import Raw, hinted, stacked
 from smelt.fusion.brokenfiles import broken
@@ -222,7 +222,7 @@ def parquet(path: Path, row: int = 0) -> Any:
         table.validate(full=True)  # words that are no text, places beyond a dictionary
         assert all(isinstance(name, str) for name in table.column_names)  # so may the names be
         return table
-    except bounded.OutOfProportionError as error:
+    except OutOfProportionError as error:
         raise ArtifactError(str(error)) from error
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise broken(path, error) from error
@@ -234,7 +234,7 @@ def refuse_cells(path: Path, table: Any, cell: int) -> None:
 
     try:
         bounded.refuse_beyond(path, table.num_columns * len(table) * cell, f"its {len(table):,} rows")
-    except bounded.OutOfProportionError as error:
+    except OutOfProportionError as error:
         raise ArtifactError(str(error)) from error
 
 

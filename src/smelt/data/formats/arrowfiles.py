@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.bounded import refuse_many_rows
+from smelt.artifacts.bounded import refuse_beyond, refuse_many_rows, size
+from smelt.data.formats.arrowsizes import refuse_bomb
 from smelt.data.formats.jsons import load, open_regular, parse, repeated
 from smelt.data.formats.names import told
 from smelt.data.kinds import ENOUGH, sniff
@@ -65,6 +66,8 @@ def _opened(path: Path, file: Any) -> Any:
 
     with open_regular(path) as head:
         whole = head.read(len(_ARROW)) == _ARROW
+    refuse_bomb(path, file, whole)
+    file.seek(0)
     return pa.ipc.open_file(file) if whole else pa.ipc.open_stream(file)
 
 
@@ -91,6 +94,7 @@ def batches(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
                 if batch is None:
                     return
                 batch.validate(full=True)
+                refuse_beyond(path, sum(map(size, batch.columns)), f"{len(batch):,} rows")
             yield first, batch
             first += len(batch)
     finally:

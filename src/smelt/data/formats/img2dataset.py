@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.bounded import OutOfProportionError, refuse_many_rows
+from smelt.artifacts.bounded import refuse_many_rows
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.artifacts.pack import Pack
@@ -211,8 +211,6 @@ def _rows(path: Path) -> Iterator[tuple[str, bytes | None, dict[str, Any]]]:
                 for row in batch.to_pylist():
                     data = row.pop(column)
                     yield "jpg" if column == "image" else column, data, _plain(row)
-    except OutOfProportionError as error:
-        raise DataError(str(error)) from error
     except (OSError, MemoryError, pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {short(str(error))}") from error
 

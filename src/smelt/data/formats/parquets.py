@@ -45,8 +45,8 @@ def _named(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except bounded.OutOfProportionError as error:
-        raise DataError(str(error)) from error
+    except DataError:
+        raise
     except (OSError, pa.ArrowException, MemoryError, ValueError) as error:
         raise DataError(f"{path} is no Parquet that can be read: {short(str(error), 300)}") from error
 
