@@ -94,3 +94,11 @@ def test_a_zero_byte_in_a_list_is_told(tmp_path: Path, where: str) -> None:
     root = put(tmp_path / "d", {**files, "images.csv": "\n".join(lines).encode()})
     text = refused(root, tmp_path / "o", format="csv")
     assert f"images.csv:{at + 1}" in text and "\0" not in text
+
+
+def test_a_zero_byte_in_free_text_is_text(tmp_path: Path) -> None:
+    rows = [f"i/{i}.jpg,{'ab'[i % 2]},t\0{i},s\0" for i in range(6)]
+    files: Any = {f"i/{i}.jpg": JPEG for i in range(6)}
+    put(tmp_path / "d", {**files, "images.csv": "\n".join(["path,label,title,source", *rows]).encode()})
+    c = catalogue_of(tmp_path / "d", tmp_path / "o", format="csv", val_fraction=0.0)
+    assert c.num_rows == 6 and len(c.strings("title", [0])[0]) > 1

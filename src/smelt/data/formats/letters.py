@@ -67,13 +67,16 @@ def refusal(where: str, words: Sequence[bytes]) -> DataError:
     )
 
 
-def in_utf8(words: Sequence[bytes], encoding: str | None, where: Callable[[int], str]) -> list[bytes]:
+def in_utf8(
+    words: Sequence[bytes], encoding: str | None, where: Callable[[int], str], names: bool = True
+) -> list[bytes]:
     """Names of classes and the like as UTF-8. `where(i)` is the place of word i.
 
-    DataError for what `encoding` cannot read, or where without one it cannot be told what they are.
+    DataError for what `encoding` cannot read, or where without one it cannot be told what they are; for a
+    zero byte in `names`.
     """
     zero = next((place for place, word in enumerate(words) if b"\0" in word), None)
-    if zero is not None:
+    if names and zero is not None:
         raise DataError(f"{where(zero)}: {words[zero][:80]!r} holds a zero byte: no name has one")
     odd = [place for place, word in enumerate(words) if not is_utf8(word)]
     if encoding is not None and codecs.lookup(encoding).name != "utf-8":

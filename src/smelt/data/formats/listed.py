@@ -103,7 +103,9 @@ class Table:
         codes = encoded.indices.to_numpy().astype(np.int64)
         if name == "query":
             return codes, list(map(shown, words))
-        return codes, in_utf8(words, None, lambda code: self.where.where(int((codes == code).argmax())))
+        where = self.where.where
+        names = name != "source"  # crawled, and only counted
+        return codes, in_utf8(words, None, lambda code: where(int((codes == code).argmax())), names)
 
 
 def add_tables(

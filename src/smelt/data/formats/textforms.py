@@ -53,8 +53,9 @@ def form_of(path: Path, settings: FormatSettings) -> Form:
     lines = _lines(head)
     if not any(line.strip() for line in lines):
         raise DataError(f"{path} is empty" if not head.strip() else f"{path}:1: a line without an end")
-    if (odd := next((place for place, line in enumerate(lines) if "\0" in line), None)) is not None:
-        raise zero_byte(path, odd + 1)
+    zeros = next((place for place, line in enumerate(lines) if "\0" in line), None)
+    if zeros is not None and (zeros == 0 or 8 * head.count(0) > len(head)):
+        raise zero_byte(path, zeros + 1)
     return _with_columns(form, lines, settings)
 
 

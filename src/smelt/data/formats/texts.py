@@ -138,7 +138,7 @@ class _Bounded(io.RawIOBase):
 
 
 def zero_byte(path: Path, line: int) -> DataError:
-    """The error for a zero byte in a list."""
+    """The error for a list with zero bytes where no text has any: free text behind the first line may."""
     return DataError(
         f"{path}:{line}: a zero byte, which no text has: the list is damaged, or in another encoding "
         "(-o data.encoding=utf-16-le, say)"
@@ -231,8 +231,6 @@ class Rows:
             self.line += 1
             if self.line <= skipped:
                 continue
-            if "\0" in line:
-                raise zero_byte(self.form.path, self.line)
             if self.fresh:
                 if line.isspace() or (line[0] == "#" and _is_comment(line, delimiter)):
                     self.comments += line[0] == "#"
