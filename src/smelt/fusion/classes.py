@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from smelt.artifacts import results
 from smelt.errors import ResultError
 from smelt.fusion.arrayfiles import Raw, turned
-from smelt.fusion.identity import columns, few, in_order
+from smelt.fusion.identity import columns, few, in_order, numbered
 
 
 def joined(
@@ -30,7 +30,6 @@ def joined(
             if raw.num_classes not in (None, wanted[1]):
                 raise ResultError(f"{raw.path} has {raw.num_classes} classes, {wanted[2]} has {wanted[1]}")
     order, whose = _class_order(named, wanted, notes)
-    known = order is not None
     num_classes = _num_classes(
         raws, wanted[1] or (len(order) if order is not None else None), wanted[2] or whose
     )
@@ -51,8 +50,10 @@ def joined(
         _by_hash(raw, moved, raws, whose) if raw.classes_hash and raw.classes is None else raw
         for raw in found
     ]
-    if known:
-        _tell_unnamed(found, whose, any(places is not None for places in moved.values()), notes, alarms)
+    if order is not None:
+        _tell_unnamed(
+            found, order, whose, any(places is not None for places in moved.values()), notes, alarms
+        )
     return [_numbered(raw, order, num_classes) for raw in found], order, num_classes
 
 
@@ -162,14 +163,26 @@ def _by_hash(raw: Raw, moved: Mapping[str, NDArray[np.int64] | None], raws: Sequ
     return raw
 
 
-def _tell_unnamed(raws: Sequence[Raw], whose: str, moved: bool, notes: list[str], alarms: list[str]) -> None:
-    """Say whose columns are only assumed to be in the common order."""
+def _tell_unnamed(
+    raws: Sequence[Raw], order: Sequence[str], whose: str, moved: bool, notes: list[str], alarms: list[str]
+) -> None:
+    """Say whose columns are only assumed to be in the common order: a warning where that is not one which
+    everybody would have chosen, by number or by letter."""
     dense = [raw for raw in raws if raw.num_classes is not None and raw.lists_NK is None]
     silent = [str(raw.path) for raw in dense if raw.classes is None and raw.classes_hash is None]
-    if silent:
-        of = few(list(dict.fromkeys(silent)))
-        words = f"{of}: no names of classes; columns are taken in the order of {whose}"
-        (alarms if moved else notes).append(words)
+    if not silent:
+        return
+    plainly = numbered(order) is not None or list(order) in (sorted(order), sorted(order, key=str.casefold))
+    words = f"{few(list(dict.fromkeys(silent)))}: no names of classes"
+    if plainly and not moved:
+        notes.append(f"{words}; columns are taken in the order of {whose}")
+        return
+    stem = silent[0].rpartition("/")[2].rpartition(".")[0]
+    alarms.append(
+        f"{words}, other files have: columns are taken in the order of {whose} ({few(list(order))}). If "
+        f"theirs is another, write the names, one a line in the order of the columns, into "
+        f"{stem}.classes.txt beside the file"
+    )
 
 
 def _numbered(raw: Raw, order: tuple[str, ...] | None, num_classes: int) -> Raw:
