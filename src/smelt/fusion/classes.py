@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from smelt.artifacts import results
 from smelt.errors import ResultError
 from smelt.fusion.arrayfiles import Raw, turned
-from smelt.fusion.identity import columns, few, in_order, numbered
+from smelt.fusion.identity import called, columns, few, in_order, numbered, spelt
 
 
 def joined(
@@ -185,12 +186,31 @@ def _tell_unnamed(
     )
 
 
+def _parted(raw: Raw, order: Sequence[str]) -> Raw:
+    """Lists of names that stand in one cell of each line, parted: by blanks, commas, semicolons or bars."""
+    assert raw.lists_NK is not None
+    cells = [str(cell).strip() for cell in raw.lists_NK[:, 0].tolist()]
+    names, known = spelt(order), set(order)
+    if raw.lists_NK.shape[1] > 1 or all(called(cell, names) in known for cell in cells):
+        return raw
+    rows = [[called(word, names) for word in re.split(r"[\s,;|]+", cell) if word] for cell in cells]
+    if not all(word in known for row in rows for word in row):
+        return raw
+    for place, row in enumerate(rows):
+        if len(row) != len(rows[0]) or len(set(row)) < len(row):
+            what = "a class twice" if len(set(row)) < len(row) else f"{len(row)} classes"
+            raise ResultError(f"{raw.at(place)} names {what}, the first line {len(rows[0])} different ones")
+    return replace(raw, lists_NK=np.array(rows))
+
+
 def _numbered(raw: Raw, order: tuple[str, ...] | None, num_classes: int) -> Raw:
     """Lists of names as lists of numbers; a class twice in a line is refused."""
     if raw.lists_NK is not None and not _by_number(raw):
         if order is None:
             raise ResultError(f"{raw.path} names classes, and no file says in which order they are numbered")
         places = {name: place for place, name in enumerate(order)}
+        raw = _parted(raw, order)
+        assert raw.lists_NK is not None
         odd = list(dict.fromkeys(name for name in raw.lists_NK.ravel().tolist() if name not in places))
         if odd:
             raise ResultError(
