@@ -180,7 +180,7 @@ def _rounded(stats: Stats) -> Found | None:
         kept = rounding.best_kept(sums, sample) and (scale == 1 or float((sample == 0).mean()) > 0.5)
         if not (within or kept) or float(np.median(sums)) < (0.2 if scale > 1 else 0.01):
             continue
-        if kept or (step is not None and rounding.shares(sums, sample, step)):
+        if kept or len(sums) < rounding.FEW or (step is not None and rounding.shares(sums, sample, step)):
             return _rescaled(stats, meaning, f"not to {scale:.0f}")
     return None
 

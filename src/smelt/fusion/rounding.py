@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 PLACES = 4  # decimals of the finest grid looked for
 LEVELS = 20_000  # steps up to the highest score; beyond, rounding is of no account
+MOST = 200_000  # scores that the grid is looked for in
 OFF = 2e-3  # of a step: what float32 adds
 HALF = 2.0**-11  # of a score: what float16 adds
-FEW = 10  # rows: of fewer, nothing is said about how sums vary
+FEW = 10  # rows: of fewer, how sums vary says nothing
 FREE = 0.1  # of the variance of free scores' sums; shares of one whole stay below
 
 
@@ -32,7 +33,8 @@ def grid(sample_SC: NDArray[np.float64]) -> float | None:
     The largest of 1, 0.5, 0.25, 0.2, 0.1, 0.05 …, else the smallest score above 0 or a few parts of it: rows
     of shares hold small ones.
     """
-    positive = np.unique(sample_SC[sample_SC > 0])
+    positive = sample_SC[sample_SC > 0]
+    positive = np.unique(positive[:: 1 + len(positive) // MOST])
     if not len(positive):
         return None
     for step in (part * 10.0**-place for place in range(PLACES + 1) for part in (1, 0.5, 0.25, 0.2)):
@@ -81,9 +83,12 @@ def whole(sums_N: NDArray[np.float64], sample_SC: NDArray[np.float64], step: flo
 
 
 def shares(sums_N: NDArray[np.float64], sample_SC: NDArray[np.float64], step: float) -> bool:
-    """Whether sums vary so little that the scores of a row are parts of one whole; of few rows, True."""
+    """Whether sums vary so little that the scores of a row are parts of one whole.
+
+    Few rows are taken for it where rounding alone explains no more than a twentieth of their sums.
+    """
     if len(sums_N) < FEW:
-        return True
+        return bool(step * sample_SC.shape[1] / 2 <= 0.05 * np.median(sums_N))
     free = float(sample_SC.var(axis=0).sum())  # of independent classes, the variance of their sum
     # thrice the variance of rounding: what was rounded to 0 adds to it
     rounding = 3 * float((sample_SC > 0).sum(axis=1).mean()) * step**2 / 12
