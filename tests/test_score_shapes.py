@@ -74,6 +74,12 @@ def test_scores_in_one_cell(tmp_path: Path, sign: str, header: str) -> None:
     assert raw.classes is None
 
 
+def test_a_header_of_another_width_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "id\n" + "".join(f'{name},"[0.1, 0.9]"\n' for name in IDS))
+    with pytest.raises(ResultError, match="1 names of columns and 2 columns"):
+        one(path)
+
+
 def test_lists_in_one_cell(tmp_path: Path) -> None:
     text = "id,top\n" + "".join(f'{name},"{row[:3].tolist()}"\n' for name, row in zip(IDS, ORDERS))
     raw = one(written(tmp_path / "a.csv", text))

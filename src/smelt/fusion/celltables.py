@@ -26,10 +26,14 @@ def in_one_cell(text: Text) -> Raw | None:
     if len(places) != 1:
         return None
     (place,) = places
+    if text.header is not None and len(text.header) != len(text.first):
+        raise ResultError(
+            f"{text.path} has {len(text.header)} names of columns and {len(text.first)} columns"
+        )
     names = [plain(name) for name in text.header or ()]
     others = [p for p in range(len(text.first)) if p != place]
-    ids = next((p for p in others if names and p < len(names) and names[p] in ID_NAMES), None)
-    labels = next((p for p in others if names and p < len(names) and names[p] in LABEL_NAMES), None)
+    ids = next((p for p in others if names and names[p] in ID_NAMES), None)
+    labels = next((p for p in others if names and names[p] in LABEL_NAMES), None)
     if ids is None:
         ids = next((p for p in others if p != labels), None)
     rows: list[list[str]] = []
