@@ -535,3 +535,30 @@ def test_case_rounded_probabilities(tmp_path: Path) -> None:
     right = (first(tmp_path / "o" / "top5.txt") == labels).mean()
     assert right > ((exact[0] + exact[1]).argmax(1) == labels).mean() - 0.05
     assert right > (exact[1].argmax(1) == labels).mean() + 0.05
+
+
+def test_the_folder_that_out_wrote_is_what_use_means(files: Path, tmp_path: Path) -> None:
+    inputs = [files / f"{name}-test.npy" for name in "abc"]
+    fitted_out = tmp_path / "fit"
+    smelt(*(files / f"{name}.npy" for name in "abc"), "--labels", files / "labels.npy", "--out", fitted_out)
+    by_folder = smelt(*inputs, "--use", fitted_out, "--json")
+    by_file = smelt(*inputs, "--use", fitted_out / "fusion.json", "--json")
+    assert by_folder.exit_code == 0 and by_folder.output == by_file.output
+
+
+@pytest.mark.parametrize("option", ["--use", "--labels", "--ids"])
+def test_folders_and_missing_files_are_told_by_option(files: Path, tmp_path: Path, option: str) -> None:
+    for path, words in ((tmp_path, "is a folder"), (tmp_path / "none.txt", "is not there")):
+        found = smelt(files / "a.npy", files / "b.npy", option, path)
+        assert isinstance(found.exception, SmeltError) and found.exception.exit_code == 2
+        assert str(found.exception).startswith(f"{option} {path} {words}")
+
+
+def test_folders_with_the_names_of_what_lies_beside_scores(files: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", np.load(files / f"{name}.npy"))
+    (tmp_path / "a.json").mkdir()  # somebody else's
+    assert smelt(tmp_path / "a.npy", tmp_path / "b.npy").exit_code == 0
+    (tmp_path / "a.ids.txt").mkdir()
+    found = smelt(tmp_path / "a.npy", tmp_path / "b.npy")
+    assert isinstance(found.exception, SmeltError) and "a.ids.txt is a folder" in str(found.exception)

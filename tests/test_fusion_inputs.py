@@ -9,6 +9,7 @@ import pytest
 
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError
+from smelt.fusion import identity
 from smelt.fusion.inputs import Gathered, gather, read, read_ids, read_labels, read_lists
 from smelt.fusion.soften import softmax
 from smelt.fusion.sources import Held
@@ -440,3 +441,39 @@ def test_files_of_one_name_and_names_that_are_said(tmp_path: Path) -> None:
     ):
         with pytest.raises(ResultError, match=match):
             gather(paths, names=names)
+
+
+def test_columns_in_an_order_that_nobody_would_guess_are_a_warning(tmp_path: Path) -> None:
+    plain, named = save(tmp_path / "a.npy", A), tmp_path / "q.npz"
+    for names, alarmed in (
+        (["dog", "ant", "cat", "bee"], True),
+        (["ant", "bee", "cat", "dog"], False),
+        (["0", "1", "2", "3"], False),
+    ):
+        np.savez(named, scores=B, class_names=np.array(names))
+        gathered = gather([plain, named])
+        words = [text for text in gathered.alarms if "no names of classes" in text]
+        assert bool(words) == alarmed
+        if alarmed:
+            assert "a.classes.txt" in words[0] and "dog" in words[0]
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, how",
+    [
+        (("Im0", "Im1", "iM2"), ("im1", "IM2", "im0"), "by capitals"),
+        (("a/Im0.JPG", "a/im1.jpg", "a/im2.jpg"), ("im1", "IM2", "im0"), "by folder, suffix and capitals"),
+        (("55", "7", "0"), ("7.0", "0.0", "55.0"), "by .0 behind numbers"),
+    ],
+)
+def test_ids_by_capitals_and_as_fractions(ours: tuple[str, ...], theirs: tuple[str, ...], how: str) -> None:
+    order, said = identity.match(ours, theirs, "ours", "theirs")
+    assert order.tolist() == [2, 0, 1] and how in said
+    with pytest.raises(ResultError):
+        identity.match((*ours, ours[0].upper() + "x"), (*theirs, theirs[0] + "y"), "ours", "theirs")
+
+
+def test_ids_that_capitals_alone_tell_apart_stay_apart() -> None:
+    assert identity.match(("a", "A"), ("A", "a"), "ours", "theirs")[0].tolist() == [1, 0]
+    with pytest.raises(ResultError, match="by capitals, several images would be one"):
+        identity.match(("a", "A"), ("a", "B"), "ours", "theirs")

@@ -139,3 +139,81 @@ def test_words_for_kinds() -> None:
         named("banana")
     with pytest.raises(ResultError):
         named("lists")
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(chances / chances.sum(axis=1, keepdims=True))
+
+
+WIDTHS = (3, 4, 6, 30, 200)
+SHARPNESS = (1, 2, 4, 8)  # standard deviation of logits
+
+
+def random_logits(seed: int, least: float = 0) -> list[np.ndarray]:
+    random = np.random.default_rng(seed)
+    return [
+        random.normal(size=(n, c)) * s for c in WIDTHS for n in (15, 240) for s in SHARPNESS if s >= least
+    ]
+
+
+@pytest.mark.parametrize("voters", [2, 5, 10, 30])
+@pytest.mark.parametrize("digits", [np.round, np.floor])
+@pytest.mark.parametrize("step", [1, 0.5, 0.1, 0.01])
+def test_sums_that_were_rounded_are_sums(voters: int, digits: np.ufunc, step: float) -> None:
+    # two voters in whole numbers leave 0, 1 and 2, of which nothing can be told
+    for logits in random_logits(voters, least=2) if step < voters / 4 else []:
+        whole = softmax(logits) * voters
+        scores = (digits(whole / step) * step).astype(np.float32)
+        one = found(scores)
+        if scores.max() <= 1 or scores.shape[1] * step > 2 * voters:
+            continue  # as free probabilities are, or more lost than kept
+        assert one.meaning in ("sums", "probabilities") and one.rescaled, (logits.shape, one)
+        kept = scores.sum(axis=1) > 0
+        assert np.allclose(converted(scores, one)[kept].sum(axis=1), 1, atol=1e-5)
+        if np.ptp(scores.sum(axis=1)) > 0.03 * voters:
+            assert "--kind FILE=logits" in one.warnings[0]
+
+
+@pytest.mark.parametrize("places", [2, 3])
+@pytest.mark.parametrize("digits", [np.round, np.floor])
+def test_probabilities_of_few_digits_are_probabilities(places: int, digits: np.ufunc) -> None:
+    for logits in random_logits(places):
+        scores = (digits(softmax(logits) * 10**places) / 10**places).astype(np.float32)
+        one = found(scores)
+        assert one.meaning in ("sums", "probabilities"), (logits.shape, one)
+        assert one.rescaled or np.abs(scores.sum(axis=1) - 1).mean() < 0.02
+
+
+@pytest.mark.parametrize("kept", [2, 3, 5])
+def test_the_best_of_a_softmax_are_probabilities(kept: int) -> None:
+    for logits in random_logits(kept):
+        chances = softmax(logits)
+        if chances.shape[1] > kept:
+            cut = np.where(chances >= np.sort(chances, axis=1)[:, [-kept]], chances, 0)
+            assert found(cut.astype(np.float32)).meaning == "probabilities", logits.shape
+
+
+@pytest.mark.parametrize("places", [None, 2, 3])
+@pytest.mark.parametrize("bias", [0, -2, -4])
+def test_free_probabilities_stay_sigmoid(places: int | None, bias: float) -> None:
+    for logits in random_logits(7):
+        scores = 1 / (1 + np.exp(-logits - bias))
+        one = found((scores if places is None else scores.round(places)).astype(np.float32))
+        assert one.meaning == "sigmoid", (logits.shape, one)
+
+
+def test_logits_of_few_digits_stay_logits() -> None:
+    for logits in random_logits(8, least=4):
+        for scores in (np.maximum(logits, 0), logits - logits.min(), np.log1p(np.exp(logits))):
+            for places in (0, 1, 2):
+                one = found(scores.round(places).astype(np.float32))
+                assert one.meaning == "logits", (logits.shape, places, one)
+
+
+def test_what_may_be_shares_or_free_says_what_to_say() -> None:
+    low = np.random.default_rng(1).uniform(0, 0.05, size=(40, 8)) * (np.arange(8) < 3)
+    one = found(low.astype(np.float32))
+    assert one.meaning == "sigmoid" and "--kind FILE=probabilities" in one.warnings[0]
+    flat = (softmax(np.random.default_rng(2).normal(size=(40, 20)) / 4) * 5).round(1)
+    assert any("steps of 0.1" in words for words in found(flat).warnings)

@@ -50,6 +50,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} is not there") from error
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers of any length, no end of depth
         raise ArtifactError(f"{path} is damaged: {error}") from error
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from smelt.artifacts import results
 from smelt.artifacts.bounded import refuse_beyond
 from smelt.errors import ArtifactError, OutOfProportionError, ResultError, SmeltError
+from smelt.fusion import classnames
 from smelt.fusion.brokenfiles import broken
 from smelt.fusion.identity import stripped
 from smelt.fusion.meaning import Meaning
@@ -239,6 +240,9 @@ def archived(path: Path) -> list[Raw]:
 
 def bundled(path: Path, members: Mapping[str, Any]) -> list[Raw]:
     """The results among named arrays, with the labels, ids and class names that stand beside them."""
+    mapped = classnames.taken(members, path)
+    if mapped is not None:
+        members = {name: value for name, value in members.items() if name != mapped[0]}
     left = {name: value for name, value in members.items() if isinstance(value, np.ndarray)}
     notes = [f"{path}: {name} is no array and is left out" for name in members if name not in left]
     top = _taken_top(path, left)
@@ -246,6 +250,8 @@ def bundled(path: Path, members: Mapping[str, Any]) -> list[Raw]:
         "classes": words(_taken(left, CLASSES, 1)), "ids": words(_taken(left, ID_NAMES, 1)),
         "labels": _taken(left, LABEL_NAMES, None, scores=False),
     }  # fmt: skip
+    if known["classes"] is None and mapped is not None:
+        known["classes"] = mapped[1]
     stem = path.name.removesuffix(path.suffix).removesuffix(".topk")
     if top is not None:
         notes += [f"{path}: {name} is left out" for name in left if name not in ("floor", "tail")]

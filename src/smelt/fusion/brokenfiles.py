@@ -28,6 +28,29 @@ _KNOWN = (
 )  # fmt: skip
 
 
+def refuse_no_file(path: Path, option: str, meant: str) -> None:
+    """ArtifactError where an option, or a name beside a file of scores, leads to anything but a file.
+
+    option: before the path in the message (`--ids `, or nothing). meant: what the file should hold.
+    """
+    if path.is_file():
+        return
+    what = "is a folder" if path.is_dir() else "is no ordinary file" if path.exists() else "is not there"
+    raise ArtifactError(f"{option}{path} {what}: name a file that holds {meant}")
+
+
+def weights_file(path: Path) -> Path:
+    """The `fusion.json` that --use means: the file itself, or the one in the folder that --out wrote."""
+    inside = path / "fusion.json"
+    if path.is_dir() and not inside.is_file():
+        raise ArtifactError(
+            f"--use {path} is a folder without fusion.json: name the file, or the folder that --out wrote"
+        )
+    if not path.is_dir():
+        refuse_no_file(path, "--use ", "weights, the fusion.json that --out wrote")
+    return inside if path.is_dir() else path
+
+
 def broken(path: Path, error: BaseException | None = None) -> ArtifactError:
     """The refusal of `path`, which `error` was raised for: what is wrong with it, and what to do."""
     suffix = path.suffix.lower()

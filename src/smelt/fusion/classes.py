@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from smelt.artifacts import results
 from smelt.errors import ResultError
 from smelt.fusion.arrayfiles import Raw, turned
-from smelt.fusion.identity import columns, few, in_order
+from smelt.fusion.identity import called, columns, few, in_order, numbered, spelt
 
 
 def joined(
@@ -30,7 +31,6 @@ def joined(
             if raw.num_classes not in (None, wanted[1]):
                 raise ResultError(f"{raw.path} has {raw.num_classes} classes, {wanted[2]} has {wanted[1]}")
     order, whose = _class_order(named, wanted, notes)
-    known = order is not None
     num_classes = _num_classes(
         raws, wanted[1] or (len(order) if order is not None else None), wanted[2] or whose
     )
@@ -51,8 +51,10 @@ def joined(
         _by_hash(raw, moved, raws, whose) if raw.classes_hash and raw.classes is None else raw
         for raw in found
     ]
-    if known:
-        _tell_unnamed(found, whose, any(places is not None for places in moved.values()), notes, alarms)
+    if order is not None:
+        _tell_unnamed(
+            found, order, whose, any(places is not None for places in moved.values()), notes, alarms
+        )
     return [_numbered(raw, order, num_classes) for raw in found], order, num_classes
 
 
@@ -162,14 +164,43 @@ def _by_hash(raw: Raw, moved: Mapping[str, NDArray[np.int64] | None], raws: Sequ
     return raw
 
 
-def _tell_unnamed(raws: Sequence[Raw], whose: str, moved: bool, notes: list[str], alarms: list[str]) -> None:
-    """Say whose columns are only assumed to be in the common order."""
+def _tell_unnamed(
+    raws: Sequence[Raw], order: Sequence[str], whose: str, moved: bool, notes: list[str], alarms: list[str]
+) -> None:
+    """Say whose columns are only assumed to be in the common order: a warning where that is not one which
+    everybody would have chosen, by number or by letter."""
     dense = [raw for raw in raws if raw.num_classes is not None and raw.lists_NK is None]
     silent = [str(raw.path) for raw in dense if raw.classes is None and raw.classes_hash is None]
-    if silent:
-        of = few(list(dict.fromkeys(silent)))
-        words = f"{of}: no names of classes; columns are taken in the order of {whose}"
-        (alarms if moved else notes).append(words)
+    if not silent:
+        return
+    plainly = numbered(order) is not None or list(order) in (sorted(order), sorted(order, key=str.casefold))
+    words = f"{few(list(dict.fromkeys(silent)))}: no names of classes"
+    if plainly and not moved:
+        notes.append(f"{words}; columns are taken in the order of {whose}")
+        return
+    stem = silent[0].rpartition("/")[2].rpartition(".")[0]
+    alarms.append(
+        f"{words}, other files have: columns are taken in the order of {whose} ({few(list(order))}). If "
+        f"theirs is another, write the names, one a line in the order of the columns, into "
+        f"{stem}.classes.txt beside the file"
+    )
+
+
+def _parted(raw: Raw, order: Sequence[str]) -> Raw:
+    """Lists of names that stand in one cell of each line, parted: by blanks, commas, semicolons or bars."""
+    assert raw.lists_NK is not None
+    cells = [str(cell).strip() for cell in raw.lists_NK[:, 0].tolist()]
+    names, known = spelt(order), set(order)
+    if raw.lists_NK.shape[1] > 1 or all(called(cell, names) in known for cell in cells):
+        return raw
+    rows = [[called(word, names) for word in re.split(r"[\s,;|]+", cell) if word] for cell in cells]
+    if not all(word in known for row in rows for word in row):
+        return raw
+    for place, row in enumerate(rows):
+        if len(row) != len(rows[0]) or len(set(row)) < len(row):
+            what = "a class twice" if len(set(row)) < len(row) else f"{len(row)} classes"
+            raise ResultError(f"{raw.at(place)} names {what}, the first line {len(rows[0])} different ones")
+    return replace(raw, lists_NK=np.array(rows))
 
 
 def _numbered(raw: Raw, order: tuple[str, ...] | None, num_classes: int) -> Raw:
@@ -178,6 +209,8 @@ def _numbered(raw: Raw, order: tuple[str, ...] | None, num_classes: int) -> Raw:
         if order is None:
             raise ResultError(f"{raw.path} names classes, and no file says in which order they are numbered")
         places = {name: place for place, name in enumerate(order)}
+        raw = _parted(raw, order)
+        assert raw.lists_NK is not None
         odd = list(dict.fromkeys(name for name in raw.lists_NK.ravel().tolist() if name not in places))
         if odd:
             raise ResultError(

@@ -52,6 +52,12 @@ def _number(name: str) -> str:
     return str(int(stem)) if re.fullmatch(r"\d{1,18}", stem) else stem
 
 
+def _whole(name: str) -> str:
+    """`55.0`, as tables with gaps write a number, as `55`; capitals are small letters."""
+    stem = _number(name).casefold()
+    return str(int(stem.partition(".")[0])) if re.fullmatch(r"\d{1,18}\.0+", stem) else stem
+
+
 LEVELS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("", lambda name: name),
     ("in the way paths are written", _path),
@@ -59,6 +65,10 @@ LEVELS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("by folder", _last),
     ("by folder and suffix", lambda name: _without_suffix(_last(name))),
     ("by folder, suffix and leading zeros", _number),
+    ("by capitals", lambda name: _path(name).casefold()),
+    ("by folder, suffix and capitals", lambda name: _without_suffix(_last(name)).casefold()),
+    ("by .0 behind numbers", lambda name: re.sub(r"^(\d+)\.0+$", r"\1", _path(name))),
+    ("by folder, suffix, capitals, leading zeros and .0", _whole),
 )
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from smelt.artifacts import results
 from smelt.errors import ResultError
+from smelt.fusion import rounding
 
 Meaning = Literal[
     "logits", "probabilities", "log_probabilities", "sigmoid", "ranks", "points", "percentages", "sums",
@@ -101,7 +102,9 @@ def find(stats: Stats) -> Found:
         return _warned(Found("logits", "all scores of a row are equal"), EQUAL)
     if stats.low < -1e-6:
         return _ranked(stats, -1.0) or _logarithms(stats)
-    return _ranked(stats, 1.0) or _summed(stats) or _rounded(stats) or _unbounded(stats)
+    return (
+        _ranked(stats, 1.0) or _summed(stats) or _rounded(stats) or _rounded_sums(stats) or _unbounded(stats)
+    )
 
 
 def _ranked(stats: Stats, sign: float) -> Found | None:
@@ -149,7 +152,7 @@ def _summed(stats: Stats) -> Found | None:
             return Found("probabilities", "nearly every row sums to 1", (told,), rescaled=True)
     if mean <= 0 or high <= 0:
         return None
-    whole = np.abs(sums - np.round(sums)) < 1e-3 * np.maximum(1, sums / 100)
+    whole = np.abs(sums - np.round(sums)) < 1e-3 * np.clip(sums / 100, 1, 50)
     if high - low <= 0.02 * mean and (len(sums) >= 3 or bool(whole.all())):
         if abs(mean - 100) < 1:
             return Found("percentages", "every row sums to 100: divided by it", rescaled=True)
@@ -168,31 +171,40 @@ def _rounded(stats: Stats) -> Found | None:
         top = stats.high / scale
         if top > 1.005 or (scale > 1 and top <= 0.02):
             continue
-        sums = stats.sums_N / scale
-        low, high = float(sums.min()), float(sums.max())
-        step = _step(stats.sample_SC / scale, places=4) if scale != 255 else 1 / 255
         if scale == 255 and not (stats.sample_SC == np.round(stats.sample_SC)).all():
             continue
-        # rounding moves each of C numbers by at most half a step
-        within = step is not None and np.abs(sums - 1).max() <= step * stats.num_classes / 2 + 1e-6
+        sums, sample = stats.sums_N / scale, stats.sample_SC / scale
+        step = 1 / 255 if scale == 255 else rounding.decimals(sample) or rounding.grid(sample)
+        within = step is not None and rounding.near(sums, 1, step, stats.num_classes)
         # the best few kept and the others set to 0: never more than 1
-        kept = float((stats.sample_SC == 0).mean()) > 0.5 and high <= 1.02
+        kept = rounding.best_kept(sums, sample) and (scale == 1 or float((sample == 0).mean()) > 0.5)
         if not (within or kept) or float(np.median(sums)) < (0.2 if scale > 1 else 0.01):
             continue
-        spread = f"rows sum to {low * scale:.3g} … {high * scale:.3g}"
-        why = f"{spread}: {meaning} that were rounded or cut, each row divided by its sum"
-        told = f"{spread}, not to {scale:.0f}: taken as {meaning} that were rounded or cut, and rescaled"
-        return Found(meaning, why, (told,), rescaled=True)
+        if kept or len(sums) < rounding.FEW or (step is not None and rounding.shares(sums, sample, step)):
+            return _rescaled(stats, meaning, f"not to {scale:.0f}")
     return None
 
 
-def _step(sample_SC: NDArray[np.float64], places: int) -> float | None:
-    """The power of ten that all numbers are multiples of, the largest of 0.1 … 10^−places; else None."""
-    for place in range(1, places + 1):
-        scaled = sample_SC * 10**place
-        if (np.abs(scaled - np.round(scaled)) < 2e-3).all():
-            return float(10.0**-place)
-    return None
+def _rounded_sums(stats: Stats) -> Found | None:
+    """Probabilities added over crops or voters and then rounded."""
+    if stats.high <= 1.001 or (step := rounding.grid(stats.sample_SC)) is None:
+        return None
+    whole = rounding.whole(stats.sums_N, stats.sample_SC, step, least=2)
+    if whole is None or not rounding.shares(stats.sums_N, stats.sample_SC, step):
+        return None
+    return _rescaled(stats, "sums", f"about {whole} in steps of {step:.3g}")
+
+
+def _rescaled(stats: Stats, meaning: Meaning, near: str) -> Found:
+    """Rows that are divided by their sum, with the warning that they are."""
+    spread = f"rows sum to {stats.sums_N.min():.3g} … {stats.sums_N.max():.3g}"
+    why = f"{spread}: {meaning} that were rounded or cut, each row divided by its sum"
+    other = "sigmoid" if stats.high <= 1.001 else "logits"
+    told = (
+        f"{spread}, {near}: taken as {meaning} that were rounded or cut, and rescaled (if that is wrong say "
+        f"--kind FILE={other})"
+    )
+    return Found(meaning, why, (told,), rescaled=True)
 
 
 def _unbounded(stats: Stats) -> Found:
@@ -200,8 +212,27 @@ def _unbounded(stats: Stats) -> Found:
     spread = f"rows sum to {stats.sums_N.min():.3g} … {stats.sums_N.max():.3g}"
     if stats.high <= 1.001:
         why = f"all are between 0 and 1 but {spread}: each class's own probability"
-        return _flat_warned(Found("sigmoid", why), stats)
+        found = _flat_warned(Found("sigmoid", why), stats)
+        return _warned(found, _doubt(stats, spread)) if _doubt(stats, spread) else found
     return _flat_warned(Found("logits", f"none is negative, some are above 1, {spread}"), stats)
+
+
+def _doubt(stats: Stats, spread: str) -> str:
+    """What is said of scores that may as well be shares of one whole, rounded or cut; else nothing."""
+    if (stats.sample_SC == 0).mean() > 0.5 and stats.sums_N.max() <= 1.02:
+        return (
+            f"most are 0 and {spread}: taken as each class's own probability; if they are probabilities of "
+            f"which a part is missing say --kind FILE=probabilities"
+        )
+    step = rounding.grid(stats.sample_SC)
+    if step is None or rounding.whole(stats.sums_N, stats.sample_SC, step, least=1) is None:
+        return ""
+    if stats.num_classes * step > 0.5 and not rounding.shares(stats.sums_N, stats.sample_SC, step):
+        return ""  # any sum would be near a whole number, and these vary as those of free scores do
+    return (
+        f"{spread} in steps of {step:.3g}: taken as each class's own probability; if they are probabilities "
+        f"that were rounded say --kind FILE=probabilities"
+    )
 
 
 def _flat_warned(found: Found, stats: Stats) -> Found:

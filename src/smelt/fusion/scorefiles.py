@@ -6,8 +6,8 @@
                   result (`indices` and `values` too). A .pt is read without running anything in it
     .csv .txt     a header or none; an id and a score for each class, or an id and the best classes in order
     .parquet      an id column and a column for each class, or one column of lists
-Beside A.npy, A.ids.npy or A.ids.txt may hold its ids, A.classes.txt its class names; smelt's own results
-have their sidecars.
+Beside A.npy, A.ids.npy or A.ids.txt may hold its ids, A.classes.txt or A.classes.json its class names
+(a list, or a map of names to columns); smelt's own results have their sidecars.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError
-from smelt.fusion import textfiles
+from smelt.fusion import classnames, textfiles
 from smelt.fusion.arrayfiles import (
     Raw,
     archived,
@@ -86,9 +86,10 @@ def _beside(raw: Raw) -> Raw:
         beside = raw.path.with_name(stem + suffix)
         if raw.ids is None and beside.exists():
             raw = replace(raw, ids=read_ids(beside))
-    beside = raw.path.with_name(stem + ".classes.txt")
-    if raw.classes is None and beside.exists():
-        raw = replace(raw, classes=_lines(beside))
+    for suffix, read in ((".classes.txt", _lines), (".classes.json", classnames.from_json)):
+        beside = raw.path.with_name(stem + suffix)
+        if raw.classes is None and beside.exists():
+            raw = replace(raw, classes=read(beside))
     return raw
 
 

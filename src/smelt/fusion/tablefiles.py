@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import ArtifactError, OutOfProportionError, ResultError
-from smelt.fusion import textfiles
+from smelt.fusion import celltables, textfiles
 from smelt.fusion.arrayfiles import Raw, hinted, stacked
 from smelt.fusion.brokenfiles import broken
 from smelt.fusion.textfiles import ID_NAMES, INDEX_NAMES, LABEL_NAMES, LEFT_NAMES, Text, plain
@@ -31,6 +31,12 @@ POSITION = re.compile(
 def text_table(path: Path) -> Raw:
     """Lists of classes or scores of classes, whichever the lines hold."""
     text = textfiles.read(path)
+    if (found := celltables.in_one_cell(text)) is not None:
+        return found
+    if len(text.first) in (3, 4):
+        found = celltables.long_form(path, text.header, [cells for _, cells in text])
+        if found is not None:
+            return found
     if holds_lists(text):
         names, lists = _lists(text)
         return Raw(path.stem, path, lists_NK=lists, ids=names)
@@ -43,6 +49,8 @@ def holds_lists(text: Text) -> bool:
     A ranking of all columns from 1 in every line is no list: it would name a class that is not there.
     """
     rows = [_list_cells(cells) for _, cells in text]
+    if all(len(row) == 1 and _words(row[0]) for row in rows):
+        return True
     if text.header is not None and not all(POSITION.fullmatch(plain(name)) for name in text.header[1:]):
         # names of classes above numbers: scores, even where all are whole
         return all(not textfiles.is_number(cell) for row in rows for cell in row) and len(text.header) > 2
@@ -57,6 +65,12 @@ def holds_lists(text: Text) -> bool:
         listed = sum(map(is_list, rows)) > len(rows) / 2
         return named or listed
     return False
+
+
+def _words(cell: str) -> bool:
+    """Whether a cell holds several words and no number among them."""
+    words = [word for word in re.split(r"[\s,;|]+", cell) if word]
+    return len(words) > 1 and not any(map(textfiles.is_number, words))
 
 
 def is_list(row: Sequence[str]) -> bool:
@@ -203,6 +217,11 @@ def parquet_table(path: Path) -> Raw:
     rows = [[str(value) for value in row.values()] for row in table.slice(0, 200).to_pylist()]
     if len(set(header)) < len(header):
         raise ResultError(f"{path} has two columns of one name")
+    if len(header) in (3, 4) and len({row[0] for row in rows}) < len(rows):
+        cells = [_texts(table, place) for place in range(len(header))]
+        found = celltables.long_form(path, header, list(zip(*cells)))
+        if found is not None:
+            return found
     roles = _roles(path, header, first, rows)
     columns = [_column(path, table, place) for place in roles.scores]
     ids = () if roles.ids is None else _texts(table, roles.ids)

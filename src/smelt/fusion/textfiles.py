@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from smelt.errors import ArtifactError, ResultError
+from smelt.fusion.brokenfiles import refuse_no_file
 
 ID_NAMES = {
     "id", "ids", "image", "images", "image_id", "image_ids", "imageid", "img", "img_id", "img_ids",
@@ -65,6 +66,8 @@ class Text:
 
 def decoded(path: Path) -> str:
     """The text of a file; ArtifactError where it cannot be read or is no text."""
+    if path.exists():  # a pipe would be waited for
+        refuse_no_file(path, "", "text")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -166,6 +166,7 @@ def files_fuse(asked: Asked) -> Outcome:
         raise ResultError(f"--metric is auto, top1 or top5, not {asked.metric!r}")
     if asked.use is not None and asked.labels is not None:
         raise ResultError("--use applies weights, --labels fits them: give one of the two")
+    asked = _found(asked)
     record = _fusion_file(asked.use) if asked.use is not None else None
     wanted = (
         (None, None, "")
@@ -198,6 +199,19 @@ def files_fuse(asked: Asked) -> Outcome:
     if asked.out is not None:
         _write(asked.out, asked, outcome, given, names)
     return outcome
+
+
+def _found(asked: Asked) -> Asked:
+    """The request with files where options name files; ArtifactError names the option that does not."""
+    from dataclasses import replace
+
+    from smelt.fusion.brokenfiles import refuse_no_file, weights_file
+
+    if asked.labels is not None:
+        refuse_no_file(asked.labels, "--labels ", "a label of each image")
+    if asked.ids is not None:
+        refuse_no_file(asked.ids, "--ids ", "the ids of the images, one a line")
+    return asked if asked.use is None else replace(asked, use=weights_file(asked.use))
 
 
 def _unsaid(alarms: Sequence[str], earlier: Sequence[str], names: Sequence[str]) -> list[str]:
