@@ -29,8 +29,8 @@ def register(app: typer.Typer) -> None:
     app.command(cls=usage.WorkCommand)(report)
     app.command(cls=usage.WorkCommand)(verify)
     app.command(cls=usage.WorkCommand)(clean)
-    app.command()(recipes)
-    app.command()(schema)
+    app.command(cls=usage.PlainCommand)(recipes)
+    app.command(cls=usage.PlainCommand)(schema)
 
 
 def require_work(verb: str, work: Path) -> None:
