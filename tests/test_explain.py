@@ -245,6 +245,27 @@ def test_a_slip_offers_the_nearest(asked: str, meant: str) -> None:
         explain(asked)
 
 
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [("train.epochs.0", "train.epochs"), ("train.0.epochs", "train.epochs"), ("0.train", "train"),
+     ("rounds.0.1.select", "rounds.N.select"), ("rounds.0.models.1.seeds.0.2", "rounds.N.models.N.seeds"),
+     ("data.columns.label.0", "data.columns.label"), ("epochs[3]", "train.epochs")],
+)  # fmt: skip
+def test_places_where_there_is_no_list(asked: str, meant: str) -> None:
+    with pytest.raises(RecipeError, match=rf"a place in a list; did you mean {re.escape(meant)} \("):
+        explain(asked)
+
+
+def test_places_in_lists_of_plain_values() -> None:
+    for asked in (
+        "train.augment.sizes.0",
+        "rounds[1].models[0].train.augment.sizes[0]",
+        "seeds.0",
+        "rounds.0",
+    ):
+        assert explain(asked)
+
+
 @pytest.mark.parametrize("asked", ["", ".", "0", "0.1.2", "..", "N", "é" * 5000, "train." * 3000, "*", "a b"])
 def test_names_that_cannot_be(asked: str) -> None:
     with pytest.raises(RecipeError) as caught:

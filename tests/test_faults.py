@@ -165,4 +165,4 @@ def test_a_disk_that_is_full_behind_the_output_is_told(tmp_path: Path) -> None:
         done = subprocess.run(
             [*SMELT, "recipes"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert done.returncode == 2 and done.stderr.startswith("smelt: No space left on device")
+    assert done.returncode == 2 and done.stderr.startswith("smelt: No space left on device: standard output")

@@ -523,7 +523,7 @@ def test_archives_have_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cou
     one = np.ones(1, np.int64)
     empty = Members(Paths.of([]), one[:0], one[:0])
     last = {f"{count - 1}.tar": Members(Paths.of([b"a.jpg"]), one, one)}
-    monkeypatch.setattr(files_module, "read_members", lambda path, report: last.get(path.name, empty))
+    monkeypatch.setattr(files_module, "read_members", lambda path, report, shown: last.get(path.name, empty))
     files = Files(tmp_path, [tmp_path / f"{i}.tar" for i in range(count)], Report(), check=False)
     fixed, _ = files.locate(Paths.of([b"a.jpg", b"nowhere.jpg"]))
     with CatalogueWriter(tmp_path / "c") as writer:
@@ -697,6 +697,11 @@ def test_a_work_folder_among_the_images_is_no_data(tmp_path: Path) -> None:
     put(root, {"work/folder/events.jsonl": "", "work/folder/artifacts/index-0/x.jpg": b"\xff\xd8\xff"})
     assert fingerprint(wanted, root) == before
     assert catalogue_of(root, tmp_path / "o", format="imagefolder").classes == ("a", "b")
+    told = json.loads((tmp_path / "o" / "index.json").read_text())
+    assert not [text for text in told["warnings"] if "hold no image" in text]
+    assert told["files"]["left_out"][0]["first"] == ["work/folder"]
+    put(root, {"work/cat.jpg": b"\xff\xd8\xff"})
+    assert catalogue_of(root, tmp_path / "o2", format="imagefolder").classes == ("a", "b", "work")
 
 
 def test_a_passing_error_is_no_missing_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

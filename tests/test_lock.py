@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from processes import Run, wait_for
-from smelt.errors import LockedError
+from smelt.errors import LockedError, SmeltError
 from smelt.flowchart import lock as lock_module
 from smelt.flowchart.lock import Lock, _birth
 
@@ -52,6 +52,18 @@ def test_a_second_process_is_told_who_holds_it(tmp_path: Path) -> None:
         first.communicate("")
     with Lock(path):
         pass
+
+
+def test_a_lock_without_permission_says_what_only_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "lock").write_text("")
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(SmeltError, match=r"Permission denied\. A run writes in its work folder.* only read"):
+        Lock(tmp_path / "lock").__enter__()
 
 
 def test_kill_9_frees_it_without_any_unlock(tmp_path: Path) -> None:
@@ -225,7 +237,7 @@ def take(path: Path, held: list[Lock]) -> None:
 CONTEND = """
 import errno, fcntl, os, sys, time
 from pathlib import Path
-from smelt.errors import LockedError
+from smelt.errors import LockedError, SmeltError
 from smelt.flowchart import lock as lock_module
 from smelt.flowchart.lock import Lock
 def refuse(file, operation):

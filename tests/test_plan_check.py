@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -90,13 +91,27 @@ def test_nets_and_sizes(net: Net, wrong: list[tuple[str, int]]) -> None:
     assert all(why for _, _, why in verdict.sizes)
 
 
-@pytest.mark.parametrize("net", [Net(VIT, 5, 112, shown=(100,)), Net("densenet121", 5, 8, train=(8,))])
-def test_sizes_that_are_offered_are_taken(net: Net) -> None:
-    (verdict,) = judge([net])
-    assert verdict.fits
-    size = verdict.fits[0]
-    model = build(net.backbone, 5, image_size=size if net.image_size in (8,) else net.image_size)
-    assert model(torch.zeros(2, 3, size, size)).shape == (2, 5)
+@pytest.mark.parametrize(
+    ("net", "kept"),
+    [
+        (Net(VIT, 5, 112, train=(80, 96, 112), shown=(100, 144)), ([80, 96, 112], [144])),
+        (Net("densenet121", 5, 8, train=(8,), shown=(8,)), ([32], [])),
+        (Net("levit_128s", 5, 112, shown=(96, 112)), ([], [112])),  # it has its weights
+    ],
+    ids=lambda value: value.backbone if isinstance(value, Net) else "",
+)
+def test_sizes_that_are_offered_are_taken(net: Net, kept: tuple[list[int], list[int]]) -> None:
+    found = trial.mend([net])
+    assert found and (found.train, found.shown) == ([kept[0]], kept[1])
+    model = build(net.backbone, 5, image_size=max(kept[0], default=net.image_size))
+    for size in (found.size, *kept[0], *kept[1]):
+        assert model(torch.zeros(2, 3, size, size)).shape == (2, 5)
+
+
+def test_nets_that_take_no_size_in_common_get_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_candidates", lambda nets: [112, 224])
+    one, other = Net("mixer_s32_224", 5, 112, shown=(224,)), Net("mixer_s32_224", 5, 224, shown=(112,))
+    assert trial.mend([one]) and trial.mend([other]) and trial.mend([one, other]) is None
 
 
 def test_what_the_meta_device_says_the_processor_says_too() -> None:
@@ -228,16 +243,52 @@ def test_weights_that_nobody_published(tmp_path: Path, backbone: str) -> None:
 @pytest.mark.usefixtures("in_process")
 def test_a_net_of_a_fixed_size_is_refused_by_name_size_and_place(tmp_path: Path) -> None:
     told = refusal(tmp_path, f"train.backbone={FIXED}")
-    training, view = told.splitlines()[1:]
+    training, view, last = told.splitlines()[1:]
     assert training.startswith("train.augment.sizes: the model raw/resnet18 and 2 more:")
     assert f"{FIXED} cannot learn from images of 80, 96 px" in training
     assert "predict.views.2: " in view and "cannot be shown images of 144 px" in view
-    assert "-o predict.views.2.size=112" in view and f"(-o train.backbone={FIXED})" in view
-    mended = asked(
-        tmp_path, f"train.backbone={FIXED}", "train.augment.sizes=[112]", "predict.views.2.size=112",
-        "predict.views.2.crops=5",
-    )  # fmt: skip
-    assert "1 net tried at 2 sizes" in precheck.check(mended).notes[0]
+    assert f"another net than train.backbone (-o train.backbone={FIXED})" in view
+    assert (
+        last == "sizes that were tried, and that all its nets take: -o 'train.augment.sizes=[112]' "
+        "-o 'predict.views=[{size: 112, crops: 1}, {size: 112, crops: 10}]'"
+    )
+
+
+def pasted(told: str) -> list[str]:
+    """The options of the last line, as a shell would give them."""
+    return shlex.split(told.splitlines()[-1].partition(": ")[2])[1::2]
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(
+    "backbone",
+    ["levit_128s", "mixer_s32_224", "tnt_s_patch16_224", "maxvit_tiny_rw_224", "coat_tiny",
+     "crossvit_tiny_240"],
+)  # fmt: skip
+def test_what_is_proposed_passes_when_pasted(tmp_path: Path, backbone: str) -> None:
+    net = f"train.backbone={backbone}"
+    options = pasted(refusal(tmp_path, net))
+    assert options and "1 net tried" in precheck.check(asked(tmp_path, net, *options)).notes[0]
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (f"rounds.0.models=[{{name: a}}, {{name: b, train: {{backbone: {FIXED}}}}}]", "rounds.1.start=null"),
+        ("rounds.1.train.backbone=levit_128s", "train.validation_view={size: 120}"),
+        (f"train.backbone={FIXED}", "rounds.2.teacher={round: raw, view: {size: 50, crops: 5}}"),
+        ("rounds.2.train.augment.sizes=[64, 96]", "rounds.2.train.backbone=coat_tiny"),
+    ],
+    ids=["one model", "one round", "teacher", "sizes of a round"],
+)
+def test_a_proposal_speaks_to_the_fields_that_matter(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    options = pasted(refusal(tmp_path, *overrides))
+    mended = asked(tmp_path, *overrides, *options)
+    assert precheck.check(mended).notes
+    first = mended.recipe.training(mended.recipe.rounds[0], mended.recipe.rounds[0].models[0], 0)
+    if first.backbone == "resnet18":  # it took all sizes
+        assert first.augment.sizes == (80, 96, 112)
 
 
 @pytest.mark.usefixtures("in_process")

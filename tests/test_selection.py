@@ -94,6 +94,25 @@ def test_the_first_reason_stays_and_dropped_rows_weigh_nothing() -> None:
     assert chosen.counts() == {"bad:truncated": 2, "leak": 1, "low_aum": 1}
 
 
+@pytest.mark.parametrize(
+    ("words", "mend"),
+    [
+        (["cross_label", "cross_label", "leak"], "-o rounds.N.select.cross_label=keep"),
+        (["bad:html", "bad:html", "leak"], "bad_files.csv of the stage check"),
+        (["lowest_fraction", "leak", "lowest_fraction"], "-o rounds.N.select.fraction=…"),
+    ],
+)
+def test_a_selection_of_nothing_says_what_would_keep_rows(words: list[str], mend: str) -> None:
+    one = draft([0] * len(words))
+    for place, word in enumerate(words):
+        one.drop(np.arange(len(words)) == place, word)
+    with pytest.raises(DataError) as caught:
+        one.selection()
+    assert mend in str(caught.value)
+    field = mend.partition("select.")[2].partition("=")[0]
+    assert not field or field in SelectSettings.model_fields
+
+
 def test_a_selection_of_nothing_is_refused_with_the_reasons() -> None:
     made = draft([0, 1])
     made.drop(np.array([True, True]), "duplicate")

@@ -39,6 +39,16 @@ __all__ = ["place"]
         ("run folder --data-root=crawl", "settings are given by -o: -o data.root=crawl"),
         ("run folder --epochs 3", "-o train.epochs=3"),
         ("run folder --gpu", "-o runtime.device=cuda"),
+        ("run folder -d 'my crawl'", "smelt run has no -d; settings are given by -o: -o 'data.root=my"),
+        ("run -dcrawl folder", "-o data.root=crawl"),
+        ("plan folder -g", "-o runtime.device=cuda"),
+        ("run folder -w out", "smelt run has no -w: --work is written in full"),
+        ("run folder -x", "smelt run has no -x; it has -o, "),
+        ("results -e 3 work/demo", "smelt results has no -e; it has --json, -h"),
+        ("recipes -d", "smelt recipes has no -d; it has "),
+        ("recipes folder", "smelt recipes takes no words, and folder was given: smelt plan folder shows"),
+        ("schema out.json", "smelt schema takes no words, and out.json was given"),
+        ("explain -x", "smelt explain has no -x; it has --recipe, -o"),
         ("run folder --output x", "--work x names the work folder"),
         ("run demo --seed 3", "-o seed=3"),
         ("index demo --check", "smelt plan RECIPE --check looks before a run"),
@@ -60,9 +70,7 @@ def test_what_was_meant_by_words(command: str, words: str, place: Path) -> None:
 
 
 @pytest.mark.usefixtures("place")
-@pytest.mark.parametrize(
-    "command", ["plann demo", "run folder --nonsense 3", "run folder -d crawl", "frobnicate"]
-)
+@pytest.mark.parametrize("command", ["plann demo", "run folder --nonsense 3", "frobnicate"])
 def test_what_nobody_knows_stays_typers_own(command: str) -> None:
     found: Any = CliRunner().invoke(app, shlex.split(command))
     assert found.exit_code == 2 and not isinstance(found.exception, SmeltError)

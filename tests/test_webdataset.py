@@ -135,6 +135,11 @@ def test_sources_in_tars_have_room(tmp_path: Path) -> None:
         ({"kind_txt": "{pet}", "cls": "{i}"}, {"label": "kind.txt"}, ""),
         ({"txt": "{pet}"}, {}, "taken from the .txt parts: 3 texts ('cat', 'dog', 'fox') of 6 samples"),
         ({"txt": "{pet}", "cls": "{i}"}, {"label": "txt"}, ""),
+        ({"orig_cls": "{pet}"}, {}, "taken from .orig.cls (6 samples)"),
+        ({"orig_cls": "{pet}"}, {"label": ".orig.cls"}, ""),
+        ({"label_txt": "{pet}", "id": "{i}"}, {}, "taken from .label.txt (6 samples)"),
+        ({"json": lambda i: {"labels": [PETS[i % 3]], "width": i}}, {}, "taken from labels (6 samples)"),
+        ({"id": "{pet}"}, {"label": ".id"}, ""),
     ],
 )
 def test_the_label_is_found_where_it_is(
@@ -144,6 +149,65 @@ def test_the_label_is_found_where_it_is(
     found, summary = wds(tmp_path / "data", tmp_path / "out", columns=columns)
     assert pets(found) == [PETS[i % 3] for i in range(6)]
     assert note in said(summary) and (note or "labels are taken" not in said(summary))
+
+
+@pytest.mark.parametrize(
+    ("parts", "offered"),
+    [
+        ({"id": "{i}"}, "label: -o data.columns.label=id; where"),
+        ({"a_cls": "{i}", "b_cls": "{pet}"}, "columns.label=a.cls or -o data.columns.label=b.cls; where"),
+        ({"json": lambda i: {"labels": [PETS[i % 3]], "classes": [i]}}, "-o data.columns.label=labels"),
+        ({"txt": "a {pet} number {i}"}, "label: -o data.columns.label=txt; where"),
+        ({}, "no fields of JSON. Where folders or archives are the classes"),
+    ],
+)  # fmt: skip
+def test_what_may_be_the_label_is_offered_by_name(
+    tmp_path: Path, parts: dict[str, Any], offered: str
+) -> None:
+    tar(tmp_path / "data/train-0.tar", samples(**parts))
+    message = refused(tmp_path / "data", tmp_path / "out", format="webdataset")
+    assert offered in message and "FIELD" not in message
+
+
+@pytest.mark.parametrize("key", ["{i:04d}.orig", "photo_{i}.2020.01.{i}"])
+@pytest.mark.parametrize("part", ["cls", "json", "txt"])
+def test_dots_that_no_key_shares(tmp_path: Path, key: str, part: str) -> None:
+    members = {}
+    for i in range(6):
+        name, pet = key.format(i=i), PETS[i % 3]
+        text = json.dumps({"label": pet}) if part == "json" else pet
+        members |= {f"{name}.jpg": PIXEL + bytes([i]), f"{name}.{part}": text.encode()}
+    tar(tmp_path / "data/a.tar", members)
+    found, summary = wds(tmp_path / "data", tmp_path / "out")
+    assert pets(found) == [PETS[i % 3] for i in range(6)]
+    assert "up to the last dot" in said(summary) and "leaves no image with a label" in said(summary)
+
+
+def test_the_first_dot_stays_where_it_pairs(tmp_path: Path) -> None:
+    """One sample that is as it should be is enough, and so is a name of a part that has dots."""
+    pair = {"a.x.jpg": PIXEL, "a.x.cls": b"dog", "b.x.jpg": PIXEL + b"b", "b.x.cls": b"cat"}
+    tar(tmp_path / "data/a.tar", pair | {"c.v1.jpg": PIXEL + b"c", "c.cls": b"fox"})
+    found, summary = wds(tmp_path / "data", tmp_path / "out", unlabelled="keep")
+    assert pets(found) == ["", "", "fox"] and "last dot" not in said(summary)
+    tar(tmp_path / "b/a.tar", pair)
+    found, summary = wds(tmp_path / "b", tmp_path / "out b", columns={"label": "x.cls"})
+    assert pets(found) == ["dog", "cat"] and "last dot" not in said(summary)
+
+
+def test_members_that_a_later_one_stands_for_are_accounted_for(tmp_path: Path) -> None:
+    path = tmp_path / "data/a.tar"
+    tar(path, samples(4, cls="{pet}"))
+    with tarfile.open(path, "a") as file:
+        for data in (b"cat", b"dog"):
+            info = tarfile.TarInfo("000.cls")
+            info.size = len(data)
+            file.addfile(info, io.BytesIO(data))
+    found, summary = wds(tmp_path / "data", tmp_path / "out")
+    assert pets(found)[0] == "dog"
+    (left_out,) = summary["files"]["left_out"]
+    assert (left_out["what"], left_out["count"]) == ("members", 2) and "a later one of its name" in left_out[
+        "why"
+    ]
 
 
 def test_one_hot_lists_are_labels(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from typing import Annotated
 
@@ -66,6 +67,16 @@ def _open_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
+def _its_output() -> str:
+    """`: standard output …` where that is what cannot be written."""
+    try:
+        full = stat.S_ISREG(os.fstat(1).st_mode) and os.fstatvfs(1).f_bavail == 0
+        os.write(1, b"\n")
+    except OSError:
+        full = True
+    return ": standard output, where it leads to (the file behind >)" if full else ""
+
+
 def main() -> None:
     """Entry point of the `smelt` command."""
     _open_streams()
@@ -77,7 +88,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in OF_THE_MACHINE:
             raise
-        where = f": {short(str(error.filename))}" if error.filename else ""
+        where = f": {short(str(error.filename))}" if error.filename else _its_output()
         print(printable(f"smelt: {error.strerror}{where}"), file=sys.stderr)
         sys.exit(2)
     except RuntimeError as error:  # how pathlib tells of links that go round in a circle

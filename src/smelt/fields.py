@@ -213,8 +213,32 @@ def key_words(rule: Rule) -> str:
 
 def plain(name: str) -> tuple[str, ...]:
     """The path without places in lists: `rounds.0.models[1].seeds` is `rounds.models.seeds`."""
+    return tuple(step for step in _steps(name) if not _is_place(step))
+
+
+def _steps(name: str) -> list[str]:
     name = re.sub(r"\[(\w*|\*)\]", r".\1", name)
-    return tuple(step for step in name.strip().strip(".").split(".") if step and not _is_place(step))
+    return [step for step in name.strip().strip(".").split(".") if step]
+
+
+def at_lists(entry: Entry, name: str) -> bool:
+    """Whether every place in `name` is one in a list: in `rounds.0.models` it is, in `train.epochs.0` not."""
+    given, known = _places(_steps(name)), _places((*entry.path, entry.key) if entry.key else entry.path)
+    known[-1] += entry.takes.count("list of")
+    return given[0] == 0 and all(
+        places <= most for places, most in zip(reversed(given[1:]), reversed(known[1:]))
+    )
+
+
+def _places(steps: Sequence[str]) -> list[int]:
+    """How many places in lists stand before all names, and behind each."""
+    found = [0]
+    for step in steps:
+        if _is_place(step):
+            found[-1] += 1
+        elif step != KEY:
+            found.append(0)
+    return found
 
 
 def _is_place(step: str) -> bool:

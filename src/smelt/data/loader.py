@@ -247,7 +247,8 @@ class Loader:
         return (
             f"{len(bad)} of the epoch's {total} images cannot be read, more than {self.max_bad:.1%} "
             f"({counts}):\n  " + "\n  ".join(lines) + "\n"
-            "Run the `check` stage and select without them, or raise max_bad."
+            "They were whole when the stage `check` looked: put them back, or give the same command again, "
+            "which looks anew where names or sizes have changed; -o train.max_bad_fraction=… lets more pass."
         )
 
 

@@ -75,7 +75,7 @@ class Lock:
         except FileNotFoundError:  # it was freed this moment
             return self._try() if self.path.parent.is_dir() else False
         except OSError as error:
-            raise SmeltError(f"cannot open the lock {self.path}: {error.strerror}") from error
+            raise SmeltError(f"cannot open the lock {self.path}: {error.strerror}{_mend(error)}") from error
         return self._take_kernel(file)
 
     def _take_kernel(self, file: int) -> bool:
@@ -154,6 +154,15 @@ def _identity() -> str:
     return f"{socket.gethostname()} {os.getpid()} {_birth(os.getpid())} {secrets.token_hex(8)}\n"
 
 
+def _mend(error: OSError) -> str:
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ""
+    return (
+        ". A run writes in its work folder, and so do verify and clean: do it as its owner, or with another "
+        "folder; results, show and report --out FILE only read"
+    )
+
+
 @contextlib.contextmanager
 def _own_file(path: Path, text: str) -> Iterator[Path]:
     """A file beside `path` that is ours alone and holds `text`; gone afterwards, but for its links."""
@@ -167,7 +176,7 @@ def _own_file(path: Path, text: str) -> Iterator[Path]:
             os.close(file)
         yield made
     except OSError as error:
-        raise SmeltError(f"cannot write the lock {path}: {error.strerror}") from error
+        raise SmeltError(f"cannot write the lock {path}: {error.strerror}{_mend(error)}") from error
     finally:
         made.unlink(missing_ok=True)
 

@@ -22,6 +22,19 @@ Ints = NDArray[np.int64]
 THRESHOLD_SAMPLE = "threshold_sample"
 DOWN_WEIGHTED = "down_weighted"
 OTHER_CLASS = "other_class"
+# What to do where nothing is left, by the reason of most rows. N: the place of the round, from 0
+MENDS = {
+    "unlabelled": "smelt index says where labels were looked for",
+    "bad": "These files cannot be read: bad_files.csv of the stage check lists them",
+    "damaged": "damaged_files.csv of the stage check lists them; -o rounds.N.select.damaged=keep takes them",
+    "leak": "They are copies of images of validation or test: other images there, or "
+    "-o rounds.N.select.leaks=keep (accuracy is too good then)",
+    "duplicate": "-o rounds.N.select.duplicates=keep keeps copies",
+    "cross_label": "Each is a copy of an image under another label (duplicates.parquet of the stage dedupe). "
+    "Where they are none: a smaller -o dedupe.max_distance=…, or -o dedupe=null; "
+    "-o rounds.N.select.cross_label=keep learns from them all the same",
+}
+FLAGGED = "A smaller -o rounds.N.select.fraction=…, or -o rounds.N.select.minimum_per_class=… keeps more"
 
 
 class Draft:
@@ -71,10 +84,20 @@ class Draft:
     def selection(self) -> Selection:
         """The finished selection. Raises DataError if nothing is left to learn from."""
         if not self.kept.any():
-            raise DataError(f"the selection keeps none of {len(self.rows)} rows: {self._counts()}")
+            raise DataError(
+                f"the selection keeps none of {len(self.rows)} rows: {self._counts()}{self._mend()}"
+            )
         return Selection(
             self.rows, self.labels, self.weights, self.kept, self.reasons, tuple(self.words), self.num_classes
         )
+
+    def _mend(self) -> str:
+        """What keeps rows that were dropped for the most frequent reason."""
+        counts = np.bincount(self.reasons, minlength=len(self.words))
+        if not counts[1:].any():
+            return ""
+        word = self.words[int(counts[1:].argmax()) + 1]
+        return f". {MENDS.get(word.partition(':')[0], FLAGGED)}"
 
     def _counts(self) -> str:
         counts = np.bincount(self.reasons, minlength=len(self.words))

@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-LOOK_SECONDS = 4.0  # for sizes that a net would take
-STEPS = (32, 16, 14, 8, 1)
+LOOK_SECONDS = 30.0  # for sizes that all nets would take
+GRID = 32  # pixels: most nets halve the image five times
+USUAL = (64, 128, 160, 192, 224, 256)
 # What the meta device has no kernel for, or no values: nothing that the net itself says
 META_CANNOT = ("meta", "Meta", "fake tensor", "data-dependent")
 
@@ -43,17 +44,29 @@ class Net:
 class Verdict:
     """What came of a net.
 
-    build: why it cannot be built, "" if it can. sizes: (train or shown, size, why not). fits: sizes near
-    those that it does take. weights, values: how many numbers its parameters have, and all of its state.
-    start: why it cannot take up the weights of the other.
+    build: why it cannot be built, "" if it can. sizes: (train or shown, size, why not). weights, values: how
+    many numbers its parameters have, and all of its state. start: why it cannot take up the weights of the
+    other.
     """
 
     build: str = ""
     sizes: list[tuple[str, int, str]] = field(default_factory=list)
-    fits: list[int] = field(default_factory=list)
     weights: int = 0
     values: int = 0
     start: str = ""
+
+
+@dataclass
+class Mend:
+    """Sizes that nets have been tried with and take, all of them together.
+
+    train: sizes that each is to learn from, in order; it is made for the largest; [] for one that learns
+    nothing. shown: the sizes asked for that each can be shown then. size: one for all views of other sizes.
+    """
+
+    train: list[list[int]]
+    shown: list[int]
+    size: int
 
 
 def judge(nets: Sequence[Net]) -> list[Verdict]:
@@ -87,8 +100,6 @@ def _try(net: Net) -> tuple[Verdict, dict[str, tuple[int, ...]]]:
     for mode, size in dict.fromkeys(asked):
         if why := _refused(model, net, mode, size):
             verdict.sizes.append((mode, size, why))
-    if verdict.sizes:
-        verdict.fits = _fitting(model, net, [size for _, size, _ in verdict.sizes])
     heads = head_names(model)
     return verdict, {name: tuple(value.shape) for name, value in state.items() if name not in heads}
 
@@ -148,35 +159,70 @@ def _pass(model: Any, net: Net, mode: str, size: int) -> str:
     return ""
 
 
-def _fitting(model: Any, net: Net, wrong: Sequence[int]) -> list[int]:
-    """Sizes that the net takes in training and at test time: the next below and above each of `wrong`.
+def mend(nets: Sequence[Net]) -> Mend | None:
+    """Sizes that all nets take: what was asked for as far as it goes, and one size for the rest.
 
-    Where it cannot take the size that it is made for, it is made anew for each that is tried.
+    A net that does not take the size that it is made for is made anew for each that is tried, since the sizes
+    that it takes go by that one. None where no size was found in time.
     """
     until = time.monotonic() + LOOK_SECONDS
-    found: set[int] = set()
-    anew = net.image_size in wrong
-
-    def fits(size: int) -> bool:
-        if size < 1 or time.monotonic() > until:
-            return False
-        try:
-            tried = _built(replace(net, image_size=size)) if anew else model
-        except Exception:
-            return False
-        return not any(_refused(tried, net, mode, size) for mode in ("train", "shown"))
-
-    for size in dict.fromkeys(wrong):
-        for step in STEPS:
-            below = (size - 1) // step * step
-            above = size // step * step + step
-            near = [other for other in (below, above, above + step) if fits(other)]
-            found.update(near[:2])
-            if near:
+    asked = [_as_asked(net) for net in nets]
+    for size in _candidates(nets):
+        made: list[tuple[Any, Net]] = []
+        for net, (model, learnt) in zip(nets, asked, strict=True):
+            if time.monotonic() > until:
+                return None
+            if (one := _made_to_take(size, net, model, learnt)) is None:
                 break
-    if not found:
-        found.update(next(([size] for size in (net.image_size, 64, 128, 224, 256) if fits(size)), []))
-    return sorted(found - set(wrong))
+            made.append(one)
+        if len(made) == len(nets):
+            views = sorted({size for net in nets for size in net.shown})
+            shown = [v for v in views if not any(_refused(model, net, "shown", v) for model, net in made)]
+            return Mend([list(net.train) for _, net in made], shown, size)
+    return None
+
+
+def _as_asked(net: Net) -> tuple[Any, tuple[int, ...]]:
+    """The net (None where it cannot be built) and the sizes asked for that it can learn from; none where it
+    does not take the one that it is made for."""
+    try:
+        model = _built(net)
+    except Exception:
+        return None, ()
+    learnt = tuple(size for size in net.train if not _refused(model, net, "train", size))
+    takes = net.image_size in learnt and not _refused(model, net, "shown", net.image_size)
+    return model, learnt if takes else ()
+
+
+def _made_to_take(size: int, net: Net, model: Any, learnt: tuple[int, ...]) -> tuple[Any, Net] | None:
+    """(net, what it is) that takes `size` at test time: as it was asked for, or made anew for `size`."""
+    if model is not None and (learnt or not net.train) and not _refused(model, net, "shown", size):
+        return model, replace(net, train=learnt)
+    if not net.train:
+        return None  # it has its weights already
+    anew = replace(net, image_size=size, train=(size,))
+    try:
+        model = _built(anew)
+    except Exception:
+        return None
+    return None if any(_refused(model, anew, mode, size) for mode in ("train", "shown")) else (model, anew)
+
+
+def _candidates(nets: Sequence[Net]) -> list[int]:
+    """Sizes to try: those that nets are made for, those next to them, their own of timm, the usual ones."""
+    made_for = list(dict.fromkeys(net.image_size for net in nets))
+    next_to = [near for size in made_for for near in ((size - 1) // GRID * GRID, size // GRID * GRID + GRID)]
+    own = [size for net in nets if (size := _own_size(net.backbone))]
+    rest = sorted(USUAL, key=lambda size: abs(size - made_for[0]) if made_for else size)
+    return [size for size in dict.fromkeys([*made_for, *next_to, *own, *rest]) if size > 0]
+
+
+def _own_size(backbone: str) -> int:
+    """The size that timm made the net for; 0 where it does not say."""
+    import timm
+
+    config = timm.models.get_pretrained_cfg(backbone) if timm.is_model(backbone) else None
+    return int(config.input_size[-1]) if config is not None else 0
 
 
 def _differs(own: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]]) -> str:
@@ -200,17 +246,25 @@ def _words(error: Exception) -> str:
 
 
 def answer(question: Mapping[str, Any]) -> dict[str, Any]:
-    """What `main` writes: the verdicts on `nets`, and how many GPUs torch sees if `gpus` is asked."""
-    nets = [
-        Net(**{**net, "train": tuple(net.get("train", ())), "shown": tuple(net.get("shown", ()))})
-        for net in question.get("nets", ())
-    ]
-    told: dict[str, Any] = {"verdicts": [asdict(verdict) for verdict in judge(nets)]}
+    """What `main` writes: the verdicts on `nets`; how many GPUs torch sees if `gpus` is asked; if one of them
+    was refused, sizes that all nets in `together` take."""
+    verdicts = judge(_nets(question.get("nets", ())))
+    told: dict[str, Any] = {"verdicts": [asdict(verdict) for verdict in verdicts]}
+    if any(verdict.build or verdict.sizes for verdict in verdicts):
+        found = mend(together) if (together := _nets(question.get("together", ()))) else None
+        told["mend"] = asdict(found) if found else None
     if question.get("gpus"):
         import torch
 
         told["gpus"] = torch.cuda.device_count()
     return told
+
+
+def _nets(given: Sequence[Mapping[str, Any]]) -> list[Net]:
+    return [
+        Net(**{**net, "train": tuple(net.get("train", ())), "shown": tuple(net.get("shown", ()))})
+        for net in given
+    ]
 
 
 def main() -> None:

@@ -105,7 +105,7 @@ def explain(
 ) -> None:
     """See EXAMPLES."""
     from smelt import recipe as recipes
-    from smelt.fields import find, walk
+    from smelt.fields import at_lists, find, walk
     from smelt.stages.flow import Recipe
 
     if override and of is None:
@@ -119,9 +119,10 @@ def explain(
     if field is None:
         entries = [entry for entry in walk(Recipe) if len(entry.path) == 1]
     else:
-        entries = find(Recipe, field)
+        known = find(Recipe, field)
+        entries = [entry for entry in known if at_lists(entry, field)]
         if not entries:
-            raise RecipeError(_unknown(field))
+            raise RecipeError(_no_list(field, known[0]) if known else _unknown(field))
     told = [_told(entry, field or entry.name, data, places, of) for entry in entries]
     if as_json:
         typer.echo(json.dumps(told, ensure_ascii=False))
@@ -141,6 +142,13 @@ def _unknown(field: str) -> str:
     near = nearest(Recipe, field)
     meant = f"; did you mean {' or '.join(near)}?" if near else f" (the sections: {', '.join(sections())})"
     return f"no field of a recipe is called {short(field, 80)!r}{meant}"
+
+
+def _no_list(field: str, entry: Entry) -> str:
+    return (
+        f"no field of a recipe is called {short(field, 80)!r}: a number stands for a place in a list; did "
+        f"you mean {entry.name} ({entry.takes})?"
+    )
 
 
 def sections() -> list[str]:

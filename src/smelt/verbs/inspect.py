@@ -6,6 +6,7 @@ Those that read a work folder speak of its last finished run, where there is one
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -29,8 +30,8 @@ def register(app: typer.Typer) -> None:
     app.command(cls=usage.WorkCommand)(report)
     app.command(cls=usage.WorkCommand)(verify)
     app.command(cls=usage.WorkCommand)(clean)
-    app.command()(recipes)
-    app.command()(schema)
+    app.command(cls=usage.PlainCommand)(recipes)
+    app.command(cls=usage.PlainCommand)(schema)
 
 
 def require_work(verb: str, work: Path) -> None:
@@ -106,6 +107,10 @@ def report(
 
     require_work("report", work)
     path = out or work / "report.html"
+    if out is None and not os.access(work, os.W_OK | os.X_OK):
+        raise ArtifactError(
+            f"{work} cannot be written to: smelt report {shlex.quote(str(work))} --out FILE writes elsewhere"
+        )
     page.write(work, path)
     typer.echo(f"report: {path}")
     _tell_under_way(work)

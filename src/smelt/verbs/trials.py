@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from smelt.errors import short
-from smelt.verbs import disk
+from smelt.verbs import disk, resized
 from smelt.verbs.precheck import Asked, Found, called, too_many_ranks, trainings
 from smelt.verbs.tried import Tried
-from smelt.yaml_lines import Steps, dotted
+from smelt.yaml_lines import Steps
 
 if TYPE_CHECKING:
     from smelt.learning.config import TrainSettings
@@ -61,7 +60,11 @@ def about_models(asked: Asked) -> Found:
     mine = [told.nets[nets.index(trial.net)] for trial in trials]
     found = Found(gpus=told.gpus)
     found.values = {trial.at: int(verdict["values"]) for trial, verdict in zip(trials, mine, strict=True)}
-    found.problems += _about_nets(asked, trials, mine)
+    refused = list(_about_nets(asked, trials, mine))
+    if refused and told.mend is not None:
+        learnt = {trial.at: told.mend["train"][nets.index(trial.net)] for trial in trials}
+        refused += resized.proposal(asked, learnt, told.mend["shown"], told.mend["size"])
+    found.problems += refused
     found.problems += [f"{text}: {why}" for (text, _, _), why in zip(starts, told.starts, strict=True) if why]
     if found.gpus is not None:
         found.problems += _about_gpus(asked, found.gpus)
@@ -128,7 +131,6 @@ def _about_nets(asked: Asked, trials: list[_Trial], told: list[Mapping[str, Any]
     """A line for each net and field that do not go together, whatever number of models and sizes has it."""
     names: dict[tuple[Any, ...], list[str]] = {}
     sizes: dict[tuple[Any, ...], dict[int, str]] = {}
-    mends: dict[tuple[Any, ...], str] = {}
     for trial, verdict in zip(trials, told, strict=True):
         backbone = trial.net["backbone"]
         at = asked.given(trial.at, "backbone")
@@ -136,9 +138,6 @@ def _about_nets(asked: Asked, trials: list[_Trial], told: list[Mapping[str, Any]
             known: tuple[Any, ...] = (at, at, f"{backbone} cannot be built")
             names.setdefault(known, []).append(trial.name)
             sizes[known] = {0: verdict["build"]}
-            mends[known] = (
-                "" if "pretrained" in verdict["build"] else "; other train.augment.sizes, or another net"
-            )
         learnt = [size for mode, size, _ in verdict["sizes"] if mode == "train"]
         for mode, size, why in verdict["sizes"]:
             where = trial.fields[mode, size]
@@ -148,23 +147,13 @@ def _about_nets(asked: Asked, trials: list[_Trial], told: list[Mapping[str, Any]
             known = (where, at, f"{backbone} cannot {does} images of")
             names.setdefault(known, []).append(trial.name)
             sizes.setdefault(known, {})[size] = why
-            mends[known] = _mend(asked, where, at, verdict["fits"], size)
     for known, of in names.items():
-        where, _, text = known
+        where, at, text = known
         numbers = ", ".join(str(size) for size in sizes[known] if size)
         pixels = f" {numbers} px" if numbers else ""
         why = next(iter(sizes[known].values())).rstrip(".")
-        yield f"{asked.said(where)}: {called(of)}: {text}{pixels}: {why}{mends[known]}"
-
-
-def _mend(asked: Asked, where: Steps, at: Steps, fits: list[int], size: int) -> str:
-    """What to write instead."""
-    other = f"another net than {asked.said(at)}"
-    if not fits:
-        return f"; it took no size near these; take {other}"
-    near = min(fits, key=lambda fit: abs(fit - size))
-    option = f"{dotted(where)}=[{near}]" if where[-1] == "sizes" else f"{dotted(where)}.size={near}"
-    return f"; it takes {' and '.join(map(str, fits))} px: -o {shlex.quote(option)}, or {other}"
+        mend = "" if "pretrained" in why else f"; other sizes, or another net than {asked.said(at)}"
+        yield f"{asked.said(where)}: {called(of)}: {text}{pixels}: {why}{mend}"
 
 
 def _starts(
@@ -217,13 +206,15 @@ def _about_gpus(asked: Asked, gpus: int) -> Iterator[str]:
 @dataclass(frozen=True)
 class _Told:
     """What is known of nets: verdicts, in order; why a net cannot go on from another, "" where it can; GPUs
-    that torch sees; how many nets were known before; what went wrong with the asking."""
+    that torch sees; how many nets were known before; what went wrong with the asking; where a net was
+    refused, sizes that all take, in the order of the nets (None where none were found)."""
 
     nets: Sequence[Mapping[str, Any]] = ()
     starts: Sequence[str] = ()
     gpus: int | None = None
     before: int = 0
     error: str = ""
+    mend: Mapping[str, Any] | None = None
 
 
 def _tell(
@@ -239,7 +230,7 @@ def _tell(
         asked = list(new)
         for was, now in strange:
             asked += [was, {**now, "start": len(asked)}]
-        answer = _ask({"nets": asked, "gpus": on_gpu})
+        answer = _ask({"nets": asked, "gpus": on_gpu, "together": list(nets)})
     if "error" in answer:
         return _Told(error=answer["error"])
     fresh, both = answer["verdicts"][: len(new)], answer["verdicts"][len(new) :]
@@ -255,6 +246,7 @@ def _tell(
         starts=[next(whys) if pair in strange else "" for pair in pairs],
         gpus=answer.get("gpus"),
         before=len(nets) - len(new),
+        mend=answer.get("mend"),
     )
 
 

@@ -42,7 +42,7 @@ class Tried:
         if known is None or not set(_sizes(net)) <= set(known["sizes"]):
             return None
         return {
-            "build": "", "sizes": [], "fits": [], "start": "",
+            "build": "", "sizes": [], "start": "",
             "weights": known["weights"], "values": known["values"],
         }  # fmt: skip
 

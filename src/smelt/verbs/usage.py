@@ -36,6 +36,9 @@ OTHERS = {
 SETTINGS = {"root": "data.root", "data_root": "data.root", "data": "data.root", "gpu": "runtime.device",
             "cuda": "runtime.device", "lr": "train.learning_rate", "model": "train.backbone",
             "batch": "train.batch_size"}  # fmt: skip
+SHORT = {"-d": "data.root", "-e": "train.epochs", "-b": "train.batch_size", "-m": "train.backbone",
+         "-l": "train.learning_rate", "-s": "seed", "-g": "runtime.device"}  # fmt: skip
+LONG = {"-w": "--work", "-j": "--jobs", "-r": "--recipe", "-c": "--check", "-V": "--version"}
 FLAGS = {"--check": "smelt plan RECIPE --check looks before a run", "--short": "smelt demo --short",
          "--json": "smelt plan RECIPE --json, smelt results WORK --json",
          "--jobs": "smelt run RECIPE --jobs N; a plan has none"}  # fmt: skip
@@ -71,7 +74,7 @@ class RecipeCommand(meant.RecipeCommand):
 
 
 class WorkCommand(TyperCommand):
-    """A verb that takes a work folder."""
+    """A verb that takes a work folder, or nothing."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Say what was meant where typer can not."""
@@ -79,10 +82,22 @@ class WorkCommand(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            told = "" if ctx.resilient_parsing else of_work(str(ctx.info_name), words, error)
+            told = "" if ctx.resilient_parsing else self.meant(str(ctx.info_name), words, error)
             if not told:
                 raise
             raise RecipeError(told) from error
+
+    def meant(self, verb: str, words: Sequence[str], error: Exception) -> str:
+        """What was meant by `smelt verb words…`; "" where nobody knows."""
+        return of_work(verb, words, error)
+
+
+class PlainCommand(WorkCommand):
+    """A verb that takes neither a recipe nor a work folder."""
+
+    def meant(self, verb: str, words: Sequence[str], error: Exception) -> str:
+        """What was meant by `smelt verb words…`; "" where nobody knows."""
+        return of_plain(verb, words, error)
 
 
 def of_verb(words: Sequence[str], verbs: Sequence[str]) -> str:
@@ -111,7 +126,7 @@ def of_recipe(verb: str, words: Sequence[str], error: Exception) -> str:
     from smelt.recipe import is_path, shipped
 
     if option := getattr(error, "option_name", None):
-        return _option(verb, words, str(option))
+        return _option(verb, words, str(option), error)
     plain = _positional(words)
     if _missing(error):
         if verb == "explain":
@@ -138,6 +153,8 @@ def of_recipe(verb: str, words: Sequence[str], error: Exception) -> str:
 
 def of_work(verb: str, words: Sequence[str], error: Exception) -> str:
     """What was meant by `smelt verb words…` of a verb that reads a work folder."""
+    if option := getattr(error, "option_name", None):
+        return _short(verb, words, str(option), error)
     plain = _positional(words)
     if not _missing(error):
         return ""
@@ -150,19 +167,35 @@ def of_work(verb: str, words: Sequence[str], error: Exception) -> str:
     return f"smelt {verb} {_joined(plain)} STAGE: which stage? One of {', '.join(STAGES)}"
 
 
+def of_plain(verb: str, words: Sequence[str], error: Exception) -> str:
+    """What was meant by `smelt verb words…` of a verb that takes no words."""
+    from smelt.recipe import is_path, shipped
+
+    if option := getattr(error, "option_name", None):
+        return _short(verb, words, str(option), error)
+    plain = _positional(words)
+    if not plain:
+        return ""
+    recipe = next((word for word in plain if word in shipped() or is_path(word)), None)
+    then = f": smelt plan {_joined([recipe])} shows what one does" if recipe else f"; smelt {verb} -h"
+    return f"smelt {verb} takes no words, and {_joined(plain[:3])} was given{then}"
+
+
 def _missing(error: Exception) -> bool:
     return type(error).__name__ == "MissingParameter"
 
 
-def _option(verb: str, words: Sequence[str], option: str) -> str:
+def _option(verb: str, words: Sequence[str], option: str, error: Exception) -> str:
     """What was meant by an option that the verb does not have."""
     from smelt.fields import find
     from smelt.stages.flow import Recipe
 
+    if not option.startswith("--"):
+        return _short(verb, words, option, error)
     if option in FLAGS:
         return f"smelt {verb} has no {option}: {FLAGS[option]}"
     place = next((n for n, word in enumerate(words) if word.partition("=")[0] == option), None)
-    if place is None or not option.startswith("--"):
+    if place is None:
         return ""
     name = option.lstrip("-").replace("-", "_")
     after = words[place + 1] if len(words) > place + 1 and not words[place + 1].startswith("-") else "…"
@@ -175,6 +208,27 @@ def _option(verb: str, words: Sequence[str], option: str) -> str:
     fields = [entry.name for entry in entries if not entry.inside][:3]
     ways = " or ".join(f"-o {shlex.quote(f'{field}={value}')}" for field in fields)
     return f"smelt {verb} has no {option}; settings are given by -o: {ways}" if ways else ""
+
+
+def _short(verb: str, words: Sequence[str], option: str, error: Exception) -> str:
+    """What was meant by an option of one letter; "" for one of a whole word."""
+    if option.startswith("--"):
+        return ""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    has = [name for one in getattr(command, "params", ()) for name in one.opts if name.startswith("-")]
+    no = f"smelt {verb} has no {option}"
+    if (long := LONG.get(option)) in has:
+        return f"{no}: {long} is written in full"
+    place = next((n for n, word in enumerate(words) if word.startswith(option)), len(words))
+    after = words[place + 1] if len(words) > place + 1 and not words[place + 1].startswith("-") else "…"
+    if option in SHORT and "-o" in has:
+        value = (
+            "cuda"
+            if option == "-g"
+            else short(words[place][2:] if words[place:] and len(words[place]) > 2 else after, 120)
+        )
+        return f"{no}; settings are given by -o: -o {shlex.quote(f'{SHORT[option]}={value}')}"
+    return f"{no}; it has {', '.join(dict.fromkeys([*has, '-h']))}"
 
 
 def _positional(words: Sequence[str]) -> list[str]:

@@ -90,13 +90,14 @@ def open_archive(path: Path, root: Path, writer: CatalogueWriter, report: Report
             f"{name} is compressed ({kind}), and images in it cannot be read where they lie: it was unpacked "
             f"into the catalogue's folder ({size / (1 << 20):,.1f} MiB); a plain tar in its place spares that"
         )
-    members = _with_nested(place, read_members(place, report, str(path)), str(path), report)
+    found = read_members(place, report, str(path), shown=as_bytes(path, root))
+    members = _with_nested(place, found, path, root, report)
     writer.shards.append(shard)
     report.used.add(as_bytes(path, root))
     return Archive(place, name, shard, members)
 
 
-def _with_nested(place: Path, members: Members, name: str, report: Report) -> Members:
+def _with_nested(place: Path, members: Members, archive: Path, root: Path, report: Report) -> Members:
     """The members and, in their place, those of tars among them."""
     found = [row for row in range(len(members)) if SUFFIX.search(decode(members.paths.names[row]))]
     if not found:
@@ -104,16 +105,16 @@ def _with_nested(place: Path, members: Members, name: str, report: Report) -> Me
     parts = [members.take(np.setdiff1d(np.arange(len(members)), np.array(found)))]
     for row in found:
         path = members.paths[row]
+        name, shown = f"{archive}:{decode(path)}", as_bytes(archive, root) + b"/" + path
+        start, size = int(members.offsets[row]), int(members.sizes[row])
         try:
-            inner = read_members(
-                place, report, f"{name}:{decode(path)}", int(members.offsets[row]), int(members.sizes[row])
-            )
+            inner = read_members(place, report, name, start, size, shown)
         except DataError as error:
             report.problem(f"{error} (an archive within an archive has to be a plain tar)")
             continue
         parts.append(Members(inner.paths.below(path), inner.offsets, inner.sizes))
         if any(SUFFIX.search(decode(each)) for each in inner.paths.names):
-            report.warn(f"{name}:{decode(path)} holds archives once more: unpack it, they are not read")
+            report.warn(f"{name} holds archives once more: unpack it, they are not read")
     return _joined(parts)
 
 

@@ -41,6 +41,7 @@ OF_A_RUN = "a work folder of smelt"
 NOT_LISTED = "an image that is not in the list"
 SIDECAR = "read beside its image"
 
+_MOST_RUNS = 1000  # work folders side by side
 _OF_A_RUN = {b"artifacts", b"events.jsonl"}  # what a work folder is known by
 _SUFFIXES = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)
 MOST_KINDS = 30  # different reasons; what comes later is summed up
@@ -108,10 +109,22 @@ class Walk:
             if path and not entries:
                 self.odd(EMPTY, path)
             found = self._sort(path, entries, (*above, own))
+            if path and (runs := self._only_runs(found)):  # `work` of work/NAME is no folder of the data set
+                for run in runs:
+                    self.odd(OF_A_RUN, run)
+                continue
             yield found
             pending += [
                 (os.path.join(path, name), (*above, own)) for name in sorted(found.folders, reverse=True)
             ]
+
+    def _only_runs(self, folder: Folder) -> list[bytes]:
+        """The folders in one that holds work folders of smelt and nothing else; none in any other."""
+        if folder.files or len(folder.folders) > _MOST_RUNS:
+            return []
+        paths = [os.path.join(folder.path, name) for name in folder.folders]
+        marks = (os.path.join(self.base, path, mark) for path in paths for mark in _OF_A_RUN)
+        return paths if all(map(os.path.exists, marks)) else []
 
     def _sort(
         self, path: bytes, entries: list[os.DirEntry[bytes]], above: tuple[tuple[int, int], ...]

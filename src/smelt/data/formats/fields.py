@@ -20,6 +20,7 @@ LABELS = (
     "species", "breed", "class_label", "class_id", "class_idx", "class_index", "label_id", "label_idx",
     "category_id", "target_id", "y",
 )  # fmt: skip
+NEARLY = ("labels", "classes", "categories", "onehot", "one_hot")  # for where nothing has a name of these
 TEXTS = {
     "source": ("source",),
     "query": ("query", "search_query"),

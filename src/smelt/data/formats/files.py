@@ -48,6 +48,11 @@ class Part:
             raise DataError(f"cannot read {self}: {error.strerror}") from error
 
 
+def _opened(shard: Path, root: Path, report: Report) -> Archive:
+    name = str(shard.relative_to(root))
+    return Archive(shard, name, name, read_members(shard, report, shown=encode(name)))
+
+
 class Files:
     """Below `root`, plain files and the members of the archives `shards`; a member goes before a file."""
 
@@ -55,11 +60,7 @@ class Files:
         self, root: Path, shards: Sequence[Path | Archive], report: Report, *, check: bool = True
     ) -> None:
         self.root, self.check = root, check
-        opened = [
-            shard if isinstance(shard, Archive) else
-            Archive(shard, name := str(shard.relative_to(root)), name, read_members(shard, report))
-            for shard in shards
-        ]  # fmt: skip
+        opened = [shard if isinstance(shard, Archive) else _opened(shard, root, report) for shard in shards]
         self.shards = [archive.shard for archive in opened]
         self._places = [archive.path for archive in opened]
         self._tops: set[bytes] = set()

@@ -3,7 +3,8 @@
 A `Samples` takes them one by one and becomes a table. Where a label comes from, the most particular first:
 `data.class_from`, `data.columns.label`, a part called `.cls`, `.label` or `.class`, a field of the JSON with
 a usual name; and where no sample has any of these, archives or folders that are called like classes, then
-`.txt` parts whose few texts repeat. What was taken is said unless it is the plain rule.
+`.txt` parts whose few texts repeat, then the one part or field that is nearly called so (`.orig.cls`,
+`.label.txt`, `labels`). What was taken is said unless it is the plain rule.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _PLAIN = frozenset(LABEL_PARTS) | {"label"}
 _FROM_FIELDS = ("split", "true_label", "noise")  # taken only where `data.columns` names them
 MAX_LABEL = 1 << 14  # bytes of a label
 _LOOKED_AT = 1000  # captions that a message counts
+_OFFERED = 4  # fields or parts that a message offers for labels
 _NUMBERED = re.compile(r"[-_. ]*\d+$")
 _SHARD = re.compile(r"\d{4,}")
 _SYNSET = re.compile(r"n\d{8}")
@@ -44,6 +46,7 @@ class Samples:
     def __init__(self, settings: FormatSettings, report: Report, source: bytes) -> None:
         self.settings, self.report, self.source = settings, report, source
         self.columns = {str(ours): name for ours, name in settings.columns.items()}
+        self.parts_named = {name.removeprefix(".") for name in self.columns.values()}
         if "path" in self.columns:
             raise DataError(
                 f"data.columns.path: format {settings.format} finds its images by itself; it takes label, "
@@ -62,6 +65,7 @@ class Samples:
         self.suffixes: Counter[str] = Counter()
         self.taken: Counter[str] = Counter()  # where labels came from
         self.one_hot = fields.OneHot()
+        self.nearly = _Nearly()
         self.odd: Counter[str] = Counter()
         self.odd_at: dict[str, bytes] = {}
         self.said: dict[str, tuple[int, str]] = {}
@@ -72,7 +76,7 @@ class Samples:
 
     def wants(self, part: str) -> bool:
         """Whether the content of a part `.part` is looked at."""
-        return part in ("json", "txt", *LABEL_PARTS) or part in self.columns.values()
+        return part in ("json", "txt") or like_label(part) or part in self.parts_named
 
     def add(
         self, path: bytes, split: str, record: Mapping[str, Any], parts: Mapping[str, bytes],
@@ -98,7 +102,8 @@ class Samples:
     def _text(self, name: str, usual: tuple[str, ...], record: Mapping[str, Any], parts: Any) -> bytes:
         if name in self.columns:
             wanted = self.columns[name]
-            own = parts[wanted].strip() if wanted in parts else None
+            part = wanted.removeprefix(".")  # as messages spell it
+            own = parts[part].strip() if part in parts else None
             text = fields.text_of(fields.field_of(record, wanted)) if own is None else own
             return _host(text) if name == "source" else text
         for other in usual:
@@ -112,6 +117,7 @@ class Samples:
             return ()
         name, value = self._labelled_by(record, parts)
         if value is None:
+            self.nearly.add(len(self.paths), record, parts)
             return ()
         try:
             words = fields.words_of(value)
@@ -215,7 +221,7 @@ class Samples:
             raise DataError(
                 f"data.columns.label: no sample has a {own!r} with a label in it. {self._found()}"
             )
-        if not self._from_path() and not self._from_captions():
+        if not (self._from_path() or self._from_captions() or self._from_nearly()):
             raise DataError(f"no sample has a label. {self._found()}")
 
     def _found(self) -> str:
@@ -227,12 +233,33 @@ class Samples:
             shown = first_few((repr(short(decode(text), 60)) for text in texts), len(texts))
             found += f" (.txt: {shown})"
         found += f"; fields of the JSON: {self.seen}." if self.seen.values else "; no fields of JSON."
-        field = self.seen.proposal() or ("txt" if texts and not self.seen.values else "FIELD")
-        return (
-            f"{found} Name the field, or the part, that holds the label, such as "
-            f"-o data.columns.label={field}; where folders or archives are the classes: "
-            f"-o data.class_from=leaf (or depth:1, …)"
+        shown = " or ".join(f"-o data.columns.label={name}" for name in self._candidates())
+        named = f"Name the field, or the part, that holds the label: {shown}; where" if shown else "Where"
+        return f"{found} {named} folders or archives are the classes: -o data.class_from=leaf (or depth:1, …)"
+
+    def _from_nearly(self) -> bool:
+        """Take the one part or field that is nearly called as labels are."""
+        if "label" in self.columns or len(self.nearly.found) != 1:
+            return False
+        ((name, labels),) = self.nearly.found.items()
+        places = self.nearly.one_hot.places if self.nearly.one_hot else {}
+        for row, words in labels.items():
+            self.labels[row] = (b"%d" % places[row],) if row in places else words
+        self.report.note(
+            f"labels are taken from {name} ({len(labels):,} samples); -o data.columns.label=… names another "
+            f"field" + (": the place of the 1 in one-hot lists, from 0" if places else "")
         )
+        return True
+
+    def _candidates(self) -> list[str]:
+        """Fields and parts that may hold the labels, the likeliest first."""
+        own = self.columns.get("label", "").removeprefix(".")
+        fields_of_json = [self.seen.proposal(), *sorted(self.seen.values)[:_OFFERED]]
+        parts = [part for part in sorted(self.suffixes) if part not in ("json", "txt")]
+        texts = [] if self.seen.values or not any(self.captions) else ["txt"]
+        likely = [part for part in parts if like_label(part)] or parts[:_OFFERED]
+        names = fields_of_json[:1] if fields_of_json[0] else [*likely, *texts] or fields_of_json
+        return [name for name in dict.fromkeys(names) if name and name != own]
 
     def _from_captions(self) -> bool:
         """Take the `.txt` parts for labels where few, short texts repeat."""
@@ -269,6 +296,36 @@ class Samples:
             + ("" if how else "; -o data.class_from=… or data.columns.label=… says otherwise")
         )
         return True
+
+
+class _Nearly:
+    """Labels of parts and fields that are nearly called as labels are, for where nothing else has any.
+
+    found: `.part` or field → row → labels.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, dict[int, tuple[bytes, ...]]] = {}
+        self.one_hot = fields.OneHot()
+
+    def add(self, row: int, record: Mapping[str, Any], parts: Mapping[str, bytes]) -> None:
+        """Take note of a sample that has no label by the plain rules."""
+        near = {f".{part}": _lines(text) for part, text in parts.items() if like_label(part)}
+        near |= {name: record[name] for name in fields.NEARLY if name in record}
+        for name, value in near.items():
+            try:
+                words = fields.words_of(value)
+            except fields.NoLabel:
+                continue
+            if words and all(len(word) <= MAX_LABEL for word in words):
+                self.found.setdefault(name, {})[row] = words
+                self.one_hot.add(row, value)
+
+
+def like_label(part: str) -> bool:
+    """Whether a part is called as labels are: `cls`, and `orig.cls`, `label.txt`."""
+    *before, last = part.split(".")
+    return last in LABEL_PARTS or (last == "txt" and bool(before) and before[-1] in LABEL_PARTS)
 
 
 def _lines(data: bytes) -> list[bytes] | bytes:

@@ -59,13 +59,15 @@ class Members:
         return Members(self.paths.take(rows), self.offsets[rows], self.sizes[rows])
 
 
-def read_members(path: Path, report: Report, name: str = "", start: int = 0, size: int = -1) -> Members:
+def read_members(
+    path: Path, report: Report, name: str = "", start: int = 0, size: int = -1, shown: bytes = b""
+) -> Members:
     """Members of the archive `path`, or of that which lies in it at start..start+size-1.
 
     What must be refused goes to `report`, an archive cut short as warning; `name` is what messages call it
-    (else `path`). Of members of one name the last one counts, as when tar unpacks. Raises DataError if it is
-    not there, is compressed, or its headers are damaged; StorageError where the machine keeps it from being
-    read.
+    (else `path`). Of members of one name the last one counts, as when tar unpacks; the others are left out as
+    members of `shown`, what the catalogue calls the archive (else `path`). Raises DataError if it is not
+    there, is compressed, or its headers are damaged; StorageError where the machine keeps it from being read.
     """
 
     def scanned() -> tuple[Members, Report]:
@@ -81,7 +83,7 @@ def read_members(path: Path, report: Report, name: str = "", start: int = 0, siz
 
     members, found = patiently(scanned, lambda: str(path))
     report.add(found)
-    return _last_of_each(members, name or str(path), report)
+    return _last_of_each(members, name or str(path), report, shown or os.fsencode(path))
 
 
 class _Scan:
@@ -299,8 +301,8 @@ def _next_block(position: int) -> int:
     return (position + BLOCK - 1) // BLOCK * BLOCK
 
 
-def _last_of_each(members: Members, name: str, report: Report) -> Members:
-    """Without the members that a later one of the same path stands for."""
+def _last_of_each(members: Members, name: str, report: Report, shown: bytes) -> Members:
+    """Without the members that a later one of the same path stands for; they are left out by name."""
     hashes = members.paths.hashes()
     order = np.argsort(hashes, kind="stable")
     same = hashes[order][1:] == hashes[order][:-1]
@@ -320,4 +322,9 @@ def _last_of_each(members: Members, name: str, report: Report) -> Members:
         f"{name}: {len(replaced):,} members have the path of a later one, such as "
         f"{short(decode(members.paths[replaced[0]]))!r}: the last one counts, as when tar unpacks"
     )
+    for row in replaced:
+        report.leave_out(
+            "a member that a later one of its name stands for",
+            b"%b/%b (at byte %d)" % (shown, members.paths[row], members.offsets[row]),
+        )
     return members.take(np.setdiff1d(np.arange(len(members)), np.array(replaced)))

@@ -1,7 +1,8 @@
 """WebDataset tars, read in place: members `key.jpg` with `key.cls` (number or name), `key.json` or `key.txt`.
 
-A key is a member's path up to the first dot of its name; where that puts several images under one key and the
-last dot pairs each with parts of its own, up to the last (and that is said). Where labels come from is said
+A key is a member's path up to the first dot of its name; where that puts several images under one key, or
+leaves none with a label or a text, and the last dot pairs images with parts of their own, up to the last (and
+that is said). Where labels come from is said
 in `samples`: `.cls`, a field of the JSON, archives or folders called like classes. The JSON may also have
 query, title, description, tags, source; other names are given by `data.columns`. What is an image is told by
 its suffix, else by its content. The split is what the shard or its folder is called (train-0000.tar,
@@ -39,6 +40,7 @@ from smelt.errors import DataError, short
 _IMAGES = tuple(suffix.removeprefix(".") for suffix in (*IMAGE_SUFFIXES, ".jfif", ".jpe"))
 _SUFFIXES = frozenset(_IMAGES)
 _NO_IMAGES = frozenset({"json", "txt", "npy", "npz", "pth", "pt", "pickle", "pkl", *LABEL_PARTS})
+_SAYING = frozenset({"json", "txt", *LABEL_PARTS})  # parts that are read
 MAX_PART = 1 << 22  # bytes of a part that is read: JSON, a label, a text
 _SNIFFED = 8  # parts of a sample whose content is looked at where none is called as images are
 # Names of a file in the root that lists the classes, by which numbers get names
@@ -178,8 +180,8 @@ class _Shard:
         if by_last_dot:
             self.samples.once(
                 "dots",
-                f"{self.archive.name}: names have dots, such as {by_last_dot!r}: keys are taken up to the "
-                f"last dot, not to the first as WebDataset has it, for that put several images under one key",
+                f"{self.archive.name}: names have dots, such as {by_last_dot[0]!r}: keys are taken up to the "
+                f"last dot, not to the first as WebDataset has it, for that {by_last_dot[1]}",
             )
         with open(self.archive.path, "rb", buffering=0) as file:
             for key, parts in keys.items():
@@ -205,19 +207,40 @@ class _Shard:
                 found.append(row)
         return found
 
-    def _keyed(self, rows: list[int]) -> tuple[dict[bytes, dict[str, int]], str]:
-        """(key → suffix → member, a name for which keys are taken up to the last dot, or "")."""
+    def _keyed(self, rows: list[int]) -> tuple[dict[bytes, dict[str, int]], tuple[str, str] | None]:
+        """key → suffix → member; where keys are taken up to the last dot, (a name, why), else None."""
         first = self._by_dot(rows, last=False)
         crowded = next((parts for parts in first.values() if sum(map(_is_dotted_image, parts)) > 1), None)
         if crowded is None:
-            return first, ""
+            return self._as_they_pair(rows, first)
         last = self._by_dot(rows, last=True)
         images = [parts for parts in last.values() if any(suffix in _SUFFIXES for suffix in parts)]
         paired = sum(len(parts) > 1 for parts in images)
         suffixes = {suffix.rpartition(".")[2] for parts in first.values() for suffix in parts}
         if 2 * paired >= len(images) or suffixes <= _SUFFIXES:
-            return last, decode(self._path(crowded[next(filter(_is_dotted_image, crowded))]))
-        return first, ""
+            name = self._path(crowded[next(filter(_is_dotted_image, crowded))])
+            return last, (decode(name), "put several images under one key")
+        return first, None
+
+    def _as_they_pair(
+        self, rows: list[int], first: dict[bytes, dict[str, int]]
+    ) -> tuple[dict[bytes, dict[str, int]], tuple[str, str] | None]:
+        """Keys up to the last dot where no key up to the first has an image and what belongs to one."""
+        if any(map(self._is_pair, first.values())):
+            return first, None
+        dotted = next((row for row in rows if _is_dotted_image(self.names[row].partition(b".")[2])), None)
+        if dotted is None:
+            return first, None
+        last = self._by_dot(rows, last=True)
+        images = [parts for parts in last.values() if any(suffix in _SUFFIXES for suffix in parts)]
+        if 2 * sum(map(self._is_pair, images)) < len(images):
+            return first, None
+        return last, (decode(self._path(dotted)), "leaves no image with a label or a text")
+
+    def _is_pair(self, parts: Mapping[str, int]) -> bool:
+        """Whether an image lies with a part that says something of it."""
+        told = any(suffix in _SAYING or suffix in self.samples.parts_named for suffix in parts)
+        return told and any(suffix.rpartition(".")[2] in _SUFFIXES for suffix in parts)
 
     def _by_dot(self, rows: list[int], *, last: bool) -> dict[bytes, dict[str, int]]:
         found: dict[bytes, dict[str, int]] = {}
@@ -293,5 +316,6 @@ class _Shard:
         return patiently(lambda: read_part(descriptor, size, offset), lambda: self.archive.name)
 
 
-def _is_dotted_image(suffix: str) -> bool:
+def _is_dotted_image(suffix: str | bytes) -> bool:
+    suffix = suffix if isinstance(suffix, str) else suffix.decode("ascii", "replace").lower()
     return "." in suffix and suffix.rpartition(".")[2] in _SUFFIXES
