@@ -14,7 +14,8 @@ from pathlib import Path
 
 from smelt.data.formats.base import IMAGE_SUFFIXES
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.names import split_of
+from smelt.data.formats.hotcolumns import Hot, hot_among
+from smelt.data.formats.names import first_few, split_of
 from smelt.errors import DataError, some
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".jfif", ".jpe", ".tif", ".tiff", ".heic", ".heif", ".ppm")
@@ -84,15 +85,17 @@ def looks_like_image(cell: str) -> bool:
 
 @dataclass(frozen=True)
 class Columns:
-    """Places of the columns by our names; `hot`: those whose names are classes and whose cells are 0 or 1.
+    """Places of the columns by our names; `hot`: those whose names are classes, with cells of yes and no.
 
-    notes: what was taken for what. flags: what the words of the column `split` mean where its name says it.
+    hot_as: what these hold, for messages. notes: what was taken for what. flags: what the words of the column
+    `split` mean where its name says it.
     """
 
     places: dict[str, int]
     hot: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     flags: dict[str, str] | None = None
+    hot_as: str = "0 and 1"
 
 
 class Chooser:
@@ -118,30 +121,30 @@ class Chooser:
         for ours in ("split", "true_label", *_SAME):
             if ours not in places and (place := self._usual(ours, set(places.values()))) is not None:
                 places[ours] = place
-        hot: tuple[int, ...] = ()
+        hot = Hot()
         self._taken = set(places.values())
         if "label" not in places:
             label = self._label(set(places.values()))
-            hot = () if label is not None else self._hot(set(places.values()))
+            hot = Hot() if label is not None else self._hot(set(places.values()))
             if label is None and not self.header and "split" not in places:
                 label = self._without_names(places)
             if label is None and len(self.names) == 2 and "tags" in places:
                 label = places.pop("tags")  # nothing else can be meant
             if label is not None:
                 places["label"] = label
-            elif not hot and labelled:
+            elif not hot.places and labelled:
                 raise self._error("label")
-        elif "label" in self.named and (rest := self._hot(set(places.values()))):
-            self._say_hot((places["label"], *rest))
+        elif "label" in self.named:
+            self._say_hot(places)
         # beside a label only: alone, such a column is itself the label, or one class of several
-        if "label" in places and "confidence" not in places and not hot:
+        if "label" in places and "confidence" not in places and not hot.places:
             self._confidence(places)
         self._say(places)
         flags = _FLAGS.get(plain(self.names[places["split"]])) if "split" in places else None
         if flags:
             meant = ", ".join(f"{word} is {split}" for word, split in flags.items())
             self.notes.append(f"column {self.names[places['split']]!r}: {meant}")
-        return Columns(places, hot, tuple(self.notes), flags)
+        return Columns(places, hot.places, tuple(self.notes), flags, hot.words)
 
     # by the settings
 
@@ -237,23 +240,33 @@ class Chooser:
         places["split"] = splits[0]
         return rest[0]
 
-    def _hot(self, taken: set[int]) -> tuple[int, ...]:
-        """Columns of 0 and 1 for all that is not taken, at least two."""
-        rest = [place for place in range(len(self.names)) if place not in taken and self.names[place]]
-        if len(rest) < 2 or not self.header or any(usual(self.names[place]) for place in rest):
-            return ()
-        numbers = [cell for place in rest for cell in self.cells(place)]
-        if not numbers or not all(map(_is_number, numbers)):
-            return ()
-        hot = all(cell.removesuffix(".0") in ("0", "1") for cell in numbers)
-        return tuple(rest) if hot else ()
+    def _hot(self, taken: set[int]) -> Hot:
+        """Columns of classes among all that is not taken; said which of them are no classes."""
+        free = [place for place in range(len(self.names)) if place not in taken and self.names[place]]
+        hot = hot_among(free, self.sample, self._may_be_label) if self.header else Hot()
+        if not hot.places or any(usual(self.names[place]) for place in hot.places):
+            return Hot()
+        if hot.beside:
+            shown = first_few([repr(self.names[place]) for place in hot.beside], len(hot.beside), _SHOWN)
+            self.notes.append(f"beside the columns of classes, {shown} says nothing that is used")
+        return hot
 
-    def _say_hot(self, columns: tuple[int, ...]) -> None:
+    def _may_be_label(self, place: int) -> bool:
+        """Whether a column holds words, some of them more than once."""
+        cells = self.cells(place)
+        return not all(map(_is_number, cells)) and 1 < len(set(cells)) < len(cells)
+
+    def _say_hot(self, places: dict[str, int]) -> None:
         """A column of 0 and 1 was named as the label, and there are more of its kind."""
-        if all(cell.removesuffix(".0") in ("0", "1") for cell in self.cells(columns[0])):
-            shown = ", ".join(repr(self.names[place]) for place in columns[:_SHOWN])
+        place = places["label"]
+        free = [i for i in range(len(self.names)) if i == place or i not in places.values()]
+        hot = hot_among(free, self.sample, lambda _: True)
+        if place in hot.places:
+            shown = ", ".join(
+                repr(self.names[at]) for at in (place, *(p for p in hot.places if p != place))[:_SHOWN]
+            )
             self.notes.append(
-                f"columns {shown} hold 0 and 1, and only {self.names[columns[0]]!r} is taken: without "
+                f"columns {shown} hold {hot.words}, and only {self.names[place]!r} is taken: without "
                 "data.columns.label all of them are classes"
             )
 

@@ -90,7 +90,8 @@ def _table(found: ListFile, settings: FormatSettings, root: Path, report: Report
     if hot := found.columns.hot:
         names = [sheet.names[place].strip() for place in hot]
         report.note(
-            f"{found.name}: columns {first_few(map(repr, names), len(names))} hold 0 and 1: they are classes"
+            f"{found.name}: columns {first_few(map(repr, names), len(names))} hold {found.columns.hot_as}: "
+            "they are classes"
         )
         table.columns["label"], table.several = labels_of(
             names, _one_by_one(found, rows), table.where.where, report
