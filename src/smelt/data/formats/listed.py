@@ -27,6 +27,7 @@ from smelt.data.formats.fitting import fit
 from smelt.data.formats.labelled import Rows, drop_repeats, labelled_rows
 from smelt.data.formats.letters import in_utf8, shown
 from smelt.data.formats.names import split_of
+from smelt.data.formats.nolabels import without_no_labels
 from smelt.data.formats.paths import check_paths, split_paths
 from smelt.data.formats.several import several_of
 from smelt.data.formats.spelling import Spelling, what_lies_there
@@ -145,10 +146,12 @@ def _label(
     """Give every row of every table its label; the classes are those known, the list's, or what is found."""
     labelled = [Labelled(*part.table.words("label"), part.splits, part.table.where) for part in placed]
     columns = without_stand_ins(labelled, settings, report)
+    listed = known or _listed_classes(settings, root, report)
+    columns = without_no_labels(columns, labelled, listed, settings, report)
     several: dict[bytes, Sequence[bytes]] = {}
     found_here = known is None and "classes" not in settings.lists
     if known is None:
-        known, several = _found(placed, columns, settings, root, report)
+        known, several = _found(placed, columns, listed, settings, report)
     if found_here:
         labelled = [
             replace(part, codes=codes, words=words) for part, (codes, words) in zip(labelled, columns)
@@ -168,22 +171,26 @@ def _label(
     return known
 
 
+def _listed_classes(settings: FormatSettings, root: Path, report: Report) -> Classes | None:
+    """The classes of `lists.classes`, where it is given."""
+    if "classes" not in settings.lists:
+        return None
+    report.used.add(settings.lists["classes"].encode("utf-8", "surrogateescape"))
+    return read_classes(root / settings.lists["classes"], settings, report)
+
+
 def _found(
-    placed: list[_Placed], columns: list[Codes], settings: FormatSettings, root: Path, report: Report
-) -> tuple[Classes, dict[bytes, Sequence[bytes]]]:
-    """The classes of `lists.classes`, or those in the labels; and the words that are several labels."""
+    placed: list[_Placed], columns: list[Codes], named: Classes | None, settings: FormatSettings,
+    report: Report,
+) -> tuple[Classes, dict[bytes, Sequence[bytes]]]:  # fmt: skip
+    """The classes that are `named`, or those in the labels; and the words that are several labels."""
     words = {word for _, found in columns for word in found}
-    named: Classes | None = None
-    if "classes" in settings.lists:
-        path = root / settings.lists["classes"]
-        named = read_classes(path, settings, report)
-        report.used.add(settings.lists["classes"].encode("utf-8", "surrogateescape"))
     several = several_of(words - set(named.names if named else ()), settings, report)
     if named:
         return named, several
     singles = (words - several.keys()) | {label for labels in several.values() for label in labels}
     singles |= {label for part in placed for labels in part.table.several.values() for label in labels}
-    return found_in(singles, report), several
+    return found_in(singles, report, names=settings.label_is == "name"), several
 
 
 def _refuse_mostly_unlabelled(placed: list[_Placed], settings: FormatSettings, report: Report) -> None:

@@ -79,7 +79,8 @@ def alike(names: Sequence[str]) -> list[list[str]]:
     groups: dict[str, list[str]] = {}
     for name in names:
         form = unicodedata.normalize("NFKC", name).casefold()
-        groups.setdefault(_INVISIBLE.sub("", unicodedata.normalize("NFC", form)), []).append(name)
+        minus = "-" * bool(re.match(r"-[0-9.]", form))  # -1 is not 1
+        groups.setdefault(minus + _INVISIBLE.sub("", unicodedata.normalize("NFC", form)), []).append(name)
     return [group for key, group in groups.items() if key and len(group) > 1]
 
 
