@@ -30,7 +30,7 @@ from smelt.data.formats.names import split_of
 from smelt.data.formats.nolabels import without_no_labels
 from smelt.data.formats.paths import check_paths, split_paths
 from smelt.data.formats.several import several_of
-from smelt.data.formats.spelling import Spelling, what_lies_there
+from smelt.data.formats.spelling import Spelling, usual_options, what_lies_there
 from smelt.data.formats.splitlabels import Labelled, compare, without_stand_ins
 from smelt.errors import DataError, short
 
@@ -242,10 +242,7 @@ class _Missing:
         )
         there = f"{looked}; {what_lies_there(self.root, self.path)}"
         if self.count == self.total:
-            hint = self.hint or (
-                "-o data.prefix=… and -o data.suffix=… stand before and behind every path, -o data.root=… is "
-                "where they start"
-            )
+            hint = self.hint or usual_options(self.root, self.path)
             report.problem(f"none of the {self.total:,} listed files is there. {there}. {hint}")
             report.refuse()
         elif self.count > MANY_MISSING * self.total:
