@@ -13,7 +13,7 @@ from smelt.data.formats.classes import found_in
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.names import alike
 from smelt.data.formats.nolabels import option
-from test_lists import catalogue_of, put, refused, table, told
+from test_lists import FILES, catalogue_of, put, refused, table, told
 
 NAMES = ["cat", "dog", "cat", "dog"]
 
@@ -63,3 +63,17 @@ def test_numbers_that_are_no_labels_are_names_where_that_is_said(tmp_path: Path,
     root = put(tmp_path / "d", {"images.csv": table(labels=["0", "1", "2", "0", "1", odd])})
     assert "-o data.label_is=name takes every label" in refused(root, tmp_path / "o")
     assert odd.strip('"') in catalogue_of(root, tmp_path / "n", label_is="name").classes
+
+
+def test_words_of_splits_are_known_or_can_be_said(tmp_path: Path) -> None:
+    text = "path,label,split\n" + "".join(
+        f"{name},{i % 2},{split}\n"
+        for i, (name, split) in enumerate(zip(FILES, [*["train"] * 4, "%s", "%s"]))
+    )
+    root = put(tmp_path / "d", {"images.csv": text.replace("%s", "Holdout")})
+    assert len(catalogue_of(root, tmp_path / "o").rows("test")) == 2
+    (root / "images.csv").write_text(text.replace("%s", "Late: 2"))
+    said = refused(root, tmp_path / "r")
+    assert "dev, eval" in said
+    option = shlex.split(said[said.index("-o 'data.split") :])[1].partition("=")[2]
+    assert len(catalogue_of(root, tmp_path / "n", split_words=yaml.safe_load(option)).rows("test")) == 2

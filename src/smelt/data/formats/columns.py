@@ -15,7 +15,7 @@ from pathlib import Path
 from smelt.data.formats.base import IMAGE_SUFFIXES
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.hotcolumns import Hot, hot_among
-from smelt.data.formats.names import first_few, split_of
+from smelt.data.formats.names import SPLIT_WORDS, first_few, split_of
 from smelt.errors import DataError, some
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".jfif", ".jpe", ".tif", ".tiff", ".heic", ".heif", ".ppm")
@@ -284,7 +284,8 @@ class Chooser:
     def _of_splits(self, place: int) -> bool:
         flags = _FLAGS.get(plain(self.names[place]), {})
         words = {cell.lower() for cell in self.cells(place)}
-        return bool(words) and all(word in flags or word in _OPEN or split_of(word) for word in words)
+        known = {*flags, *_OPEN, *SPLIT_WORDS, *(word.lower() for word in self.settings.split_words)}
+        return bool(words) and all(word in known or split_of(word) for word in words)
 
     def _first(self, ours: str, found: list[int], option: str) -> int:
         names = [self.names[place] for place in found]

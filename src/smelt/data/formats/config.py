@@ -58,6 +58,7 @@ USED_BY: dict[str, tuple[str, ...]] = {
     "header": ("csv",),
     "encoding": ("csv", "labelstudio", "imagefolder"),
     "unlabelled": (*_WITH_FIELDS, *_NAMED, "imagefolder"),
+    "split_words": _WITH_FIELDS,
     "no_label": (*_WITH_FIELDS, *_NAMED),
     "label_is": (*_WITH_FIELDS, *_NAMED),
     "multi_label": _WITH_FIELDS,
@@ -149,6 +150,11 @@ class FormatSettings(Settings):
         default="leave_out",
         description="Images of training or validation without a label: counted and left out, kept in the "
         "catalogue without being learnt from, or refused. Test images need none.",
+    )
+    split_words: dict[str, Literal["train", "val", "test"]] = Field(
+        default={},
+        description="What words of a list's column of splits mean, beside the usual ones, in any case "
+        "(`{fold9: test}`).",
     )
     no_label: tuple[str, ...] = Field(
         default=(),

@@ -26,8 +26,8 @@ from smelt.data.formats.files import Files
 from smelt.data.formats.fitting import fit
 from smelt.data.formats.labelled import Rows, drop_repeats, labelled_rows
 from smelt.data.formats.letters import in_utf8, shown
-from smelt.data.formats.names import split_of
-from smelt.data.formats.nolabels import without_no_labels
+from smelt.data.formats.names import SPLIT_WORDS, split_of
+from smelt.data.formats.nolabels import quoted, without_no_labels
 from smelt.data.formats.paths import check_paths, split_paths
 from smelt.data.formats.several import several_of
 from smelt.data.formats.spelling import Spelling, usual_options, what_lies_there
@@ -40,6 +40,7 @@ MANY_MISSING = 0.1  # share of the files from which on an example is shown
 # beside the usual names, what a column `is_valid` says
 _SPLIT_WORDS = {
     **SPLIT_NAMES,
+    **SPLIT_WORDS,
     "true": "val",
     "false": "train",
     "1": "val",
@@ -267,6 +268,7 @@ class _Placed:
         self.paths = _paths(strings, self.spelling)
         check_paths(self.paths, table.where.where, report)
         self.splits = np.zeros(len(self.paths), np.uint8)
+        self.split_words = {word.lower(): split for word, split in settings.split_words.items()}
 
     def check_splits(self, report: Report) -> None:
         """Fill `splits` from the column, or from which file it is."""
@@ -275,16 +277,24 @@ class _Placed:
             return
         codes, words = self.table.words("split")
         table = [self._split(word.decode("utf-8", "replace").lower()) for word in words]
+        for word in sorted({word.decode("utf-8", "replace").lower() for word in words} & SPLIT_WORDS.keys()):
+            report.note(f"split {word!r} is taken for {self._split(word)} (data.split_words says otherwise)")
         for code, split in enumerate(table):
             if not split:
                 rows = np.flatnonzero(codes == code)
                 where = self.table.where.where(int(rows[0]))
+                word = short(decode(words[code]), 80)
                 report.problem(
-                    f"{where}: split {short(decode(words[code]), 80)!r} is not train, val or test", len(rows)
+                    f"{where}: split {word!r} is not train, val or test, nor a word for one (training, "
+                    "valid, validation, dev, eval, testing, holdout, public, private; empty is train): "
+                    f"-o 'data.split_words={{{quoted(word)}: test}}' says what it means",
+                    len(rows),
                 )
         self.splits = np.array([SPLITS.index(split or "train") for split in table], np.uint8)[codes]
 
     def _split(self, word: str) -> str:
+        if word in self.split_words:
+            return self.split_words[word]
         return self.table.split_words.get(word) or _SPLIT_WORDS.get(word) or split_of(word)
 
     def locate(self, files: Files, missing: _Missing) -> None:

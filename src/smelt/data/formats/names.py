@@ -16,6 +16,11 @@ _SPLITS = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val", "eval": "val",
     "test": "test", "testing": "test", "tst": "test",
 }  # fmt: skip
+# further words that say a split in a column of lists; a folder called so may be anything
+SPLIT_WORDS = {
+    "holdout": "test", "hold-out": "test", "hold_out": "test", "public": "test", "private": "test",
+    "publictest": "val", "privatetest": "test", "tune": "val", "tuning": "val",
+}  # fmt: skip
 _FILLERS = frozenset(
     {"set", "data", "dataset", "images", "image", "imgs", "img", "seg", "folder", "split", "pics", "final"}
 )

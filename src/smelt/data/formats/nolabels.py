@@ -104,14 +104,20 @@ def _warn(counts: Counter[bytes], found: Collection[bytes], settings: FormatSett
 def option(words: Collection[bytes], before: Sequence[str] = ()) -> str:
     """The option that takes `words`, and those `before`, for no label, to be pasted into a shell."""
     texts = [*before, *(decode(word) for word in sorted(words, key=bytes.lower))]
-    shown = ", ".join(text if _bare(text) else '"' + text.replace("\\", "\\\\") + '"' for text in texts)
-    return "-o 'data.no_label=[" + shown.replace("'", "'\\''") + "]'"
+    shown = ", ".join(map(quoted, texts))
+    return f"-o 'data.no_label=[{shown}]'"
+
+
+def quoted(text: str) -> str:
+    """A word as YAML takes it for text, to stand in single quotes of a shell."""
+    told = text if _bare(text) else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return told.replace("'", "'\\''")
 
 
 def _bare(text: str) -> bool:
     """Whether YAML reads a word of a list as it stands, as text."""
     try:
-        return bool(yaml.safe_load(f"[{text}]") == [text])
+        return bool(yaml.safe_load(f"[{text}]") == [text] and ":" not in text)
     except yaml.YAMLError:
         return False
 
