@@ -14,7 +14,8 @@ from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.fitting import SAMPLE
 from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.listed import Table
-from smelt.data.formats.listfiles import ListFile, lists_among, opened, said
+from smelt.data.formats.listfiles import ListFile, opened
+from smelt.data.formats.listnames import lists_among, said
 from smelt.data.formats.names import hidden, split_of
 from smelt.data.formats.spelling import Spelling
 from smelt.data.formats.splitlabels import ENOUGH
