@@ -60,3 +60,12 @@ def test_minus_one_beside_zero_is_no_no(tmp_path: Path) -> None:
     rows = "".join(f"x{i}.jpg,{i % 2},{1 - i % 2}\n" for i in range(200)) + "0000.jpg,1,-1\n"
     root = put(tmp_path / "d", {"train.csv": "filename,a,b\n" + rows})
     assert "'-1' in column 'b' is not 0 or 1" in refused(root, tmp_path / "o", check_files=False)
+
+
+def test_columns_of_classes_can_be_named(tmp_path: Path) -> None:
+    text = hot("1", "0", "age,sex", "20,M").replace("20,M,1,0,0", "20,M,0,0,0")  # rows of no class
+    root = put(tmp_path / "d", {"train.csv": text})
+    said = refused(root, tmp_path / "o")
+    assert "-o 'data.columns.label=cat,dog,fox' takes them for classes" in said
+    found = named(catalogue_of(root, tmp_path / "n", columns={"label": "cat,dog,fox"}))
+    assert found == {name: label for name, label in WANTED.items() if label != "cat"}

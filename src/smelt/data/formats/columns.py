@@ -14,7 +14,7 @@ from pathlib import Path
 
 from smelt.data.formats.base import IMAGE_SUFFIXES
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.hotcolumns import Hot, hot_among
+from smelt.data.formats.hotcolumns import CLEAR, Hot, hot_among, that_hold_it
 from smelt.data.formats.names import SPLIT_WORDS, first_few, split_of
 from smelt.errors import DataError, some
 
@@ -114,16 +114,18 @@ class Chooser:
     def choose(self, labelled: bool) -> Columns:
         """The columns; DataError where there is none for the path, or for the label though `labelled`."""
         needed = {"path", "label"} if labelled else {"path"}
+        hot = self._hot_by_name()
         wanted = {ours: name for ours, name in self.named.items() if ours in needed or self._at(name)}
+        if hot.places:
+            wanted.pop("label", None)
         places = {ours: self._named(ours, name) for ours, name in wanted.items()}
         if "path" not in places:
             places["path"] = self._path(set(places.values()))
         for ours in ("split", "true_label", *_SAME):
             if ours not in places and (place := self._usual(ours, set(places.values()))) is not None:
                 places[ours] = place
-        hot = Hot()
         self._taken = set(places.values())
-        if "label" not in places:
+        if "label" not in places and not hot.places:
             label = self._label(set(places.values()))
             hot = Hot() if label is not None else self._hot(set(places.values()))
             if label is None and not self.header and "split" not in places:
@@ -134,7 +136,7 @@ class Chooser:
                 places["label"] = label
             elif not hot.places and labelled:
                 raise self._error("label")
-        elif "label" in self.named:
+        elif "label" in self.named and not hot.places:
             self._say_hot(places)
         # beside a label only: alone, such a column is itself the label, or one class of several
         if "label" in places and "confidence" not in places and not hot.places:
@@ -162,6 +164,15 @@ class Chooser:
                 f"{', '.join(str(place + 1) for place in places)}): give each a name of its own"
             )
         raise self._error(ours)
+
+    def _hot_by_name(self) -> Hot:
+        """The columns of classes that are named as the label, parted by commas."""
+        names = self.named.get("label", "")
+        parts = [self._at(name.strip()) for name in names.split(",")]
+        if len(parts) < 2 or self._at(names) or not all(len(part) == 1 for part in parts):
+            return Hot()
+        places = tuple(part[0] for part in parts)
+        return Hot(places, that_hold_it(places, self.sample).words)
 
     # by usual names and by what stands in them
 
@@ -336,7 +347,21 @@ class Chooser:
         cells = [cell for place in self._taken if self._of_images(place) for cell in self.cells(place)]
         return len({cell.replace("\\", "/").rpartition("/")[0] for cell in cells}) > 1
 
+    def _of_yes_and_no(self) -> str:
+        """How columns that may be classes are named as such; "" where there are none."""
+        free = [place for place in range(len(self.names)) if place not in self._taken]
+        hot = that_hold_it(free, self.sample) if self.header else Hot()
+        if len(hot.places) < CLEAR:
+            return ""
+        names = ",".join(self.names[place].strip() for place in hot.places)
+        return (
+            f"some hold {hot.words}, but not one {hot.words.split()[0]} in each row: "
+            f"-o 'data.columns.label={names}' takes them for classes, -o data.columns.label=NAME one column"
+        )
+
     def _meant(self, ours: str, name: str | None, candidates: list[int] | None) -> str:
+        if ours == "label" and name is None and (several := self._of_yes_and_no()):
+            return several
         free = [own for place, own in enumerate(self.names) if usual(own) in ("", ours)] or self.names
         if candidates:
             free = [self.names[place] for place in candidates]

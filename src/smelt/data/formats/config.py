@@ -246,7 +246,8 @@ class FormatSettings(Settings):
         default={},
         description="smelt's name of a column (path, label, split, source, query, title, description, tags, "
         "true_label, noise, confidence) → its name in your lists, or the field of a sample's JSON (`a.b` for "
-        "one inside another). Left out: usual names are recognised.",
+        "one inside another). `label` takes several columns of 0 and 1, parted by commas, as classes "
+        "(`label: cat,dog`; csv only). Left out: usual names are recognised.",
     )
 
     @field_validator("no_label", mode="before")

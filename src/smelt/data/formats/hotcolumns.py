@@ -16,7 +16,7 @@ _WAYS = (
 ON = frozenset(word.encode() for _, on, _ in _WAYS for word in on)
 OFF = frozenset(word.encode() for _, _, off in _WAYS for word in off) - {b"-1"} | {b""}
 MINUS = b"-1"  # no where a column has no 0; beside 0 and 1 it says that nobody knows
-_CLEAR = 3  # columns from which on one yes in each row is no chance, whatever stands beside them
+CLEAR = 3  # columns from which on one yes in each row is no chance, whatever stands beside them
 _MOST = 64  # columns among which some are looked for
 
 
@@ -40,17 +40,32 @@ def hot_among(free: Sequence[int], rows: Sequence[Sequence[str]], may_be_label: 
     All of them where all hold nothing but yes and no. Else those, side by side, with exactly one yes in each
     row: three or more, or two where no other column could be the label (`may_be_label`).
     """
-    cells = {place: [word_of(row[place]) if len(row) > place else "" for row in rows] for place in free}
-    found = max((_held(cells, *way) for way in _WAYS), key=lambda hot: _filled(hot, cells))
+    cells = _cells(free, rows)
+    found = _of_yes_and_no(cells)
     if len(found.places) < 2 or not _filled(found, cells):
         return Hot()
     on = next(yes for words, yes, _ in _WAYS if words == found.words)
     if not found.beside:
         return found
     yes = {place: [word in on for word in cells[place]] for place in found.places}
-    least = _CLEAR if any(map(may_be_label, found.beside)) else 2
+    least = CLEAR if any(map(may_be_label, found.beside)) else 2
     places = _one_each([place for place in found.places if any(cells[place])], yes, least)
     return Hot(places, found.words, tuple(p for p in free if p not in places)) if places else Hot()
+
+
+def _cells(free: Sequence[int], rows: Sequence[Sequence[str]]) -> dict[int, list[str]]:
+    return {place: [word_of(row[place]) if len(row) > place else "" for row in rows] for place in free}
+
+
+def _of_yes_and_no(cells: dict[int, list[str]]) -> Hot:
+    """All columns that hold yes and no in one way, the way of most of them."""
+    return max((_held(cells, *way) for way in _WAYS), key=lambda hot: _filled(hot, cells))
+
+
+def that_hold_it(free: Sequence[int], rows: Sequence[Sequence[str]]) -> Hot:
+    """The columns among `free` that hold nothing but yes and no, whether or not they are classes."""
+    found = _of_yes_and_no(_cells(free, rows))
+    return found if len(found.places) > 1 else Hot()
 
 
 def _held(cells: dict[int, list[str]], words: str, on: frozenset[str], off: frozenset[str]) -> Hot:

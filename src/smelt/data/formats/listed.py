@@ -277,7 +277,7 @@ class _Placed:
             return
         codes, words = self.table.words("split")
         table = [self._split(word.decode("utf-8", "replace").lower()) for word in words]
-        for word in sorted({word.decode("utf-8", "replace").lower() for word in words} & SPLIT_WORDS.keys()):
+        for word in sorted({word.decode("utf-8", "replace").lower() for word in words} & self._guessed()):
             report.note(f"split {word!r} is taken for {self._split(word)} (data.split_words says otherwise)")
         for code, split in enumerate(table):
             if not split:
@@ -291,6 +291,9 @@ class _Placed:
                     len(rows),
                 )
         self.splits = np.array([SPLITS.index(split or "train") for split in table], np.uint8)[codes]
+
+    def _guessed(self) -> set[str]:
+        return SPLIT_WORDS.keys() - self.split_words.keys()
 
     def _split(self, word: str) -> str:
         if word in self.split_words:
