@@ -784,7 +784,7 @@ def test_class_folders_with_a_stray_list_remain_folders(tmp_path: Path) -> None:
         (["0", "1", "nan", "0", "N/A", "0"], ["0", "1"], "says that there is no label"),
         (["0", "1", "-1", "0", "1", "0"], ["0", "1"], "1 rows without a label"),
         (["0", " 1", "1 ", "0", "1", "1"], ["0", "1"], ""),
-        (["cat", "dog", "nan"] * 2, ["cat", "dog", "nan"], "nan is taken as the name of a class"),
+        (["cat", "dog", "nan"] * 2, ["cat", "dog", "nan"], "'nan' (2 rows) is taken as the name of a class"),
         (["true", "false"] * 3, ["false", "true"], ""),
         (["0", "1", "9" * 20, "0", "1", "1"], ["0", "1", "9" * 20], "taken as names of 3 classes"),
         (["0", "1", "cat", "0", "1", "1"], ["0", "1", "cat"], "are numbers (0, 1) and some names (cat)"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from smelt.artifacts.catalogue_writer import CatalogueWriter
     from smelt.data.formats.base import Report
 
-VERSION = 4
+VERSION = 5
 SHOWN_MISSING = 100
 SHOWN_GROUPS = 5
 
@@ -245,7 +245,7 @@ def _warn_of_classes(catalogue: Catalogue, report: Report) -> None:
     groups = alike(catalogue.classes)
     for group in groups[:SHOWN_GROUPS]:
         report.warn(
-            f"{len(group)} classes differ only in case, blanks or the form of letters: "
+            f"{len(group)} classes differ only in case, blanks, signs around them or the form of letters: "
             f"{', '.join(told(name) for name in group)}. If they are one, give them one name"
         )
     if len(groups) > SHOWN_GROUPS:

@@ -189,7 +189,8 @@ def _elsewhere(root: Path, tree: Tree) -> str:
 def _beside(root: Path, tree: Tree) -> str:
     """What else lies there that may hold the labels: a list that was not taken and why, boxes."""
     from smelt.data.formats.layout import Glimpse
-    from smelt.data.formats.listfiles import chosen, lists_among
+    from smelt.data.formats.listfiles import chosen
+    from smelt.data.formats.listnames import lists_among
 
     found = []
     names = lists_among(Glimpse(root).files())
@@ -228,7 +229,7 @@ def _other_labels(root: Path, tree: Tree) -> str:
 def _data_files(root: Path) -> list[str]:
     """Files below the root, not called as lists are, that programs write tables and labels to."""
     from smelt.data.formats.layout import Glimpse
-    from smelt.data.formats.listfiles import is_list
+    from smelt.data.formats.listnames import is_list
 
     return [
         f"{at}/{name}".lstrip("/")

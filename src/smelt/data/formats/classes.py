@@ -27,6 +27,7 @@ _ODD = re.compile(
 NO_LABEL = frozenset({b"nan", b"null", b"none", b"na", b"n/a", b"<na>", b"nil", b"nat", b"#n/a"})
 _NONE = b"%d" % UNKNOWN  # how a file whose labels are numbers says that there is no label
 _SHOWN = 3
+_NAMES = ": -o data.label_is=name takes every label as the name of a class, as it is written"
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,14 @@ class Classes:
         if not word or (self.has_none and word == _NONE) or word in self.none:
             return " (only test images may have none)"
         if word in self.twice:
-            return f" (it is the number of label {decode(self.twice[word])!r}, written in another way)"
+            return (
+                f" (it is the number of label {decode(self.twice[word])!r}, written in another way{_NAMES})"
+            )
         if word in self.odd:
             rest = "as the other labels are" if self.names else "and a label is one, or a name"
-            return f" (it is no whole number, {rest})"
+            return f" (it is no whole number, {rest}{_NAMES})"
         if is_number(word) and word.startswith(b"-"):
-            return " (labels are not below 0)"
+            return f" (labels are not below 0{_NAMES})"
         if self.names and not self.places and is_number(word) and any(map(is_number, self.names)):
             return " (some of their names are numbers, so numbers are names, not places)"
         return ""
@@ -76,18 +79,23 @@ def is_number(word: bytes) -> bool:
     return _NUMBER.fullmatch(word) is not None
 
 
-def found_in(words: Iterable[bytes], report: Report) -> Classes:
+def found_in(words: Iterable[bytes], report: Report, *, names: bool = False) -> Classes:
     """The classes that the labels `words` of a data set make.
 
-    "" is none, nor is -1 where all are numbers. A second way to write a number and negative numbers are no
-    labels, and so refused where they stand.
+    "" is none, nor is -1 where all are numbers, but for -1 and 1 alone. A second way to write a number and
+    negative numbers are no labels, and so refused where they stand. names: every word names a class.
     """
     known = {word for word in words if word}
+    if names:
+        return _by_name(known)
     missing = {word for word in known if word.lower() in NO_LABEL}
     numbers = {word for word in known - missing if is_number(word) or _WHOLE.fullmatch(word)}
     odd = {word for word in known - missing - numbers if _ODD.fullmatch(word)}
     if known - missing - numbers - odd:
         return _named(known, missing, numbers | odd, report)
+    if not odd and {_WHOLE.sub(rb"\1", word) for word in numbers} == {_NONE, b"1"}:
+        report.note("the labels are -1 and 1 alone: they are two classes")
+        return _two(numbers, frozenset(missing))
     if missing and numbers:
         shown = _some(sorted(missing))
         report.note(f"the labels are numbers, so {shown} among them says that there is no label")
@@ -96,19 +104,23 @@ def found_in(words: Iterable[bytes], report: Report) -> Classes:
 
 def _named(known: set[bytes], missing: set[bytes], numbers: set[bytes], report: Report) -> Classes:
     """Classes by their names, with a warning of names that are hardly meant as such."""
-    names = sorted(known, key=natural)
     if numbers:
         texts = sorted(known - numbers - missing, key=natural)
         report.warn(
             f"some labels are numbers ({_some(sorted(numbers, key=natural))}) and some names "
             f"({_some(texts)}): all are taken as names of classes"
         )
-    if missing:
-        report.warn(
-            f"{_some(sorted(missing))} is taken as the name of a class: leave the cell empty where it means "
-            "that there is no label"
-        )
+    return _by_name(known)
+
+
+def _by_name(known: set[bytes]) -> Classes:
+    names = sorted(known, key=natural)
     return Classes(names, {word: label for label, word in enumerate(names)})
+
+
+def _two(numbers: set[bytes], missing: frozenset[bytes]) -> Classes:
+    """The classes -1 and 1."""
+    return Classes([_NONE, b"1"], {word: int(not word.startswith(b"-")) for word in numbers}, none=missing)
 
 
 def _numbered(
@@ -135,8 +147,8 @@ def _numbered(
     labels |= {word: labels[number] for word, number in whole.items() if number in labels}
     if _NONE in known:
         report.warn(
-            "labels of -1 are taken to say that there is no label, as all others are numbers from 0 on: name "
-            "the classes in another way if -1 is one of them"
+            "labels of -1 are taken to say that there is no label, as all others are numbers from 0 on: "
+            "-o data.label_is=name takes every label as the name of a class, -1 too"
         )
     none = missing | {word for word, number in whole.items() if number == _NONE}
     return Classes(names, labels, has_none=True, twice=twice, none=none, odd=odd)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from smelt.data.formats.base import IMAGE_SUFFIXES
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.names import split_of
+from smelt.data.formats.hotcolumns import CLEAR, Hot, hot_among, that_hold_it
+from smelt.data.formats.names import SPLIT_WORDS, first_few, split_of
 from smelt.errors import DataError, some
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".jfif", ".jpe", ".tif", ".tiff", ".heic", ".heif", ".ppm")
@@ -84,15 +85,17 @@ def looks_like_image(cell: str) -> bool:
 
 @dataclass(frozen=True)
 class Columns:
-    """Places of the columns by our names; `hot`: those whose names are classes and whose cells are 0 or 1.
+    """Places of the columns by our names; `hot`: those whose names are classes, with cells of yes and no.
 
-    notes: what was taken for what. flags: what the words of the column `split` mean where its name says it.
+    hot_as: what these hold, for messages. notes: what was taken for what. flags: what the words of the column
+    `split` mean where its name says it.
     """
 
     places: dict[str, int]
     hot: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     flags: dict[str, str] | None = None
+    hot_as: str = "0 and 1"
 
 
 class Chooser:
@@ -111,37 +114,39 @@ class Chooser:
     def choose(self, labelled: bool) -> Columns:
         """The columns; DataError where there is none for the path, or for the label though `labelled`."""
         needed = {"path", "label"} if labelled else {"path"}
+        hot = self._hot_by_name()
         wanted = {ours: name for ours, name in self.named.items() if ours in needed or self._at(name)}
+        if hot.places:
+            wanted.pop("label", None)
         places = {ours: self._named(ours, name) for ours, name in wanted.items()}
         if "path" not in places:
             places["path"] = self._path(set(places.values()))
         for ours in ("split", "true_label", *_SAME):
             if ours not in places and (place := self._usual(ours, set(places.values()))) is not None:
                 places[ours] = place
-        hot: tuple[int, ...] = ()
         self._taken = set(places.values())
-        if "label" not in places:
+        if "label" not in places and not hot.places:
             label = self._label(set(places.values()))
-            hot = () if label is not None else self._hot(set(places.values()))
+            hot = Hot() if label is not None else self._hot(set(places.values()))
             if label is None and not self.header and "split" not in places:
                 label = self._without_names(places)
             if label is None and len(self.names) == 2 and "tags" in places:
                 label = places.pop("tags")  # nothing else can be meant
             if label is not None:
                 places["label"] = label
-            elif not hot and labelled:
+            elif not hot.places and labelled:
                 raise self._error("label")
-        elif "label" in self.named and (rest := self._hot(set(places.values()))):
-            self._say_hot((places["label"], *rest))
+        elif "label" in self.named and not hot.places:
+            self._say_hot(places)
         # beside a label only: alone, such a column is itself the label, or one class of several
-        if "label" in places and "confidence" not in places and not hot:
+        if "label" in places and "confidence" not in places and not hot.places:
             self._confidence(places)
         self._say(places)
         flags = _FLAGS.get(plain(self.names[places["split"]])) if "split" in places else None
         if flags:
             meant = ", ".join(f"{word} is {split}" for word, split in flags.items())
             self.notes.append(f"column {self.names[places['split']]!r}: {meant}")
-        return Columns(places, hot, tuple(self.notes), flags)
+        return Columns(places, hot.places, tuple(self.notes), flags, hot.words)
 
     # by the settings
 
@@ -159,6 +164,15 @@ class Chooser:
                 f"{', '.join(str(place + 1) for place in places)}): give each a name of its own"
             )
         raise self._error(ours)
+
+    def _hot_by_name(self) -> Hot:
+        """The columns of classes that are named as the label, parted by commas."""
+        names = self.named.get("label", "")
+        parts = [self._at(name.strip()) for name in names.split(",")]
+        if len(parts) < 2 or self._at(names) or not all(len(part) == 1 for part in parts):
+            return Hot()
+        places = tuple(part[0] for part in parts)
+        return Hot(places, that_hold_it(places, self.sample).words)
 
     # by usual names and by what stands in them
 
@@ -237,23 +251,33 @@ class Chooser:
         places["split"] = splits[0]
         return rest[0]
 
-    def _hot(self, taken: set[int]) -> tuple[int, ...]:
-        """Columns of 0 and 1 for all that is not taken, at least two."""
-        rest = [place for place in range(len(self.names)) if place not in taken and self.names[place]]
-        if len(rest) < 2 or not self.header or any(usual(self.names[place]) for place in rest):
-            return ()
-        numbers = [cell for place in rest for cell in self.cells(place)]
-        if not numbers or not all(map(_is_number, numbers)):
-            return ()
-        hot = all(cell.removesuffix(".0") in ("0", "1") for cell in numbers)
-        return tuple(rest) if hot else ()
+    def _hot(self, taken: set[int]) -> Hot:
+        """Columns of classes among all that is not taken; said which of them are no classes."""
+        free = [place for place in range(len(self.names)) if place not in taken and self.names[place]]
+        hot = hot_among(free, self.sample, self._may_be_label) if self.header else Hot()
+        if not hot.places or any(usual(self.names[place]) for place in hot.places):
+            return Hot()
+        if hot.beside:
+            shown = first_few([repr(self.names[place]) for place in hot.beside], len(hot.beside), _SHOWN)
+            self.notes.append(f"beside the columns of classes, {shown} says nothing that is used")
+        return hot
 
-    def _say_hot(self, columns: tuple[int, ...]) -> None:
+    def _may_be_label(self, place: int) -> bool:
+        """Whether a column holds words, some of them more than once."""
+        cells = self.cells(place)
+        return not all(map(_is_number, cells)) and 1 < len(set(cells)) < len(cells)
+
+    def _say_hot(self, places: dict[str, int]) -> None:
         """A column of 0 and 1 was named as the label, and there are more of its kind."""
-        if all(cell.removesuffix(".0") in ("0", "1") for cell in self.cells(columns[0])):
-            shown = ", ".join(repr(self.names[place]) for place in columns[:_SHOWN])
+        place = places["label"]
+        free = [i for i in range(len(self.names)) if i == place or i not in places.values()]
+        hot = hot_among(free, self.sample, lambda _: True)
+        if place in hot.places:
+            shown = ", ".join(
+                repr(self.names[at]) for at in (place, *(p for p in hot.places if p != place))[:_SHOWN]
+            )
             self.notes.append(
-                f"columns {shown} hold 0 and 1, and only {self.names[columns[0]]!r} is taken: without "
+                f"columns {shown} hold {hot.words}, and only {self.names[place]!r} is taken: without "
                 "data.columns.label all of them are classes"
             )
 
@@ -271,7 +295,8 @@ class Chooser:
     def _of_splits(self, place: int) -> bool:
         flags = _FLAGS.get(plain(self.names[place]), {})
         words = {cell.lower() for cell in self.cells(place)}
-        return bool(words) and all(word in flags or word in _OPEN or split_of(word) for word in words)
+        known = {*flags, *_OPEN, *SPLIT_WORDS, *(word.lower() for word in self.settings.split_words)}
+        return bool(words) and all(word in known or split_of(word) for word in words)
 
     def _first(self, ours: str, found: list[int], option: str) -> int:
         names = [self.names[place] for place in found]
@@ -322,7 +347,21 @@ class Chooser:
         cells = [cell for place in self._taken if self._of_images(place) for cell in self.cells(place)]
         return len({cell.replace("\\", "/").rpartition("/")[0] for cell in cells}) > 1
 
+    def _of_yes_and_no(self) -> str:
+        """How columns that may be classes are named as such; "" where there are none."""
+        free = [place for place in range(len(self.names)) if place not in self._taken]
+        hot = that_hold_it(free, self.sample) if self.header else Hot()
+        if len(hot.places) < CLEAR:
+            return ""
+        names = ",".join(self.names[place].strip() for place in hot.places)
+        return (
+            f"some hold {hot.words}, but not one {hot.words.split()[0]} in each row: "
+            f"-o 'data.columns.label={names}' takes them for classes, -o data.columns.label=NAME one column"
+        )
+
     def _meant(self, ours: str, name: str | None, candidates: list[int] | None) -> str:
+        if ours == "label" and name is None and (several := self._of_yes_and_no()):
+            return several
         free = [own for place, own in enumerate(self.names) if usual(own) in ("", ours)] or self.names
         if candidates:
             free = [self.names[place] for place in candidates]

@@ -58,6 +58,9 @@ USED_BY: dict[str, tuple[str, ...]] = {
     "header": ("csv",),
     "encoding": ("csv", "labelstudio", "imagefolder"),
     "unlabelled": (*_WITH_FIELDS, *_NAMED, "imagefolder"),
+    "split_words": _WITH_FIELDS,
+    "no_label": (*_WITH_FIELDS, *_NAMED),
+    "label_is": (*_WITH_FIELDS, *_NAMED),
     "multi_label": _WITH_FIELDS,
     "min_confidence": ("csv",),
     "test_labels": (*_WITH_FIELDS, *_NAMED),
@@ -148,6 +151,23 @@ class FormatSettings(Settings):
         description="Images of training or validation without a label: counted and left out, kept in the "
         "catalogue without being learnt from, or refused. Test images need none.",
     )
+    split_words: dict[str, Literal["train", "val", "test"]] = Field(
+        default={},
+        description="What words of a list's column of splits mean, beside the usual ones, in any case "
+        "(`{fold9: test}`).",
+    )
+    no_label: tuple[str, ...] = Field(
+        default=(),
+        description="Words of a list that say that an image has no label, as they are written there "
+        "(`[unknown, TODO]`); `unlabelled` then says what becomes of it. `?`, `-`, `\\N` and `[]` always do, "
+        "and so does -1 beside names.",
+    )
+    label_is: Literal["auto", "name"] = Field(
+        default="auto",
+        description="What the labels of a list are: `auto` takes whole numbers from 0 on for the numbers of "
+        "the classes, and other whole numbers for their names; `name` takes every label as the name of a "
+        "class, as it is written (`1.5`, `-1`, `01` beside `1`).",
+    )
     multi_label: Literal["refuse", "first", "split", "whole"] = Field(
         default="refuse",
         description="Images with more than one label: refused, under their `first` one, or `split` into a "
@@ -226,8 +246,18 @@ class FormatSettings(Settings):
         default={},
         description="smelt's name of a column (path, label, split, source, query, title, description, tags, "
         "true_label, noise, confidence) → its name in your lists, or the field of a sample's JSON (`a.b` for "
-        "one inside another). Left out: usual names are recognised.",
+        "one inside another). `label` takes several columns of 0 and 1, parted by commas, as classes "
+        "(`label: cat,dog`; csv only). Left out: usual names are recognised.",
     )
+
+    @field_validator("no_label", mode="before")
+    @classmethod
+    def _as_words(cls, value: Any) -> Any:
+        """One word alone, and numbers, as texts."""
+        values = [value] if isinstance(value, (str, int, float)) else value
+        if not isinstance(values, (list, tuple)) or not all(isinstance(word, (str, int)) for word in values):
+            raise ValueError('takes words, such as [unknown, "null"]; null, 1.5 and the like in quotes')
+        return tuple(str(word) for word in values)
 
     @field_validator("class_from")
     @classmethod

@@ -29,6 +29,7 @@ from smelt.data.formats.onehot import labels_of
 from smelt.data.formats.sifted import NOT_SO, Those, headers_again, held
 from smelt.data.formats.tables import Where, stream
 from smelt.data.formats.tables import read as read_sheet
+from smelt.data.formats.testlists import table_of, unlisted_test
 
 _AT_ONCE = 64  # columns of classes that are read together
 
@@ -48,7 +49,9 @@ def listed_images(settings: FormatSettings, root: Path) -> Iterator[bytes]:
     """The paths of all images, for the data set's identity; none where the files are not to be looked at."""
     if not settings.check_files:
         return
-    for found in chosen(settings, root):
+    lists = chosen(settings, root)
+    yield from unlisted_test(lists, settings, root)
+    for found in lists:
         for cell in stream(found.sheet, found.columns.places["path"]):
             image = found.spelling(cell)
             if image and not unsafe(image):
@@ -67,6 +70,8 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     )
     tables = [_table(found, settings, root, report) for found in lists]
     report.refuse()
+    if rest := unlisted_test(lists, settings, root):
+        tables.append(table_of(rest, root, report))
     add_tables(tables, settings, root, writer, report)
 
 
@@ -90,7 +95,8 @@ def _table(found: ListFile, settings: FormatSettings, root: Path, report: Report
     if hot := found.columns.hot:
         names = [sheet.names[place].strip() for place in hot]
         report.note(
-            f"{found.name}: columns {first_few(map(repr, names), len(names))} hold 0 and 1: they are classes"
+            f"{found.name}: columns {first_few(map(repr, names), len(names))} hold {found.columns.hot_as}: "
+            "they are classes"
         )
         table.columns["label"], table.several = labels_of(
             names, _one_by_one(found, rows), table.where.where, report

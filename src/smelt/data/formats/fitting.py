@@ -21,6 +21,7 @@ from smelt.data.formats.columns import looks_like_image
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.names import normalised, numbered, split_of, told
+from smelt.data.formats.near import WAYS, Near, near
 from smelt.data.formats.spelling import ABSOLUTE, Anywhere, Loose, Spelling
 from smelt.errors import short
 
@@ -84,7 +85,18 @@ def fit(
         loose = replace(best, loose=Loose(search.root))
         if search.count(loose) > count:
             best = loose
+        elif not count and settings.check_files and not (settings.prefix or settings.suffix or best.hint):
+            best = _nearly(search, replace(start, base=b""), sample, root, split) or best
     return _told(best, sample, search, where)
+
+
+def _nearly(
+    search: _Search, start: Spelling, sample: Sequence[bytes], root: Path, split: str
+) -> Spelling | None:
+    """By names that are nearly those of files, where each is found once."""
+    full = _plain_ways(start, sample, root, [b""])[-1]
+    found = near(search.root, [full(path) for path in sample], split)
+    return replace(full, loose=found) if found else None
 
 
 def _addresses(sample: Sequence[bytes], where: str) -> str:
@@ -246,6 +258,8 @@ def _told(best: Spelling, sample: Sequence[bytes], search: _Search, where: str) 
         words.append(f"as with {_options(best)}")
     if isinstance(best.loose, Anywhere):
         words.append("the only file that is called so, in whichever of several folders")
+    elif isinstance(best.loose, Near):
+        words.append(WAYS[best.loose.way])
     elif best.loose:
         words.append("files are called otherwise in case or Unicode form only")
     given, became = decode(shown), decode(best(shown))

@@ -29,6 +29,7 @@ from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.letters import in_utf8, is_utf8, known
 from smelt.data.formats.names import first_few, split_of
+from smelt.data.formats.testlists import labels_of_test, list_of_test
 from smelt.errors import DataError
 
 MOST_FOLDERS = 1000  # that are looked into for an image, to recognise the layout
@@ -56,8 +57,9 @@ def _looks(glimpse: Glimpse, at: str, name: str) -> bool:
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:
-    """Everything below the root counts, by name and size."""
-    return [], [root]
+    """Everything below the root counts, by name and size; a list of the test's labels by content."""
+    found = list_of_test(root)
+    return [found.path] if found else [], [root]
 
 
 @dataclass
@@ -153,11 +155,13 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     rows: list[tuple[bytes, int, bytes]] = []
     unlabelled: Counter[str] = Counter()
     loose = _loose_test(tree, settings.class_from)
+    given = _labels_of_test(tree, settings, root, loose, report)
     for folder, names in tree.images.items():
         split, parts = tree.parts(folder)
         for name in names:
             path = folder + b"/" + name if folder else name
             label = b"" if split == "test" and loose else class_of(settings.class_from, parts, name)
+            label = label or (given.get(path, b"") if split == "test" else b"")
             if not split:
                 report.leave_out(NO_SPLIT, path)
             elif label or split == "test" or settings.unlabelled == "keep":
@@ -178,6 +182,20 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
         if count:
             report.note(f"{count} images of {split} lie in no class folder: they have no label")
     advice.on_classes(settings, tree, report)
+
+
+def _labels_of_test(
+    tree: Tree, settings: FormatSettings, root: Path, loose: bool, report: Report
+) -> dict[bytes, bytes]:
+    """Path → class of test images in no class folder, where a list beside them says it."""
+    classes: set[bytes] = set()
+    flat = False
+    for folder, names in tree.images.items():
+        split, parts = tree.parts(folder)
+        found = {class_of(settings.class_from, parts, name) for name in names}
+        classes |= found if split == "train" else set()
+        flat |= split == "test" and (loose or b"" in found)
+    return labels_of_test(list_of_test(root), root, classes - {b""}, report) if flat else {}
 
 
 def _loose_test(tree: Tree, rule: str | None) -> bool:

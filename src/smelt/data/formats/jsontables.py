@@ -11,8 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.bytestrings import encode
+from smelt.artifacts.bytestrings import decode, encode
 from smelt.data.formats import jsons
+from smelt.data.formats.columns import looks_like_image
 from smelt.errors import DataError
 
 _DEPTH = 4  # objects inside one another whose fields have names
@@ -203,11 +204,18 @@ def _wrapped(path: Path, first: list[Any], events: Iterator[Any]) -> Iterator[Ro
 
 
 def _columns(path: Path, first: list[Any], events: Iterator[Any]) -> Iterator[Row]:
-    """`{"path": ["a.jpg", …], "label": […]}`, or with objects by number as pandas writes them."""
+    """`{"path": ["a.jpg", …], "label": […]}`, or with objects by number as pandas writes them.
+
+    Where all hold names of images the columns are classes, `{"cat": ["a.jpg", …], "dog": […]}`.
+    """
     columns: dict[str, dict[str, bytes]] = {}
     for within, place, value in _chain(first, events):
         if within:
             columns.setdefault(within, {})[str(place)] = text_of(value)
+    if len(columns) > 1 and all(map(_of_images, columns.values())):
+        for name, cells in columns.items():
+            yield from ({_KEY: decode(cell), _VALUE: name} for cell in cells.values())
+        return
     sizes = {name: len(cells) for name, cells in columns.items()}
     if len(set(sizes.values())) > 1:
         shown = ", ".join(f"{name}: {size}" for name, size in list(sizes.items())[:10])
@@ -216,3 +224,7 @@ def _columns(path: Path, first: list[Any], events: Iterator[Any]) -> Iterator[Ro
         yield {
             name: cells.get(key, b"").decode("utf-8", "surrogateescape") for name, cells in columns.items()
         }
+
+
+def _of_images(cells: dict[str, bytes]) -> bool:
+    return bool(cells) and all(looks_like_image(decode(cell)) for cell in cells.values())

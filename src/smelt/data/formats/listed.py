@@ -26,10 +26,11 @@ from smelt.data.formats.files import Files
 from smelt.data.formats.fitting import fit
 from smelt.data.formats.labelled import Rows, drop_repeats, labelled_rows
 from smelt.data.formats.letters import in_utf8, shown
-from smelt.data.formats.names import split_of
+from smelt.data.formats.names import SPLIT_WORDS, split_of
+from smelt.data.formats.nolabels import quoted, without_no_labels
 from smelt.data.formats.paths import check_paths, split_paths
 from smelt.data.formats.several import several_of
-from smelt.data.formats.spelling import Spelling, what_lies_there
+from smelt.data.formats.spelling import Spelling, usual_options, what_lies_there
 from smelt.data.formats.splitlabels import Labelled, compare, without_stand_ins
 from smelt.errors import DataError, short
 
@@ -39,6 +40,7 @@ MANY_MISSING = 0.1  # share of the files from which on an example is shown
 # beside the usual names, what a column `is_valid` says
 _SPLIT_WORDS = {
     **SPLIT_NAMES,
+    **SPLIT_WORDS,
     "true": "val",
     "false": "train",
     "1": "val",
@@ -147,10 +149,12 @@ def _label(
     """Give every row of every table its label; the classes are those known, the list's, or what is found."""
     labelled = [Labelled(*part.table.words("label"), part.splits, part.table.where) for part in placed]
     columns = without_stand_ins(labelled, settings, report)
+    listed = known or _listed_classes(settings, root, report)
+    columns = without_no_labels(columns, labelled, listed, settings, report)
     several: dict[bytes, Sequence[bytes]] = {}
     found_here = known is None and "classes" not in settings.lists
     if known is None:
-        known, several = _found(placed, columns, settings, root, report)
+        known, several = _found(placed, columns, listed, settings, report)
     if found_here:
         labelled = [
             replace(part, codes=codes, words=words) for part, (codes, words) in zip(labelled, columns)
@@ -170,22 +174,26 @@ def _label(
     return known
 
 
+def _listed_classes(settings: FormatSettings, root: Path, report: Report) -> Classes | None:
+    """The classes of `lists.classes`, where it is given."""
+    if "classes" not in settings.lists:
+        return None
+    report.used.add(settings.lists["classes"].encode("utf-8", "surrogateescape"))
+    return read_classes(root / settings.lists["classes"], settings, report)
+
+
 def _found(
-    placed: list[_Placed], columns: list[Codes], settings: FormatSettings, root: Path, report: Report
-) -> tuple[Classes, dict[bytes, Sequence[bytes]]]:
-    """The classes of `lists.classes`, or those in the labels; and the words that are several labels."""
+    placed: list[_Placed], columns: list[Codes], named: Classes | None, settings: FormatSettings,
+    report: Report,
+) -> tuple[Classes, dict[bytes, Sequence[bytes]]]:  # fmt: skip
+    """The classes that are `named`, or those in the labels; and the words that are several labels."""
     words = {word for _, found in columns for word in found}
-    named: Classes | None = None
-    if "classes" in settings.lists:
-        path = root / settings.lists["classes"]
-        named = read_classes(path, settings, report)
-        report.used.add(settings.lists["classes"].encode("utf-8", "surrogateescape"))
     several = several_of(words - set(named.names if named else ()), settings, report)
     if named:
         return named, several
     singles = (words - several.keys()) | {label for labels in several.values() for label in labels}
     singles |= {label for part in placed for labels in part.table.several.values() for label in labels}
-    return found_in(singles, report), several
+    return found_in(singles, report, names=settings.label_is == "name"), several
 
 
 def _refuse_mostly_unlabelled(placed: list[_Placed], settings: FormatSettings, report: Report) -> None:
@@ -237,10 +245,7 @@ class _Missing:
         )
         there = f"{looked}; {what_lies_there(self.root, self.path)}"
         if self.count == self.total:
-            hint = self.hint or (
-                "-o data.prefix=… and -o data.suffix=… stand before and behind every path, -o data.root=… is "
-                "where they start"
-            )
+            hint = self.hint or usual_options(self.root, self.path)
             report.problem(f"none of the {self.total:,} listed files is there. {there}. {hint}")
             report.refuse()
         elif self.count > MANY_MISSING * self.total:
@@ -265,6 +270,7 @@ class _Placed:
         self.paths = _paths(strings, self.spelling)
         check_paths(self.paths, table.where.where, report)
         self.splits = np.zeros(len(self.paths), np.uint8)
+        self.split_words = {word.lower(): split for word, split in settings.split_words.items()}
 
     def check_splits(self, report: Report) -> None:
         """Fill `splits` from the column, or from which file it is."""
@@ -273,16 +279,27 @@ class _Placed:
             return
         codes, words = self.table.words("split")
         table = [self._split(word.decode("utf-8", "replace").lower()) for word in words]
+        for word in sorted({word.decode("utf-8", "replace").lower() for word in words} & self._guessed()):
+            report.note(f"split {word!r} is taken for {self._split(word)} (data.split_words says otherwise)")
         for code, split in enumerate(table):
             if not split:
                 rows = np.flatnonzero(codes == code)
                 where = self.table.where.where(int(rows[0]))
+                word = short(decode(words[code]), 80)
                 report.problem(
-                    f"{where}: split {short(decode(words[code]), 80)!r} is not train, val or test", len(rows)
+                    f"{where}: split {word!r} is not train, val or test, nor a word for one (training, "
+                    "valid, validation, dev, eval, testing, holdout, public, private; empty is train): "
+                    f"-o 'data.split_words={{{quoted(word)}: test}}' says what it means",
+                    len(rows),
                 )
         self.splits = np.array([SPLITS.index(split or "train") for split in table], np.uint8)[codes]
 
+    def _guessed(self) -> set[str]:
+        return SPLIT_WORDS.keys() - self.split_words.keys()
+
     def _split(self, word: str) -> str:
+        if word in self.split_words:
+            return self.split_words[word]
         return self.table.split_words.get(word) or _SPLIT_WORDS.get(word) or split_of(word)
 
     def locate(self, files: Files, missing: _Missing) -> None:

@@ -11,46 +11,26 @@ from pathlib import Path
 
 from smelt.artifacts.bytestrings import encode
 from smelt.data.formats.archives import SUFFIX as ARCHIVE
-from smelt.data.formats.columns import Chooser, Columns, looks_like_image
+from smelt.data.formats.columns import Chooser, Columns
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.fitting import SAMPLE, fit
 from smelt.data.formats.layout import Glimpse, classes_seen, what_is_there
+from smelt.data.formats.listnames import ALL, SHARD, is_list, lists_among, rank, said, stem_of
 from smelt.data.formats.names import first_few, split_of
 from smelt.data.formats.spelling import Spelling
 from smelt.data.formats.tables import Sheet, peek, stream
 from smelt.errors import DataError, some
 
-SUFFIXES = (
-    ".csv",
-    ".tsv",
-    ".txt",
-    ".psv",
-    ".parquet",
-    ".jsonl",
-    ".ndjson",
-    ".json",
-    ".lst",
-    ".list",
-    ".dat",
-    ".manifest",
-)
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-_PACKED = (".gz", ".bz2", ".xz")
 NAMES = ("all", "train", "val", "test")
-# What lists of all images are called, the first that is there going first
-_ALL = ("images", "data", "labels", "metadata", "annotations", "dataset", "index", "list", "files")
-_WORDS = frozenset(
-    {*_ALL, "image", "img", "imgs", "label", "annotation", "info", "meta", "set", "file", "lists", "ids",
-     "filelist", "imagelist", "ground", "truth", "gt", "classes", "df", "csv", "final"}
-)  # fmt: skip
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-           "dev": "val", "test": "test", "testing": "test"}  # fmt: skip
+_SHEETS = (".xlsx", ".xls", ".ods")
 _SUBMISSION = re.compile(r"(?i)sample[\W_]*submission")
-_SHARD = re.compile(r"[-_.]?\d+[-_]of[-_]\d+$")
-_NO_LIST = re.compile(
-    r"(readme|licen[cs]e|copying|citation|changelog|requirements|version|notice)\b|license_|meta\.json$"
-)
 _MOST = 40  # files that are looked into
+_OF_LISTS = frozenset(
+    {"lists", "list", "csv", "csvs", "labels", "annotations", "annotation", "metadata", "meta", "splits",
+     "split", "info"}
+)  # fmt: skip
+_MOST_WITHIN = 20  # lists in such a folder: as many as images are a text for each of them
 
 
 @dataclass(frozen=True)
@@ -75,13 +55,14 @@ class ListFile:
 
 @dataclass
 class _Candidates:
-    """Lists of a folder by what their names say."""
+    """Lists of a folder by what their names say; `within`: of splits, in a folder of lists."""
 
     everything: list[str]
     splits: dict[str, list[str]]
     below: dict[str, list[str]]
     submissions: list[str]
     others: list[str]
+    within: dict[str, list[str]]
 
 
 def chosen(settings: FormatSettings, root: Path) -> list[ListFile]:
@@ -125,55 +106,13 @@ def _there(name: str, path: Path, root: Path) -> Path:
         return path
     if path.is_dir():
         raise DataError(f"data.lists.{name}: {path} is a folder; it takes a file")
+    if path.exists():
+        raise DataError(f"data.lists.{name}: {path} is a pipe or a device, no file: write it into one")
     folder = path.parent if path.parent.is_dir() else root
     names = sorted(other.name for other in islice(folder.iterdir(), 5000) if other.is_file())
     lists = [other for other in names if is_list(other)] or names
     shown = ", ".join(some(lists, len(lists))) or "no files"
     raise DataError(f"data.lists.{name}: cannot read {path}: there is no such file; {folder} has {shown}")
-
-
-def is_list(name: str) -> bool:
-    """Whether a file is called as lists are, and not as texts for people or settings of tools are."""
-    lower = name.lower()
-    if _NO_LIST.match(lower):
-        return False
-    for suffix in _PACKED:
-        lower = lower.removesuffix(suffix)
-    return lower.endswith(SUFFIXES)
-
-
-def lists_among(files: Sequence[str]) -> list[str]:
-    """Those files of a folder that are called as lists are, without those that belong to one image each."""
-    images = {name for name in files if looks_like_image(name)}
-    stems = {os.path.splitext(name)[0] for name in images}
-    return [
-        name
-        for name in files
-        if is_list(name) and (stem := os.path.splitext(name)[0]) not in stems and stem not in images
-    ]
-
-
-def _stem(name: str) -> str:
-    """A list's name without its suffixes."""
-    for suffix in (*_PACKED, *SUFFIXES):
-        name = name.removesuffix(suffix)
-    return name
-
-
-def said(name: str) -> str:
-    """What the name of a list says: a split, "all", or ""."""
-    stem = name.lower()
-    for suffix in (*_PACKED, *SUFFIXES):
-        stem = stem.removesuffix(suffix)
-    stem = _SHARD.sub("", stem)
-    words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[0-9])", stem) if word and not word.isdigit()]
-    splits = [_SPLITS[word] for word in words if word in _SPLITS]
-    rest = [word for word in words if word not in _SPLITS]
-    if not words or not _WORDS.issuperset(rest):
-        return split_of(stem) if words else ""
-    if len(splits) == 1:
-        return splits[0]
-    return "all" if not splits and rest != ["classes"] else ""
 
 
 def _named(settings: FormatSettings, root: Path) -> list[ListFile]:
@@ -210,11 +149,11 @@ class _Finder:
     def find(self) -> list[ListFile]:
         """The lists; DataError where there are none, or where it cannot be told which are meant."""
         names = self._candidates()
-        known = [name for name in names.everything if _rank(name)[0] < len(_ALL)]
+        known = [name for name in names.everything if rank(name)[0] < len(ALL)]
         whole = [found for name in known if (found := self._try("all", name))]
         if whole:
             return self._with_others(whole, names)
-        for group in (names.splits, names.below):
+        for group in (names.splits, names.below, names.within):
             lists = self._of_splits(group)
             if any(found.split == "train" for found in lists):
                 return self._with_submission(lists, names)
@@ -242,7 +181,7 @@ class _Finder:
         raise self._none()
 
     def _candidates(self) -> _Candidates:
-        found = _Candidates([], {}, {}, [], [])
+        found = _Candidates([], {}, {}, [], [], {})
         for name in lists_among(self.glimpse.files()):
             what = said(name)
             if _SUBMISSION.search(name):
@@ -253,14 +192,29 @@ class _Finder:
                 found.splits.setdefault(what, []).append(name)
             else:
                 found.others.append(name)
-        found.everything.sort(key=_rank)
+        found.everything.sort(key=rank)
         for names in found.splits.values():
-            names.sort(key=_rank)
+            names.sort(key=rank)
         for folder in self.glimpse.folders():
             split = split_of(folder)
             if split and (names := [name for name in self.glimpse.files(folder) if _of_folder(name, split)]):
-                found.below[split] = [f"{folder}/{name}" for name in sorted(names, key=_rank)]
+                found.below[split] = [f"{folder}/{name}" for name in sorted(names, key=rank)]
+        if classes_seen(self.glimpse) <= 1:  # else the folders are the classes
+            self._within(found)
         return found
+
+    def _within(self, found: _Candidates) -> None:
+        """Lists in folders that are called as such: `lists/train.csv`, `annotations/labels.csv`."""
+        for folder in self.glimpse.folders():
+            names = lists_among(self.glimpse.files(folder))
+            if folder.lower() not in _OF_LISTS or not 0 < len(names) <= _MOST_WITHIN:
+                continue
+            for name in sorted(names, key=rank):
+                what = said(name)
+                if what == "all":
+                    found.everything.append(f"{folder}/{name}")
+                elif what:
+                    found.within.setdefault(what, []).append(f"{folder}/{name}")
 
     def _try(self, split: str, name: str, bare: bool = False) -> ListFile | None:
         """The list, or None where it has not the columns of one."""
@@ -277,7 +231,7 @@ class _Finder:
         lists = []
         for split in ("train", "val", "test"):
             found = [one for name in group.get(split, []) if (one := self._try(split, name))]
-            if found and all(_SHARD.search(_stem(one.name)) for one in found):
+            if found and all(SHARD.search(stem_of(one.name)) for one in found):
                 lists += found  # parts of one list
             elif found:
                 lists.append(_preferred(found))
@@ -304,18 +258,20 @@ class _Finder:
         if len(self.reasons) == 1:
             return DataError(next(iter(self.reasons.values())))
         shown = "".join(f"\n  {reason}" for reason in list(self.reasons.values())[:5])
+        sheets = [name for name in self.glimpse.files() if name.lower().endswith(_SHEETS)]
+        if sheets:
+            stem = os.path.splitext(sheets[0])[0]
+            shown = (
+                f". {sheets[0]} is a spreadsheet, which is not read: save it as {stem}.csv, then "
+                f"-o data.lists.all={stem}.csv{shown}"
+            )
+        below = [f"{folder}/{name}" for folder in self.glimpse.folders()
+                 for name in lists_among(self.glimpse.files(folder))[:1]]  # fmt: skip
+        name = below[0] if below else "NAME"
         return DataError(
             f"{self.root} has no list of images (images.csv, train.csv or the like, with columns for the "
-            f"path and the label): {what_is_there(self.glimpse)}. -o data.lists.all=NAME names one{shown}"
+            f"path and the label): {what_is_there(self.glimpse)}. -o data.lists.all={name} names one{shown}"
         )
-
-
-def _rank(name: str) -> tuple[int, int, str]:
-    """Lists are looked for in the order of `_ALL`, and of SUFFIXES."""
-    stem, _, rest = name.rpartition("/")[2].lower().partition(".")
-    place = _ALL.index(stem) if stem in _ALL else len(_ALL)
-    kind = next((n for n, suffix in enumerate(SUFFIXES) if f".{rest}".startswith(suffix)), len(SUFFIXES))
-    return place, kind, name
 
 
 def _of_folder(name: str, split: str) -> bool:

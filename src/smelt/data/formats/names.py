@@ -16,6 +16,11 @@ _SPLITS = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val", "eval": "val",
     "test": "test", "testing": "test", "tst": "test",
 }  # fmt: skip
+# further words that say a split in a column of lists; a folder called so may be anything
+SPLIT_WORDS = {
+    "holdout": "test", "hold-out": "test", "hold_out": "test", "public": "test", "private": "test",
+    "publictest": "val", "privatetest": "test", "tune": "val", "tuning": "val",
+}  # fmt: skip
 _FILLERS = frozenset(
     {"set", "data", "dataset", "images", "image", "imgs", "img", "seg", "folder", "split", "pics", "final"}
 )
@@ -28,6 +33,15 @@ _NO_CLASS = frozenset(
      "folder", "size", "res"}
 )  # fmt: skip
 _INVISIBLE = re.compile(r"[\s_\-\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]+")
+_AROUND = " \t'\"`\u2018\u2019\u201c\u201d.,;:"
+# Cyrillic and Greek letters, in lower case, that look as Latin ones do in one case or the other; the dots of
+# a Turkish i, of which casefold makes two characters
+_LOOKS = str.maketrans(
+    "\u0430\u0441\u0435\u043e\u0440\u0445\u0443\u0456\u0455\u0458\u0432\u043a\u043c\u043d\u0442"
+    "\u03b1\u03bf\u03c1\u03bd\u03b9\u03ba\u03c4\u0131",
+    "aceopxyisjbkmhtaopvikti",
+    "\u0307",
+)
 
 
 def hidden(name: bytes) -> bool:
@@ -72,24 +86,29 @@ def numbered(names: Sequence[str]) -> bool:
 
 
 def alike(names: Sequence[str]) -> list[list[str]]:
-    """Groups of names that a person would take for one: they differ in case, blanks or Unicode form only.
+    """Groups of names that a person would take for one.
 
-    `_` and `-` count as blanks. Groups in the order of their first name.
+    They differ in case, blanks, quotes or a full stop around them, Unicode form, or letters of another script
+    that look the same. `_` and `-` count as blanks. Groups in the order of their first name.
     """
     groups: dict[str, list[str]] = {}
     for name in names:
-        form = unicodedata.normalize("NFKC", name).casefold()
-        groups.setdefault(_INVISIBLE.sub("", unicodedata.normalize("NFC", form)), []).append(name)
+        form = unicodedata.normalize("NFC", unicodedata.normalize("NFKC", name).casefold())
+        form = form.strip(_AROUND).translate(_LOOKS)
+        minus = "-" * bool(re.match(r"-[0-9.]", form))  # -1 is not 1
+        groups.setdefault(minus + _INVISIBLE.sub("", form), []).append(name)
     return [group for key, group in groups.items() if key and len(group) > 1]
 
 
 def told(name: str) -> str:
     """A name in quotes, with what cannot be seen written out."""
-    return (
-        repr(name)
-        if name.isascii() or (name.isprintable() and unicodedata.is_normalized("NFC", name))
-        else ascii(name)
+    if name.isascii():
+        return repr(name)
+    mixed = any(letter.isascii() and letter.isalpha() for letter in name) and any(
+        ord(letter) in _LOOKS for letter in name.casefold() if letter != "\u0307"
     )
+    plain = not mixed and name.isprintable() and unicodedata.is_normalized("NFC", name)
+    return repr(name) if plain else ascii(name)
 
 
 def normalised(path: bytes) -> bytes:

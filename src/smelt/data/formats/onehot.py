@@ -9,8 +9,8 @@ import numpy as np
 from smelt.artifacts.bytestrings import ByteStrings, decode, encode
 from smelt.data.formats.base import SHOWN, Report
 from smelt.data.formats.columns import plain
+from smelt.data.formats.hotcolumns import MINUS, OFF, ON
 
-_ON, _OFF = frozenset({b"1", b"1.0", b"true", b"yes", b"x"}), frozenset({b"0", b"0.0", b"false", b"no", b""})
 _NONE = ("unlabeled", "unlabelled", "none", "nolabel")  # columns that say that there is no label
 
 Labels = tuple[
@@ -21,7 +21,7 @@ Labels = tuple[
 def labels_of(
     names: Sequence[str], read: Callable[[int], ByteStrings], where: Callable[[int], str], report: Report
 ) -> Labels:
-    """The labels that the columns `read(i)`, called `names[i]`, say; cells that are not 0 or 1 are told."""
+    """The labels that the columns `read(i)`, called `names[i]`, say; cells that are no yes or no are told."""
     import pyarrow as pa
 
     from smelt.artifacts.catalogue_parquet import arrow_binary
@@ -31,13 +31,16 @@ def labels_of(
     for place, name in enumerate(names):
         encoded = arrow_binary(read(place)).dictionary_encode()
         codes = encoded.indices.to_numpy().astype(np.int64)
-        words = [word.strip().lower() for word in encoded.dictionary.cast(pa.large_binary()).to_pylist()]
+        words = [
+            word.strip().lower().removesuffix(b".0")
+            for word in encoded.dictionary.cast(pa.large_binary()).to_pylist()
+        ]
         if not place:
             first, count = np.full(len(codes), -1), np.zeros(len(codes), np.int32)
         _check(name, words, codes, where, report)
         if plain(name) in _NONE:
             continue
-        on = np.array([word in _ON for word in words], np.bool_)
+        on = np.array([word in ON for word in words], np.bool_)
         rows = np.flatnonzero(on[codes]) if len(codes) else codes
         for row in rows[count[rows] > 0].tolist():
             rest.setdefault(row, [encode(names[first[row]])]).append(encode(name))
@@ -50,8 +53,9 @@ def labels_of(
 def _check(
     name: str, words: list[bytes], codes: np.ndarray, where: Callable[[int], str], report: Report
 ) -> None:
+    off = OFF if b"0" in words else OFF | {MINUS}
     for code, word in enumerate(words):
-        if word not in _ON and word not in _OFF:
+        if word not in ON and word not in off:
             rows = np.flatnonzero(codes == code)
             if len(report.problems) < SHOWN:
                 report.problem(

@@ -18,6 +18,7 @@ from smelt.data.formats.census import Walk
 from smelt.data.formats.columns import looks_like_image
 from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.names import first_few, normalised
+from smelt.data.formats.near import Near
 
 ABSOLUTE = re.compile(rb"/|[A-Za-z]:/")
 
@@ -96,7 +97,7 @@ class Spelling:
     roots: tuple[bytes, ...] = ()
     folders: int = 0
     ways: frozenset[str] = frozenset()
-    loose: Loose | Anywhere | None = None
+    loose: Loose | Anywhere | Near | None = None
     note: str = ""
     hint: str = ""
     refused: str = ""
@@ -171,4 +172,40 @@ def what_lies_there(root: Path, path: bytes) -> str:
     glimpse = Glimpse(root)
     names = [f"{name}/" for name in glimpse.folders(folder)] + glimpse.files(folder)
     place = f"{folder}/" if folder else "the root"
-    return f"{place} has {first_few(names, len(names), 4)}" if names else f"{place} is empty"
+    if not names:
+        return f"{place} is empty"
+    inner, images = first_images(glimpse, folder)
+    within = (
+        f", and {inner}/ has {first_few(images, len(images))}"
+        if inner and not _images(glimpse, folder)
+        else ""
+    )
+    return f"{place} has {first_few(names, len(names), 4)}{within}"
+
+
+def _images(glimpse: Glimpse, folder: str) -> list[str]:
+    return [name for name in glimpse.files(folder) if looks_like_image(name)]
+
+
+def first_images(glimpse: Glimpse, below: str = "") -> tuple[str, list[str]]:
+    """The first folder below `below` with images, and these; ("", []) for none near by."""
+    start = f"{below}/" if below else ""
+    for first in glimpse.folders(below)[:50]:
+        for folder in (
+            f"{start}{first}",
+            *(f"{start}{first}/{two}" for two in glimpse.folders(f"{start}{first}")[:50]),
+        ):
+            if images := _images(glimpse, folder):
+                return folder, images
+    return "", []
+
+
+def usual_options(root: Path, path: bytes) -> str:
+    """How paths are mended, with the folder and the suffix that are there for an example."""
+    folder, images = first_images(Glimpse(root))
+    prefix = f"{folder}/" if folder and b"/" not in path else "…"
+    suffix = os.path.splitext(images[0])[1] if images and not looks_like_image(decode(path)) else "…"
+    return (
+        f"-o data.prefix={prefix} and -o data.suffix={suffix} stand before and behind every path, "
+        "-o data.root=… is where they start"
+    )

@@ -92,6 +92,7 @@ def peek(path: Path, settings: FormatSettings) -> Sheet:
     """Names of the columns and first rows of a file. DataError where it is none that can be read."""
     with open_regular(path) as file:
         head = file.read(1 << 16)
+    _refuse_others(path, head)
     if head.startswith(b"PAR1"):
         names, sample = parquets.peek(path, SAMPLE)
         return Sheet(path, "parquet", tuple(names), sample)
@@ -104,6 +105,22 @@ def peek(path: Path, settings: FormatSettings) -> Sheet:
     if form.header:  # once more in the middle, as where lists are joined: it says nothing of what cells are
         sample = [row for row in sample if [cell.strip() for cell in row] != list(form.names)]
     return Sheet(path, "text", form.names, sample, form.header, form)
+
+
+def _refuse_others(path: Path, head: bytes) -> None:
+    """Refuse what stands where a list should be, and is read as one all the same."""
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:200].lower()
+    if start.startswith(b"version https://git-lfs"):
+        raise DataError(f"{path} is a pointer of Git LFS: `git lfs pull` in that folder fetches the file")
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise DataError(
+            f"{path} is a page of the web (HTML or XML) and no list: it was saved in place of the file, as "
+            "where one has to sign in; download the file itself again"
+        )
+    if start.startswith(b"pk\3\4"):
+        raise DataError(
+            f"{path} is a zip archive, or a spreadsheet (.xlsx): save the sheet as CSV, or unpack the archive"
+        )
 
 
 def _rows_of(form: Form) -> Iterator[tuple[int, list[str]]]:
