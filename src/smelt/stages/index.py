@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from smelt.artifacts.catalogue_writer import CatalogueWriter
     from smelt.data.formats.base import Report
 
-VERSION = 4
+VERSION = 5
 SHOWN_MISSING = 100
 SHOWN_GROUPS = 5
 

@@ -27,6 +27,26 @@ _NO_CLASS = frozenset(
      "parts", "batch", "shard", "chunk", "fold", "vol", "set", "data", "dataset", "subset", "split",
      "folder", "size", "res"}
 )  # fmt: skip
+# Words of folders that lie beside the images and are none of them, though they may be drawn as such.
+_ASIDE = frozenset(
+    {"masks", "mask", "labels", "label", "annotations", "annotation", "gt", "groundtruth", "segmentation",
+     "segmentations", "segmentationclass", "segmentationobject", "seg", "depth", "trimaps", "trimap",
+     "thumbnails", "thumbs", "thumbnail", "heatmaps", "edges", "previews", "preview"}
+)  # fmt: skip
+_OF_ASIDE = frozenset({"images", "image", "imgs", "img", "maps", "map", "png", "pngs", "ground", "truth"})
+_FEW_OF_THEM = frozenset({"samples", "sample", "examples", "example", "demo"})
+# Words, with a number or without, that part the images of one class; numbers alone do so too.
+_PARTS = frozenset(
+    {"part", "parts", "batch", "shard", "chunk", "fold", "vol", "set", "subset", "session", "day", "week",
+     "month", "year", "seq", "sequence", "run", "page", "group", "date", "q"}
+)  # fmt: skip
+_MONTHS = frozenset(
+    {"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"}
+)  # fmt: skip
+_NO_LABELS = frozenset(
+    {"predict", "prediction", "predictions", "inference", "unlabeled", "unlabelled", "submission"}
+)
+_SHORT = frozenset({"dev", "eval", "tr", "tst"})  # too short to be sure of beside folders of classes
 _INVISIBLE = re.compile(r"[\s_\-\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]+")
 
 
@@ -53,6 +73,40 @@ def no_class(name: str) -> bool:
     """Whether a folder of this name says no class: `images_part_1`, `masks`, `fold0`, `train`."""
     words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
     return bool(words) and all(word in _NO_CLASS or word in _SPLITS for word in words)
+
+
+def without_labels(name: str) -> bool:
+    """Whether a folder of this name holds images to predict: `unlabeled`, `inference_images`."""
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    return bool(_NO_LABELS.intersection(words)) and all(
+        word in _NO_LABELS or word in _FILLERS or word in _SPLITS for word in words
+    )
+
+
+def split_beside_classes(name: str) -> str:
+    """The split that a folder beside folders of classes means: `test`, `valid`, `predict`; "" for a class."""
+    if without_labels(name):
+        return "test"
+    return "" if name.lower() in _SHORT else split_of(name)
+
+
+def aside(name: str, few: bool = False) -> bool:
+    """Whether a folder holds what belongs to the images and is none: `masks`, `depth_maps`, `gt`.
+
+    few: `samples` and `examples` count as well.
+    """
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    said = _ASIDE | _FEW_OF_THEM if few else _ASIDE
+    rest = [word for word in words if word not in said]
+    return len(rest) < len(words) and all(word in _OF_ASIDE or word in _SPLITS for word in rest)
+
+
+def part_of_a_class(name: str) -> bool:
+    """Whether a folder parts the images of a class and is none: `2019`, `2020-01`, `batch_3`, `may`."""
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    if not words:
+        return any(character.isdigit() for character in name)
+    return all(word in _PARTS or word in _MONTHS for word in words)
 
 
 def of_splits(names: Sequence[str]) -> list[str]:
