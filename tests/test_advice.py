@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from smelt.data.formats.names import aside, part_of_a_class, split_beside_classes
-from test_folders import counts, left_out, read, refused, tree
+from smelt.data import kinds
+from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.names import alike, aside, part_of_a_class, split_beside_classes
+from smelt.stages.index import index
+from smelt.verbs.summaries import _show_files
+from test_folders import HEIC, counts, left_out, read, refused, tree
 
 
 def proposed(told: str, root: Path) -> tuple[Path, dict[str, str]]:
@@ -16,6 +22,11 @@ def proposed(told: str, root: Path) -> tuple[Path, dict[str, str]]:
     found = re.search(r"-o data\.(\w+)=(\S+?)[.;,]?(?=\s|$)", told)
     assert found, told
     return (Path(found[2]), {}) if found[1] == "root" else (root, {found[1]: found[2]})
+
+
+def shown_on(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 def after_pasting(root: Path, told: str) -> dict[str, int]:
@@ -117,6 +128,7 @@ def test_shards_without_their_texts_are_no_classes(tmp_path: Path) -> None:
 def test_empty_class_folders_come_first(tmp_path: Path) -> None:
     told = refused(tree(tmp_path / "d", "cat/3", "dog/", "fox/"))
     assert "2 class folder(s) hold no image: dog, fox" in told and "data.lists.all" not in told
+    assert "it has cat/, dog/. All 2 folders in it are empty" in refused(tree(tmp_path / "n", "cat/", "dog/"))
     told = refused(tree(tmp_path / "e", "train/cat/2", "train/dog/2", "train/owl/", "val/cat/1", "val/owl/1"))
     assert "train/owl/ holds no image, and val has such images" in told
 
@@ -133,3 +145,44 @@ def test_names_of_folders() -> None:
     assert not aside("mask_weared") and aside("samples", few=True) and not aside("samples")
     assert all(map(part_of_a_class, ["2019", "01", "batch3", "2020_jan"])) and not part_of_a_class("cat1")
     assert split_beside_classes("dev") == "" and split_beside_classes("val") == "val"
+
+
+# ---- files that are none, and names of copies
+
+
+def test_half_downloads_and_kept_copies_are_left_out(tmp_path: Path) -> None:
+    root = tree(tmp_path / "d", "cat/3", "dog/3", "cat/0.jpg~", "cat/1.jpg.part", "dog/a.jpg.crdownload",
+                "dog/b.jpg.tmp", "dog/c.PNG.BAK", "dog/upload.tmp")  # fmt: skip
+    catalogue, found = read(root, val_fraction=0)
+    assert counts(catalogue, "train") == {"cat": 3, "dog": 4}  # upload.tmp has no other name, and is read
+    assert left_out(found) == {"half a download, or kept of another file by a program": 5}
+
+
+def test_copies_of_class_folders_are_named() -> None:
+    copies = ["cat", "cat (copy)", "cat - Copy", "cat_backup", "cat (1)", "Cat - Copy (2)", "cat.old"]
+    assert alike([*copies, "dog"]) == [copies]
+    assert alike(["room (1)", "room (2)", "hardcopy", "hard", "old", "cat 2", "cat"]) == []
+
+
+def test_index_counts_and_contents_agree(tmp_path: Path) -> None:
+    root = tree(tmp_path / "d", "cat/3", "dog/3")
+    tree(root, "owl/2", "cat/00.jpg", data=b"<!doctype html><html>")
+    _, found = read(root)
+    assert found["files"]["no_images"] == 3 and found["files"]["images"] == 9
+    assert any("1 of 7 files that were opened" in warning for warning in found["warnings"])
+    console = Console(file=io.StringIO(), width=200)
+    _show_files(console, found["files"])
+    assert "9 are images of the data set by their names (3 of those opened are none" in shown_on(console)
+    _show_files(console, read(tree(tmp_path / "e", "cat/3", "dog/3"))[1]["files"])
+    assert "6 are images of the data set; none was left out" in shown_on(console)
+
+
+def test_heic_that_is_not_read_here_is_told_at_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tree(tree(tmp_path / "d", "cat/3", "dog/3"), "cat/a.heic", "dog/b.HEIF", data=HEIC)
+    told: list[str] = []
+    for reader in ("pi_heif", None):
+        monkeypatch.setattr(kinds, "heif_reader", lambda reader=reader: reader)
+        index(FormatSettings(), root, tmp_path / f"out{reader}", lambda event, text: told.append(text))
+    assert len(told) == 1 and "2 images are HEIC" in told[0] and "pip install 'smelt[heic]'" in told[0]
+    one, other = ((tmp_path / f"out{reader}/index.json").read_bytes() for reader in ("pi_heif", None))
+    assert one == other  # what is installed changes no byte

@@ -41,7 +41,8 @@ TAKEN = "If the folders {} are meant: -o data.class_from=depth:1"
 def on_tree(settings: FormatSettings, root: Path, tree: Tree, report: Report) -> bool:
     """Whether the tree can be read as classes; what is wrong, and what was meant goes to `report`."""
     if why := _nonsense(settings, root, tree):
-        report.problem(f"{_passed_over(tree)}{why}")
+        passed_over = _passed_over(tree)
+        report.problem(f"{passed_over}Without them: {why}" if passed_over else why)
         return False
     _tell_of_half(settings, tree, report)
     return True
@@ -58,8 +59,8 @@ def _nonsense(settings: FormatSettings, root: Path, tree: Tree) -> str:
         )
     if links := _links_for_training(tree):
         return (
-            f"without {names_of(links)} there is nothing to learn from: {as_given(root)} has no other folder "
-            f"of training"
+            f"there is nothing to learn from, as {as_given(root)} has no folder of training but "
+            f"{names_of(links)}"
         )
     if settings.class_from is None and (why := _shards(tree)):
         return why
@@ -168,21 +169,34 @@ def on_classes(settings: FormatSettings, root: Path, tree: Tree, report: Report)
 def on_contents(root: Path, rows: list[tuple[bytes, int, bytes]], report: Report) -> None:
     """Warn of classes none of whose files is an image by its content; a problem where none of all is.
 
-    rows: (path, split code, class). Of each class the first FIRST files are opened, and all where none of
-    those is an image: pages of errors, empty files and what Git LFS leaves are called `.jpg` as well.
+    Where some of a class are none, that is said as well. rows: (path, split code, class). Of each class the
+    first FIRST files are opened, and all where none of those is an image: pages of errors, empty files and
+    what Git LFS leaves are called `.jpg` as well.
     """
     by_class: dict[bytes, list[bytes]] = {}
     for path, _, name in rows:
         by_class.setdefault(name, []).append(path)
     hollow: dict[bytes, Counter[str]] = {}
+    some: Counter[str] = Counter()
     for name, paths in by_class.items():
         kinds = Counter(what_is(root, path) for path in paths[:FIRST])
         if "" not in kinds and "" not in (kinds := Counter(what_is(root, path) for path in paths)):
             hollow[name] = kinds
+        else:
+            some += kinds
+    opened = some.total()
+    del some[""]
+    report.no_images = some.total() + sum(kinds.total() for kinds in hollow.values())
+    if some:
+        report.warn(
+            f"{some.total()} of {opened} files that were opened, the first of each class, are no image by "
+            f"content: {_kinds(some)}. The others are counted by their names; check opens each, and leaves "
+            f"such out"
+        )
     if not hollow:
         return
     total = sum(hollow.values(), Counter[str]())
-    shown = ", ".join(f"{count} × {kind}" for kind, count in total.most_common(3))
+    shown = _kinds(total)
     if len(hollow) == len(by_class):
         report.problem(
             f"none of the {total.total()} files below {as_given(root)} is an image, by content: {shown}"
@@ -190,6 +204,10 @@ def on_contents(root: Path, rows: list[tuple[bytes, int, bytes]], report: Report
         return
     names = first_few([f"{decode(name) or 'no class'}" for name in hollow], len(hollow), _FEW)
     report.warn(f"{len(hollow)} class(es) hold no image, by content ({shown}): {names}")
+
+
+def _kinds(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common(3))
 
 
 def _shards(tree: Tree) -> str:

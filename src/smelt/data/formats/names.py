@@ -47,6 +47,15 @@ _NO_LABELS = frozenset(
     {"predict", "prediction", "predictions", "inference", "unlabeled", "unlabelled", "submission"}
 )
 _SHORT = frozenset({"dev", "eval", "tr", "tst"})  # too short to be sure of beside folders of classes
+# What systems and people call a copy of a folder: `cat (1)`, `cat - Copy (2)`, `cat_backup`, `cat.old`.
+_COPY = re.compile(
+    r"(.+?)(?: ?\(\d{1,2}\)|[\s_.\-]+\(?(?:copy|backup|bak|old|orig)(?:[\s_]?\d{1,2})?\)?(?: ?\(\d{1,2}\))?)",
+    re.IGNORECASE,
+)
+_KEPT = re.compile(
+    rb"(?:~|\.(?:part|partial|crdownload|download)|\.[a-z]{3,4}\.(?:tmp|temp|bak|old|orig|swp|aria2))$",
+    re.IGNORECASE,
+)
 _INVISIBLE = re.compile(r"[\s_\-\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]+")
 
 
@@ -126,15 +135,30 @@ def numbered(names: Sequence[str]) -> bool:
 
 
 def alike(names: Sequence[str]) -> list[list[str]]:
-    """Groups of names that a person would take for one: they differ in case, blanks or Unicode form only.
+    """Groups of names that a person would take for one: they differ in case, blanks or Unicode form only,
+    or are copies of one that is there as well (`cat (1)`, `cat - Copy`, `cat_backup` beside `cat`).
 
     `_` and `-` count as blanks. Groups in the order of their first name.
     """
     groups: dict[str, list[str]] = {}
     for name in names:
-        form = unicodedata.normalize("NFKC", name).casefold()
-        groups.setdefault(_INVISIBLE.sub("", unicodedata.normalize("NFC", form)), []).append(name)
+        groups.setdefault(_form(name), []).append(name)
+    for key in list(groups):
+        copied = _COPY.fullmatch(groups[key][0])
+        original = _form(copied[1]) if copied else ""
+        if original and original != key and original in groups:
+            groups[original] += groups.pop(key)
     return [group for key, group in groups.items() if key and len(group) > 1]
+
+
+def _form(name: str) -> str:
+    form = unicodedata.normalize("NFKC", name).casefold()
+    return _INVISIBLE.sub("", unicodedata.normalize("NFC", form))
+
+
+def left_by_a_program(name: bytes) -> bool:
+    """Whether a file is half a download, or what a program kept of another: `x.jpg.part`, `x.jpg~`."""
+    return _KEPT.search(name) is not None
 
 
 def told(name: str) -> str:
