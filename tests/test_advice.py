@@ -55,12 +55,12 @@ def test_a_link_for_training_is_named_before_validation_is_taken_for_it(tmp_path
         ["val/cat/2", "val/dog/2"],
         ["x/test/cat/2", "x/test/dog/2"],
         ["val/cat/2", "val/dog/2", "test/cat/2", "test/dog/2"],
-        ["cars_train/a/2", "cars_train/b/2", "cars_test/a/2", "cars_test/b/2"],
+        ["box_train/a/2", "box_train/b/2", "box_test/a/2", "box_test/b/2"],
     ],
 )
 def test_what_judges_is_never_proposed_to_learn_from(tmp_path: Path, paths: list[str]) -> None:
     told = refused(tree(tmp_path / "d", *paths))
-    assert "Where is the folder of training? Call it train" in told
+    assert "Where is the folder of training? Call it train" in told or "Call box_test, box_train" in told
     assert "data.root=" not in told and "=leaf" not in told
 
 
@@ -73,6 +73,13 @@ def test_masks_are_no_images(tmp_path: Path, other: str) -> None:
     assert f"{other}/ is called after what is no image" in beside and "Move it out" in beside
 
 
+def test_thumbnails_in_class_folders_are_no_classes_to_choose(tmp_path: Path) -> None:
+    _, found = read(tree(tmp_path / "d", "cat/3", "cat/thumbs/3", "dog/3", "dog/_thumb/3"))
+    (warning,) = found["warnings"]
+    assert "6 of 12 images lie in cat/thumbs, dog/_thumb" in warning and "move them out" in warning
+    assert "leaf" not in warning
+
+
 def test_dates_and_parts_are_no_classes(tmp_path: Path) -> None:
     for first, second in (("2019", "2020"), ("batch_1", "batch_2"), ("2020-01", "2020-02")):
         root = tree(tmp_path / first, *(f"{a}/{b}/2" for a in ("cat", "dog") for b in (first, second)))
@@ -80,6 +87,9 @@ def test_dates_and_parts_are_no_classes(tmp_path: Path) -> None:
         assert after_pasting(root, told) == {"cat": 4, "dog": 4} and "=leaf" in told
     _, found = read(tree(tmp_path / "d", "cat/2019/2", "cat/2020/2", "dog/2020/2"))
     assert not found["warnings"] and any("class folders hold folders" in note for note in found["notes"])
+    for outer in (("user0", "user1"), ("40X", "100X"), ("part1", "part2"), ("2019", "2020")):
+        root = tree(tmp_path / f"of-{outer[0]}", *(f"{a}/{b}/2" for a in outer for b in ("cat", "dog")))
+        assert after_pasting(root, refused(root)) == {"cat": 4, "dog": 4}
     fruit = refused(tree(tmp_path / "f", "apple/fresh/2", "apple/rotten/2", "pear/fresh/2", "pear/rotten/2"))
     assert "=depth:1 has 2 classes (apple, pear)" in fruit and "=leaf has 2" in fruit
     assert "=path has 4 classes (apple/fresh" in fruit
@@ -136,6 +146,8 @@ def test_empty_class_folders_come_first(tmp_path: Path) -> None:
 def test_the_folder_of_the_class_folders_beside_others(tmp_path: Path) -> None:
     root = tree(tmp_path / "d", "Images/cat/3", "Images/dog/3", "samples/1")
     assert after_pasting(root, refused(root)) == {"cat": 3, "dog": 3}
+    found = read(tree(tmp_path / "f", "cat/3", "dog/3", "samples/3"))[1]
+    assert any("samples is taken as a class, though" in warning for warning in found["warnings"])
     _, found = read(tree(tmp_path / "e", "birds/owl/3", "birds/tit/3", "cat/3"))
     assert any("data.root=" in w and "=leaf" in w for w in found["warnings"])
 
@@ -186,3 +198,22 @@ def test_heic_that_is_not_read_here_is_told_at_index(tmp_path: Path, monkeypatch
     assert len(told) == 1 and "2 images are HEIC" in told[0] and "pip install 'smelt[heic]'" in told[0]
     one, other = ((tmp_path / f"out{reader}/index.json").read_bytes() for reader in ("pi_heif", None))
     assert one == other  # what is installed changes no byte
+
+
+def test_training_that_is_known_is_looked_into(tmp_path: Path) -> None:
+    names = [f"{a}.{i}.jpg" for a in ("cat", "dog") for i in range(4)]
+    root = tree(tmp_path / "d", *(f"train/{name}" for name in names), "test1/3")
+    assert after_pasting(root, refused(root)) == {"cat": 4, "dog": 4}
+    root = tree(
+        tmp_path / "e", "seg_train/seg_train/cat/3", "seg_train/seg_train/dog/3", "seg_test/seg_test/4"
+    )
+    assert after_pasting(root, refused(root)) == {"cat": 3, "dog": 3}
+
+
+def test_a_class_of_links_is_told_with_what_follows_them(tmp_path: Path) -> None:
+    tree(tmp_path, "disk/2")
+    root = tree(tmp_path / "d", "cat/3", "dog/3", "fox/")
+    (root / "fox/0.jpg").symlink_to(tmp_path / "disk/0.jpg")
+    (root / "cat/9.jpg").symlink_to(tmp_path / "gone.jpg")
+    (warning,) = read(root)[1]["warnings"]
+    assert ": fox. 1 link(s) lead out" in warning and "-o data.links=anywhere" in warning

@@ -27,7 +27,7 @@ from smelt.data.formats.elsewhere import (
     pictures_in,
     readings,
 )
-from smelt.data.formats.names import aside, first_few, no_class, numbered, part_of_a_class, split_of
+from smelt.data.formats.names import aside, first_few, no_class, one_word, part_of_a_class, split_of
 
 if TYPE_CHECKING:
     from smelt.data.formats.imagefolder import Tree
@@ -133,9 +133,11 @@ def on_classes(settings: FormatSettings, root: Path, tree: Tree, report: Report)
     """Warn of empty class folders, of folders in class folders, of one image a class."""
     found = class_counts(settings, tree)
     if empty := _empty(tree):
+        linked = {link.rpartition(b"/")[0] for links in tree.links.values() for link in links} & {*empty}
         report.warn(
             f"{len(empty)} class folder(s) hold no image, and are no classes: "
             f"{first_few(map(decode, empty), len(empty), _FEW)}"
+            + (f". {_passed_over(tree)}".rstrip() if linked else "")
         )
     if tree.splits:
         said = ", ".join(
@@ -157,6 +159,11 @@ def on_classes(settings: FormatSettings, root: Path, tree: Tree, report: Report)
         report.warn(
             f"{names_of(odd)} is taken as a class, though it is called as a split is: as there is no folder "
             f"for training, folders are classes"
+        )
+    if odd := [name for name in found if aside(decode(name), few=True)]:
+        report.warn(
+            f"{names_of(odd)} is taken as a class, though it is called after what lies beside images: if it "
+            f"is none, move it out of {as_given(root)}"
         )
     single = sum(count == 1 for count in found.values())
     if len(found) > _FEW and single > 0.9 * len(found):
@@ -306,9 +313,11 @@ def _same_within(root: Path, tree: Tree, found: dict[bytes, int]) -> str:
         f"classes? "
     )
     outer, names = [decode(name) for name in found], [decode(name) for name in inner]
-    if all(map(part_of_a_class, outer)) or numbered(outer) or all(map(no_class, outer)):
+    outer_parts = one_word(outer) or all(part_of_a_class(name) or no_class(name) for name in outer)
+    inner_parts = one_word(names) or all(map(part_of_a_class, names))
+    if outer_parts and not inner_parts:
         return f"{told}{elsewhere(root, tree)}{TAKEN.format(names_of(found))}"
-    if all(map(part_of_a_class, names)):
+    if inner_parts and not outer_parts:
         return f"{told}Probably meant: {readings(tree, 'depth:1')}. Else: {readings(tree, 'leaf', 'path')}"
     return f"{told}Choose: {readings(tree, 'depth:1', 'leaf', 'path')}"
 
@@ -340,6 +349,9 @@ def _warn_of_folders_within(root: Path, tree: Tree, found: dict[bytes, int], rep
     )
     if all(part_of_a_class(decode(name)) for name in last):
         report.note(f"{first}; if each of the others is one: -o data.class_from=path")
+        return
+    if all(aside(decode(name)) for name in last):
+        report.warn(f"{first}. If those are no images to learn from, move them out of {as_given(root)}")
         return
     leaves = class_counts(FormatSettings(), tree, "leaf")
     below = has_classes(root, wrapper) if (wrapper := pictures_in(tree)) else ""

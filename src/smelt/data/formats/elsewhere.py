@@ -67,14 +67,18 @@ def pictures_in(tree: Tree) -> bytes:
 
 
 def _splits_only(tree: Tree) -> str:
-    """That the folders are of validation or test alone: nothing is to be learnt from them; "" if not so."""
-    tops = [decode(top) for top in tree.tops]
-    single = _single_path(tree).split(b"/") if len(tops) == 1 else []
-    said = [decode(part) for part in single if split_of(decode(part)) in ("val", "test")]
-    judged = tops if tops and all(split_of(top) in ("val", "test") for top in tops) else []
-    found = said or of_splits(tops) or judged
-    if not found:
+    """What to do where folders are called as splits and none is known as training; "" if not so."""
+    if tree.splits or tree.within:
         return ""
+    tops = [decode(top) for top in tree.tops]
+    single = [decode(part) for part in _single_path(tree).split(b"/")] if len(tops) == 1 else []
+    found = [part for part in single if split_of(part) in ("val", "test")]
+    if not found and all(split_of(top) in ("val", "test") for top in tops):
+        found = tops
+    if not found:
+        several = of_splits(tops)
+        shown = first_few(several, len(several), 5)
+        return f"Call {shown} train, val and test, as they are meant. " if several else ""
     return f"Where is the folder of training? Call it train, beside {first_few(found, len(found), 5)}. "
 
 

@@ -31,7 +31,7 @@ _NO_CLASS = frozenset(
 _ASIDE = frozenset(
     {"masks", "mask", "labels", "label", "annotations", "annotation", "gt", "groundtruth", "segmentation",
      "segmentations", "segmentationclass", "segmentationobject", "seg", "depth", "trimaps", "trimap",
-     "thumbnails", "thumbs", "thumbnail", "heatmaps", "edges", "previews", "preview"}
+     "thumbnails", "thumbs", "thumbnail", "thumb", "heatmaps", "edges", "previews", "preview"}
 )  # fmt: skip
 _OF_ASIDE = frozenset({"images", "image", "imgs", "img", "maps", "map", "png", "pngs", "ground", "truth"})
 _FEW_OF_THEM = frozenset({"samples", "sample", "examples", "example", "demo"})
@@ -116,6 +116,11 @@ def part_of_a_class(name: str) -> bool:
     if not words:
         return any(character.isdigit() for character in name)
     return all(word in _PARTS or word in _MONTHS for word in words)
+
+
+def one_word(names: Sequence[str]) -> bool:
+    """Whether names are the same but for their numbers: `user0`, `user1`; `40X`, `100X`; `2019`, `2020`."""
+    return len(names) > 1 and len({re.sub(r"[0-9]+", "0", name.lower()) for name in names}) == 1
 
 
 def of_splits(names: Sequence[str]) -> list[str]:
