@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,13 @@ def test_masks_are_no_images(tmp_path: Path, other: str) -> None:
     assert "=leaf" not in told and after_pasting(root, told) == {"cat": 3, "dog": 3}
     beside = refused(tree(tmp_path / "e", "cat/3", "dog/3", f"{other}/cat/3", f"{other}/dog/3"))
     assert f"{other}/ is called after what is no image" in beside and "Move it out" in beside
+    assert "=leaf" not in beside
+    paths = [f"train/{kind}/{name}/2" for kind in ("images", other) for name in ("cat", "dog")]
+    within = tree(tmp_path / "f", *paths)
+    told = refused(within)
+    assert f"train/{other}/ is called after what is no image: move it out" in told
+    shutil.rmtree(within / "train" / other)
+    assert after_pasting(within, told) == {"cat": 2, "dog": 2}
 
 
 def test_thumbnails_in_class_folders_are_no_classes_to_choose(tmp_path: Path) -> None:

@@ -289,10 +289,7 @@ def _aside(root: Path, tree: Tree) -> str:
     )
     if len(others) == 1 and (better := has_classes(root, others[0])):
         return f"{told}Probably meant: {better}. {TAKEN.format(names_of(tree.tops))}"
-    return (
-        f"{told}Move it out of {as_given(root)}. "
-        f"{readings(tree, 'depth:1', 'leaf') if len(others) > 1 else TAKEN.format(names_of(tree.tops))}"
-    )
+    return f"{told}Move it out of {as_given(root)}. {TAKEN.format(names_of(tree.tops))}"
 
 
 def _same_within(root: Path, tree: Tree, found: dict[bytes, int]) -> str:
@@ -313,7 +310,9 @@ def _same_within(root: Path, tree: Tree, found: dict[bytes, int]) -> str:
         f"classes? "
     )
     outer, names = [decode(name) for name in found], [decode(name) for name in inner]
-    outer_parts = one_word(outer) or all(part_of_a_class(name) or no_class(name) for name in outer)
+    outer_parts = one_word(outer) or all(
+        part_of_a_class(name) or no_class(name) or aside(name) for name in outer
+    )
     inner_parts = one_word(names) or all(map(part_of_a_class, names))
     if outer_parts and not inner_parts:
         return f"{told}{elsewhere(root, tree)}{TAKEN.format(names_of(found))}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from smelt.artifacts.bytestrings import decode
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.names import first_few, no_class, numbered, of_splits, split_of
+from smelt.data.formats.names import aside, first_few, no_class, numbered, of_splits, split_of
 from smelt.errors import DataError
 
 if TYPE_CHECKING:
@@ -82,6 +82,17 @@ def _splits_only(tree: Tree) -> str:
     return f"Where is the folder of training? Call it train, beside {first_few(found, len(found), 5)}. "
 
 
+def _asides(tree: Tree) -> list[bytes]:
+    """Folders called after what is no image that hold images of training, each with its path."""
+    found: dict[bytes, None] = {}
+    for folder in tree.images:
+        parts = folder.split(b"/")
+        place = next((i for i, part in enumerate(parts) if aside(decode(part))), None)
+        if place is not None and tree.parts(folder)[0] == "train":
+            found[b"/".join(parts[: place + 1])] = None
+    return list(found)
+
+
 def elsewhere(root: Path, tree: Tree) -> str:
     """Where two classes would be found: below, above, by another folder, in the names, in a list."""
     if told := _splits_only(tree):  # what a model is judged by is never proposed to learn from
@@ -92,7 +103,12 @@ def elsewhere(root: Path, tree: Tree) -> str:
         ways.append(better)
     for rule in ("leaf", "depth:2"):
         classes = class_counts(FormatSettings(), tree, rule)
-        if len(classes) > 1 and not deeper and not no_classes(classes):
+        if len(classes) > 1 and not ways and not no_classes(classes):
+            if found := _asides(tree):  # whose files would be taken for images of the same classes
+                return (
+                    f"{names_of(found)}/ is called after what is no image: move it out of {as_given(root)}. "
+                    f"Then: -o data.class_from={rule}. "
+                )
             ways.append(f"-o data.class_from={rule} has {len(classes)} classes ({names_of(classes)})")
             break
     by_name = class_counts(FormatSettings(), tree, "name")
@@ -199,7 +215,7 @@ def no_classes(found: dict[bytes, int]) -> str:
     if all(split_of(name) for name in names) or (splits := of_splits(names)):
         shown = first_few(splits, len(splits)) if splits else names_of(found)
         return f"the folders {shown} are called as splits are, and none is known as training."
-    if all(map(no_class, names)) or numbered(names):
+    if all(no_class(name) or aside(name) for name in names) or numbered(names):
         return f"the folders {names_of(found)} are called after kinds of files or parts, not after classes."
     return ""
 

@@ -162,10 +162,17 @@ class Tree:
                     found[top] = ""
         return found
 
+    @cached_property
+    def _below(self) -> dict[bytes, set[bytes]]:
+        found: dict[bytes, set[bytes]] = {}
+        for folder in self.images:
+            top, _, rest = folder.partition(b"/")
+            found.setdefault(top, set()).add(rest.partition(b"/")[0])
+        return found
+
     def below(self, top: bytes) -> set[bytes]:
         """The folders of a folder of the root with images in or below them; b"" where it has some itself."""
-        parts = [folder.split(b"/") for folder in self.images]
-        return {path[1] if len(path) > 1 else b"" for path in parts if path[0] == top}
+        return self._below[top]
 
     def _loose(self, top: bytes) -> bool:
         """Whether the images of a folder of the root lie in it as they are, or in one folder of no class."""
