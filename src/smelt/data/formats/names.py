@@ -30,7 +30,7 @@ _NO_CLASS = frozenset(
 # Words of folders that lie beside the images and are none of them, though they may be drawn as such.
 _ASIDE = frozenset(
     {"masks", "mask", "labels", "label", "annotations", "annotation", "gt", "groundtruth", "segmentation",
-     "segmentations", "segmentationclass", "segmentationobject", "seg", "depth", "trimaps", "trimap",
+     "segmentations", "segmentationclass", "segmentationobject", "depth", "trimaps", "trimap",
      "thumbnails", "thumbs", "thumbnail", "thumb", "heatmaps", "edges", "previews", "preview"}
 )  # fmt: skip
 _OF_ASIDE = frozenset({"images", "image", "imgs", "img", "maps", "map", "png", "pngs", "ground", "truth"})
