@@ -216,6 +216,7 @@ def test_training_that_is_known_is_looked_into(tmp_path: Path) -> None:
         tmp_path / "e", "seg_train/seg_train/cat/3", "seg_train/seg_train/dog/3", "seg_test/seg_test/4"
     )
     assert after_pasting(root, refused(root)) == {"cat": 3, "dog": 3}
+    assert "move it out" not in refused(root) and not aside("seg_train")
 
 
 def test_a_class_of_links_is_told_with_what_follows_them(tmp_path: Path) -> None:
