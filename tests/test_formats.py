@@ -475,7 +475,7 @@ def test_numbers_that_are_no_labels_are_refused_with_their_lines(tmp_path: Path)
 
 def test_a_nul_byte_in_a_folder_is_refused_like_any_mistake(tmp_path: Path) -> None:
     put(tmp_path, {"images.csv": b"path,label\na\0b/c.jpg,x\nd/e.jpg,y\n"})
-    assert ":2: a zero byte" in refused(tmp_path, tmp_path / "out", format="csv")
+    assert "has a NUL byte" in refused(tmp_path, tmp_path / "out", format="csv")
 
 
 def test_names_of_a_list_that_are_numbers_are_names(tmp_path: Path) -> None:

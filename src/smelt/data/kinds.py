@@ -12,6 +12,7 @@ from typing import NamedTuple
 ENOUGH = 64  # bytes that tell nearly every kind; of an SVG with a long preamble, 1,024
 READ = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF")  # by what smelt itself depends on
 HEIF_READERS = ("pillow_heif", "pi_heif")  # either; the second is the same without an encoder
+HEIC_SUFFIXES = (b".heic", b".heif", b".hif")
 HEIC_HINT = "HEIC is read where pillow-heif is installed: pip install 'smelt[heic]'"
 
 _IMAGES = (  # of which none is read
@@ -81,6 +82,13 @@ _WHY = {
 def heif_reader() -> str | None:
     """The module by which HEIC is read here, or None. Nothing is imported."""
     return next((name for name in HEIF_READERS if importlib.util.find_spec(name) is not None), None)
+
+
+def unread_heic(number: int) -> str:
+    """That `number` images, HEIC by name, are not read on this machine, with the mend; "" where they are."""
+    if not number or heif_reader() is not None:
+        return ""
+    return f"{number:,} images are HEIC by name, and {HEIC_HINT}. It is not installed here"
 
 
 def _image_kind(data: bytes) -> str:

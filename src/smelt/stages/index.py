@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from smelt.data.formats.config import FormatSettings, check_root, fingerprint, reader
 from smelt.data.formats.layout import resolve
 from smelt.data.formats.names import alike, told
+from smelt.data.kinds import unread_heic
 from smelt.errors import DataError
 from smelt.stages.base import Context
 
@@ -86,6 +87,8 @@ def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda ev
     write_json(out / "index.json", summary)
     for warning in summary["warnings"]:
         emit("warning", text=warning)
+    if unread := unread_heic((summary["files"] or {}).get("heic", 0)):  # of this machine: not in index.json
+        emit("warning", text=unread)
 
 
 def _accounts(
@@ -111,7 +114,7 @@ def _accounts(
             f"{accounts.images:,} that it does: is it the list of this data set? -o data.format=imagefolder "
             f"takes folders as classes"
         )
-    return accounts.summary() | {"in_archives": _in_archives(catalogue)}
+    return accounts.summary() | {"no_images": report.no_images, "in_archives": _in_archives(catalogue)}
 
 
 def _warn_of_unseen(catalogue: Catalogue, files: dict[str, Any] | None, report: Report) -> None:
@@ -245,7 +248,8 @@ def _warn_of_classes(catalogue: Catalogue, report: Report) -> None:
     groups = alike(catalogue.classes)
     for group in groups[:SHOWN_GROUPS]:
         report.warn(
-            f"{len(group)} classes differ only in case, blanks, signs around them or the form of letters: "
+            f"{len(group)} classes differ only in case, blanks, signs around them, the form of letters or a "
+            f"word for a copy: "
             f"{', '.join(told(name) for name in group)}. If they are one, give them one name"
         )
     if len(groups) > SHOWN_GROUPS:

@@ -91,6 +91,7 @@ def _show_counts(folder: Path, told: Collection[str]) -> None:
     from rich.table import Table
 
     from smelt.artifacts.catalogue import Catalogue
+    from smelt.data.kinds import unread_heic
 
     index = read_json(folder / "index.json")
     by_class = dict(enumerate(index["classes"].get("train", [])))
@@ -113,7 +114,8 @@ def _show_counts(folder: Path, told: Collection[str]) -> None:
     for note in index["notes"]:
         console.print(printable(note), soft_wrap=True)
     _show_files(console, index["files"])
-    for warning in index["warnings"]:
+    unread = unread_heic((index["files"] or {}).get("heic", 0))
+    for warning in [*index["warnings"], *([unread] if unread else [])]:
         if warning not in told:
             console.print(f"warning: {printable(warning)}", style="yellow", soft_wrap=True)
 
@@ -125,9 +127,12 @@ def _show_files(console: Console, files: Mapping[str, Any] | None) -> None:
         return
     rest = "every other one was left out:" if files["left_out"] else "none was left out"
     read = f", {files['read']:,} read beside them (lists, archives, texts)" if files["read"] else ""
+    none = files.get("no_images", 0)
+    doubt = f" by their names ({none:,} of those opened are none by content)" if none else ""
     within = f", {files['in_archives']:,} images lie in archives" if files["in_archives"] else ""
     console.print(
-        f"{files['found']:,} files: {files['images']:,} are images of the data set{within}{read}; {rest}",
+        f"{files['found']:,} files: {files['images']:,} are images of the data set{doubt}{within}{read}; "
+        f"{rest}",
         soft_wrap=True,
     )
     for item in files["left_out"]:

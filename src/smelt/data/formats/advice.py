@@ -6,76 +6,165 @@ of what a person should look at. A `class_from` that is given is believed.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smelt.artifacts.bytestrings import decode
 from smelt.data.formats.base import Report
-from smelt.data.formats.census import what_is
+from smelt.data.formats.census import LEADS_OUT, NOWHERE, what_is
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.names import first_few, no_class, numbered, of_splits, split_of
-from smelt.errors import DataError
+from smelt.data.formats.elsewhere import (
+    WRITE,
+    as_given,
+    class_counts,
+    elsewhere,
+    has_classes,
+    names_of,
+    no_classes,
+    pictures_in,
+    readings,
+)
+from smelt.data.formats.names import aside, first_few, no_class, one_word, part_of_a_class, split_of
 
 if TYPE_CHECKING:
     from smelt.data.formats.imagefolder import Tree
 
-_SHARD = re.compile(rb"[0-9]{5}(\.tar)?")
+_SHARD = re.compile(rb"[0-9]{4,}(\.tar)?")
 _FEW = 10
-WRITE = "write a list, images.csv, a row an image, with the columns path, label and, if there is one, split"
-_DATA = (".json", ".pkl", ".pickle", ".npy", ".npz", ".xlsx", ".sqlite", ".db", ".h5")
 FIRST = 5  # files of a class that are opened
+TAKEN = "If the folders {} are meant: -o data.class_from=depth:1"
 
 
 def on_tree(settings: FormatSettings, root: Path, tree: Tree, report: Report) -> bool:
     """Whether the tree can be read as classes; what is wrong, and what was meant goes to `report`."""
-    total = sum(map(len, tree.images.values()))
-    if not total:
-        odd = "; ".join(f"{count} × {why}" for why, count in tree.odd.most_common(3))
-        report.problem(
-            f"{as_given(root)} has no images that smelt reads in it or in the folders below"
-            + (f". Passed over: {odd}" if odd else "")
-        )
+    if why := _nonsense(settings, root, tree):
+        passed_over = _passed_over(tree)
+        report.problem(f"{passed_over}Without them: {why}" if passed_over else why)
         return False
-    if settings.class_from is None and _shards(tree):
-        report.problem(
-            f"the folders {_names(tree.tops)} are numbered as a downloader's shards are, with .json or .txt "
-            f"beside the images: their numbers are no classes. Probably meant: -o data.format=img2dataset"
-        )
-        return False
-    found = _class_counts(settings, tree)
-    if len(found) < 2:
-        report.problem(_one_class(settings, root, tree, found, total))
-        return False
-    if settings.class_from is None and (why := _no_classes(found) or _same_within(tree, found)):
-        report.problem(f"{why} {_elsewhere(root, tree)}If they are meant: -o data.class_from=depth:1")
-        return False
+    _tell_of_half(settings, tree, report)
     return True
 
 
-def on_classes(settings: FormatSettings, tree: Tree, report: Report) -> None:
+def _nonsense(settings: FormatSettings, root: Path, tree: Tree) -> str:
+    """Why a tree cannot be read as classes, with what was meant; "" where it can."""
+    total = sum(map(len, tree.images.values()))
+    if not total:
+        rest = [(why, count) for why, count in tree.odd.most_common(3) if why not in tree.links]
+        odd = "; ".join(f"{count} × {why}" for why, count in rest)
+        return f"{as_given(root)} has no images that smelt reads in it or in the folders below" + (
+            f". Passed over: {odd}" if odd else ""
+        )
+    if links := _links_for_training(tree):
+        return (
+            f"there is nothing to learn from, as {as_given(root)} has no folder of training but "
+            f"{names_of(links)}"
+        )
+    if settings.class_from is None and (why := _shards(tree)):
+        return why
+    found = class_counts(settings, tree)
+    if len(found) < 2:
+        return _one_class(settings, root, tree, found, total)
+    if settings.class_from is not None:
+        return ""
+    if why := _aside(root, tree):
+        return why
+    if why := no_classes(found):
+        return f"{why} {elsewhere(root, tree)}{TAKEN.format(names_of(found))}"
+    return _same_within(root, tree, found) or _wrapped(root, tree)
+
+
+def _passed_over(tree: Tree) -> str:
+    """The links that were not followed: what they lead to may be what is missing."""
+    told = ""
+    for why, what, mend in (
+        (LEADS_OUT, "lead out of the data set's folder and are not followed",
+         "If they are yours: -o data.links=anywhere."),
+        (NOWHERE, "lead to nothing", "Is the disk there that they lead to?"),
+    ):  # fmt: skip
+        if why in tree.links:
+            told += f"{tree.odd[why]} link(s) {what}: {names_of(tree.links[why], tree.odd[why])}. {mend} "
+    return told
+
+
+def _links_for_training(tree: Tree) -> list[bytes]:
+    """Links of the root, not followed, that are called as training is, where no folder is."""
+    links = [link for found in tree.links.values() for link in found if b"/" not in link]
+    there = {split_of(decode(top)) for top in tree.tops}
+    return [] if "train" in there else [link for link in links if split_of(decode(link)) == "train"]
+
+
+def _tell_of_half(settings: FormatSettings, tree: Tree, report: Report) -> None:
+    """A problem for empty class folders of training that have images in validation or test."""
+    from smelt.data.formats.imagefolder import class_of
+
+    there: dict[bytes, set[str]] = {}
+    for folder in tree.images:
+        split, parts = tree.parts(folder)
+        there.setdefault(class_of(settings.class_from, parts, b""), set()).add(split)
+    for folder in _empty(tree):
+        others = sorted(there.get(folder.rpartition(b"/")[2], set()) - {"train", ""})
+        if tree.parts(folder)[0] == "train" and others:
+            report.problem(
+                f"{decode(folder)}/ holds no image, and {' and '.join(others)} has such images: was it "
+                f"copied in part? Fill it, or take the class out of {' and '.join(others)}"
+            )
+
+
+def on_no_validation(tree: Tree, count: int, report: Report) -> None:
+    """Warn that the images given for validation cannot be used, as they have no label."""
+    tops = [decode(top) for top, split in tree.splits.items() if split == "val"]
+    where = f"{first_few(tops, len(tops))}/" if tops else "val/"
+    report.warn(
+        f"{count:,} images of {where} lie in no class folder and are left out: validation needs labels. "
+        f"Another validation is cut from training instead (data.val_fraction). Move them into {where}CLASS/, "
+        f"or {list_of_labels()}. If they are there to be predicted, call the folder test"
+    )
+
+
+def list_of_labels() -> str:
+    """What to write where labels do not stand in the names of folders, and how it is given."""
+    return f"{WRITE}: -o data.format=csv reads it"
+
+
+def on_classes(settings: FormatSettings, root: Path, tree: Tree, report: Report) -> None:
     """Warn of empty class folders, of folders in class folders, of one image a class."""
-    found = _class_counts(settings, tree)
+    found = class_counts(settings, tree)
     if empty := _empty(tree):
+        linked = {link.rpartition(b"/")[0] for links in tree.links.values() for link in links} & {*empty}
         report.warn(
             f"{len(empty)} class folder(s) hold no image, and are no classes: "
             f"{first_few(map(decode, empty), len(empty), _FEW)}"
+            + (f". {_passed_over(tree)}".rstrip() if linked else "")
         )
     if tree.splits:
-        said = ", ".join(f"{decode(top)}/ is {split}" for top, split in sorted(tree.splits.items()))
-        if any(decode(top) != split for top, split in tree.splits.items()):
+        said = ", ".join(
+            f"{decode(top)}/ is {split or 'left out'}" for top, split in sorted(tree.splits.items())
+        )
+        if tree.among:
+            report.note(
+                f"beside folders of classes, {said} by its name; -o data.class_from=depth:1 takes every "
+                f"folder as a class"
+            )
+        elif any(decode(top) != split for top, split in tree.splits.items()):
             report.note(f"folders of splits: {said}")
     elif tree.within:
         report.note("the folders below the classes are splits: class/train/…, class/val/…")
     if settings.class_from is not None:
         return
-    _warn_of_folders_within(tree, found, report)
+    _warn_of_folders_within(root, tree, found, report)
     if odd := [name for name in found if split_of(decode(name))]:
         report.warn(
-            f"{_names(odd)} is taken as a class, though it is called as a split is: as there is no folder "
+            f"{names_of(odd)} is taken as a class, though it is called as a split is: as there is no folder "
             f"for training, folders are classes"
+        )
+    if odd := [name for name in found if aside(decode(name), few=True)]:
+        report.warn(
+            f"{names_of(odd)} is taken as a class, though it is called after what lies beside images: if it "
+            f"is none, move it out of {as_given(root)}"
         )
     single = sum(count == 1 for count in found.values())
     if len(found) > _FEW and single > 0.9 * len(found):
@@ -88,21 +177,34 @@ def on_classes(settings: FormatSettings, tree: Tree, report: Report) -> None:
 def on_contents(root: Path, rows: list[tuple[bytes, int, bytes]], report: Report) -> None:
     """Warn of classes none of whose files is an image by its content; a problem where none of all is.
 
-    rows: (path, split code, class). Of each class the first FIRST files are opened, and all where none of
-    those is an image: pages of errors, empty files and what Git LFS leaves are called `.jpg` as well.
+    Where some of a class are none, that is said as well. rows: (path, split code, class). Of each class the
+    first FIRST files are opened, and all where none of those is an image: pages of errors, empty files and
+    what Git LFS leaves are called `.jpg` as well.
     """
     by_class: dict[bytes, list[bytes]] = {}
     for path, _, name in rows:
         by_class.setdefault(name, []).append(path)
     hollow: dict[bytes, Counter[str]] = {}
+    some: Counter[str] = Counter()
     for name, paths in by_class.items():
         kinds = Counter(what_is(root, path) for path in paths[:FIRST])
         if "" not in kinds and "" not in (kinds := Counter(what_is(root, path) for path in paths)):
             hollow[name] = kinds
+        else:
+            some += kinds
+    opened = some.total()
+    del some[""]
+    report.no_images = some.total() + sum(kinds.total() for kinds in hollow.values())
+    if some:
+        report.warn(
+            f"{some.total()} of {opened} files that were opened, the first of each class, are no image by "
+            f"content: {_kinds(some)}. The others are counted by their names; check opens each, and leaves "
+            f"such out"
+        )
     if not hollow:
         return
     total = sum(hollow.values(), Counter[str]())
-    shown = ", ".join(f"{count} × {kind}" for kind, count in total.most_common(3))
+    shown = _kinds(total)
     if len(hollow) == len(by_class):
         report.problem(
             f"none of the {total.total()} files below {as_given(root)} is an image, by content: {shown}"
@@ -112,25 +214,37 @@ def on_contents(root: Path, rows: list[tuple[bytes, int, bytes]], report: Report
     report.warn(f"{len(hollow)} class(es) hold no image, by content ({shown}): {names}")
 
 
-def _class_counts(settings: FormatSettings, tree: Tree, rule: str | None = None) -> dict[bytes, int]:
-    """Class → training images, by `rule` or as the settings say."""
-    from smelt.data.formats.imagefolder import class_of
-
-    counts: Counter[bytes] = Counter()
-    for folder, names in tree.images.items():
-        split, parts = tree.parts(folder)
-        if split == "train":
-            for name in names:
-                counts[class_of(rule or settings.class_from, parts, name)] += 1
-    del counts[b""]
-    return dict(counts)
+def _kinds(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common(3))
 
 
-def _shards(tree: Tree) -> bool:
-    """Whether the classes are a downloader's shards: `00000/`, `00001/`, …"""
-    names = [parts[0] for folder in tree.images if (parts := tree.parts(folder)[1])]
-    numbered = bool(names) and all(_SHARD.fullmatch(name) for name in names)
-    return numbered and (tree.beside[b".json"] > 0 or tree.beside[b".txt"] > 0)
+def _shards(tree: Tree) -> str:
+    """That the classes are a downloader's shards, `00000/`, `00001/`, …; "" where they are not."""
+    inside = [(parts[0], names) for folder, names in tree.images.items() if (parts := tree.parts(folder)[1])]
+    numbers = sorted({number for number, _ in inside})
+    if not numbers or not all(map(_SHARD.fullmatch, numbers)) or len(set(map(len, numbers))) > 1:
+        return ""
+    what = f"the folders {names_of(numbers)} are numbered as a downloader's shards are"
+    if len(numbers[0]) == 5 and (tree.beside[b".json"] or tree.beside[b".txt"]):
+        return (
+            f"{what}, with .json or .txt beside the images: their numbers are no classes. Probably meant: "
+            f"-o data.format=img2dataset"
+        )
+    in_a_row = all(
+        int(one) + 1 == int(next_) for one, next_ in pairwise(n.removesuffix(b".tar") for n in numbers)
+    )
+    if len(numbers) < 2 or not in_a_row or not all(_counted(*item) for item in inside):
+        return ""
+    return (
+        f"{what}, and the images after them: their numbers are no classes. The .json or .txt that say what "
+        f"each image is are not here: fetch them, or write a list with the columns path and label "
+        f"(-o data.lists.all=FILE). {TAKEN.format('so called')}"
+    )
+
+
+def _counted(number: bytes, names: list[bytes]) -> bool:
+    """Whether images are called after their shard, with a number of four digits: `00012/000120034.jpg`."""
+    return all(re.fullmatch(re.escape(number) + rb"[0-9]{4}\.[^.]+", name) for name in names[:50])
 
 
 def _one_class(settings: FormatSettings, root: Path, tree: Tree, found: dict[bytes, int], total: int) -> str:
@@ -143,142 +257,48 @@ def _one_class(settings: FormatSettings, root: Path, tree: Tree, found: dict[byt
         )
     elif tree.images.keys() <= {b"", *tree.splits}:
         names = next(iter(tree.images.values()))
-        where = "in the folder itself" if b"" in tree.images else f"in {_names(tree.images)} itself"
+        where = "in the folder itself" if b"" in tree.images else f"in {names_of(tree.images)} itself"
         here = f"{total} images lie {where} and none in a folder of its class (such as {decode(names[0])!r})"
     else:
         here = f"no training image lies in a class folder (of {total} images below {root}: {_places(tree)})"
-    return f"learning needs two classes, and {here}. {_elsewhere(root, tree)}".rstrip()
-
-
-def _elsewhere(root: Path, tree: Tree) -> str:
-    """Where two classes would be found: below, above, by another folder, in the names, in a list."""
-    from smelt.data.formats.imagefolder import Tree as Trees
-
-    ways = []
-    deeper = _single_path(tree)
-    if deeper:
-        below = Trees.of(root / decode(deeper), "inside")
-        classes = _class_counts(FormatSettings(), below)
-        if len(classes) > 1:
-            better = as_given(root / decode(deeper))
-            ways.append(f"-o data.root={better} has {len(classes)} classes ({_names(classes)})")
-    for rule in ("leaf", "depth:2"):
-        classes = _class_counts(FormatSettings(), tree, rule)
-        if len(classes) > 1 and not deeper and not _no_classes(classes):
-            ways.append(f"-o data.class_from={rule} has {len(classes)} classes ({_names(classes)})")
-            break
-    by_name = _class_counts(FormatSettings(), tree, "name")
-    total = sum(by_name.values())
-    words = all(decode(name)[:1].isalpha() for name in by_name)
-    if words and 1 < len(by_name) <= total / 3 and not ways:
-        ways.append(
-            f"-o data.class_from=name takes what the files' names begin with, {len(by_name)} classes "
-            f"({_names(by_name)})"
+    told = f"learning needs two classes, and {here}."
+    guess = "" if tree.links else elsewhere(root, tree).rstrip()
+    empty = [
+        folder
+        for folder in _empty(tree)
+        if not no_class(decode(folder.rpartition(b"/")[2])) and not _holds_files(root, folder)
+    ]
+    if empty and not guess.startswith("Probably"):
+        return (
+            f"{len(empty)} class folder(s) hold no image: {first_few(map(decode, empty), len(empty), _FEW)}. "
+            f"Was a download or a copy cut short? As it is, {told}"
         )
-    if not ways and (above := _above(root)):
-        ways.append(above)
-    also = _beside(root, tree)
-    if ways:
-        return f"Probably meant: {'; or '.join(ways)}. {also}"
-    return also or (
-        "A folder for each class is what is read here (class/image.jpg); labels that stand in a file are "
-        "read as a list: -o data.format=csv -o data.lists.all=FILE. "
-    )
+    return f"{told} {guess}".rstrip()
 
 
-def _beside(root: Path, tree: Tree) -> str:
-    """What else lies there that may hold the labels: a list that was not taken and why, boxes."""
-    from smelt.data.formats.layout import Glimpse
-    from smelt.data.formats.listfiles import chosen
-    from smelt.data.formats.listnames import lists_among
+def _aside(root: Path, tree: Tree) -> str:
+    """That a folder called after what is no image holds folders as its neighbours do; "" for none.
 
-    found = []
-    names = lists_among(Glimpse(root).files())
-    if names:
-        try:
-            chosen(FormatSettings(format="csv"), root)
-            found.append(f"A list lies there, {first_few(names, len(names))}: -o data.format=csv reads it. ")
-        except DataError:
-            found.append(
-                f"{first_few(names, len(names))} was not taken as a list: -o data.format=csv "
-                f"-o data.lists.all={names[0]} says why, or reads it. "
-            )
-    if other := _other_labels(root, tree):
-        found.append(f"{other} are not read: {WRITE}. ")
-    return "".join(found)
-
-
-def _other_labels(root: Path, tree: Tree) -> str:
-    """What else may hold labels: a file for each image, or one of another program; "" for none."""
-    total = sum(map(len, tree.images.values()))
-    if tree.beside[b".xml"] * 2 > total:
-        return "Labels in an XML file for each image (Pascal VOC: boxes)"
-    if tree.beside[b".txt"] * 2 > total:
-        return "Labels in a text file for each image (YOLO: boxes)"
-    if tree.beside[b".json"] * 2 > total:
-        return "Labels in a JSON file for each image (LabelMe, Supervisely)"
-    if (root / "annotations.xml").is_file():
-        return "Labels in annotations.xml (CVAT, whose exports COCO and ImageNet are read)"
-    if tree.beside[b".mat"]:
-        return "Labels and splits in MATLAB's .mat files (scipy.io.loadmat reads them in Python)"
-    if other := _data_files(root):
-        return f"{first_few(other, len(other))} may hold labels, in a form of no export that is known, and"
-    return ""
-
-
-def _data_files(root: Path) -> list[str]:
-    """Files below the root, not called as lists are, that programs write tables and labels to."""
-    from smelt.data.formats.layout import Glimpse
-    from smelt.data.formats.listnames import is_list
-
-    return [
-        f"{at}/{name}".lstrip("/")
-        for at, files in Glimpse(root).tree
-        for name in files
-        if name.lower().endswith(_DATA) and (at or not is_list(name))
-    ][:_FEW]
-
-
-def _single_path(tree: Tree) -> bytes:
-    """The folder that all images lie in or below and that parts them into several, or b"" for the root."""
-    folders = [folder.split(b"/") if folder else [] for folder in tree.images]
-    shared: list[bytes] = []
-    for level in zip(*folders):
-        if len(set(level)) > 1:
-            break
-        shared.append(level[0])
-    if shared and any(len(parts) == len(shared) for parts in folders):
-        shared.pop()  # images lie right in it: it is itself a class or a split
-    return b"/".join(shared)
-
-
-def _above(root: Path) -> str:
-    """The folder above, where this one is a class of it."""
-    from smelt.data.formats.columns import looks_like_image
-    from smelt.data.formats.layout import Glimpse, recognise
-
-    parent = root.resolve().parent
-    glimpse = Glimpse(parent)
-    full = [name for name in glimpse.folders()[:50] if any(map(looks_like_image, glimpse.files(name)[:20]))]
-    if len(full) < 2 or root.resolve().name not in full or recognise(parent).format != "imagefolder":
+    `images/cat`, `masks/cat`; `cat/`, `dog/`, `masks/cat`.
+    """
+    if tree.splits or tree.within:
         return ""
-    return f"-o data.root={as_given(parent)} has a folder for each of {first_few(full, len(full), 5)}"
+    asides = [top for top in tree.tops if aside(decode(top))]
+    others = [top for top in tree.tops if top not in asides]
+    inner = set().union(*map(tree.below, others), others)
+    same = [top for top in asides if tree.below(top) <= inner and tree.below(top) != {b""}]
+    if not same or not others:
+        return ""
+    told = (
+        f"{names_of(same)}/ is called after what is no image, and holds the same folders as the images do. "
+    )
+    if len(others) == 1 and (better := has_classes(root, others[0])):
+        return f"{told}Probably meant: {better}. {TAKEN.format(names_of(tree.tops))}"
+    return f"{told}Move it out of {as_given(root)}. {TAKEN.format(names_of(tree.tops))}"
 
 
-def _no_classes(found: dict[bytes, int]) -> str:
-    """Why folders of such names are no classes; "" where they may be."""
-    names = [decode(name) for name in found]
-    splits: list[str] = []
-    if all(split_of(name) for name in names) or (splits := of_splits(names)):
-        shown = first_few(splits, len(splits)) if splits else _names(found)
-        return f"the folders {shown} are called as splits are, and none is known as training."
-    if all(map(no_class, names)) or numbered(names):
-        return f"the folders {_names(found)} are called after kinds of files or parts, not after classes."
-    return ""
-
-
-def _same_within(tree: Tree, found: dict[bytes, int]) -> str:
-    """That every class folder holds the same folders, two or more; "" where it is not so.
+def _same_within(root: Path, tree: Tree, found: dict[bytes, int]) -> str:
+    """That every class folder holds the same folders, two or more, and what may be meant; "" where not so.
 
     `fold0/cat`, `fold0/dog`, `fold1/cat`, …: one of both is the class, and nobody can tell which.
     """
@@ -290,25 +310,59 @@ def _same_within(tree: Tree, found: dict[bytes, int]) -> str:
     inner = next(iter(within.values()), set())
     if len(within) < len(found) or len(inner) < 2 or any(names != inner for names in within.values()):
         return ""
+    told = (
+        f"the folders {names_of(found)} all hold the same folders, {names_of(sorted(inner))}: which are the "
+        f"classes? "
+    )
+    outer, names = [decode(name) for name in found], [decode(name) for name in inner]
+    outer_parts = one_word(outer) or all(
+        part_of_a_class(name) or no_class(name) or aside(name) for name in outer
+    )
+    inner_parts = one_word(names) or all(map(part_of_a_class, names))
+    if outer_parts and not inner_parts:
+        return f"{told}{elsewhere(root, tree)}{TAKEN.format(names_of(found))}"
+    if inner_parts and not outer_parts:
+        return f"{told}Probably meant: {readings(tree, 'depth:1')}. Else: {readings(tree, 'leaf', 'path')}"
+    return f"{told}Choose: {readings(tree, 'depth:1', 'leaf', 'path')}"
+
+
+def _wrapped(root: Path, tree: Tree) -> str:
+    """That one folder of the root holds the folders of classes, and others lie beside it; "" where not so."""
+    wrapper = pictures_in(tree)
+    others = [top for top in tree.tops if top != wrapper]
+    if not wrapper or not (no_class(decode(wrapper)) or all(aside(decode(top), few=True) for top in others)):
+        return ""
+    if not (better := has_classes(root, wrapper)):
+        return ""
     return (
-        f"the folders {_names(found)} all hold the same folders, {_names(sorted(inner))}: which are the "
-        f"classes?"
+        f"{decode(wrapper)}/ holds folders as classes are, and {names_of(others)} beside it none. Probably "
+        f"meant: {better}. {TAKEN.format(names_of(tree.tops))}"
     )
 
 
-def _warn_of_folders_within(tree: Tree, found: dict[bytes, int], report: Report) -> None:
+def _warn_of_folders_within(root: Path, tree: Tree, found: dict[bytes, int], report: Report) -> None:
     """Warn where class folders hold folders with images: which one is the class?"""
     within = {folder: len(names) for folder, names in tree.images.items() if len(tree.parts(folder)[1]) > 1}
     last = {tree.parts(folder)[1][-1] for folder in within}
     if not within or len(last) == 1:  # class/images/x.jpg: nothing to choose from
         return
-    leaves = _class_counts(FormatSettings(), tree, "leaf")
     count, total = sum(within.values()), sum(map(len, tree.images.values()))
+    first = (
+        f"class folders hold folders: {count} of {total} images lie in {names_of(sorted(within))}. The first "
+        f"folder is taken as the class, which makes {len(found)} ({names_of(found)})"
+    )
+    if all(part_of_a_class(decode(name)) for name in last):
+        report.note(f"{first}; if each of the others is one: -o data.class_from=path")
+        return
+    if all(aside(decode(name)) for name in last):
+        report.warn(f"{first}. If those are no images to learn from, move them out of {as_given(root)}")
+        return
+    leaves = class_counts(FormatSettings(), tree, "leaf")
+    below = has_classes(root, wrapper) if (wrapper := pictures_in(tree)) else ""
     report.warn(
-        f"class folders hold folders: {count} of {total} images lie in {_names(sorted(within))}. The first "
-        f"folder is taken as the class, which makes {len(found)} ({_names(found)}); the last ones are "
-        f"{len(leaves)} ({_names(leaves)}): -o data.class_from=leaf. If the first is meant: "
-        f"-o data.class_from=depth:1"
+        f"{first}; the last ones are {len(leaves)} ({names_of(leaves)}): -o data.class_from=leaf. "
+        + (f"Those of {decode(wrapper)}/ alone: {below}. " if below else "")
+        + "If the first is meant: -o data.class_from=depth:1"
     )
 
 
@@ -319,12 +373,19 @@ def _empty(tree: Tree) -> list[bytes]:
         while folder and folder not in full:
             full.add(folder)
             folder = folder.rpartition(b"/")[0]
-    depth = 1 if tree.splits else 0
-    return sorted(
-        folder for folder in tree.folders
-        if folder and folder.count(b"/") == depth and folder not in full
-        and (not depth or folder.partition(b"/")[0] in tree.splits)
-    )  # fmt: skip
+
+    def of_a_class(folder: bytes) -> bool:
+        within = folder.partition(b"/")[0] in tree.splits
+        return (
+            folder.count(b"/") == within if within or tree.among else not tree.splits and b"/" not in folder
+        )
+
+    return sorted(folder for folder in tree.folders if folder and folder not in full and of_a_class(folder))
+
+
+def _holds_files(root: Path, folder: bytes) -> bool:
+    """Whether anything but folders lies in a folder without images: lists, annotations."""
+    return any(files for _, _, files in os.walk(os.path.join(os.fsencode(root), folder)))
 
 
 def _places(tree: Tree) -> str:
@@ -332,16 +393,3 @@ def _places(tree: Tree) -> str:
         f"{len(names)} in {decode(folder) or 'the folder itself'}" for folder, names in tree.images.items()
     ]
     return first_few(shown, len(shown), 4)
-
-
-def _names(names: Iterable[bytes]) -> str:
-    listed = [decode(name) for name in names]
-    return first_few(listed, len(listed), 5)
-
-
-def as_given(path: Path) -> str:
-    """A path as a user would type it: relative to where smelt is started, if it lies below."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

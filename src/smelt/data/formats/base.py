@@ -44,6 +44,7 @@ class Report:
     left_out: dict[str, list[bytes]] = field(default_factory=dict)
     used: set[bytes] = field(default_factory=set)
     reads: Callable[[bytes], bool] = lambda path: False  # of further files, whether they were read
+    no_images: int = 0  # of the catalogue's files, by the content of those that were opened
     repeats: bool = False  # whether a path may have a row for each of its labels (`multi_label: split`)
 
     def problem(self, text: str, times: int = 1) -> None:

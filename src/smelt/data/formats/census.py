@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings, combine, decode
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report
-from smelt.data.formats.names import hidden
+from smelt.data.formats.names import hidden, left_by_a_program
 from smelt.data.formats.samefiles import Named
-from smelt.data.kinds import Sniffed, sniff
+from smelt.data.kinds import HEIC_SUFFIXES, Sniffed, sniff
 from smelt.data.reading import NOT_THERE, patiently
 
 SHOWN = 10  # names of each reason that are kept
@@ -39,6 +39,7 @@ NO_FILE = "no plain file: a pipe, a device or a socket"
 EMPTY = "an empty folder"
 OF_A_RUN = "a work folder of smelt"
 NOT_LISTED = "an image that is not in the list"
+KEPT = "half a download, or kept of another file by a program"
 SIDECAR = "read beside its image"
 
 _MOST_RUNS = 1000  # work folders side by side
@@ -251,16 +252,21 @@ def what_is(root: Path | bytes, path: bytes) -> str:
 def is_image(root: Path | bytes, path: bytes) -> bool:
     """Whether a file is an image that smelt reads, here or where an extra is installed (HEIC).
 
-    Files with a usual suffix are believed: whether they are sound `check` finds out.
+    Files with a usual suffix are believed: whether they are sound `check` finds out. What a download or an
+    editor left behind (`x.jpg.part`, `x.jpg~`) is none: it is half an image, or one that is there already.
     """
     if path.lower().endswith(_SUFFIXES):
         return True
+    if left_by_a_program(path):
+        return False
     kind = kind_of(root, path)
     return kind.readable or kind.kind == "HEIC"
 
 
 def why_not(root: Path | bytes, path: bytes) -> str:
     """Why a file is left out, told by its content."""
+    if left_by_a_program(path):
+        return KEPT
     kind = kind_of(root, path)
     if kind.readable or kind.kind == "HEIC" or path.lower().endswith(_SUFFIXES):
         return NOT_LISTED
@@ -274,7 +280,7 @@ class Accounts:
 
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str], Tally] = {}
-        self.images = self.read = self.found = 0
+        self.images = self.read = self.found = self.heic = 0
         self.named = Named()
 
     @classmethod
@@ -323,6 +329,7 @@ class Accounts:
             self.leave_out(spoken[path], path)
         elif used:
             self.images += 1
+            self.heic += path.lower().endswith(HEIC_SUFFIXES)
         elif path in report.used or report.reads(path):
             self.read += 1
         else:
@@ -335,12 +342,16 @@ class Accounts:
         self.tallies.setdefault((why, what), Tally(what)).add(path)
 
     def summary(self) -> dict[str, Any]:
-        """For `index.json`: found = images + read + those left out whose `what` is "files"."""
+        """For `index.json`: found = images + read + those left out whose `what` is "files".
+
+        heic: how many of the images are HEIC by name.
+        """
         order = sorted(self.tallies.items(), key=lambda item: (-item[1].count, item[0]))
         return {
             "found": self.found,
             "images": self.images,
             "read": self.read,
+            "heic": self.heic,
             "left_out": [
                 {
                     "why": why,

@@ -4,7 +4,8 @@ Classes are the folders of the training images in natural order (`c2` before `c1
 folder of several is the class `class_from` says, the first by default. The split folders may be called train,
 val, test and the like (`names.split_of`), also below the class folders (`root/class/train/…`); a split that
 is not there is held out (see `val_fraction`, `test_fraction`). Images of a test split that lie in no class
-folder have no label. `folders` tells what is wrong where such a tree makes no sense as classes.
+folder have no label. A folder called test, predict, unlabeled and the like beside folders of classes is a
+test as well. `advice` tells what is wrong where such a tree makes no sense as classes.
 """
 
 from __future__ import annotations
@@ -24,15 +25,22 @@ from smelt.artifacts.catalogue import SPLITS
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats import advice
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report, hold_out, natural
-from smelt.data.formats.census import Walk, is_image
+from smelt.data.formats.census import LEADS_OUT, NOWHERE, SHOWN, Walk, is_image
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.layout import Glimpse
 from smelt.data.formats.letters import in_utf8, is_utf8, known
-from smelt.data.formats.names import first_few, split_of
+from smelt.data.formats.names import (
+    first_few,
+    no_class,
+    split_beside_classes,
+    split_of,
+    without_labels,
+)
 from smelt.data.formats.testlists import labels_of_test, list_of_test
 from smelt.errors import DataError
 
 MOST_FOLDERS = 1000  # that are looked into for an image, to recognise the layout
+ALL_CLASSES = "depth:1"  # given, it takes every folder of the root for a class
 NO_CLASS = "an image in no class folder"
 NO_SPLIT = "an image outside the folders of the splits"
 _NUMBERED = re.compile(rb"(.*?)[-_. ]*\(?[0-9]*\)?\.[^.]*")  # `cat.12.jpg` → `cat`
@@ -67,8 +75,9 @@ class Tree:
     """The images below a root. splits: top folder → split, where the root has folders of splits.
 
     images: folder → names of the images in it; folders: all folders. within: the split is the folder below
-    the class (`cat/train/x.jpg`). beside: suffix → how many files that are no images have it. odd: why
-    something was passed over → how often.
+    the class (`cat/train/x.jpg`). among: the other folders of the root are classes of training (`cat`, `dog`,
+    `test`). beside: suffix → how many files that are no images have it. odd: why something was passed over →
+    how often; links: the first of the links that were, by why.
     """
 
     images: dict[bytes, list[bytes]] = field(default_factory=dict)
@@ -76,13 +85,18 @@ class Tree:
     beside: Counter[bytes] = field(default_factory=Counter)
     odd: Counter[str] = field(default_factory=Counter)
     splits: dict[bytes, str] = field(default_factory=dict)
+    links: dict[str, list[bytes]] = field(default_factory=dict)
     within: bool = False
+    among: bool = False
 
     @classmethod
-    def of(cls, root: Path, links: str) -> Tree:
-        """Walk the root. Raises StorageError where a folder cannot be listed."""
+    def of(cls, root: Path, links: str, all_classes: bool = False) -> Tree:
+        """Walk the root. all_classes: folders beside those of classes are classes, whatever they are called.
+
+        Raises StorageError where a folder cannot be listed.
+        """
         tree = cls()
-        for folder in Walk(root, links, lambda why, path: tree.odd.update((why,))):
+        for folder in Walk(root, links, tree._pass_over):
             tree.folders.append(folder.path)
             images = []
             for name, path in zip(folder.files, folder.paths()):
@@ -94,7 +108,15 @@ class Tree:
                 tree.images[folder.path] = images
         tree.splits = tree._top_splits()
         tree.within = not tree.splits and tree._splits_within()
+        if not tree.splits and not tree.within and not all_classes:
+            tree.splits = tree._splits_beside_classes()
+            tree.among = bool(tree.splits)
         return tree
+
+    def _pass_over(self, why: str, path: bytes) -> None:
+        self.odd[why] += 1
+        if why in (LEADS_OUT, NOWHERE) and len(self.links.setdefault(why, [])) < SHOWN:
+            self.links[why].append(path)
 
     @cached_property
     def tops(self) -> dict[bytes, int]:
@@ -116,7 +138,48 @@ class Tree:
             return {}
         flat = all(folder in found for folder in self.images if folder.partition(b"/")[0] in found)
         others = [top for top in self.tops if top not in found]
-        return {} if flat and len(others) > 1 else found
+        if flat and len(others) > 1:
+            return {}
+        if "test" not in found.values():
+            found |= {top: "test" for top in others if without_labels(decode(top)) and self._loose(top)}
+        return found
+
+    def _splits_beside_classes(self) -> dict[bytes, str]:
+        """Folders of the root that are a split, though the others are the classes of training.
+
+        Their images lie in them as they are, or in folders called as the classes are.
+        """
+        called = {top: split for top in self.tops if (split := split_beside_classes(decode(top)))}
+        classes = self.tops.keys() - called.keys()
+        if len(classes) < 2 or "train" in called.values() or all(no_class(decode(top)) for top in classes):
+            return {}
+        inner = set().union(*map(self.below, classes), classes)
+        found = {
+            top: split for top, split in called.items()
+            if self.below(top) - {b""} <= inner or (split == "test" and self._loose(top))
+        }  # fmt: skip
+        if any(split == "test" and not without_labels(decode(top)) for top, split in found.items()):
+            for top in found:  # beside a test with or without labels they are no part of it
+                if without_labels(decode(top)):
+                    found[top] = ""
+        return found
+
+    @cached_property
+    def _below(self) -> dict[bytes, set[bytes]]:
+        found: dict[bytes, set[bytes]] = {}
+        for folder in self.images:
+            top, _, rest = folder.partition(b"/")
+            found.setdefault(top, set()).add(rest.partition(b"/")[0])
+        return found
+
+    def below(self, top: bytes) -> set[bytes]:
+        """The folders of a folder of the root with images in or below them; b"" where it has some itself."""
+        return self._below[top]
+
+    def _loose(self, top: bytes) -> bool:
+        """Whether the images of a folder of the root lie in it as they are, or in one folder of no class."""
+        below = self.below(top)
+        return below == {b""} or (len(below) == 1 and no_class(decode(next(iter(below)))))
 
     def _splits_within(self) -> bool:
         """Whether the folders below every class are splits, training among them."""
@@ -129,7 +192,9 @@ class Tree:
         """(split, "" where the folder lies in none; folders below it that may be the class)."""
         parts = folder.split(b"/") if folder else []
         if self.splits:
-            return (self.splits[parts[0]], parts[1:]) if parts and parts[0] in self.splits else ("", [])
+            if parts and parts[0] in self.splits:
+                return self.splits[parts[0]], parts[1:]
+            return ("train", parts) if self.among else ("", [])
         if self.within and len(parts) > 1:
             return split_of(decode(parts[1])), [parts[0], *parts[2:]]
         return "train", parts
@@ -148,12 +213,13 @@ def class_of(rule: str | None, parts: list[bytes], name: bytes) -> bytes:
 
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
     """Append the rows of each split, sorted by path."""
-    tree = Tree.of(root, settings.links)
+    tree = Tree.of(root, settings.links, settings.class_from == ALL_CLASSES)
     writer.follow = settings.links == "anywhere"
     if not advice.on_tree(settings, root, tree, report):
         return
     rows: list[tuple[bytes, int, bytes]] = []
     unlabelled: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
     loose = _loose_test(tree, settings.class_from)
     given = _labels_of_test(tree, settings, root, loose, report)
     for folder, names in tree.images.items():
@@ -173,6 +239,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
                 )
             else:
                 report.leave_out(NO_CLASS, path)
+                lost[split] += 1
     rows.sort()
     if settings.check_files:
         advice.on_contents(root, rows, report)
@@ -181,7 +248,9 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     for split, count in unlabelled.items():
         if count:
             report.note(f"{count} images of {split} lie in no class folder: they have no label")
-    advice.on_classes(settings, tree, report)
+    advice.on_classes(settings, root, tree, report)
+    if lost["val"] and not any(split == SPLITS.index("val") for split in splits):
+        advice.on_no_validation(tree, lost["val"], report)
 
 
 def _labels_of_test(

@@ -136,6 +136,7 @@ def recognise(root: Path) -> Layout:
     if not found:
         raise DataError(
             f"data.root: {root} holds no images or lists that smelt knows: {what_is_there(glimpse)}"
+            f"{_all_empty(glimpse)}"
             f"{of_another_kind(glimpse) or _of_which_kinds(glimpse)}"
         )
     return Layout(*found[0], others=tuple(name for name, _ in found[1:]))
@@ -149,6 +150,17 @@ def what_is_there(glimpse: Glimpse, most: int = 6) -> str:
     names = [f"{name}/" for name in folders[:most]] + files[:most]
     rest = len(folders) + len(files) - len(names)
     return f"it has {', '.join(names)}" + (f" and {rest} more" if rest else "")
+
+
+def _all_empty(glimpse: Glimpse) -> str:
+    """That no folder holds a file, as where a download or a copy was cut short; "" where one does."""
+    folders = list(islice(Walk(glimpse.root), MOST))
+    if len(folders) < 2 or len(folders) == MOST or any(folder.files for folder in folders):
+        return ""
+    return (
+        f". All {len(folders) - 1} folders in it are empty (but for hidden files): was a download or a copy "
+        f"cut short?"
+    )
 
 
 # Names of files that hold images and labels in a way of their own, and what they are.

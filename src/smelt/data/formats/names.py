@@ -32,6 +32,35 @@ _NO_CLASS = frozenset(
      "parts", "batch", "shard", "chunk", "fold", "vol", "set", "data", "dataset", "subset", "split",
      "folder", "size", "res"}
 )  # fmt: skip
+# Words of folders that lie beside the images and are none of them, though they may be drawn as such.
+_ASIDE = frozenset(
+    {"masks", "mask", "labels", "label", "annotations", "annotation", "gt", "groundtruth", "segmentation",
+     "segmentations", "segmentationclass", "segmentationobject", "depth", "trimaps", "trimap",
+     "thumbnails", "thumbs", "thumbnail", "thumb", "heatmaps", "edges", "previews", "preview"}
+)  # fmt: skip
+_OF_ASIDE = frozenset({"images", "image", "imgs", "img", "maps", "map", "png", "pngs", "ground", "truth"})
+_FEW_OF_THEM = frozenset({"samples", "sample", "examples", "example", "demo"})
+# Words, with a number or without, that part the images of one class; numbers alone do so too.
+_PARTS = frozenset(
+    {"part", "parts", "batch", "shard", "chunk", "fold", "vol", "set", "subset", "session", "day", "week",
+     "month", "year", "seq", "sequence", "run", "page", "group", "date", "q"}
+)  # fmt: skip
+_MONTHS = frozenset(
+    {"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"}
+)  # fmt: skip
+_NO_LABELS = frozenset(
+    {"predict", "prediction", "predictions", "inference", "unlabeled", "unlabelled", "submission"}
+)
+_SHORT = frozenset({"dev", "eval", "tr", "tst"})  # too short to be sure of beside folders of classes
+# What systems and people call a copy of a folder: `cat (1)`, `cat - Copy (2)`, `cat_backup`, `cat.old`.
+_COPY = re.compile(
+    r"(.+?)(?: ?\(\d{1,2}\)|[\s_.\-]+\(?(?:copy|backup|bak|old|orig)(?:[\s_]?\d{1,2})?\)?(?: ?\(\d{1,2}\))?)",
+    re.IGNORECASE,
+)
+_KEPT = re.compile(
+    rb"(?:~|\.(?:part|partial|crdownload|download)|\.[a-z]{3,4}\.(?:tmp|temp|bak|old|orig|swp|aria2))$",
+    re.IGNORECASE,
+)
 _INVISIBLE = re.compile(r"[\s_\-\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]+")
 _AROUND = " \t'\"`\u2018\u2019\u201c\u201d.,;:"
 # Cyrillic and Greek letters, in lower case, that look as Latin ones do in one case or the other; the dots of
@@ -69,6 +98,45 @@ def no_class(name: str) -> bool:
     return bool(words) and all(word in _NO_CLASS or word in _SPLITS for word in words)
 
 
+def without_labels(name: str) -> bool:
+    """Whether a folder of this name holds images to predict: `unlabeled`, `inference_images`."""
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    return bool(_NO_LABELS.intersection(words)) and all(
+        word in _NO_LABELS or word in _FILLERS or word in _SPLITS for word in words
+    )
+
+
+def split_beside_classes(name: str) -> str:
+    """The split that a folder beside folders of classes means: `test`, `valid`, `predict`; "" for a class."""
+    if without_labels(name):
+        return "test"
+    return "" if name.lower() in _SHORT else split_of(name)
+
+
+def aside(name: str, few: bool = False) -> bool:
+    """Whether a folder holds what belongs to the images and is none: `masks`, `depth_maps`, `gt`.
+
+    few: `samples` and `examples` count as well.
+    """
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    said = _ASIDE | _FEW_OF_THEM if few else _ASIDE
+    rest = [word for word in words if word not in said]
+    return len(rest) < len(words) and all(word in _OF_ASIDE or word in _SPLITS for word in rest)
+
+
+def part_of_a_class(name: str) -> bool:
+    """Whether a folder parts the images of a class and is none: `2019`, `2020-01`, `batch_3`, `may`."""
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    if not words:
+        return any(character.isdigit() for character in name)
+    return all(word in _PARTS or word in _MONTHS for word in words)
+
+
+def one_word(names: Sequence[str]) -> bool:
+    """Whether names are the same but for their numbers: `user0`, `user1`; `40X`, `100X`; `2019`, `2020`."""
+    return len(names) > 1 and len({re.sub(r"[0-9]+", "0", name.lower()) for name in names}) == 1
+
+
 def of_splits(names: Sequence[str]) -> list[str]:
     """Those of `names` that differ by a word for a split alone: `cars_train`, `cars_test`."""
     groups: dict[tuple[str, ...], list[str]] = {}
@@ -86,18 +154,33 @@ def numbered(names: Sequence[str]) -> bool:
 
 
 def alike(names: Sequence[str]) -> list[list[str]]:
-    """Groups of names that a person would take for one.
+    """Groups of names that a person would take for one, or that are copies of one that is there as well
+    (`cat (1)`, `cat - Copy`, `cat_backup` beside `cat`).
 
     They differ in case, blanks, quotes or a full stop around them, Unicode form, or letters of another script
     that look the same. `_` and `-` count as blanks. Groups in the order of their first name.
     """
     groups: dict[str, list[str]] = {}
     for name in names:
-        form = unicodedata.normalize("NFC", unicodedata.normalize("NFKC", name).casefold())
-        form = form.strip(_AROUND).translate(_LOOKS)
-        minus = "-" * bool(re.match(r"-[0-9.]", form))  # -1 is not 1
-        groups.setdefault(minus + _INVISIBLE.sub("", form), []).append(name)
+        groups.setdefault(_form(name), []).append(name)
+    for key in list(groups):
+        copied = _COPY.fullmatch(groups[key][0])
+        original = _form(copied[1]) if copied else ""
+        if original and original != key and original in groups:
+            groups[original] += groups.pop(key)
     return [group for key, group in groups.items() if key and len(group) > 1]
+
+
+def _form(name: str) -> str:
+    form = unicodedata.normalize("NFC", unicodedata.normalize("NFKC", name).casefold())
+    form = form.strip(_AROUND).translate(_LOOKS)
+    minus = "-" * bool(re.match(r"-[0-9.]", form))  # -1 is not 1
+    return minus + _INVISIBLE.sub("", form)
+
+
+def left_by_a_program(name: bytes) -> bool:
+    """Whether a file is half a download, or what a program kept of another: `x.jpg.part`, `x.jpg~`."""
+    return _KEPT.search(name) is not None
 
 
 def told(name: str) -> str:
