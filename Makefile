@@ -12,6 +12,9 @@ TORCH ?= $(or $(shell cat $(READY) 2>/dev/null),lock)
 TORCH_INDEX ?=
 
 UV := uv==0.13.9
+# processes that run tests: each starts several of its own, and needs some 3 GiB
+TEST_JOBS ?= 2
+
 LOCKING := build/lock
 UPGRADE ?=
 
@@ -51,11 +54,12 @@ setup: $(READY)
 demo: $(READY)
 	$(BIN)/smelt demo
 
+# a file of tests stays in one process: what its tests share is made once
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
 quick: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile -m "not slow"
 
 golden: $(READY)
 	$(BIN)/python tests/golden_cases.py --write

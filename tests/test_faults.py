@@ -50,28 +50,24 @@ def finish(work: Path, reference: Path, *extra: str) -> None:
 
 
 @pytest.mark.slow
-def test_everything_killed_at_random_moments(finished: Path, tmp_path: Path) -> None:
-    """Six times within one run, after some of its stages and a moment into what comes next."""
-    rng = random.Random(0)
-    stages = len(manifests(finished))
-    for stop in sorted(rng.sample(range(stages - 2), 6)):
-        run = Started(tmp_path)
-        wait_for(
-            lambda run=run, stop=stop: len(manifests(tmp_path)) > stop or run.process.poll() is not None, 200
-        )
-        time.sleep(rng.uniform(0.0, 1.5))
-        run.kill_everything()
-    finish(tmp_path, finished)
-
-
-@pytest.mark.slow
-def test_asked_to_stop_in_training_it_saves_and_goes_on(finished: Path, tmp_path: Path) -> None:
+def test_asked_to_stop_and_killed_at_random_moments(finished: Path, tmp_path: Path) -> None:
+    """One run: in its first training it is asked to stop, then six times all of it is killed, after some of
+    its stages and a moment into what comes next."""
     run = Started(tmp_path)
     wait_for(lambda: any(name.startswith("train/") for name in run.stages("started")), 200)
     run.process.send_signal(signal.SIGTERM)
     _, errors = run.process.communicate(timeout=60)
     assert run.process.returncode == 75 and "the same command goes on" in errors
     assert not run.alive()
+    rng = random.Random(0)
+    first, stages = len(manifests(tmp_path)), len(manifests(finished))
+    for stop in sorted(rng.sample(range(first, stages - 2), 6)):
+        run = Started(tmp_path)
+        wait_for(
+            lambda run=run, stop=stop: len(manifests(tmp_path)) > stop or run.process.poll() is not None, 200
+        )
+        time.sleep(rng.uniform(0.0, 1.5))
+        run.kill_everything()
     finish(tmp_path, finished)
 
 

@@ -31,22 +31,33 @@ def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory, crawl: Path) -> Path:
+    """The work folder of a run whose streams are open."""
+    work = tmp_path_factory.mktemp("usual") / "w"
+    done = subprocess.run([*command(crawl), str(work)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return work
+
+
+def command(crawl: Path) -> list[str]:
+    return [sys.executable, "-m", "smelt", "index", "folder", "-o", f"data.root={crawl}", "--work"]
+
+
 @pytest.mark.parametrize("closed", CLOSED)
-def test_a_run_with_closed_streams_is_the_same(tmp_path: Path, crawl: Path, closed: tuple[int, ...]) -> None:
+def test_a_run_with_closed_streams_is_the_same(
+    tmp_path: Path, crawl: Path, usual: Path, closed: tuple[int, ...]
+) -> None:
     def shut() -> None:
         for number in closed:
             os.close(number)
 
-    words = ["index", "folder", "-o", f"data.root={crawl}", "--work"]
-    command = [sys.executable, "-m", "smelt", *words]
-    open_ = subprocess.run([*command, str(tmp_path / "open")], capture_output=True, text=True)
-    assert open_.returncode == 0, open_.stderr
     with open(os.devnull, "r+") as null:
         done = subprocess.run(
-            [*command, str(tmp_path / "shut")], stdin=null, stdout=null, stderr=null, preexec_fn=shut
+            [*command(crawl), str(tmp_path / "shut")], stdin=null, stdout=null, stderr=null, preexec_fn=shut
         )
     assert done.returncode == 0
-    assert manifests(tmp_path / "shut") == manifests(tmp_path / "open")
+    assert manifests(tmp_path / "shut") == manifests(usual)
     for path in (tmp_path / "shut").glob("*"):
         if path.is_file():
             assert b"begins" not in path.read_bytes() and b"stages" not in path.read_bytes()[:20], path
