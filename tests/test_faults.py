@@ -110,7 +110,7 @@ def test_no_space_is_told_and_then_it_goes_on(tmp_path: Path) -> None:
     script = (
         f"mount -t tmpfs -o size=300k none '{place}' || exit 99\n{command}; echo first $?\n"
         f"mount -o remount,size=14m none '{place}'\n"
-        f"(until ls '{place}'/run/artifacts/index-*; do sleep 0.05; done; cat /dev/zero > '{place}/other')"
+        f"(until ls '{place}'/run/artifacts/select-*; do sleep 0.05; done; cat /dev/zero > '{place}/other')"
         f" > /dev/null 2>&1 &\n{command}; echo second $?; wait; rm -f '{place}/other'\n"
         f"mount -o remount,size=60m none '{place}'; {command} && "
         f"'{sys.executable}' -m smelt verify '{place}/run'"
