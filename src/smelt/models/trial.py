@@ -6,14 +6,12 @@ A net is refused only for what it says itself; where the meta device cannot tell
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
+
+from smelt.models.replies import reply
 
 LOOK_SECONDS = 30.0  # for sizes that all nets would take
 GRID = 32  # pixels: most nets halve the image five times
@@ -269,12 +267,7 @@ def _nets(given: Sequence[Mapping[str, Any]]) -> list[Net]:
 
 def main() -> None:
     """Read a question from standard input, write the answer to standard output."""
-    warnings.simplefilter("ignore")
-    out = os.dup(1)
-    os.dup2(2, 1)  # what libraries print is no part of the answer
-    told = answer(json.load(sys.stdin))
-    with os.fdopen(out, "w") as file:
-        json.dump(told, file)
+    reply(answer)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,16 @@ who asks need not import torch. Asks a network only for what no cache has, for t
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import threading
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from smelt.errors import RecipeError, short
+from smelt.models.replies import reply
 
 LOOK_SECONDS = 10.0  # for all of them together
 SAFE, PLAIN = "model.safetensors", "pytorch_model.bin"  # what timm looks for on the hub, in this order
@@ -118,12 +116,7 @@ def _at_url(url: str) -> str:
 
 def main() -> None:
     """Read names from standard input, write why their weights cannot be had to standard output."""
-    warnings.simplefilter("ignore")
-    out = os.dup(1)
-    os.dup2(2, 1)  # what libraries print is no part of the answer
-    found = missing(json.load(sys.stdin))
-    with os.fdopen(out, "w") as file:
-        json.dump(found, file)
+    reply(missing)
     os._exit(0)  # threads that wait for a network wait no longer
 
 
