@@ -9,7 +9,8 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from smelt.models import weights
+from smelt.models import backbones, weights
+from smelt.models.backbones import require_weights
 from smelt.verbs import weights as verb
 from test_plan_check import asked
 
@@ -90,9 +91,22 @@ def test_a_network_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, **_: time.sleep(5))
     began = time.monotonic()
     assert weights.missing(["resnet18", "resnet34"], 0.3) == dict.fromkeys(
-        ["resnet18", "resnet34"], "no answer within 0 s"
+        ["resnet18", "resnet34"], "no answer within 0.3 s"
     )
     assert time.monotonic() - began < 3
+
+
+@pytest.mark.usefixtures("hub")
+def test_what_takes_long_on_a_busy_machine_is_not_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that load slowly, and a cache that does: neither counts, and nobody is asked."""
+
+    def slow(name: str) -> Any:
+        time.sleep(0.3)
+        return require_weights(name)
+
+    monkeypatch.setattr(backbones, "require_weights", slow)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: time.sleep(0.3) or "here")
+    assert weights.missing(["resnet18"], 0.05) == {}
 
 
 def test_weights_at_an_address(hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,10 +115,12 @@ def test_weights_at_an_address(hub: list[str], tmp_path: Path, monkeypatch: pyte
         url = "https://nowhere.invalid/net-0123.pth"
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert "nowhere.invalid does not give them" in weights._why_not(Config)
+    assert weights._here(Config) is None and "nowhere.invalid does not give them" in weights._at_url(
+        Config.url
+    )
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hub" / "checkpoints" / "net-0123.pth").write_bytes(b"x")
-    assert weights._why_not(Config) == "" and hub == []
+    assert weights._here(Config) == "" and hub == []
 
 
 def test_the_field_that_asks_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

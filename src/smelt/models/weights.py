@@ -24,40 +24,52 @@ SAFE, PLAIN = "model.safetensors", "pytorch_model.bin"  # what timm looks for on
 
 def missing(names: Sequence[str], seconds: float = LOOK_SECONDS) -> dict[str, str]:
     """Why the weights of each backbone cannot be had; those that can, and those that nobody published (which
-    `require_weights` says), are left out."""
+    `require_weights` says), are left out.
+
+    seconds: for what has to be asked over a network. What libraries take to load does not count, nor what
+    lies on this machine: on a busy one that alone may take longer.
+    """
+    import huggingface_hub  # noqa: F401  (here, and not in the threads whose time counts)
+
+    from smelt.models.backbones import require_weights
+
     found: dict[str, str] = {}
-    threads = []
+    asked = []
     for name in dict.fromkeys(names):
-        thread = threading.Thread(target=_look, args=(name, found), daemon=True)  # a name server may hang
+        try:
+            config = require_weights(name)
+        except RecipeError:
+            continue
+        why = _here(config)
+        if why is None:
+            thread = threading.Thread(target=_look, args=(name, config, found), daemon=True)
+            asked.append((name, thread))  # a name server may hang
+        elif why:
+            found[name] = why
+    for _, thread in asked:
         thread.start()
-        threads.append((name, thread))
     until = time.monotonic() + seconds
-    for name, thread in threads:
+    for name, thread in asked:
         thread.join(max(0.0, until - time.monotonic()))
         if thread.is_alive():
-            found[name] = f"no answer within {seconds:.0f} s"
+            found[name] = f"no answer within {seconds:g} s"
     return dict(found)
 
 
-def _look(name: str, found: dict[str, str]) -> None:
-    from smelt.models.backbones import require_weights
-
-    try:
-        config = require_weights(name)
-    except RecipeError:
-        return
-    if why := _why_not(config):
+def _look(name: str, config: Any, found: dict[str, str]) -> None:
+    if why := _on_hub(config) if config.hf_hub_id else _at_url(config.url):
         found[name] = why
 
 
-def _why_not(config: Any) -> str:
-    """Why the weights of timm's `config` cannot be had; "" if they can."""
+def _here(config: Any) -> str | None:
+    """Nothing to say ("") where the weights of timm's `config` are on this machine, why not where they can be
+    nowhere else; None where a network has to be asked."""
     if config.state_dict or config.file:
         return "" if config.state_dict or Path(config.file).is_file() else f"there is no file {config.file}"
     old = os.environ.get("TIMM_USE_OLD_CACHE", "").lower() not in ("", "0", "false", "no", "off")
     if config.url and (old or not config.hf_hub_id) and _checkpoint(config.url).is_file():
         return ""
-    return _on_hub(config) if config.hf_hub_id else _at_url(config.url)
+    return "" if config.hf_hub_id and _in_cache(config) else None
 
 
 def _checkpoint(url: str) -> Path:
@@ -67,20 +79,30 @@ def _checkpoint(url: str) -> Path:
     return Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name)
 
 
-def _on_hub(config: Any) -> str:
+def _named(config: Any) -> tuple[str, str | None, list[str]]:
+    """Repository on the hub, revision, and the files of which any will do."""
+    repository, _, revision = str(config.hf_hub_id).partition("@")
+    return repository, revision or None, [config.hf_hub_filename] if config.hf_hub_filename else [SAFE, PLAIN]
+
+
+def _in_cache(config: Any) -> bool:
     import huggingface_hub as hub
 
-    repository, _, revision = str(config.hf_hub_id).partition("@")
-    given = config.hf_hub_filename
-    files = [given] if given else [SAFE, PLAIN]
-    if any(isinstance(hub.try_to_load_from_cache(repository, file, revision=revision or None), str)
-           for file in files):  # fmt: skip
-        return ""
+    repository, revision, files = _named(config)
+    held = (hub.try_to_load_from_cache(repository, file, revision=revision) for file in files)
+    return any(isinstance(path, str) for path in held)
+
+
+def _on_hub(config: Any) -> str:
+    """Why the hub does not give the weights of `config`; "" if it does."""
+    import huggingface_hub as hub
+
+    repository, revision, files = _named(config)
     why = ""
     for file in files:
         try:
             hub.get_hf_file_metadata(
-                hub.hf_hub_url(repository, file, revision=revision or None), timeout=LOOK_SECONDS / 2
+                hub.hf_hub_url(repository, file, revision=revision), timeout=LOOK_SECONDS / 2
             )
         except hub.errors.EntryNotFoundError:  # the hub answers, and may have the next
             why = why or f"{repository} has no {' or '.join(files)}"
