@@ -345,10 +345,20 @@ NAME = st.sampled_from(["a", "b", "c1", "train", "val", "test", ".x", "__MACOSX"
 FILE = st.sampled_from(["1.jpg", "2.PNG", "n", ".h.jpg", "._1.jpg", "t.txt", "x.json", "Thumbs.db", "m.mp4"])
 
 
+FOLDER = st.lists(NAME, max_size=3).map("/".join)
+ODD = st.tuples(FOLDER, st.sampled_from(["out", "nowhere", "file", "pipe"]))
+
+
 @settings(max_examples=150, deadline=None)
-@given(st.sets(st.tuples(st.lists(NAME, max_size=3).map("/".join), FILE), max_size=25), st.booleans())
-def test_nothing_is_passed_over(files: set[tuple[str, str]], keep: bool) -> None:
-    """Whatever lies there: refused with words, or images + read + left out are all the files there are."""
+@given(
+    st.sets(st.tuples(FOLDER, FILE), max_size=25), st.sets(FOLDER, max_size=4), st.sets(ODD, max_size=3),
+    st.booleans(),
+)  # fmt: skip
+def test_nothing_is_passed_over(
+    files: set[tuple[str, str]], empty: set[str], odd: set[tuple[str, str]], keep: bool
+) -> None:
+    """Whatever lies there: refused with words, or images + read + left out are all the files there are, links
+    that lead nowhere or out, and pipes among them."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -356,12 +366,22 @@ def test_nothing_is_passed_over(files: set[tuple[str, str]], keep: bool) -> None
         root.mkdir()
         for folder, name in files:
             tree(root, f"{folder}/{name}" if folder else name)
+        for folder in {*empty, *(folder for folder, _ in odd)}:
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        for folder, kind in odd:
+            at = root / folder / f"x-{kind}"
+            if kind == "pipe":
+                os.mkfifo(at)
+            else:
+                at.symlink_to({"out": "/", "nowhere": "/none/at/all", "file": __file__}[kind])
         try:
             catalogue, found = read(root, format="imagefolder", unlabelled="keep" if keep else "leave_out")
         except SmeltError as error:
             assert len(str(error)) > 40
             return
-        total = sum(len(names) for _, _, names in os.walk(root))
+        walked = ((at, (*folders, *names)) for at, folders, names in os.walk(root))
+        paths = [os.path.join(at, name) for at, names in walked for name in names]
+        total = sum(os.path.islink(path) or not os.path.isdir(path) for path in paths)
         left = sum(item["count"] for item in found["files"]["left_out"] if item["what"] == "files")
         there = found["files"]
         assert (there["found"], there["images"]) == (total, catalogue.num_rows)

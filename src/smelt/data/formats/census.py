@@ -31,6 +31,7 @@ MOST_LINKS = 8  # to one folder that are followed: folders that link to one anot
 HEAD = 1024  # bytes that a kind is told by
 
 HIDDEN = "hidden, or left behind by a system or tool"
+HIDDEN_FOLDER = "a hidden folder without a file"
 LEADS_OUT = "a link that leads out of the folder (data.links=anywhere follows it)"
 NOWHERE = "a link to nothing"
 LOOP = "a link to a folder that it lies in"
@@ -180,17 +181,18 @@ class Walk:
         return "file", status.st_ino
 
     def _pass_over(self, entry: os.DirEntry[bytes], below: bytes) -> None:
-        """Count what is hidden; of a hidden folder the files in it, links in it not followed."""
+        """Count what is hidden; of a hidden folder the files and links in it, which are not followed."""
         if not entry.is_dir(follow_symlinks=False):
             self.odd(HIDDEN, below)
             return
         empty = True
-        for at, _, names in os.walk(entry.path):
-            for name in names:
+        for at, folders, names in os.walk(entry.path):
+            links = [name for name in folders if os.path.islink(os.path.join(at, name))]
+            for name in (*names, *links):
                 empty = False
                 self.odd(HIDDEN, os.path.relpath(os.path.join(at, name), self.base))
         if empty:
-            self.odd(HIDDEN, below)
+            self.odd(HIDDEN_FOLDER, below)
 
 
 def _listed(path: bytes) -> tuple[list[os.DirEntry[bytes]], tuple[int, int]]:
@@ -314,7 +316,7 @@ class Accounts:
         return accounts
 
     def _odd(self, why: str, path: bytes, report: Report) -> None:
-        folder = why in (EMPTY, OF_A_RUN)
+        folder = why in (EMPTY, HIDDEN_FOLDER, OF_A_RUN)
         self.found += not folder
         if not folder and path in report.used:  # a list that is reached by a link, or has a hidden name
             self.read += 1
