@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from smelt.data.formats import near, spelling
+from smelt.data.formats.census import Walk
 from test_lists import catalogue_of, put, refused, told
 
 CASES = {
@@ -42,3 +44,28 @@ def test_what_may_be_another_is_not_taken(tmp_path: Path, listed: list[str], fil
     text = "id,label\n" + "".join(f"{path},{i % 2}\n" for i, path in enumerate(listed))
     said = refused(put(tmp_path / "d", {"labels.csv": text}, files), tmp_path / "o", format="csv")
     assert "and a/ has x1.jpg" in said and "-o data.prefix=a/ and -o data.suffix=.jpg" in said
+
+
+def test_the_folder_that_a_list_names_tells_files_of_one_name_apart(tmp_path: Path) -> None:
+    files = [f"{top}/{folder}/{i:04d}.jpg" for top in ("x", "y") for folder in ("Cat", "dog") for i in (1, 2)]
+    put(tmp_path, {}, files)
+    found = near.Near(bytes(tmp_path), "all")
+    found.way = 1
+    assert found.find(b"x/cat/1.jpg") == b"x/Cat/0001.jpg"
+    assert found.find(b"Cat/1.jpg") == b"Cat/1.jpg"  # in two folders
+    assert found.find(b"at/1.jpg") == b"at/1.jpg"  # the end of a name is no folder
+    assert found.find(b"/x/cat/1.jpg") == b"/x/cat/1.jpg"
+
+
+def test_a_tree_without_images_is_walked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks = []
+
+    def counted(root: Path) -> Walk:
+        walks.append(root)
+        return Walk(root)
+
+    monkeypatch.setattr(spelling, "Walk", counted)
+    put(tmp_path, {"a/b/c.txt": "x"}, [])
+    anywhere = spelling.Anywhere(bytes(tmp_path))
+    assert [anywhere.find(name) for name in (b"a.jpg", b"b.jpg")] == [b"a.jpg", b"b.jpg"]
+    assert len(walks) == 1

@@ -23,14 +23,13 @@ _DATA = (".json", ".pkl", ".pickle", ".npy", ".npz", ".xlsx", ".sqlite", ".db", 
 
 def class_counts(settings: FormatSettings, tree: Tree, rule: str | None = None) -> dict[bytes, int]:
     """Class → training images, by `rule` or as the settings say."""
-    from smelt.data.formats.imagefolder import class_of
+    from smelt.data.formats.imagefolder import classes_of
 
     counts: Counter[bytes] = Counter()
     for folder, names in tree.images.items():
         split, parts = tree.parts(folder)
         if split == "train":
-            for name in names:
-                counts[class_of(rule or settings.class_from, parts, name)] += 1
+            counts.update(classes_of(rule or settings.class_from, parts, names))
     del counts[b""]
     return dict(counts)
 

@@ -211,6 +211,13 @@ def class_of(rule: str | None, parts: list[bytes], name: bytes) -> bytes:
     return parts[depth - 1] if len(parts) >= depth else b""
 
 
+def classes_of(rule: str | None, parts: list[bytes], names: list[bytes]) -> Counter[bytes]:
+    """The classes of images in the folders `parts` → how many are of each."""
+    if rule == "name":
+        return Counter(class_of(rule, parts, name) for name in names)
+    return Counter({class_of(rule, parts, b""): len(names)})  # whatever they are called
+
+
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
     """Append the rows of each split, sorted by path."""
     tree = Tree.of(root, settings.links, settings.class_from == ALL_CLASSES)
@@ -261,7 +268,7 @@ def _labels_of_test(
     flat = False
     for folder, names in tree.images.items():
         split, parts = tree.parts(folder)
-        found = {class_of(settings.class_from, parts, name) for name in names}
+        found = classes_of(settings.class_from, parts, names).keys()
         classes |= found if split == "train" else set()
         flat |= split == "test" and (loose or b"" in found)
     return labels_of_test(list_of_test(root), root, classes - {b""}, report) if flat else {}

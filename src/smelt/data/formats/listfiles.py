@@ -71,7 +71,10 @@ def chosen(settings: FormatSettings, root: Path) -> list[ListFile]:
         _there("classes", root / settings.lists["classes"], root)
     if any(name != "classes" for name in settings.lists):
         return _named(settings, root)
-    return _Finder(settings, root, Glimpse(root)).find()
+    finder = _Finder(settings, root, Glimpse(root))
+    if not (lists := finder.find()):
+        raise finder.none()
+    return lists
 
 
 def found_lists(glimpse: Glimpse) -> list[ListFile]:
@@ -147,7 +150,7 @@ class _Finder:
         self.tried = 0
 
     def find(self) -> list[ListFile]:
-        """The lists; DataError where there are none, or where it cannot be told which are meant."""
+        """The lists, none where there are none; DataError where it cannot be told which are meant."""
         names = self._candidates()
         known = [name for name in names.everything if rank(name)[0] < len(ALL)]
         whole = [found for name in known if (found := self._try("all", name))]
@@ -178,7 +181,7 @@ class _Finder:
                 f"{self.root} has {len(other)} lists with a path and a label ({shown}): "
                 f"-o data.lists.all={other[0].path.name} takes one, data.lists.train, val and test one each"
             )
-        raise self._none()
+        return []
 
     def _candidates(self) -> _Candidates:
         found = _Candidates([], {}, {}, [], [], {})
@@ -254,7 +257,8 @@ class _Finder:
                 return [*lists, _noting(other, f"{name} names the test images, which have no label")]
         return lists
 
-    def _none(self) -> DataError:
+    def none(self) -> DataError:
+        """That there is no list, why not, and what lies there instead: looks into every folder."""
         if len(self.reasons) == 1:
             return DataError(next(iter(self.reasons.values())))
         shown = "".join(f"\n  {reason}" for reason in list(self.reasons.values())[:5])
@@ -265,9 +269,9 @@ class _Finder:
                 f". {sheets[0]} is a spreadsheet, which is not read: save it as {stem}.csv, then "
                 f"-o data.lists.all={stem}.csv{shown}"
             )
-        below = [f"{folder}/{name}" for folder in self.glimpse.folders()
-                 for name in lists_among(self.glimpse.files(folder))[:1]]  # fmt: skip
-        name = below[0] if below else "NAME"
+        below = (f"{folder}/{name}" for folder in self.glimpse.folders()
+                 for name in lists_among(self.glimpse.files(folder))[:1])  # fmt: skip
+        name = next(below, "NAME")
         return DataError(
             f"{self.root} has no list of images (images.csv, train.csv or the like, with columns for the "
             f"path and the label): {what_is_there(self.glimpse)}. -o data.lists.all={name} names one{shown}"

@@ -48,30 +48,40 @@ def _bare(path: bytes) -> str:
 
 
 class Near:
-    """Files below the root by what their names come down to."""
+    """Files below the root by what their names come down to, and by their folder: many are called `0001`."""
 
     def __init__(self, root: bytes, split: str) -> None:
         self.way = 0
         self.split = "train" if split == "all" else split
-        self._known: tuple[dict[str, list[bytes]], ...] = ({}, {}, {})
+        self._known: tuple[dict[str, dict[str, list[bytes]]], ...] = ({}, {}, {})  # key → folder → paths
+        self._ends: dict[str, set[str]] = {}  # the last parts of folders → the folders
         for folder in Walk(Path(os.fsdecode(root))):
+            own = decode(folder.path).casefold()
+            for end in _ends(own):
+                self._ends.setdefault(end, set()).add(own)
             for path in folder.paths():
                 name = decode(path.rpartition(b"/")[2])
                 if looks_like_image(name):
                     for known, key in zip(self._known, _keys(name, listed=False)):
-                        known.setdefault(key, []).append(path)
+                        known.setdefault(key, {}).setdefault(own, []).append(path)
 
     def find(self, path: bytes) -> bytes:
         """The path of the one file that is meant; else `path` itself."""
         folder, _, name = _bare(path).rpartition("/")
         key = _keys(name, listed=True)[self.way]
-        found = self._known[self.way].get(key, []) if key else []
-        if len(found) > 1 and folder:
-            end = f"/{folder.casefold()}"
-            found = [one for one in found if f"/{_folder(one)}".casefold().endswith(end)]
+        there = self._known[self.way].get(key, {}) if key else {}
+        if len(there) > 1 and folder:
+            there = {own: there[own] for own in there.keys() & self._ends.get(folder.casefold(), set())}
+        found = [one for own in there.values() for one in own]
         if len(found) > 1:
             found = [one for one in found if split_of(_folder(one).partition("/")[0]) == self.split]
         return found[0] if len(found) == 1 else path
+
+
+def _ends(folder: str) -> list[str]:
+    """`a/b/c`, `b/c` and `c`."""
+    parts = folder.split("/")
+    return ["/".join(parts[first:]) for first in range(len(parts))]
 
 
 def _folder(path: bytes) -> str:

@@ -57,23 +57,24 @@ class Anywhere:
 
     def __init__(self, root: bytes) -> None:
         self.root = root
-        self._known: dict[bytes, bytes] = {}
+        self._known: dict[bytes, bytes] | None = None
         self._twice: set[bytes] = set()
 
     def find(self, path: bytes) -> bytes:
         """The path of the one file that is called so; else `path` itself."""
-        if not self._known:
+        if self._known is None:  # once, also where no file is an image
+            self._known = {}
             for folder in Walk(Path(os.fsdecode(self.root))):
                 for found in folder.paths():
-                    self._add(found)
+                    self._add(self._known, found)
         name = path.rpartition(b"/")[2]
         return path if name in self._twice else self._known.get(name, path)
 
-    def _add(self, path: bytes) -> None:
+    def _add(self, known: dict[bytes, bytes], path: bytes) -> None:
         name = path.rpartition(b"/")[2]
         if looks_like_image(decode(name)):
             for own in (name, os.path.splitext(name)[0]):
-                if self._known.setdefault(own, path) != path:
+                if known.setdefault(own, path) != path:
                     self._twice.add(own)
 
 
