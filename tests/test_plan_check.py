@@ -411,6 +411,23 @@ def test_torch_that_cannot_be_asked_for_gpus_is_no_reason_to_go_on(
     assert "could not be asked for its GPUs" in refusal(tmp_path, "runtime.device=cuda")
 
 
+def test_nets_that_could_not_be_tried_in_time_are_no_reason_to_refuse_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many nets on a busy machine: the GPUs are asked for by themselves."""
+    answers: dict[str, Any] = {"gpus": 1}
+
+    def busy(question: Mapping[str, Any]) -> dict[str, Any]:
+        return {"error": "no answer within 600 s"} if question.get("nets") else answers
+
+    monkeypatch.setattr(trials, "_ask", busy)
+    found = trials.about_models(asked(tmp_path, "runtime.device=cuda"))
+    assert (found.gpus, found.problems) == (1, [])
+    assert found.notes == ["the models could not be tried beforehand (no answer within 600 s)"]
+    answers["gpus"] = 0
+    assert "torch sees no GPU here" in refusal(tmp_path, "runtime.device=cuda")
+
+
 def test_the_process_that_is_asked_answers(tmp_path: Path) -> None:
     answer = trials._ask({"nets": [{"backbone": "resnet8", "outputs": 3, "image_size": 8, "train": [8]}]})
     assert answer["verdicts"][0]["sizes"] == [] and answer["verdicts"][0]["values"] > 1000
