@@ -27,7 +27,7 @@ from smelt.models.backbones import build
 from smelt.models.trial import Net, judge
 from smelt.models.weights import missing
 from smelt.stages.flow import Recipe, unfold
-from smelt.verbs import disk, precheck, trials, weights
+from smelt.verbs import disk, precheck, trials, tried, weights
 from smelt.verbs.precheck import Asked
 from smelt.verbs.tried import Tried
 
@@ -411,6 +411,23 @@ def test_torch_that_cannot_be_asked_for_gpus_is_no_reason_to_go_on(
     assert "could not be asked for its GPUs" in refusal(tmp_path, "runtime.device=cuda")
 
 
+def test_nets_that_could_not_be_tried_in_time_are_no_reason_to_refuse_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many nets on a busy machine: the GPUs are asked for by themselves."""
+    answers: dict[str, Any] = {"gpus": 1}
+
+    def busy(question: Mapping[str, Any]) -> dict[str, Any]:
+        return {"error": "no answer within 600 s"} if question.get("nets") else answers
+
+    monkeypatch.setattr(trials, "_ask", busy)
+    found = trials.about_models(asked(tmp_path, "runtime.device=cuda"))
+    assert (found.gpus, found.problems) == (1, [])
+    assert found.notes == ["the models could not be tried beforehand (no answer within 600 s)"]
+    answers["gpus"] = 0
+    assert "torch sees no GPU here" in refusal(tmp_path, "runtime.device=cuda")
+
+
 def test_the_process_that_is_asked_answers(tmp_path: Path) -> None:
     answer = trials._ask({"nets": [{"backbone": "resnet8", "outputs": 3, "image_size": 8, "train": [8]}]})
     assert answer["verdicts"][0]["sizes"] == [] and answer["verdicts"][0]["values"] > 1000
@@ -468,16 +485,47 @@ def test_a_net_that_goes_on_from_another_is_remembered_as_a_pair(tmp_path: Path)
 
 @pytest.mark.parametrize(
     "content", ["", "[", "{}", "[1]", '[["a", {}]]', '[["a", {"weights": 1e400, "values": 1, "sizes": []}]]',
-                "[" * 100_000, "\ud800", '[["a", {"weights": 1, "values": 1, "sizes": [[]]}]]'],
+                "[" * 100_000, "\ud800", '[["a", {"weights": 1, "values": 1, "sizes": [[]]}]]',
+                '[["NET", {"weights": 1, "values": -1, "sizes": ["train 32"]}]]',
+                '[["NET", {"weights": 1, "values": 1%s, "sizes": ["train 32"]}]]' % ("0" * 400)],
 )  # fmt: skip
 def test_a_memory_that_is_not_ours_is_no_memory(tmp_path: Path, content: str) -> None:
     path = tmp_path / "nets.json"
-    path.write_bytes(content.encode("utf-8", "surrogatepass"))
     net = {"backbone": "resnet8", "train": [32], "shown": []}
+    path.write_bytes(content.replace("NET", tried._name(net)).encode("utf-8", "surrogatepass"))
     memory = Tried(path)
     assert memory.verdict(net) is None
     memory.keep([(net, {"build": "", "sizes": [], "weights": 5, "values": 7})], [])
     assert (Tried(path).verdict(net) or {})["values"] == 7
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("what", ["pipe", "folder", "link to itself", "link to nowhere"])
+def test_what_is_no_file_in_place_of_the_memory_is_no_memory(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "nets.json"
+    if what == "pipe":
+        os.mkfifo(path)  # it was waited for, for ever
+    elif what == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path if what == "link to itself" else tmp_path / "nowhere")
+    net = {"backbone": "resnet8", "train": [32], "shown": []}
+    memory = Tried(path)
+    assert memory.verdict(net) is None
+    memory.keep([(net, {"build": "", "sizes": [], "weights": 5, "values": 7})], [])
+    assert memory.verdict(net)
+    assert bool(Tried(path).verdict(net)) == (what != "folder")
+
+
+def test_a_user_without_a_home_gets_no_folder_called_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "caches")  # relative: counts for nothing
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    memory = Tried.here()
+    memory.keep([({"backbone": "resnet8"}, {"build": "", "sizes": [], "weights": 5, "values": 7})], [])
+    assert memory.verdict({"backbone": "resnet8"}) and not list(tmp_path.iterdir())
 
 
 def test_a_memory_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:

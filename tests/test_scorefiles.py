@@ -344,6 +344,8 @@ def test_read_ids(tmp_path: Path) -> None:
          r"cut off: its header announces float32 of shape \(9, 3\), 108 bytes, and 4 are there"),
         ("a.npy", npy("{'descr': '|O', 'fortran_order': False, 'shape': (9,)}\n", b"1" * 99),
          "holds objects, which are never unpickled"),
+        ("a.npy", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (%s, 7)}\n" % ('9' * 4300), b""),
+         "announces more than any disk holds"),  # of more digits than Python writes out
         ("a.npz", b"PK\3\4abc", "cut off or damaged"),
         ("a.npz", b"PAR1", r"is Parquet; call it a\.parquet"),
         ("a.parquet", b"PAR1abc", "cut off"),

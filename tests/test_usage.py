@@ -75,3 +75,11 @@ def test_what_nobody_knows_stays_typers_own(command: str) -> None:
     found: Any = CliRunner().invoke(app, shlex.split(command))
     assert found.exit_code == 2 and not isinstance(found.exception, SmeltError)
     assert "No such" in found.output
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("command", ["demo folder --help", "recipes folder -h", "run two words.yaml --help"])
+def test_who_asks_for_help_gets_it_and_nothing_else(command: str, place: Path) -> None:
+    (place / "two words.yaml").write_text("extends: folder\n")
+    found: Any = CliRunner().invoke(app, shlex.split(command))
+    assert found.exit_code == 0 and "Usage:" in found.output

@@ -12,6 +12,7 @@ import pytest
 from smelt.models import backbones, weights
 from smelt.models.backbones import require_weights
 from smelt.verbs import weights as verb
+from smelt.verbs.precheck import Found
 from test_plan_check import asked
 
 REPOSITORY = "timm/resnet18.a1_in1k"
@@ -130,7 +131,7 @@ def test_the_field_that_asks_for_them(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(verb, "_ask", none)
     wanted = ("train.pretrained=true", "rounds.0.models.0.train.backbone=resnet50")
-    assert list(verb.about_weights(asked(tmp_path, *wanted))) == [
+    assert verb.about_weights(asked(tmp_path, *wanted)).problems == [
         "train.pretrained (-o train.pretrained=true): the model raw/resnet18: the pretrained weights of "
         "resnet50 cannot be had: HF_HUB_OFFLINE is set. Run it once where there is a network, or "
         "copy the cache from such a machine, or -o train.pretrained=false"
@@ -141,10 +142,10 @@ def test_nothing_is_asked_where_nothing_is_pretrained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verb, "_ask", lambda backbones: pytest.fail("somebody was asked"))
-    assert list(verb.about_weights(asked(tmp_path))) == []
+    assert verb.about_weights(asked(tmp_path)) == Found()
     recipe = asked(tmp_path, "train.pretrained=true")
     monkeypatch.setattr(type(recipe), "todo", [])  # all is done
-    assert list(verb.about_weights(recipe)) == []
+    assert verb.about_weights(recipe) == Found()
 
 
 def test_the_process_that_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,3 +153,11 @@ def test_the_process_that_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     told = verb._ask(["resnet18", "se_resnet154"])  # of the second nobody published any, which others say
     assert list(told) == ["resnet18"] and told["resnet18"].startswith("HF_HUB_OFFLINE is set; not in the")
+
+
+def test_a_machine_too_busy_to_look_is_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing torch took longer than the limit, and weights that are in the cache could not be had."""
+    monkeypatch.setattr(verb, "LIMIT_SECONDS", 0.01)
+    found = verb.about_weights(asked(tmp_path, "train.pretrained=true"))
+    assert found.problems == []
+    assert found.notes == ["pretrained weights could not be looked for beforehand (no answer within 0 s)"]

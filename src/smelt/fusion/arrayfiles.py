@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-import tokenize
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +20,7 @@ from smelt.artifacts import results
 from smelt.artifacts.bounded import refuse_beyond
 from smelt.errors import ArtifactError, OutOfProportionError, ResultError, SmeltError
 from smelt.fusion import classnames
-from smelt.fusion.brokenfiles import broken
+from smelt.fusion.brokenfiles import DAMAGED, broken
 from smelt.fusion.identity import stripped
 from smelt.fusion.meaning import Meaning
 from smelt.fusion.textfiles import ID_NAMES, LABEL_NAMES, plain
@@ -38,10 +36,6 @@ SAME = (
     ("probs", "probabilities", "softmax"),
 )
 ONE = "of two classes, save both columns, np.stack([1 - p, p], axis=1); labels go to --labels"
-DAMAGED = (
-    ValueError, OSError, EOFError, KeyError, TypeError, MemoryError, RecursionError, OverflowError,
-    SyntaxError, NotImplementedError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,22 @@ library's own words follow in brackets where that does not tell.
 from __future__ import annotations
 
 import math
+import tokenize
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from smelt.errors import ArtifactError, short
+
+# What libraries raise for files that are damaged, whatever it is that they stumble over
+DAMAGED = (
+    ValueError, OSError, EOFError, KeyError, TypeError, MemoryError, RecursionError, OverflowError,
+    SyntaxError, NotImplementedError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+MOST_SHOWN = 1 << 80  # bytes; Python refuses to write out numbers of thousands of digits
 
 _NPY, _ZIP, _PARQUET = b"\x93NUMPY", b"PK", b"PAR1"
 _WRITTEN_BY = {
@@ -104,11 +114,13 @@ def _why_npy(path: Path, size: int, said: str, again: str) -> str:
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else _read_later
             shape, _, dtype = read(file)
             start = file.tell()
-    except Exception:
+    except DAMAGED:
         return f"its header is cut off or damaged; {again}"
     if dtype.hasobject:
         return _OBJECTS
     needed = math.prod(shape) * dtype.itemsize
+    if not 0 <= needed <= MOST_SHOWN or any(abs(side) > MOST_SHOWN for side in shape):
+        return f"its header announces more than any disk holds, or less than nothing; {again}"
     if needed > size - start:
         return (
             f"it is cut off: its header announces {dtype} of shape {shape}, {needed:,} bytes, and "

@@ -81,10 +81,13 @@ def check(asked: Asked) -> Found:
     """Everything; RecipeError with all that cannot work. For runs and `plan --check`."""
     from smelt.verbs import datacheck, disk, trials, weights
 
-    machine = about_machine(asked)
-    refuse([*machine, *datacheck.about_data(asked)])  # what is known at once is told before nets are built
+    refuse(
+        [*about_machine(asked), *datacheck.about_data(asked)]
+    )  # what is known at once is told before nets are built
     found = trials.about_models(asked)
-    found.problems += [*machine, *weights.about_weights(asked)]
+    begin = weights.about_weights(asked)
+    found.problems += begin.problems
+    found.notes += begin.notes
     need = disk.estimate(asked, found.values)
     found.problems += need.problem()
     found.notes.append(need.words())

@@ -6,16 +6,11 @@ shows it each size once; what it finds is told here by the fields of the recipe.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from smelt.errors import short
-from smelt.verbs import disk, resized
+from smelt.verbs import asking, disk, resized
 from smelt.verbs.precheck import Asked, Found, called, too_many_ranks, trainings
 from smelt.verbs.tried import Tried
 from smelt.yaml_lines import Steps
@@ -52,11 +47,8 @@ def about_models(asked: Asked) -> Found:
             nets.append(trial.net)
     starts = list(_starts(asked, {trial.at for trial in trials}))
     told = _tell(nets, [(was, now) for _, was, now in starts], on_gpu)
-    if told.error and on_gpu:
-        why = f"torch could not be asked for its GPUs ({told.error})"
-        return Found(problems=[f"{asked.said(('runtime', 'device'))}: {why}"])
     if told.error:
-        return Found(notes=[f"the models could not be tried beforehand ({told.error})"])
+        return _untried(asked, told.error, on_gpu)
     mine = [told.nets[nets.index(trial.net)] for trial in trials]
     found = Found(gpus=told.gpus)
     found.values = {trial.at: int(verdict["values"]) for trial, verdict in zip(trials, mine, strict=True)}
@@ -74,6 +66,20 @@ def about_models(asked: Asked) -> Found:
         found.notes.append(
             f"models: {len(nets)} net{'s' * (len(nets) > 1)} tried at {sizes} sizes in all{before}"
         )
+    return found
+
+
+def _untried(asked: Asked, why: str, on_gpu: bool) -> Found:
+    """What is known where the nets could not be tried: that torch has the GPUs, which is asked by itself."""
+    found = Found(notes=[f"the models could not be tried beforehand ({why})"])
+    if on_gpu:
+        answer = _ask({"gpus": True})
+        if "error" in answer:
+            said = f"torch could not be asked for its GPUs ({answer['error']})"
+            found.problems.append(f"{asked.said(('runtime', 'device'))}: {said}")
+        else:
+            found.gpus = answer["gpus"]
+            found.problems += _about_gpus(asked, answer["gpus"])
     return found
 
 
@@ -252,19 +258,8 @@ def _tell(
 
 def _ask(question: Mapping[str, Any]) -> dict[str, Any]:
     """The answer of models/trial.py; `error` where it could not answer."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     try:
-        asked = subprocess.run(
-            [sys.executable, "-m", "smelt.models.trial"],
-            input=json.dumps(question), capture_output=True, text=True, timeout=LIMIT_SECONDS,
-            check=False, env=environment,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return {"error": f"no answer within {LIMIT_SECONDS:.0f} s"}
-    except OSError as error:
-        return {"error": str(error.strerror)}
-    if asked.returncode:
-        last = (asked.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return {"error": f"exit code {asked.returncode}: {short(last)}"}
-    answer: dict[str, Any] = json.loads(asked.stdout)
+        answer: dict[str, Any] = asking.ask("smelt.models.trial", question, LIMIT_SECONDS)
+    except asking.UnansweredError as error:
+        return {"error": str(error)}
     return answer

@@ -3,7 +3,8 @@
 A file of this user's cache folder (`$XDG_CACHE_HOME/smelt`, or `~/.cache/smelt`), named by all that decides
 the answer beside the net: versions of Python, torch and timm, and smelt's own modules that build nets. Only
 what was found to work is kept: whoever is refused is asked again, and so are nets with weights to fetch,
-which may be gone. Where the file cannot be read or written, every net is tried, and that is all.
+which may be gone. Where the file cannot be read or written, or the user has no folder for it, every net is
+tried, and that is all.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,20 +23,25 @@ from smelt.flowchart.versions import here
 
 MOST = 2000  # nets that are kept, the latest
 LARGEST = 8 << 20  # bytes of a file that we wrote
+HIGHEST = 1 << 48  # numbers in a net
 SIZES = ("train", "shown")
 
 
 class Tried:
-    """Nets that were built and have taken their images. `net` is what models/trial.py reads as `Net`."""
+    """Nets that were built and have taken their images. `net` is what models/trial.py reads as `Net`.
 
-    def __init__(self, path: Path) -> None:
+    path: the file; None to remember nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._nets = _read(path)
 
     @classmethod
     def here(cls) -> Tried:
         """Of this user, with what is installed."""
-        return cls(_folder() / f"nets-{_made_with()}.json")
+        folder = _folder()
+        return cls(None if folder is None else folder / f"nets-{_made_with()}.json")
 
     def verdict(self, net: Mapping[str, Any]) -> dict[str, Any] | None:
         """The verdict on a net that takes all its sizes; None where it has to be tried."""
@@ -65,13 +72,15 @@ class Tried:
                 sizes = sorted({*known["sizes"], *_sizes(net)} - refused)
                 found[name] = {name: verdict[name] for name in ("weights", "values")} | {"sizes": sizes}
         found |= {_name(was, now): {"weights": 0, "values": 0, "sizes": []} for was, now in pairs}
-        if not found or all(self._nets.get(name) == one for name, one in found.items()):
+        if all(self._nets.get(name) == one for name, one in found.items()):
             return
         latest = {**_read(self._path)}  # another run may have written since
         for name, one in found.items():
             latest.pop(name, None)
             latest[name] = one
         self._nets = dict(list(latest.items())[-MOST:])
+        if self._path is None:
+            return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_json(self._path, list(self._nets.items()))
@@ -79,10 +88,13 @@ class Tried:
             return  # a home that cannot be written to: the next run tries them again
 
 
-def _folder() -> Path:
-    """Where this user's caches lie. A relative $XDG_CACHE_HOME counts for nothing, says its specification."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(given if os.path.isabs(given) else os.path.expanduser("~/.cache")) / "smelt"
+def _folder() -> Path | None:
+    """Where this user's caches lie; None for one without a home, for whom `~` is a name like any other.
+
+    A relative $XDG_CACHE_HOME counts for nothing, says its specification.
+    """
+    places = (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"))
+    return next((Path(place, "smelt") for place in places if os.path.isabs(place)), None)
 
 
 def _made_with() -> str:
@@ -106,10 +118,13 @@ def _name(*nets: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path | None) -> dict[str, dict[str, Any]]:
     """What `keep` wrote; nothing where it is not there or somebody else's."""
+    if path is None:
+        return {}
     try:
-        if path.stat().st_size > LARGEST:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:  # a pipe would be waited for
             return {}
         pairs = read_json(path)
     except (OSError, SmeltError):
@@ -125,7 +140,7 @@ def _ours(pair: Any) -> bool:
     known = pair[1]
     return (
         isinstance(known, dict)
-        and all(type(known.get(name)) is int for name in ("weights", "values"))
+        and all(type(n := known.get(name)) is int and 0 <= n <= HIGHEST for name in ("weights", "values"))
         and isinstance(known.get("sizes"), list)
         and all(isinstance(size, str) for size in known["sizes"])
     )

@@ -4,18 +4,22 @@ that a verb does not take or that are missing. Where nobody knows, typer's own e
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 from smelt.errors import RecipeError, short
 from smelt.verbs import completion, meant
 
+# Of the click that typer brings along, or of the one that is installed
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 VALUED = ("-o", "--override", "--work", "--jobs", "--seed", "--recipe", "--out")  # options with a value
 # Verbs of other programs
 OTHERS = {
@@ -64,13 +68,8 @@ class RecipeCommand(meant.RecipeCommand):
         words = list(args)
         if any(pair == ("--work", "") for pair in pairwise(words)) or "--work=" in words:
             raise RecipeError("--work: an empty name; is a variable of the shell not set?")
-        try:
+        with _explained(ctx, lambda error: of_recipe(str(ctx.info_name), words, error)):
             return super().parse_args(ctx, args)
-        except Exception as error:  # typer brings its own click, or the one that is installed
-            told = "" if ctx.resilient_parsing else of_recipe(str(ctx.info_name), words, error)
-            if not told:
-                raise
-            raise RecipeError(told) from error
 
 
 class WorkCommand(TyperCommand):
@@ -79,17 +78,24 @@ class WorkCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Say what was meant where typer can not."""
         words = list(args)
-        try:
+        with _explained(ctx, lambda error: self.meant(str(ctx.info_name), words, error)):
             return super().parse_args(ctx, args)
-        except Exception as error:
-            told = "" if ctx.resilient_parsing else self.meant(str(ctx.info_name), words, error)
-            if not told:
-                raise
-            raise RecipeError(told) from error
 
     def meant(self, verb: str, words: Sequence[str], error: Exception) -> str:
         """What was meant by `smelt verb words…`; "" where nobody knows."""
         return of_work(verb, words, error)
+
+
+@contextlib.contextmanager
+def _explained(ctx: Any, tell: Callable[[Exception], str]) -> Iterator[None]:
+    """Raise RecipeError with what `tell` says of words that typer refuses; its own error where that is ""."""
+    try:
+        yield
+    except UsageError as error:  # not what ends a command that has shown its --help
+        told = "" if ctx.resilient_parsing else tell(error)
+        if not told:
+            raise
+        raise RecipeError(told) from error
 
 
 class PlainCommand(WorkCommand):

@@ -5,14 +5,12 @@ Where nothing pretrained is asked for, nothing is started and no network is aske
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from smelt.errors import short
-from smelt.verbs.precheck import called, trainings
+from smelt.verbs import asking
+from smelt.verbs.precheck import Found, called, trainings
 from smelt.yaml_lines import Steps, dotted
 
 if TYPE_CHECKING:
@@ -22,8 +20,9 @@ LIMIT_SECONDS = 120.0  # of the process that looks for weights; most of it is fo
 LEARNING = ("tune", "train")
 
 
-def about_weights(asked: Asked) -> Iterator[str]:
-    """A line for each field that asks for weights which cannot be had."""
+def about_weights(asked: Asked) -> Found:
+    """A problem for each field that asks for weights which cannot be had. Where nobody could say whether they
+    can, as on a machine that is too busy, that is a note: the training may yet get them."""
     wanted: dict[tuple[Steps, str], list[str]] = {}
     todo = [node.id for node in asked.todo if node.stage in LEARNING]
     for one, model, settings, at in trainings(asked.recipe):
@@ -32,8 +31,17 @@ def about_weights(asked: Asked) -> Iterator[str]:
         if settings.pretrained and ids.intersection(todo):
             wanted.setdefault((asked.given(at, "pretrained"), settings.backbone), []).append(name)
     if not wanted:
-        return
-    missing = _ask(list(dict.fromkeys(backbone for _, backbone in wanted)))
+        return Found()
+    try:
+        missing = _ask(list(dict.fromkeys(backbone for _, backbone in wanted)))
+    except asking.UnansweredError as error:
+        return Found(notes=[f"pretrained weights could not be looked for beforehand ({error})"])
+    return Found(problems=list(_cannot_be_had(asked, wanted, missing)))
+
+
+def _cannot_be_had(
+    asked: Asked, wanted: Mapping[tuple[Steps, str], list[str]], missing: Mapping[str, str]
+) -> Iterator[str]:
     for (steps, backbone), names in wanted.items():
         if backbone in missing:
             yield (
@@ -44,15 +52,6 @@ def about_weights(asked: Asked) -> Iterator[str]:
 
 
 def _ask(backbones: list[str]) -> dict[str, str]:
-    """The answer of models/weights.py; empty where it could not answer, as the training then may."""
-    try:
-        asked = subprocess.run(
-            [sys.executable, "-m", "smelt.models.weights"],
-            input=json.dumps(backbones), capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False,
-        )  # fmt: skip
-        answer: Any = json.loads(asked.stdout)
-    except subprocess.TimeoutExpired:
-        return dict.fromkeys(backbones, f"no answer within {LIMIT_SECONDS:.0f} s")
-    except (OSError, ValueError):
-        return {}
+    """The answer of models/weights.py; asking.UnansweredError where it could not answer."""
+    answer = asking.ask("smelt.models.weights", backbones, LIMIT_SECONDS)
     return {str(name): short(str(why), 400) for name, why in answer.items()}
