@@ -100,10 +100,9 @@ def test_a_rank_that_dies_takes_all_along(
     """Both ranks reach step 5, whichever is killed first takes the other along; again, and the same comes."""
     folder = job(tmp_path, TWO, **inputs)
     monkeypatch.setenv(VARIABLE, "train:step:5")
-    begun = time.monotonic()
     with pytest.raises(TrainingError, match="ended by signal 9"):
         run_job(folder)
-    assert time.monotonic() - begun < 60 and not multiprocessing.active_children()
+    assert not multiprocessing.active_children()
     monkeypatch.delenv(VARIABLE)
     for leftover in folder.rglob(".*.tmp"):
         leftover.unlink()
@@ -117,11 +116,10 @@ def test_one_rank_killed_from_outside(tmp_path: Path, inputs: dict[str, Path]) -
         assert process.poll() is None
     victims = ranks_of(process.pid)
     assert len(victims) == 2
-    begun = time.monotonic()
     os.kill(victims[1], signal.SIGKILL)
     out, err = process.communicate(timeout=60)
     assert process.returncode == TrainingError.exit_code and "all ranks were ended" in err, (out, err)
-    assert time.monotonic() - begun < 60 and not any(Path(f"/proc/{pid}").exists() for pid in victims)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in victims)
 
 
 def test_ranks_die_with_the_process_that_started_them(tmp_path: Path, inputs: dict[str, Path]) -> None:

@@ -57,7 +57,12 @@ def test_class_folders_likewise(tmp_path: Path, encoding: str) -> None:
     assert "a class folder: " in text and f"{encoding} reads it" in text
     assert set(catalogue_of(root, tmp_path / "o", encoding=encoding).classes) == set(words)
     assert "is no text in ascii" in refused(root, tmp_path / "a", encoding="ascii")
-    assert "knows no encoding" in refused(root, tmp_path / "b", encoding="klingon")
+    for unknown in (
+        "klingon",
+        "rot13",
+        "base64",
+    ):  # Python knows the last two, and they make no text of bytes
+        assert "knows no encoding" in refused(root, tmp_path / "b", encoding=unknown)
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -77,10 +82,18 @@ def test_latin_1_is_read_where_it_can_be_nothing_else() -> None:
     # every word of some length of the others is seen; a single sign is not always
     for encoding, words in WORDS.items():
         assert not all(letters.western(word.encode(encoding)) for word in words), encoding
+    assert not letters.western("Ñ".encode("latin-1"))  # alone it may be half of anything
     assert letters.in_utf8([b"caf\xe9", b"dog"], None, str) == ["café".encode(), b"dog"]
     assert letters.shown("猫の写真".encode("cp932")).startswith(b"\\x94L")
     with pytest.raises(DataError, match="cp932"):
         letters.in_utf8([b"dog", "猫".encode("cp932")], None, lambda place: f"line {place}")
+
+
+def test_only_encodings_that_make_words_of_all_are_named() -> None:
+    """Signs alone, and what cannot be printed, are no words."""
+    words = [word.encode("cp1251") for word in WORDS["cp1251"]]
+    assert ("cp1251", "кошка") in letters.readings(words)
+    assert "cp1251" not in dict(letters.readings([b"\xab\xbb", *words]))  # « and »
 
 
 @pytest.mark.parametrize("where", ["label", "path", "header"])

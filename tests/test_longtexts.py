@@ -150,7 +150,7 @@ def test_many_cut_texts_take_little_memory(tmp_path: Path) -> None:
     paths = Paths.of(b"%d.jpg" % row for row in range(rows))
     block = Block("train", "", paths, np.zeros(rows, np.int32), strings={"title": strings})
     tracemalloc.start()
-    before = time.monotonic()
+    before = time.process_time()
     with CatalogueWriter(tmp_path / "c") as writer:
         writer.classes = ["a"]
         writer.add(block)
@@ -159,5 +159,5 @@ def test_many_cut_texts_take_little_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert writer.long.counts == {"title": rows}
     assert peak < 60 << 20, f"{peak >> 20} MiB for {heap.nbytes >> 20} MiB of text"
-    assert time.monotonic() - before < 60
+    assert time.process_time() - before < 60  # of processors: a bound on the work, whatever else runs here
     assert Catalogue.open(tmp_path / "c").strings("title", [rows - 1]) == ["x" * (LIMIT - 1) + MARK]

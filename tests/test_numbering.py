@@ -39,6 +39,8 @@ def test_counted_shards_that_lack_some_are_refused_with_their_names() -> None:
         ["train/0000.tar", "train/0002.tar", "train/0003.tar", "val/0001.tar"],
         ["cat.tar", "dog.tar", "v2.tar"],
         ["1.tar", "5.tar", "9.tar"],
+        ["v1.tar", "v2.tar", "v4.tar", "v5.tar"],  # versions
+        ["2019.tar", "2020.tar"],  # two are no count
     ],
 )
 def test_whole_sets_and_names_that_are_no_count(names: list[str]) -> None:
@@ -48,8 +50,9 @@ def test_whole_sets_and_names_that_are_no_count(names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("numbers", "missing"), [([0, 1, 2, 4, 5], "shard-000003.tar"), ([2, 3, 4, 5], "shard-000000.tar")]
 )
-def test_gaps_are_warned_of(numbers: list[int], missing: str) -> None:
-    problems, warnings = said([f"shard-{n:06d}.tar" for n in numbers])
+@pytest.mark.parametrize("packed", ["", ".gz", ".bz2"])
+def test_gaps_are_warned_of(numbers: list[int], missing: str, packed: str) -> None:
+    problems, warnings = said([f"shard-{n:06d}.tar{packed}" for n in numbers])
     assert not problems and missing in warnings[0]
 
 
