@@ -51,7 +51,7 @@ LIMITS = {
 }
 MODULES = {
     "index": ("smelt.stages.base", "smelt.stages.index", "smelt.data.formats.webvision"),
-    "epoch": ("smelt.artifacts.catalogue", "smelt.data.sampler"),
+    "epoch": ("smelt.artifacts.catalogue", "smelt.data.images.sampler"),
     "plain_epoch": ("smelt.artifacts.catalogue",),
 }  # imported before the CPU's clock starts
 COMPARED = ("index", "epoch")  # parts that have a plain way beside them
@@ -127,7 +127,7 @@ def open_(folder: Path, rows: int) -> dict[str, Any]:
 
 def _sampler(folder: Path) -> Any:
     from smelt.artifacts.catalogue import map_array
-    from smelt.data.sampler import ClassBalancedSampler
+    from smelt.data.images.sampler import ClassBalancedSampler
 
     split, labels = (map_array(folder / "out" / "catalogue" / f"{name}.npy") for name in ("split", "label"))
     count = int(np.searchsorted(split, np.uint8(1)))  # training rows come first
@@ -168,7 +168,7 @@ def epoch_check(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def duplicates(folder: Path, rows: int) -> dict[str, Any]:
-    from smelt.data.duplicates import join_exact, join_near
+    from smelt.data.copies.groups import join_exact, join_near
 
     rng = np.random.default_rng(0)
     content = rng.integers(0, 2**64, (rows, 2), dtype=np.uint64)

@@ -31,10 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from smelt.data.copies import Hashes, Search, find_copies
-from smelt.data.duplicates import join_near
-from smelt.data.perceptual import perceptual_hash, perceptual_hashes
-from smelt.data.thumbnails import Thumbnails
+from smelt.data.copies.confirm import Hashes, Search, find_copies
+from smelt.data.copies.groups import join_near
+from smelt.data.copies.hashes import perceptual_hash, perceptual_hashes
+from smelt.data.copies.thumbnails import Thumbnails
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos" / "photos_small600.tar"
 Pixels = NDArray[np.uint8]

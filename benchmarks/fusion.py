@@ -9,8 +9,8 @@
     on the same images, alternating; every image's hit is compared
 (c) search: 64 individuals × 100 generations of the genetic algorithm, time and memory
 (d) the same for real results
-(e) the whole of `smelt.fusion.run.fuse`, guard included, as the stage calls it: tables, fits, folds, choice.
-    The scores are generated as they are read; what generating costs is measured and told apart
+(e) the whole of `smelt.fusion.procedure.fuse`, guard included, as the stage calls it: tables, fits, folds,
+    choice. The scores are generated as they are read; what generating costs is measured and told apart
 
 The simulation: a label's score is raised by a strength that differs from image to image (a share of images is
 hopeless); noise is shared by all models, own to a model, or own to a view; models differ in quality and in
@@ -35,16 +35,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.fusion.candidates import build, choose_cap
 from smelt.fusion.config import FuseSettings, GeneticSettings
-from smelt.fusion.explain import singles
-from smelt.fusion.reference import normalised
-from smelt.fusion.run import fuse
-from smelt.fusion.search import genetic
-from smelt.fusion.sources import Held, Pool
-from smelt.fusion.table import Table
-from smelt.fusion.units import working_type
-from smelt.fusion.weights import Valuer, capped
+from smelt.fusion.exact.build import build, choose_cap
+from smelt.fusion.exact.table import Table
+from smelt.fusion.exact.units import working_type
+from smelt.fusion.methods.search import genetic
+from smelt.fusion.methods.vectors import Valuer, capped
+from smelt.fusion.procedure import fuse
+from smelt.fusion.scores.reference import normalised
+from smelt.fusion.scores.sources import Held, Pool
+from smelt.fusion.worth import singles
 from smelt.metrics import class_averaged, hits_topk
 
 IMAGES, CLASSES, MODELS, VIEWS = 294_099, 5_000, 16, 8

@@ -6,8 +6,8 @@
 Each mutant (a sound file with one to three things done to it, see `fuzz_inputs`) is read in a child process
 of a limited address space. It must end within HANG seconds, without ending the process, and with a value or a
 SmeltError; an image must have the shape that its header says, and stay within the limits that
-`smelt.data.limits` names. Then the bombs, each in a process of its own: seconds of CPU, and MiB above the
-process before. Then damage: bytes of coded pixels are changed, and what came of the images whose pixels then
+`smelt.data.images.limits` names. Then the bombs, each in a process of its own: seconds of CPU, and MiB
+above the process before. Then damage: bytes of coded pixels are changed, and what came of the images whose pixels then
 differ is counted: `refused`, `told` (read, with a word for the damage) or `silent`, and `silent before`: when
 decoders alone were listened to. Exit code 1 where anything was found.
 
@@ -280,7 +280,7 @@ def damage(flips: int, archive: Path | None, seed: int) -> dict[str, dict[str, i
     """By kind: what came of images whose coded pixels were changed, where the pixels then differ."""
     import numpy as np
 
-    from smelt.data.decode import decode, examine
+    from smelt.data.images.decode import decode, examine
     from smelt.errors import BadImageError
 
     pictures = inputs.photos(archive, 4) if archive else inputs.scenes(inputs.SCENES)

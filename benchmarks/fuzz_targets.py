@@ -24,8 +24,8 @@ def image(data: bytes, folder: Path) -> str:
     """The reason why it cannot be read, or "ok", or the word for its damage; the training path besides."""
     import numpy as np
 
-    from smelt.data.decode import examine, load_crop
-    from smelt.data.headers import probe, sniff
+    from smelt.data.images.decode import examine, load_crop
+    from smelt.data.images.headers import probe, sniff
 
     kind = sniff(data[:64])
     try:
@@ -48,7 +48,7 @@ def image(data: bytes, folder: Path) -> str:
 def tar(data: bytes, folder: Path) -> str:
     """The members of a tar, each within it."""
     from smelt.data.formats.base import Report
-    from smelt.data.formats.tars import read_members
+    from smelt.data.formats.containers.tars import read_members
 
     path = folder / "shard.tar"
     path.write_bytes(data)
@@ -81,8 +81,8 @@ def _indexed(data: bytes, folder: Path, name: str) -> str:
 def lines(data: bytes, folder: Path) -> str:
     """A list of paths and numbers as WebVision has it, of which there are millions of lines."""
     from smelt.data.formats.base import Report
-    from smelt.data.formats.files import Part
-    from smelt.data.formats.lists import read_list
+    from smelt.data.formats.lists.pathlists import read_list
+    from smelt.data.formats.tree.files import Part
 
     path = folder / "list.txt"
     path.write_bytes(data)
@@ -94,7 +94,7 @@ def lines(data: bytes, folder: Path) -> str:
 
 def yaml(data: bytes, folder: Path) -> str:
     """A recipe's text."""
-    from smelt.yaml_lines import read_yaml
+    from smelt.recipe.yaml_lines import read_yaml
 
     try:
         text = data.decode("utf-8")
@@ -126,7 +126,7 @@ def jsons(data: bytes, folder: Path) -> str:
 
 def _scores(suffix: str) -> Target:
     def scores(data: bytes, folder: Path) -> str:
-        from smelt.fusion.inputs import read
+        from smelt.fusion.scores.inputs import read
 
         path = folder / f"model{suffix}"
         path.write_bytes(data)
@@ -138,7 +138,7 @@ def _scores(suffix: str) -> Target:
 
 def _labels(suffix: str) -> Target:
     def labels(data: bytes, folder: Path) -> str:
-        from smelt.fusion.labels import read_labels
+        from smelt.fusion.scores.labels import read_labels
 
         path = folder / f"labels{suffix}"
         path.write_bytes(data)

@@ -47,7 +47,7 @@ from torch.utils.data import DataLoader, Dataset
 from loader_process import BATCH, SIZE, Epoch, NotOffered, Work
 from smelt.artifacts.catalogue import Location
 from smelt.data.config import AugmentSettings, RandAugmentSettings
-from smelt.learning.images import MEAN, STD, Normaliser
+from smelt.learning.pixels import MEAN, STD, Normaliser
 from smelt.learning.setup import CACHE_MIB, make_loader
 
 
@@ -270,7 +270,7 @@ def ffcv(work: Work) -> Epoch:
     from ffcv.transforms import NormalizeImage, RandomHorizontalFlip, ToTensor
     from ffcv.writer import DatasetWriter
 
-    from smelt.data.decode import probe
+    from smelt.data.images.decode import probe
 
     if work.randaugment:
         raise NotOffered("has no RandAugment")

@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 
 from smelt.fusion.apply import Fusion
 from smelt.fusion.config import FuseSettings
-from smelt.fusion.folded import plain_hits
-from smelt.fusion.run import fuse
-from smelt.fusion.sources import Held
+from smelt.fusion.methods.folded import plain_hits
+from smelt.fusion.procedure import fuse
+from smelt.fusion.scores.sources import Held
 from smelt.metrics import class_averaged
 
 FRESH = 20_000

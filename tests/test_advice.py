@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from smelt.data import kinds
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.names import alike, aside, part_of_a_class, split_beside_classes
+from smelt.data.formats.tree.names import alike, aside, part_of_a_class, split_beside_classes
+from smelt.data.images import kinds
 from smelt.stages.index import index
 from smelt.verbs.summaries import _show_files
 from test_folders import HEIC, counts, left_out, read, refused, tree

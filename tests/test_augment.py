@@ -14,9 +14,9 @@ from scipy import stats
 from torchvision import transforms
 from torchvision.transforms.autoaugment import _apply_op
 
-from smelt.data import augment as aug
-from smelt.data import randaugment as ra
 from smelt.data.config import AugmentSettings, RandAugmentSettings, ViewSettings
+from smelt.data.images import augment as aug
+from smelt.data.images import randaugment as ra
 
 NAMES = {
     "identity": "Identity", "shear_x": "ShearX", "shear_y": "ShearY", "translate_x": "TranslateX",

@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from smelt.artifacts import bounded
-from smelt.data.formats import arrowfiles, parquets
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.tables import peek
+from smelt.data.formats.containers import arrowfiles
+from smelt.data.formats.lists import parquets
+from smelt.data.formats.lists.tables import peek
 from smelt.errors import ArtifactError, DataError, OutOfProportionError, SmeltError
-from smelt.fusion import labels, scorefiles
+from smelt.fusion.scores import labels, scorefiles
 
 
 @pytest.fixture(autouse=True)
@@ -146,14 +147,14 @@ def test_one_hot_parquet_needs_no_text_for_each_cell(tmp_path: Path) -> None:
 
 
 def test_a_line_without_end_is_refused_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from smelt.data.formats import lists, texts
     from smelt.data.formats.base import Report
-    from smelt.data.formats.files import Part
-    from smelt.data.formats.tables import read
-    from smelt.fusion import textfiles
+    from smelt.data.formats.lists import pathlists, texts
+    from smelt.data.formats.lists.tables import read
+    from smelt.data.formats.tree.files import Part
+    from smelt.fusion.scores import textfiles
 
     monkeypatch.setattr(texts, "MOST_LINE", 1 << 20)
-    monkeypatch.setattr(lists, "MOST_LINE", 1 << 20)
+    monkeypatch.setattr(pathlists, "MOST_LINE", 1 << 20)
     monkeypatch.setattr(textfiles, "MOST_LINE", 1 << 20)
     settings = FormatSettings(format="csv")
     for end in ("\n", "\r", "\r\n"):
@@ -168,7 +169,7 @@ def test_a_line_without_end_is_refused_by_its_number(tmp_path: Path, monkeypatch
             textfiles.read(path)
     path.write_bytes(b"a.jpg 0\n" + b"x" * (9 << 20))
     with pytest.raises(DataError, match=r"a\.csv:2: a line of more than"):
-        list(lists.read_list(Part(path), Report(), labelled=True, num_classes=2))
+        list(pathlists.read_list(Part(path), Report(), labelled=True, num_classes=2))
 
 
 def arrow(path: Path, array: Any, compression: str | None, whole: bool) -> Path:

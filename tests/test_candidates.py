@@ -13,18 +13,20 @@ from hypothesis import strategies as st
 
 from smelt.artifacts.results import cut
 from smelt.errors import ResultError
-from smelt.fusion import candidates, prune, soften, sources, tiles, units
-from smelt.fusion import store as store_module
 from smelt.fusion.apply import Fusion, plain_hits, top_classes
-from smelt.fusion.candidates import Wanted, build, build_all, choose_cap
 from smelt.fusion.config import Pooling
-from smelt.fusion.prune import extreme_means, extreme_shares
-from smelt.fusion.ranks import ranks
-from smelt.fusion.reference import equal, fused, normalised, rounding
-from smelt.fusion.soften import largest, normaliser, softmax
-from smelt.fusion.sources import Held, Pool
-from smelt.fusion.store import Store
-from smelt.fusion.weights import capped
+from smelt.fusion.exact import build as build_module
+from smelt.fusion.exact import prune, tiles, units
+from smelt.fusion.exact import store as store_module
+from smelt.fusion.exact.build import Wanted, build, build_all, choose_cap
+from smelt.fusion.exact.prune import extreme_means, extreme_shares
+from smelt.fusion.exact.store import Store
+from smelt.fusion.methods.vectors import capped
+from smelt.fusion.scores import soften, sources
+from smelt.fusion.scores.ranks import ranks
+from smelt.fusion.scores.reference import equal, fused, normalised, rounding
+from smelt.fusion.scores.soften import largest, normaliser, softmax
+from smelt.fusion.scores.sources import Held, Pool
 from smelt.metrics import class_averaged, hits_in_list, hits_topk
 
 POOLINGS: list[Pooling] = ["log_probability", "probability", "rank"]
@@ -321,12 +323,12 @@ def test_poolings_that_need_every_score_refuse_cut_results() -> None:
 
 
 def test_a_pass_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates, "PART", 16)
+    monkeypatch.setattr(build_module, "PART", 16)
     random = np.random.default_rng(3)
     scores, labels = random.normal(size=(5, 100, 8)).astype(np.float16), random.integers(0, 8, 100)
     pool = pool_of(scores)
     whole = build(pool, labels, 2, bound=5, folder=tmp_path / "whole", fingerprint="a")
-    real = candidates._part
+    real = build_module._part
     done: list[int] = []
 
     def killed(*arguments: Any) -> Any:
@@ -335,10 +337,10 @@ def test_a_pass_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyP
         done.append(arguments[2])
         return real(*arguments)
 
-    monkeypatch.setattr(candidates, "_part", killed)
+    monkeypatch.setattr(build_module, "_part", killed)
     with pytest.raises(KeyboardInterrupt):
         build(pool, labels, 2, bound=5, folder=tmp_path / "cut", fingerprint="a")
-    monkeypatch.setattr(candidates, "_part", lambda *a: done.append(a[2]) or real(*a))
+    monkeypatch.setattr(build_module, "_part", lambda *a: done.append(a[2]) or real(*a))
     seen: list[tuple[int, int]] = []
     resumed = build(
         pool, labels, 2, bound=5, folder=tmp_path / "cut", fingerprint="a",
@@ -505,7 +507,7 @@ def test_ranks_of_few_and_of_many_classes(seed: int, side: Any) -> None:
     """Counted or sorted, the same; both ends of ties against counting in the plainest words."""
     scores = random_problem(seed)[0][0]
     found = ranks(scores, cut_side=side).astype(np.float64)
-    with mock.patch("smelt.fusion.ranks.NARROW", 0):
+    with mock.patch("smelt.fusion.scores.ranks.NARROW", 0):
         assert np.array_equal(ranks(scores, cut_side=side), found)
     values = scores.astype(np.float64)
     above = (values[:, None, :] > values[:, :, None]).sum(axis=2)

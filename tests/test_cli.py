@@ -110,7 +110,7 @@ def test_figures_of_mining_are_printed_with_intervals(capsys: pytest.CaptureFixt
 def test_rank_prints_what_can_be_said_of_the_noise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from smelt.flowchart.state import Work
+    from smelt.flowchart.work import Work
     from smelt.verbs import summaries
 
     monkeypatch.setattr(Work, "problems", lambda *_, **__: [])  # this is about words, not about files

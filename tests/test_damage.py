@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from smelt.data import damage
-from smelt.data.damage import WORDS, damage_of
-from smelt.data.decode import decode, examine
-from smelt.data.headers import gif_frame, probe
-from smelt.data.jpegcodes import seam
+from smelt.data.images import damage
+from smelt.data.images.damage import WORDS, damage_of
+from smelt.data.images.decode import decode, examine
+from smelt.data.images.headers import gif_frame, probe
+from smelt.data.images.jpegcodes import seam
 from smelt.errors import BadImageError
 
 

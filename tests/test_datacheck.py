@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smelt import recipe as recipes
 from smelt.errors import RecipeError
-from smelt.flowchart.state import Work
-from smelt.stages.flow import Recipe, unfold
+from smelt.flowchart.work import Work
+from smelt.recipe import loading as recipes
+from smelt.recipe.unfolding import Recipe, unfold
 from smelt.stages.index import index
-from smelt.verbs import flow, precheck, trials
-from smelt.verbs.datacheck import about_data
-from smelt.verbs.precheck import Asked
+from smelt.verbs import run
+from smelt.verbs.checks import precheck, trials
+from smelt.verbs.checks.datacheck import about_data
+from smelt.verbs.checks.precheck import Asked
 
 SECOND = (
     "rounds=[{name: raw, models: [{name: m}]}, "
@@ -84,10 +85,10 @@ def test_a_data_set_that_is_drawn_is_known_from_its_recipe() -> None:
 
 def test_a_run_ends_after_index(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "about_models", lambda asked: precheck.Found())
-    monkeypatch.setattr(flow, "PRELOAD", ())
+    monkeypatch.setattr(run, "PRELOAD", ())
     wanted = ["data.root=crawl", "submit={}"]
     with pytest.raises(RecipeError, match="nothing was trained") as caught:
-        flow.run_until(None, "folder", override=wanted, work=Path("work"), quiet=True)
+        run.run_until(None, "folder", override=wanted, work=Path("work"), quiet=True)
     assert "test is to be submitted, and the data has no test images" in str(caught.value)
     assert [path.name.partition("-")[0] for path in (data / "work" / "artifacts").iterdir()] == ["index"]
 

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from smelt.data import decode as module
-from smelt.data.decode import crop_resize, decode, load_crop
-from smelt.data.headers import MAX_PIXELS, MAX_SCANS, Header, probe
+from smelt.data.images import decode as module
+from smelt.data.images.decode import crop_resize, decode, load_crop
+from smelt.data.images.headers import MAX_PIXELS, MAX_SCANS, Header, probe
 from smelt.errors import BadImageError
 
 REASONS = {"empty", "not_an_image", "unsupported_format", "too_large", "truncated", "corrupt"}
@@ -178,7 +178,7 @@ def test_what_is_no_readable_image_has_its_reason(data: bytes, reason: str) -> N
 
 
 def test_heic_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smelt.data.kinds.heif_reader", lambda: None)
+    monkeypatch.setattr("smelt.data.images.kinds.heif_reader", lambda: None)
     with pytest.raises(BadImageError, match=r"pip install .smelt\[heic\]"):
         probe(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
 
@@ -342,7 +342,7 @@ def test_a_decoder_that_says_damage_for_want_of_memory_is_not_believed(format: s
 
 def test_pillow_has_nothing_left_to_import() -> None:
     """It would take a failed import (too many open files) for a reader that was not built, for good."""
-    code = "import sys, smelt.data.decode; print('torch' in sys.modules, *sys.modules)"
+    code = "import sys, smelt.data.images.decode; print('torch' in sys.modules, *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     torch, *loaded = done.stdout.split()
     wanted = {f"PIL.{name}ImagePlugin" for name in ("Jpeg", "Mpo", "Png", "Gif", "Bmp", "WebP", "Avif")}

@@ -27,11 +27,12 @@ import typer
 import yaml
 from PIL import Image
 
-from smelt import errors, recipe
+from smelt import errors
 from smelt.cli import app
 from smelt.data.config import ViewSettings
+from smelt.recipe import loading
+from smelt.recipe.unfolding import Recipe, unfold
 from smelt.stages.base import STAGES
-from smelt.stages.flow import Recipe, unfold
 
 ROOT = Path(__file__).resolve().parent.parent
 DRAWN = {"design.md", "log.md"}  # a drawing, and records of what was run: only their links are tested
@@ -322,8 +323,8 @@ def _could_run(words: list[str], place: Path) -> None:
     overrides = list(context.params.get("override") or ())
     roots = [text for text in overrides if text.startswith("data.root=")]
     overrides += [f"data.root={place / Path(text.partition('=')[2]).name}" for text in roots]
-    data, places = recipe.load(context.params["recipe"], overrides)
-    assert len(unfold(recipe.validate(Recipe, data, places)))
+    data, places = loading.load(context.params["recipe"], overrides)
+    assert len(unfold(loading.validate(Recipe, data, places)))
 
 
 def _verbs() -> dict[str, Any]:
@@ -343,8 +344,8 @@ def test_yaml_blocks_are_recipes(block: Block, place: Path, monkeypatch: pytest.
     monkeypatch.chdir(place)
     file = Path(block.file or "block.yaml")
     file.write_text(block.text, encoding="utf-8")
-    data, places = recipe.load(file)
-    assert len(unfold(recipe.validate(Recipe, data, places)))
+    data, places = loading.load(file)
+    assert len(unfold(loading.validate(Recipe, data, places)))
 
 
 # What repeats the code
@@ -410,8 +411,8 @@ def test_commands_end_with_the_codes_of_the_table(place: Path) -> None:
         return subprocess.run(["bash", "-c", command], cwd=place, capture_output=True).returncode
 
     smelt = f"{shlex.quote(sys.executable)} -m smelt"
-    interrupted = "import sys, smelt.cli, smelt.recipe\ndef stop(): raise KeyboardInterrupt\n"
-    interrupted += "smelt.recipe.shipped = stop; sys.argv = ['smelt', 'recipes']; smelt.cli.main()"
+    interrupted = "import sys, smelt.cli, smelt.recipe.loading\ndef stop(): raise KeyboardInterrupt\n"
+    interrupted += "smelt.recipe.loading.shipped = stop; sys.argv = ['smelt', 'recipes']; smelt.cli.main()"
     (place / "held").mkdir(exist_ok=True)
     with Lock(place / "held" / "lock"):
         assert code(f"{smelt} index folder -o data.root=crawl --work held") == 3
@@ -452,7 +453,7 @@ WEBVISION = "docs/webvision2020.md"
 
 
 def test_every_setting_of_webvision2020_is_explained() -> None:
-    data, _ = recipe.load("webvision2020")
+    data, _ = loading.load("webvision2020")
     told = {quoted(row[0])[0]: row for row in table(WEBVISION, "setting")}
     for name, row in told.items():
         assert row[2] in {"P", "S", "A", "R", "T", "ours"}, name
@@ -482,11 +483,11 @@ def _leaves(value: Any, name: str) -> Iterator[str]:
 
 
 def test_the_line_up_of_webvision2020_is_explained() -> None:
-    data, _ = recipe.load("webvision2020")
+    data, _ = loading.load("webvision2020")
     listed = [quoted(row[0])[0] for row in table(WEBVISION, "model")]
     for one in data["rounds"]:
         assert [model["name"] for model in one["models"]] == listed
-    trials = {name for name in recipe.shipped() if name.startswith("trial_")}
+    trials = {name for name in loading.shipped() if name.startswith("trial_")}
     assert {quoted(row[0])[0] for row in table(WEBVISION, "recipe")} == trials
 
 

@@ -14,10 +14,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from smelt.data import alignment, near
-from smelt.data.candidates import near_candidates
-from smelt.data.copies import CopyFinder, Hashes, Search, find_copies
-from smelt.data.duplicates import (
+from smelt.data.copies import alignment, near
+from smelt.data.copies.confirm import CopyFinder, Hashes, Search, find_copies
+from smelt.data.copies.groups import (
     decide,
     followers,
     group_rows,
@@ -27,9 +26,7 @@ from smelt.data.duplicates import (
     partners,
     stars,
 )
-from smelt.data.loose import loose_pairs
-from smelt.data.near import near_values
-from smelt.data.perceptual import (
+from smelt.data.copies.hashes import (  # fmt: skip
     BLANK,
     HASHES,
     content_box,
@@ -38,8 +35,11 @@ from smelt.data.perceptual import (
     perceptual_hash,
     perceptual_hashes,
     thumbnail,
-)  # fmt: skip
-from smelt.data.thumbnails import Thumbnails
+)
+from smelt.data.copies.loose import loose_pairs
+from smelt.data.copies.near import near_values
+from smelt.data.copies.pairs import near_candidates
+from smelt.data.copies.thumbnails import Thumbnails
 from smelt.errors import BadImageError
 
 Values = NDArray[np.uint64]

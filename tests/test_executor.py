@@ -18,12 +18,13 @@ import pytest
 from processes import Run, manifests, wait_for
 from smelt.artifacts import files
 from smelt.errors import ArtifactError, RecipeError, SmeltError, StageFailedError
-from smelt.flowchart import executor, journal, memory, upkeep, versions
-from smelt.flowchart.explain import plan
+from smelt.flowchart import journal, running, upkeep, versions
+from smelt.flowchart.executors import memory
+from smelt.flowchart.executors.local import LocalExecutor
 from smelt.flowchart.graph import Graph, Node
-from smelt.flowchart.local import LocalExecutor
 from smelt.flowchart.progress import Progress
-from smelt.flowchart.state import Work
+from smelt.flowchart.reasons import plan
+from smelt.flowchart.work import Work
 from toy import chart, execute, node
 
 Events = list[Mapping[str, Any]]
@@ -346,7 +347,7 @@ def test_without_its_warm_process_a_run_starts_stages_afresh(tmp_path: Path) -> 
     command = (sys.executable, str(Path(__file__).with_name("toy.py")))
     local = LocalExecutor(work, "toy:run", preload=("no_such_module",), command=command, zygote=True)
     events: Events = []
-    executor.run(Graph([node("a"), node("b", x="a")]), work, local, on_event=events.append)
+    running.run(Graph([node("a"), node("b", x="a")]), work, local, on_event=events.append)
     assert named(events, "done") == ["a", "b"]
     assert named(events, "warning") == ["a"]
 

@@ -12,13 +12,13 @@ import pytest
 from pydantic import Field, ValidationError
 from typer.testing import CliRunner
 
-from smelt import recipe as recipes
 from smelt.cli import app
 from smelt.errors import RecipeError
-from smelt.fields import Entry, find, limits, nearest, walk
+from smelt.recipe import loading as recipes
+from smelt.recipe.fields import Entry, find, limits, nearest, walk
+from smelt.recipe.unfolding import Recipe, unfold
 from smelt.settings import Partial, Settings
 from smelt.stages import base
-from smelt.stages.flow import Recipe, unfold
 from smelt.verbs import settings_page
 from smelt.verbs.explain import READ_BY
 

@@ -19,9 +19,11 @@ import pytest
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.files import read_json
-from smelt.data.formats import finder, huggingface, jsons
+from smelt.data.formats import huggingface
 from smelt.data.formats.config import FormatSettings, fingerprint
-from smelt.data.formats.layout import recognise
+from smelt.data.formats.containers import jsons
+from smelt.data.formats.tree import finder
+from smelt.data.formats.tree.layout import recognise
 from smelt.errors import DataError, SmeltError
 from smelt.stages.index import index
 

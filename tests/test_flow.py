@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from smelt import recipe as recipes
 from smelt.errors import DataError, RecipeError
 from smelt.flowchart.graph import Graph
-from smelt.stages.flow import Recipe, unfold
+from smelt.recipe import loading as recipes
+from smelt.recipe.unfolding import Recipe, unfold
 
 SMALL: dict[str, Any] = {
     "name": "small",

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.layout import recognise
-from smelt.data.formats.names import alike, hidden, normalised, split_of
+from smelt.data.formats.tree.layout import recognise
+from smelt.data.formats.tree.names import alike, hidden, normalised, split_of
 from smelt.errors import DataError, SmeltError
 from smelt.stages.index import index
 
@@ -323,7 +323,7 @@ def test_links_are_followed_inside_and_named_outside(tmp_path: Path) -> None:
 
 
 def test_images_behind_links_are_read_where_that_was_asked_for(tmp_path: Path) -> None:
-    from smelt.data.store import ImageStore
+    from smelt.data.images.store import ImageStore
     from smelt.errors import BadImageError
 
     tree(tmp_path, "store/fox/3")

@@ -24,15 +24,15 @@ from formats_toy import PIXEL, catalogue_of, put, read_back, refused, rows_of, t
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.longtexts import cut_name
-from smelt.data import reading
-from smelt.data.formats import files as files_module
 from smelt.data.formats.base import Report, hold_out, list_folder, natural
 from smelt.data.formats.config import DataSettings, FormatSettings, fingerprint
-from smelt.data.formats.files import Files, Part
-from smelt.data.formats.identity import identity_of
-from smelt.data.formats.lists import line_of, read_list
-from smelt.data.formats.paths import find_paths
-from smelt.data.formats.tars import Members
+from smelt.data.formats.containers.tars import Members
+from smelt.data.formats.lists.pathlists import line_of, read_list
+from smelt.data.formats.tree import files as files_module
+from smelt.data.formats.tree.files import Files, Part
+from smelt.data.formats.tree.fingerprint import identity_of
+from smelt.data.formats.tree.pathcolumns import find_paths
+from smelt.data.images import reading
 from smelt.errors import DataError, StorageError
 
 # ---- WebVision
@@ -250,7 +250,7 @@ def test_lists_of_any_bytes(
     path.write_bytes(mark + b"".join(p + b" %d" % y + end for p, y in clean))
     report = Report()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smelt.data.formats.lists.BLOCK_BYTES", size)
+        patch.setattr("smelt.data.formats.lists.pathlists.BLOCK_BYTES", size)
         parts = list(read_list(Part(path), report, labelled=True, num_classes=1000))
         lines = [line_of(Part(path), i) for i in range(len(clean))]
     assert not report.problems

@@ -13,10 +13,10 @@ import typer
 from typer.testing import CliRunner
 
 from smelt.errors import SmeltError
-from smelt.fusion.inputs import read_lists
+from smelt.fusion.scores.inputs import read_lists
 from smelt.metrics import class_averaged, hits_in_list
-from smelt.verbs import flow
-from smelt.verbs import fuse as verb
+from smelt.verbs import fuse_files as verb
+from smelt.verbs import run
 
 
 def smelt(*arguments: Any) -> Any:
@@ -127,7 +127,7 @@ def test_a_recipe_goes_to_the_flowchart(monkeypatch: pytest.MonkeyPatch, tmp_pat
         calls.append((stage, recipe, options))
         return tmp_path
 
-    monkeypatch.setattr(flow, "run_until", until)
+    monkeypatch.setattr(run, "run_until", until)
     monkeypatch.chdir(tmp_path)
     assert smelt("demo", "--work", "w", "-o", "seed=1").exit_code == 0
     assert smelt("my.yaml").exit_code == 0

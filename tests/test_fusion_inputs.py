@@ -9,10 +9,10 @@ import pytest
 
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError
-from smelt.fusion import identity
-from smelt.fusion.inputs import Gathered, gather, read, read_ids, read_labels, read_lists
-from smelt.fusion.soften import softmax
-from smelt.fusion.sources import Held
+from smelt.fusion.scores import identity
+from smelt.fusion.scores.inputs import Gathered, gather, read, read_ids, read_labels, read_lists
+from smelt.fusion.scores.soften import softmax
+from smelt.fusion.scores.sources import Held
 
 RANDOM = np.random.default_rng(0)
 A, B = (RANDOM.normal(size=(6, 4)).astype(np.float32) for _ in range(2))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from smelt.artifacts.results import Kind, cut
-from smelt.fusion import explain, temperature
+from smelt.fusion import worth
 from smelt.fusion.apply import Fusion, apply, fused_lines, plain_hits, top_classes, top_classes_of_all
 from smelt.fusion.config import (
     MEANS,
@@ -23,16 +23,17 @@ from smelt.fusion.config import (
     GeneticSettings,
     Method,
 )  # fmt: skip
-from smelt.fusion.folded import Counts, joined, lefts
-from smelt.fusion.groups import make_folds
+from smelt.fusion.exact.pooled import Tables
+from smelt.fusion.folds import make_folds
 from smelt.fusion.guard import Choice, Setup, certainty, evidence, guarded, in_words
 from smelt.fusion.judge import Judge
-from smelt.fusion.methods import Option
-from smelt.fusion.reference import fused, normalised
-from smelt.fusion.run import fuse
-from smelt.fusion.soften import softmax
-from smelt.fusion.sources import Held, Kept, Pool
-from smelt.fusion.tables import Tables
+from smelt.fusion.methods.fits import Option
+from smelt.fusion.methods.folded import Counts, joined, lefts
+from smelt.fusion.procedure import fuse
+from smelt.fusion.scores import temperature
+from smelt.fusion.scores.reference import fused, normalised
+from smelt.fusion.scores.soften import softmax
+from smelt.fusion.scores.sources import Held, Kept, Pool
 from smelt.metrics import before_label, class_averaged, hits_topk
 
 QUICK = FuseSettings(
@@ -286,7 +287,7 @@ def test_likeness_is_the_correlation_of_errors() -> None:
     random = np.random.default_rng(0)
     hits = random.random((5, 300)) < 0.7
     hits[4] = True
-    found = explain.likeness(hits, np.zeros(300, int))
+    found = worth.likeness(hits, np.zeros(300, int))
     assert found[:4, :4] == pytest.approx(np.corrcoef(hits[:4]), abs=1e-4)
     assert (found[4, :4] == 0).all() and found[4, 4] == 1
 
@@ -406,11 +407,11 @@ def test_small_and_large_problems_fuse_alike(tmp_path: Path, monkeypatch: pytest
 
     small = fused_now()
     assert not (tmp_path / "tables").exists()
-    monkeypatch.setattr("smelt.fusion.run.KEPT", 0)
+    monkeypatch.setattr("smelt.fusion.procedure.KEPT", 0)
     assert fused_now() == small
-    monkeypatch.setattr("smelt.fusion.run.SMALL", 0)
-    monkeypatch.setattr("smelt.fusion.methods.PLAIN", 0)
-    monkeypatch.setattr("smelt.fusion.store.halved", lambda numbers: True)
+    monkeypatch.setattr("smelt.fusion.procedure.SMALL", 0)
+    monkeypatch.setattr("smelt.fusion.methods.fits.PLAIN", 0)
+    monkeypatch.setattr("smelt.fusion.exact.store.halved", lambda numbers: True)
     large = fused_now()
     assert (tmp_path / "tables" / "probability-low" / "candidates.json").exists()
     assert large == small
@@ -455,7 +456,7 @@ def test_scores_in_either_memory_order_fuse_alike(
 ) -> None:
     """Arrays saved in Fortran order, as transposed ones are: to the bit."""
     if not kept:
-        monkeypatch.setattr("smelt.fusion.run.KEPT", 0)
+        monkeypatch.setattr("smelt.fusion.procedure.KEPT", 0)
     random = np.random.default_rng(classes)
     labels = random.integers(classes, size=200)
     scores = (2 * np.eye(classes)[labels] + random.normal(size=(3, 200, classes))).astype(np.float16)
@@ -477,8 +478,8 @@ def test_small_fusions_do_not_load_torch() -> None:
     code = (
         "import sys, numpy as np\n"
         "from smelt.fusion.config import FuseSettings\n"
-        "from smelt.fusion.run import fuse\n"
-        "from smelt.fusion.sources import Held\n"
+        "from smelt.fusion.procedure import fuse\n"
+        "from smelt.fusion.scores.sources import Held\n"
         "r = np.random.default_rng(0)\n"
         "s = [Held(str(m), 'logits', r.normal(size=(3000, 9)).astype(np.float16), 9) for m in range(4)]\n"
         "fuse(s, r.integers(0, 9, 3000), FuseSettings(metric='top1', bootstrap=100), num_classes=9)\n"

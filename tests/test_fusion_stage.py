@@ -18,7 +18,7 @@ from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.files import read_json
 from smelt.errors import ResultError
 from smelt.fusion.apply import Fusion
-from smelt.fusion.reference import fused, normalised
+from smelt.fusion.scores.reference import fused, normalised
 from smelt.metrics import class_averaged, hits_in_list
 from smelt.stages import base
 from smelt.stages.fuse import groups
@@ -132,7 +132,7 @@ def test_equal_bytes_and_resumed_tables(
     tmp_path: Path, index: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = run(index, models, tmp_path / "one"), run(index, models, tmp_path / "two")
-    monkeypatch.setattr("smelt.fusion.run.SMALL", 0)  # tables go over the disk, as for large problems
+    monkeypatch.setattr("smelt.fusion.procedure.SMALL", 0)  # tables go over the disk, as for large problems
     three = run(index, models, tmp_path / "three")
     names = [path.relative_to(one) for path in sorted(one.rglob("*")) if path.is_file()]
     assert len(names) > 20

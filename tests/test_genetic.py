@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smelt.fusion import folded, search, weights
-from smelt.fusion.candidates import build
 from smelt.fusion.config import GeneticSettings, Method
-from smelt.fusion.explain import singles
-from smelt.fusion.folded import Counts, Left, dealt, lefts, searched, together
-from smelt.fusion.reference import equal, normalised
-from smelt.fusion.sources import Held, Pool
-from smelt.fusion.table import Table
-from smelt.fusion.weights import Valuer, capped, shrunk
+from smelt.fusion.exact.build import build
+from smelt.fusion.exact.table import Table
+from smelt.fusion.methods import folded, search, vectors
+from smelt.fusion.methods.folded import Counts, Left, dealt, lefts, searched, together
+from smelt.fusion.methods.vectors import Valuer, capped, shrunk
+from smelt.fusion.scores.reference import equal, normalised
+from smelt.fusion.scores.sources import Held, Pool
+from smelt.fusion.worth import singles
 from smelt.metrics import class_averaged, hits_topk
 
 QUICK = GeneticSettings(population=24, generations=30, patience=10)
@@ -163,8 +163,8 @@ def test_searches_of_a_very_large_table_see_a_sample(monkeypatch: pytest.MonkeyP
 def test_a_cut_table_changes_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     table, _ = planted()
     plain = search.genetic(Valuer(table), singles(table), QUICK, 3)
-    monkeypatch.setattr(weights, "WORTH", 0)
-    monkeypatch.setattr(weights, "MOST", 0.95)
+    monkeypatch.setattr(vectors, "WORTH", 0)
+    monkeypatch.setattr(vectors, "MOST", 0.95)
     cut = Valuer(table)
     again = search.genetic(cut, singles(table), QUICK, 3)
     assert cut._cuts and cut._cuts[-1].candidates < table.candidates

@@ -17,9 +17,9 @@ from smelt.artifacts import files
 from smelt.errors import ArtifactError, RecipeError
 from smelt.flowchart import journal, upkeep
 from smelt.flowchart.draw import draw
-from smelt.flowchart.explain import PlanLine, plan
 from smelt.flowchart.graph import Graph, Node
-from smelt.flowchart.state import Work
+from smelt.flowchart.reasons import PlanLine, plan
+from smelt.flowchart.work import Work
 from toy import chart, execute, node
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from smelt.fusion.config import FuseSettings, GeneticSettings
-from smelt.fusion.groups import effective, equal_rows, make_folds
+from smelt.fusion.folds import effective, equal_rows, make_folds
+from smelt.fusion.procedure import fuse
 from smelt.fusion.resample import Bootstrap, ahead, bootstrap
-from smelt.fusion.run import fuse
-from smelt.fusion.sources import Held
+from smelt.fusion.scores.sources import Held
 from smelt.metrics import class_averaged
 
 QUICK = FuseSettings(

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import heic_files
-from smelt.data import heif, kinds
-from smelt.data.coded import av1
-from smelt.data.decode import decode
-from smelt.data.headers import probe
-from smelt.data.kinds import HEIC_HINT, heif_reader
-from smelt.data.limits import MAX_PIXELS
+from smelt.data.images import heif, kinds
+from smelt.data.images.coded import av1
+from smelt.data.images.decode import decode
+from smelt.data.images.headers import probe
+from smelt.data.images.kinds import HEIC_HINT, heif_reader
+from smelt.data.images.limits import MAX_PIXELS
 from smelt.errors import BadImageError
 
 installed = pytest.mark.skipif(heif_reader() is None, reason="needs pi-heif or pillow-heif")

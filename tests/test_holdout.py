@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smelt.data.duplicates import lowest_of
+from smelt.data.copies.groups import lowest_of
 from smelt.data.formats.base import hold_out
 from smelt.data.formats.config import FormatSettings
 from smelt.data.holdout import draw, origins

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smelt.errors import ArtifactError, ResultError
-from smelt.fusion.identity import columns, in_order, known_names, match, placed, stripped, unique
+from smelt.fusion.scores.identity import columns, in_order, known_names, match, placed, stripped, unique
 
 
 @given(st.permutations(list("abcdefgh")), st.permutations(list("abcdefgh")), st.integers(1, 8))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from smelt.learning.images import MEAN, STD, Normaliser
+from smelt.learning.pixels import MEAN, STD, Normaliser
 
 CPU = torch.device("cpu")
 

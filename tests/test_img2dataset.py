@@ -14,7 +14,7 @@ import pytest
 from formats_toy import PIXEL, catalogue_of, put, refused, tar
 from smelt.artifacts.catalogue import Catalogue
 from smelt.data.formats.config import FormatSettings, fingerprint
-from smelt.data.formats.layout import recognise
+from smelt.data.formats.tree.layout import recognise
 from smelt.errors import DataError
 
 PETS = ("cat", "dog", "fox")

@@ -15,16 +15,11 @@ SOURCE = Path(__file__).parent.parent / "src" / "smelt"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # Parts of the package and what each may import of it; nothing else, and never one's equals
-BASE = {"errors", "settings", "fields", "yaml_lines", "paths", "mistakes", "recipe", "metrics", "artifacts"}
+BASE = {"errors", "settings", "metrics", "artifacts"}
 LEARN = {"errors", "settings", "metrics", "artifacts", "data", "models"}
 MAY_IMPORT = {
     "errors": set(),
     "settings": set(),
-    "fields": {"settings"},
-    "yaml_lines": {"errors"},
-    "paths": {"yaml_lines"},
-    "mistakes": {"errors", "fields", "paths", "settings", "yaml_lines"},
-    "recipe": {"errors", "mistakes", "yaml_lines", "recipes"},
     "metrics": {"errors"},
     "artifacts": {"errors", "settings", "metrics"},
     "data": {"errors", "settings", "metrics", "artifacts"},
@@ -34,8 +29,11 @@ MAY_IMPORT = {
     "mining": LEARN,
     "fusion": LEARN,
     "report": {"errors", "settings", "metrics", "artifacts", "data"},  # its gallery shows what models see
-    "stages": BASE | LEARN | {"learning", "mining", "fusion", "flowchart"},
-    "verbs": BASE | LEARN | {"learning", "mining", "fusion", "flowchart", "stages", "report", "recipes"},
+    "stages": BASE | LEARN | {"learning", "mining", "fusion"},
+    "recipe": BASE | LEARN | {"learning", "mining", "fusion", "stages", "flowchart", "recipes"},
+    "verbs": BASE
+    | LEARN
+    | {"learning", "mining", "fusion", "flowchart", "stages", "recipe", "report", "recipes"},
     "cli": {"errors", "verbs"},
     "__main__": {"cli"},
     "__init__": set(),
@@ -96,10 +94,6 @@ def is_quick(file: Path) -> bool:
     quick = {
         "errors",
         "settings",
-        "fields",
-        "yaml_lines",
-        "paths",
-        "mistakes",
         "recipe",
         "flowchart",
         "stages",

@@ -12,7 +12,7 @@ import pytest
 
 from processes import Run, manifests, wait_for
 from smelt.flowchart import journal
-from smelt.flowchart.state import Work
+from smelt.flowchart.work import Work
 from toy import Graph, chart, execute, node
 
 SPEED = {"seconds": 0.03, "steps": 6}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smelt.data import kinds
-from smelt.data.headers import sniff
-from smelt.data.kinds import ENOUGH, HEIC_HINT, READ
+from smelt.data.images import kinds
+from smelt.data.images.headers import sniff
+from smelt.data.images.kinds import ENOUGH, HEIC_HINT, READ
 
 
 def encoded(format: str) -> bytes:

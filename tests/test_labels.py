@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from smelt.errors import ResultError
-from smelt.fusion.labels import read_labels
+from smelt.fusion.scores.labels import read_labels
 
 TRUTH = [1, 0, 3, 2, 1, 0, 2, 3]
 CLASSES = ("persian cat", "dog", "owl", "fox")

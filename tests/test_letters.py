@@ -8,7 +8,7 @@ import pytest
 
 from formats_toy import catalogue_of, put, refused
 from smelt.artifacts.catalogue import Catalogue
-from smelt.data.formats import letters
+from smelt.data.formats.lists import letters
 from smelt.errors import DataError
 
 JPEG = b"\xff\xd8\xff"

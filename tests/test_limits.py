@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smelt.data import decode as module
-from smelt.data.decode import decode
-from smelt.data.headers import probe
-from smelt.data.limits import MAX_HELD, MAX_PARTS, MAX_PIXELS, MAX_WORK
+from smelt.data.images import decode as module
+from smelt.data.images.decode import decode
+from smelt.data.images.headers import probe
+from smelt.data.images.limits import MAX_HELD, MAX_PARTS, MAX_PIXELS, MAX_WORK
 from smelt.errors import BadImageError
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

@@ -15,10 +15,11 @@ import pytest
 from processes import manifests
 from smelt.artifacts import files
 from smelt.errors import ArtifactError, StageFailedError
-from smelt.flowchart import lineage, upkeep, worker
-from smelt.flowchart.explain import plan
+from smelt.flowchart import lineage, upkeep
+from smelt.flowchart.executors import worker
 from smelt.flowchart.graph import Graph
-from smelt.flowchart.state import Work
+from smelt.flowchart.reasons import plan
+from smelt.flowchart.work import Work
 from toy import execute, node, run
 
 Events = list[Mapping[str, Any]]

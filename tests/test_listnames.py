@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smelt.data.formats.names import alike, told
+from smelt.data.formats.tree.names import alike, told
 from test_lists import FILES, LABELS, catalogue_of, named, put, refused, rows_of, table
 
 WITHIN = [f"images/{name}" for name in FILES]

@@ -24,13 +24,13 @@ from PIL import Image
 from smelt.artifacts import bounded
 from smelt.artifacts.bytestrings import ByteStrings
 from smelt.artifacts.catalogue import Catalogue
-from smelt.data.duplicates import decide
-from smelt.data.formats import scan, texts
+from smelt.data.copies.groups import decide
 from smelt.data.formats.base import Report
-from smelt.data.formats.columns import Chooser, plain
 from smelt.data.formats.config import FormatSettings, fingerprint
-from smelt.data.formats.several import several_in
-from smelt.data.formats.tables import peek, read
+from smelt.data.formats.labels.several import several_in
+from smelt.data.formats.lists import scan, texts
+from smelt.data.formats.lists.columns import Chooser, plain
+from smelt.data.formats.lists.tables import peek, read
 from smelt.errors import DataError, SmeltError
 from smelt.stages.index import index
 
@@ -962,8 +962,8 @@ def test_the_command_line_says_what_was_read(tmp_path: Path, form: list[str]) ->
 def test_tables_are_added_from_anywhere(tmp_path: Path) -> None:
     """What yields rows of its own, an export say, hands them over as a Table."""
     from smelt.artifacts.catalogue_writer import CatalogueWriter
-    from smelt.data.formats.listed import Table, add_tables
-    from smelt.data.formats.tables import Numbered
+    from smelt.data.formats.lists.listed import Table, add_tables
+    from smelt.data.formats.lists.tables import Numbered
 
     root = put(tmp_path / "d", {}, [f"data/{file}" for file in FILES])
     columns = {

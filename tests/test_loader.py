@@ -23,12 +23,12 @@ from PIL import Image
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.data import loader as module
-from smelt.data.augment import random_box
 from smelt.data.config import AugmentSettings, RandAugmentSettings, ViewSettings
-from smelt.data.decode import Pixels, crop_resize, decode, load_crop
-from smelt.data.loader import Batch, ImageStore, Loader, _Occurrences, scaled_size
-from smelt.data.sampler import ClassBalancedSampler, Order
+from smelt.data.images import loader as module
+from smelt.data.images.augment import random_box
+from smelt.data.images.decode import Pixels, crop_resize, decode, load_crop
+from smelt.data.images.loader import Batch, ImageStore, Loader, _Occurrences, scaled_size
+from smelt.data.images.sampler import ClassBalancedSampler, Order
 from smelt.errors import BadImageError, DataError, StorageError, TrainingError
 
 COUNT = 48

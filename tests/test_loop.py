@@ -21,12 +21,11 @@ from learning_toy import CLASSES, SETTINGS, SIZE, make_data, make_selection
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.checkpoint import Checkpoints
 from smelt.artifacts.tables import read_selection
-from smelt.data.sampler import ClassBalancedSampler
+from smelt.data.images.sampler import ClassBalancedSampler
 from smelt.errors import PreemptedError, TrainingError
 from smelt.learning import setup
 from smelt.learning.config import TrainSettings
 from smelt.learning.distributed import Group, Stop
-from smelt.learning.images import MEAN, STD, Normaliser
 from smelt.learning.loop import Loop
 from smelt.learning.optimisation import (
     Average,
@@ -36,6 +35,7 @@ from smelt.learning.optimisation import (
     optimiser_tensors,
     set_learning_rate,
 )
+from smelt.learning.pixels import MEAN, STD, Normaliser
 from smelt.learning.validation import accuracy
 from smelt.metrics import class_averaged_topk
 

@@ -14,12 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import smelt
-from smelt import recipe as recipes
 from smelt.cli import app
 from smelt.errors import RecipeError, SmeltError
-from smelt.fields import walk
-from smelt.stages.flow import Recipe
-from smelt.yaml_lines import read_yaml
+from smelt.recipe import loading as recipes
+from smelt.recipe.fields import walk
+from smelt.recipe.unfolding import Recipe
+from smelt.recipe.yaml_lines import read_yaml
 
 
 def told(command: str) -> str:

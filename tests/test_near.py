@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from smelt.data.formats import near, spelling
-from smelt.data.formats.census import Walk
+from smelt.data.formats.tree import alike, spelling
+from smelt.data.formats.tree.census import Walk
 from test_lists import catalogue_of, put, refused, told
 
 CASES = {
@@ -49,7 +49,7 @@ def test_what_may_be_another_is_not_taken(tmp_path: Path, listed: list[str], fil
 def test_the_folder_that_a_list_names_tells_files_of_one_name_apart(tmp_path: Path) -> None:
     files = [f"{top}/{folder}/{i:04d}.jpg" for top in ("x", "y") for folder in ("Cat", "dog") for i in (1, 2)]
     put(tmp_path, {}, files)
-    found = near.Near(bytes(tmp_path), "all")
+    found = alike.Near(bytes(tmp_path), "all")
     found.way = 1
     assert found.find(b"x/cat/1.jpg") == b"x/Cat/0001.jpg"
     assert found.find(b"Cat/1.jpg") == b"Cat/1.jpg"  # in two folders

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from smelt.data.formats.base import Report
-from smelt.data.formats.classes import found_in
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.names import alike
-from smelt.data.formats.nolabels import option
+from smelt.data.formats.labels.classes import found_in
+from smelt.data.formats.labels.nolabels import option
+from smelt.data.formats.tree.names import alike
 from test_lists import FILES, catalogue_of, put, refused, table, told
 
 NAMES = ["cat", "dog", "cat", "dog"]

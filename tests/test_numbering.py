@@ -8,7 +8,7 @@ import pytest
 
 from formats_toy import PIXEL, catalogue_of, put, refused, tar, told
 from smelt.data.formats.base import Report
-from smelt.data.formats.numbering import tell_missing
+from smelt.data.formats.containers.numbering import tell_missing
 
 
 def said(names: list[str], chosen: bool = False) -> tuple[list[str], list[str]]:

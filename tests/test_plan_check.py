@@ -19,17 +19,17 @@ import torch
 from PIL import Image
 
 from conftest import smelt
-from smelt import recipe as recipes
 from smelt.errors import ArtifactError, RecipeError
-from smelt.flowchart.state import Work
+from smelt.flowchart.work import Work
 from smelt.models import names, trial
 from smelt.models.backbones import build
 from smelt.models.trial import Net, judge
 from smelt.models.weights import missing
-from smelt.stages.flow import Recipe, unfold
-from smelt.verbs import disk, precheck, trials, tried, weights
-from smelt.verbs.precheck import Asked
-from smelt.verbs.tried import Tried
+from smelt.recipe import loading as recipes
+from smelt.recipe.unfolding import Recipe, unfold
+from smelt.verbs.checks import disk, precheck, trials, tried, weights
+from smelt.verbs.checks.precheck import Asked
+from smelt.verbs.checks.tried import Tried
 
 VIT, FIXED = "vit_tiny_patch16_224", "beit_base_patch16_224"
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
-from smelt.fusion import pools
 from smelt.fusion.apply import Fusion
-from smelt.fusion.groups import make_folds
-from smelt.fusion.sources import Held
+from smelt.fusion.folds import make_folds
+from smelt.fusion.methods import pools
+from smelt.fusion.scores.sources import Held
 
 
 def problem(

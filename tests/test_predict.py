@@ -28,7 +28,7 @@ from learning_toy import (
 from smelt.artifacts import results
 from smelt.artifacts.catalogue import Catalogue
 from smelt.errors import ArtifactError
-from smelt.learning.images import Normaliser
+from smelt.learning.pixels import Normaliser
 from smelt.learning.setup import saved_model
 from smelt.metrics import hits_topk
 

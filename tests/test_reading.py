@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smelt.data.reading import NOT_THERE, PAUSES, patiently, read_part, resolved
+from smelt.data.images.reading import NOT_THERE, PAUSES, patiently, read_part, resolved
 from smelt.errors import BadImageError, StorageError, short
 
 PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ENOSPC,

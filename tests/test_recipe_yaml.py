@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationInfo, field_validator
 
-from smelt import recipe
 from smelt.errors import RecipeError
+from smelt.recipe import loading
+from smelt.recipe.yaml_lines import read_yaml
 from smelt.settings import Settings
-from smelt.yaml_lines import read_yaml
 
 
 class Fraction(Settings):
@@ -63,8 +63,8 @@ def write(folder: Path, text: str, name: str = "a.yaml") -> Path:
 
 
 def check(path: Path, *overrides: str) -> Recipe:
-    data, places = recipe.load(path, overrides)
-    return recipe.validate(Recipe, data, places)
+    data, places = loading.load(path, overrides)
+    return loading.validate(Recipe, data, places)
 
 
 def complaint(path: Path, *overrides: str) -> str:
@@ -239,7 +239,7 @@ def test_wrong_encoding_and_missing_files(tmp_path: Path) -> None:
     assert "is not UTF-8" in complaint(path)
     assert "cannot read the recipe" in complaint(tmp_path / "none.yaml")
     with pytest.raises(RecipeError, match="no shipped recipe is called 'nothere'"):
-        recipe.load("nothere")
+        loading.load("nothere")
 
 
 def test_scalars_follow_yaml_12() -> None:
@@ -276,7 +276,7 @@ values = st.recursive(
 
 @given(st.dictionaries(words, values, max_size=4))
 def test_what_is_dumped_is_read_back(data: dict[str, Any]) -> None:
-    assert read_yaml(recipe.dump(data), "t")[0] == data
+    assert read_yaml(loading.dump(data), "t")[0] == data
 
 
 @given(st.text(max_size=60))
@@ -296,13 +296,13 @@ def test_places_know_every_key(data: dict[str, Any]) -> None:
 
 
 def test_the_schema_knows_extends() -> None:
-    schema = recipe.json_schema(Recipe)
+    schema = loading.json_schema(Recipe)
     assert {"extends", "name", "models"} <= set(schema["properties"])
     assert schema["additionalProperties"] is False
 
 
 def test_every_shipped_recipe_is_yaml_with_a_header() -> None:
-    for name in recipe.shipped():
-        data, _ = recipe.load(name)
+    for name in loading.shipped():
+        data, _ = loading.load(name)
         assert data
-        assert recipe.summary(name), f"{name} has no header comment"
+        assert loading.summary(name), f"{name} has no header comment"

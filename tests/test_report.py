@@ -25,11 +25,11 @@ from PIL import Image
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.data.decode import decode
+from smelt.data.images.decode import decode
 from smelt.errors import ArtifactError, StorageError
 from smelt.report import charts, page, sections_fuse, sections_mine
 from smelt.report.collect import Item, Run
-from smelt.report.thumbnails import thumbnail
+from smelt.report.gallery import thumbnail
 
 
 class Page(html.parser.HTMLParser):

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smelt.data.sampler import ClassBalancedSampler, permute
+from smelt.data.images.sampler import ClassBalancedSampler, permute
 
 LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=80)
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from smelt.fusion.apply import Fusion, top_classes
 from smelt.fusion.config import MEANS, FuseSettings, GeneticSettings
-from smelt.fusion.run import fuse
-from smelt.fusion.screen import screened
-from smelt.fusion.sources import Held
+from smelt.fusion.procedure import fuse
+from smelt.fusion.scores.screen import screened
+from smelt.fusion.scores.sources import Held
 from smelt.metrics import class_averaged, hits_in_list, top_lists
 
 QUICK = FuseSettings(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, get_args
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
+from smelt.recipe.unfolding import Recipe
 from smelt.settings import (
     InKey,
     KeyIf,
@@ -23,7 +24,6 @@ from smelt.settings import (
     without,
 )
 from smelt.stages import base
-from smelt.stages.flow import Recipe
 
 
 class Inner(Settings):

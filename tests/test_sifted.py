@@ -9,7 +9,7 @@ import pytest
 
 from formats_toy import PIXEL, catalogue_of, put, refused, told
 from smelt.artifacts.catalogue import Catalogue
-from smelt.data.formats.several import blanks_between
+from smelt.data.formats.labels.several import blanks_between
 
 NAMES = [f"{number}.jpg" for number in range(12)]
 

@@ -10,14 +10,15 @@ from scipy.optimize import minimize
 
 from smelt.artifacts.results import cut
 from smelt.errors import ResultError
-from smelt.fusion import explain, pools, stacking
+from smelt.fusion import worth
 from smelt.fusion.apply import Fusion, apply, fused_lines, plain_hits, top_classes
 from smelt.fusion.config import FuseSettings, GeneticSettings
-from smelt.fusion.folded import lefts
+from smelt.fusion.exact.pooled import Tables
 from smelt.fusion.judge import Judge
-from smelt.fusion.run import fuse, usable
-from smelt.fusion.sources import Held, Kept, Source
-from smelt.fusion.tables import Tables
+from smelt.fusion.methods import pools, stacking
+from smelt.fusion.methods.folded import lefts
+from smelt.fusion.procedure import fuse, usable
+from smelt.fusion.scores.sources import Held, Kept, Source
 from smelt.metrics import class_averaged, hits_in_list, hits_topk
 
 QUICK = FuseSettings(
@@ -462,8 +463,8 @@ def test_what_is_lost_without_each_result(monkeypatch: pytest.MonkeyPatch) -> No
         others *= weights.sum(axis=0) / others.sum(axis=0)
         assert result["without"] == pytest.approx(accuracy(weights) - accuracy(others), abs=1e-9)
         assert result["weight"] == outcome.chosen.weights[m]
-    monkeypatch.setattr(explain, "PRODUCTS", 1)  # a sample of one image
-    lost = explain.without_each_by_class(outcome.chosen, held(scores), labels.astype(np.int32), 1)
+    monkeypatch.setattr(worth, "PRODUCTS", 1)  # a sample of one image
+    lost = worth.without_each_by_class(outcome.chosen, held(scores), labels.astype(np.int32), 1)
     assert set(lost.tolist()) <= {-1.0, 0.0, 1.0}
 
 
@@ -471,13 +472,13 @@ def test_a_result_alone_in_a_class_is_followed_by_all_others() -> None:
     scores, labels = problem(100, results=3)
     weights = ((1.0,) * 6, (0.0,) * 6, (0.0,) * 6)
     fusion = Fusion("stacking", "log_probability", (1.0, 0.0, 0.0), class_weights=weights, biases=(0.0,) * 6)
-    lost = explain.without_each_by_class(fusion, held(scores), labels, 1)
+    lost = worth.without_each_by_class(fusion, held(scores), labels, 1)
     logs = log_softmax(scores)
     alone, others = (class_averaged(hits_topk(x.astype(np.float32), labels, 1), labels)
                      for x in (logs[0], logs[1:].mean(axis=0)))  # fmt: skip
     assert lost == pytest.approx([alone - others, 0, 0])
     one = Fusion("stacking", "log_probability", (1.0,), class_weights=(weights[0],), biases=(0.0,) * 6)
-    assert explain.without_each_by_class(one, held(scores[:1]), labels, 1).tolist() == [0.0]
+    assert worth.without_each_by_class(one, held(scores[:1]), labels, 1).tolist() == [0.0]
 
 
 def test_it_is_left_out_in_words() -> None:

@@ -16,9 +16,10 @@ import pytest
 
 from processes import manifests, wait_for
 from smelt.errors import PreemptedError, StageFailedError
-from smelt.flowchart import journal, local, stall
+from smelt.flowchart import journal
+from smelt.flowchart.executors import local, stall
+from smelt.flowchart.executors.stall import Stalls, Use, Watch
 from smelt.flowchart.graph import Graph
-from smelt.flowchart.stall import Stalls, Use, Watch
 from smelt.stages import base
 from toy import execute, node
 

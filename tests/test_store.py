@@ -23,8 +23,8 @@ from PIL import Image
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.data import store as module
-from smelt.data.store import ImageStore
+from smelt.data.images import store as module
+from smelt.data.images.store import ImageStore
 from smelt.errors import BadImageError, DataError, StorageError
 
 FACTS = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EILSEQ)

@@ -11,7 +11,7 @@ import pytest
 
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.errors import ArtifactError, DataError
-from smelt.fusion.inputs import read_lists
+from smelt.fusion.scores.inputs import read_lists
 from smelt.fusion.submission import packed, predictions
 from smelt.stages import base
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smelt.fusion.sources import Held
-from smelt.fusion.suspects import deviations, warnings
+from smelt.fusion.scores.sources import Held
+from smelt.fusion.scores.suspects import deviations, warnings
 
 CLASSES = 10
 

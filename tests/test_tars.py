@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats_toy import tar
-from smelt.data.formats import tarheaders
 from smelt.data.formats.base import Report
-from smelt.data.formats.files import Part
-from smelt.data.formats.tars import read_members
+from smelt.data.formats.containers import tarheaders
+from smelt.data.formats.containers.tars import read_members
+from smelt.data.formats.tree.files import Part
 from smelt.errors import DataError, SmeltError, StorageError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from smelt.errors import ArtifactError, ResultError
-from smelt.fusion import textfiles
+from smelt.fusion.scores import textfiles
 
 ROWS = [["a.jpg", "1", "2"], ["b c.jpg", "3", "4"]]
 

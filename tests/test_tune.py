@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from learning_toy import hashes, job, make_data, make_selection, run_job
-from smelt.data.loader import Batch
-from smelt.data.sampler import ClassBalancedSampler
+from smelt.data.images.loader import Batch
+from smelt.data.images.sampler import ClassBalancedSampler
 from smelt.errors import TrainingError
 from smelt.learning.config import TrainSettings, TuneSettings
-from smelt.learning.images import Normaliser
+from smelt.learning.pixels import Normaliser
 from smelt.learning.tuning import choose, range_test, rate_at, smoothed
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from smelt.data.config import ViewSettings
-from smelt.data.loader import Batch
+from smelt.data.images.loader import Batch
 from smelt.learning.config import TrainSettings
 from smelt.learning.distributed import Group
 from smelt.learning.gradients import Gradients
 from smelt.learning.heads import mixed
-from smelt.learning.images import Normaliser
+from smelt.learning.pixels import Normaliser
 from smelt.learning.prediction import score_blocks
 from smelt.learning.validation import accuracy, places, view_logits
 from smelt.metrics import class_averaged, class_averaged_topk, hits_in_list, hits_topk, top_lists

@@ -14,7 +14,7 @@ from smelt import __version__
 from smelt.artifacts import files
 from smelt.flowchart import versions
 from smelt.flowchart.graph import Graph, Node
-from smelt.flowchart.state import Work
+from smelt.flowchart.work import Work
 from smelt.report.collect import Run
 from smelt.report.page import versions as footer
 from toy import execute, node

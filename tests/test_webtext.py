@@ -13,7 +13,7 @@ import pytest
 
 from formats_toy import PIXEL, catalogue_of, put, read_back, refused, rows_of, tar, webvision
 from smelt.data.formats.config import FormatSettings, fingerprint
-from smelt.data.formats.layout import recognise
+from smelt.data.formats.tree.layout import recognise
 
 
 def said(out: Path) -> str:

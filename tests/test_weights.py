@@ -13,8 +13,8 @@ import pytest
 
 from smelt.models import backbones, weights
 from smelt.models.backbones import require_weights
-from smelt.verbs import weights as verb
-from smelt.verbs.precheck import Found
+from smelt.verbs.checks import weights as verb
+from smelt.verbs.checks.precheck import Found
 from test_plan_check import asked
 
 REPOSITORY = "timm/resnet18.a1_in1k"

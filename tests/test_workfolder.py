@@ -12,17 +12,17 @@ import pytest
 import typer
 
 from conftest import smelt
-from smelt import recipe as recipes
 from smelt.artifacts import files
 from smelt.artifacts.workfolder import chart_file, read_chart, under_way
 from smelt.errors import ArtifactError, SmeltError, StageFailedError
 from smelt.flowchart import upkeep
-from smelt.flowchart.explain import plan
 from smelt.flowchart.graph import Graph
 from smelt.flowchart.journal import Journal
-from smelt.flowchart.state import Work
-from smelt.stages.flow import Recipe, unfold
-from smelt.verbs import flow, ladder
+from smelt.flowchart.reasons import plan
+from smelt.flowchart.work import Work
+from smelt.recipe import loading as recipes
+from smelt.recipe.unfolding import Recipe, unfold
+from smelt.verbs import ladder, run
 from toy import execute, node
 
 
@@ -162,28 +162,28 @@ def test_only_another_flowchart_asks(
     finished_demo: Path, changes: Mapping[str, Any], asks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, graph = Work(finished_demo), demo(**changes)
-    assert bool(flow.replaces(place, graph, plan(graph, place))) == asks
+    assert bool(run.replaces(place, graph, plan(graph, place))) == asks
     for terminal, answer in ((False, True), (True, False), (True, True)):
         monkeypatch.setattr("sys.stdin", type("In", (), {"isatty": lambda self, t=terminal: t})())
         monkeypatch.setattr("sys.stderr", type("Err", (), {"isatty": lambda self, t=terminal: t})())
         monkeypatch.setattr(typer, "confirm", lambda text, answer=answer, **rest: answer)
         if asks and not (terminal and answer):
             with pytest.raises(SmeltError, match="--work FOLDER"):
-                flow._may_replace(place, graph)
+                run._may_replace(place, graph)
         else:
-            flow._may_replace(place, graph)
+            run._may_replace(place, graph)
 
 
 def test_a_part_of_the_same_flowchart_does_not_ask(finished_demo: Path) -> None:
     place = Work(finished_demo)
     for stage in ("index", "select", "train"):
-        flow._may_replace(place, demo().until(stage))
+        run._may_replace(place, demo().until(stage))
 
 
 def test_a_flowchart_that_keeps_all_of_the_finished_one_does_not_ask(tmp_path: Path) -> None:
     execute(chain(), tmp_path, zygote=True)
     more = Graph([*chain(), node("e", "more", x="d")])
-    assert flow.replaces(Work(tmp_path), more, plan(more, Work(tmp_path))) == ""
+    assert run.replaces(Work(tmp_path), more, plan(more, Work(tmp_path))) == ""
 
 
 def test_show_reads_and_computes_nothing(finished_demo: Path) -> None:

@@ -16,7 +16,7 @@ from smelt.artifacts import files, workfolder
 from smelt.errors import ArtifactError, SmeltError, StageFailedError
 from smelt.flowchart import upkeep
 from smelt.flowchart.graph import Graph
-from smelt.flowchart.state import Work
+from smelt.flowchart.work import Work
 from smelt.report import page
 from toy import chart, execute, node
 

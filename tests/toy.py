@@ -19,11 +19,11 @@ import pytest
 
 from smelt.artifacts import files
 from smelt.errors import DataError, SmeltError
-from smelt.flowchart import worker
-from smelt.flowchart.executor import run as run_graph
+from smelt.flowchart.executors import worker
+from smelt.flowchart.executors.local import LocalExecutor
 from smelt.flowchart.graph import Graph, Node
-from smelt.flowchart.local import LocalExecutor
-from smelt.flowchart.state import Work
+from smelt.flowchart.running import run as run_graph
+from smelt.flowchart.work import Work
 
 
 def run(

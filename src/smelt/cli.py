@@ -17,7 +17,7 @@ import typer
 
 from smelt import __version__
 from smelt.errors import SmeltError, printable, short
-from smelt.verbs import explain, flow, fuse, inspect, usage
+from smelt.verbs import explain, fuse_files, inspect, run, usage
 
 # errors of a file system that are no bug of smelt's and that its user can see to
 OF_THE_MACHINE = (
@@ -34,8 +34,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-flow.register(app)
-fuse.register(app)
+run.register(app)
+fuse_files.register(app)
 inspect.register(app)
 explain.register(app)
 

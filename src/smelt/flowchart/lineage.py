@@ -13,7 +13,7 @@ from typing import Any
 
 from smelt.artifacts.files import content_hash
 from smelt.flowchart.graph import Graph
-from smelt.flowchart.state import Work
+from smelt.flowchart.work import Work
 
 
 @dataclass(frozen=True)

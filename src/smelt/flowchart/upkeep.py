@@ -7,7 +7,7 @@ from pathlib import Path
 
 from smelt.flowchart import lineage
 from smelt.flowchart.lock import Lock
-from smelt.flowchart.state import Work
+from smelt.flowchart.work import Work
 
 
 def verify(folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from smelt import __version__
 from smelt.flowchart.graph import Graph, Node
-from smelt.flowchart.state import Work
+from smelt.flowchart.work import Work
 
 LIBRARIES = (
     "torch",

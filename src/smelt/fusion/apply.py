@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from smelt.errors import ArtifactError
 from smelt.fusion.config import STACKED, Method, Pooling
-from smelt.fusion.reference import normalised, single
-from smelt.fusion.sources import Pool, Source
+from smelt.fusion.scores.reference import normalised, single
+from smelt.fusion.scores.sources import Pool, Source
 from smelt.metrics import hits_topk, top_lists
 
 ELEMENTS = 1 << 22  # scores of one result in memory at once

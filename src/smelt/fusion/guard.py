@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.fusion.config import MEANS, Method
-from smelt.fusion.methods import Option
+from smelt.fusion.methods.fits import Option
 from smelt.fusion.resample import LEAST, ahead
 
 

@@ -17,17 +17,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smelt.fusion import pools
 from smelt.fusion.apply import Fusion
 from smelt.fusion.config import MEANS, POOLS, STACKED, FuseSettings, Method, Pooling
-from smelt.fusion.folded import Known, Left, by_fold, joined, plain_hits
-from smelt.fusion.groups import effective, make_folds
+from smelt.fusion.exact.pooled import Tables
+from smelt.fusion.exact.table import Table
+from smelt.fusion.folds import effective, make_folds
 from smelt.fusion.guard import Choice, Setup, guarded, in_words
-from smelt.fusion.methods import Methods, Option
+from smelt.fusion.methods import pools
+from smelt.fusion.methods.fits import Methods, Option
+from smelt.fusion.methods.folded import Known, Left, by_fold, joined, plain_hits
 from smelt.fusion.resample import Bootstrap, Column
-from smelt.fusion.sources import Kept, Source
-from smelt.fusion.table import Table
-from smelt.fusion.tables import Tables
+from smelt.fusion.scores.sources import Kept, Source
 from smelt.metrics import class_averaged
 
 Told = Callable[[str], None]

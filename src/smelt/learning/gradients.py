@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from smelt.data.loader import Batch
+from smelt.data.images.loader import Batch
 from smelt.learning.config import TrainSettings
 from smelt.learning.distillation import Teacher, distillation_loss
 from smelt.learning.distributed import Group
-from smelt.learning.images import Normaliser, autocast
+from smelt.learning.pixels import Normaliser, autocast
 from smelt.learning.validation import places
 
 

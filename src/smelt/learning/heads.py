@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smelt.learning.images import autocast
+from smelt.learning.pixels import autocast
 from smelt.models.backbones import heads
 
 

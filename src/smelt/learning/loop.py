@@ -24,14 +24,13 @@ from torch import Tensor, nn
 
 from smelt.artifacts.checkpoint import Checkpoints
 from smelt.artifacts.failpoints import reach
-from smelt.data.loader import Batch, Loader
-from smelt.data.sampler import Batches, ClassBalancedSampler
+from smelt.data.images.loader import Batch, Loader
+from smelt.data.images.sampler import Batches, ClassBalancedSampler
 from smelt.errors import PreemptedError, TrainingError
 from smelt.learning.config import TrainSettings
 from smelt.learning.distillation import Teacher
 from smelt.learning.distributed import Group, Stop
 from smelt.learning.gradients import Gradients, Sums
-from smelt.learning.images import Normaliser
 from smelt.learning.optimisation import (
     Average,
     learning_rate_at,
@@ -41,6 +40,7 @@ from smelt.learning.optimisation import (
     optimiser_tensors,
     set_learning_rate,
 )
+from smelt.learning.pixels import Normaliser
 from smelt.learning.validation import accuracy
 
 EXCHANGE_STEPS = 64  # how many steps' visits a rank keeps before it tells the others

@@ -13,9 +13,9 @@ from torch import nn
 
 from smelt.artifacts import results
 from smelt.data.config import ViewSettings
-from smelt.data.loader import Loader
+from smelt.data.images.loader import Loader
 from smelt.errors import ArtifactError
-from smelt.learning.images import Normaliser
+from smelt.learning.pixels import Normaliser
 from smelt.learning.validation import view_logits
 
 

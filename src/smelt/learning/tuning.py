@@ -8,12 +8,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from smelt.data.loader import Batch
+from smelt.data.images.loader import Batch
 from smelt.errors import TrainingError
 from smelt.learning.config import TrainSettings, TuneSettings
 from smelt.learning.gradients import norms_of_one
-from smelt.learning.images import Normaliser, autocast
 from smelt.learning.optimisation import make_optimiser, set_learning_rate
+from smelt.learning.pixels import Normaliser, autocast
 
 Curve = list[tuple[float, float]]  # (learning rate, loss of the step)
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from smelt.data.config import ViewSettings
-from smelt.data.loader import Loader
+from smelt.data.images.loader import Loader
 from smelt.learning.distributed import Group
 from smelt.learning.heads import mixed
-from smelt.learning.images import Normaliser
+from smelt.learning.pixels import Normaliser
 
 
 def view_logits(

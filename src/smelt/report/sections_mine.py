@@ -13,8 +13,8 @@ from smelt.artifacts.tables import Ranking, Selection
 from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, count, gallery, paragraph, percent, section, table
 from smelt.report.collect import Item, Run, class_counts, main_sources
+from smelt.report.gallery import thumbnail
 from smelt.report.shown import BRIEF, NAME, crawled, shown
-from smelt.report.thumbnails import thumbnail
 
 BINS = 60
 LISTED = 12

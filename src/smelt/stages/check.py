@@ -1,10 +1,10 @@
 """Stage `check`: decodes every image once and tells which cannot be used, and what the others are.
 
-images.parquet    row, ok, reason, damaged (a word of `smelt.data.damage`, or empty: the image could be read,
+images.parquet    row, ok, reason, damaged (a word of `data.images.damage`, or empty: the image could be read,
                   and stays, but not all of it can be right), width, height, content_hash (xxh128 of the
                   file's bytes), pixel_hash
                   (xxh128 of the decoded pixels), perceptual_hash, perceptual_hashes (the same of the image
-                  without its frame and of parts of it; see `smelt.data.perceptual`)
+                  without its frame and of parts of it; see `data.copies.hashes`)
 bad_files.csv     file, reason: one line for every image that cannot be used
 damaged_files.csv file, damage: one line for every image that is damaged, but used
 check.json        counts by reason and by split, of bad and of damaged images
@@ -14,7 +14,7 @@ memory holds one chunk (and a byte a row) whatever the size of the catalogue.
 
 Single images may be bad. That not one of a whole class or split can be read is far more often a folder that
 is not mounted or was not unpacked: it stops the run, and what was found bad is looked at again by the next.
-An error of the machine (a disk, a permission, too many open files) stops it too; see `smelt.data.reading`.
+An error of the machine (a disk, a permission, too many open files) stops it too; see `data.images.reading`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.data.store import ImageStore
+    from smelt.data.images.store import ImageStore
 
 VERSION = 3
 CHUNK = 8192  # rows a file in scratch, and a row group
@@ -68,7 +68,7 @@ class StageSettings(Settings):
 
     def resolved(self) -> StageSettings:
         """These settings with `heic` as it is here; DataError where it is to be read and nothing can."""
-        from smelt.data.kinds import HEIC_HINT, heif_reader
+        from smelt.data.images.kinds import HEIC_HINT, heif_reader
         from smelt.errors import DataError
 
         if self.heic == "yes" and heif_reader() is None:
@@ -80,7 +80,7 @@ class StageSettings(Settings):
 def run(context: Context) -> None:
     """Check all rows of the catalogue; DataError when none can be read, or none of a class or split."""
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.data.store import ImageStore
+    from smelt.data.images.store import ImageStore
 
     heic = cast(StageSettings, context.settings).resolved().heic == "yes"
     catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
@@ -113,7 +113,7 @@ def _check_rows(
     """The records of rows first..last−1 in order, computed by threads."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from smelt.data.reading import patiently
+    from smelt.data.images.reading import patiently
 
     def one(row: int) -> dict[str, Any]:
         return patiently(lambda: _check_row(store, row, heic), lambda: store.name(row))
@@ -135,10 +135,10 @@ def _check_row(store: ImageStore, row: int, heic: bool) -> dict[str, Any]:
     import numpy as np
     import xxhash
 
-    from smelt.data.decode import examine
-    from smelt.data.headers import sniff
-    from smelt.data.kinds import HEIC_HINT
-    from smelt.data.perceptual import HASHES, perceptual_hashes
+    from smelt.data.copies.hashes import HASHES, perceptual_hashes
+    from smelt.data.images.decode import examine
+    from smelt.data.images.headers import sniff
+    from smelt.data.images.kinds import HEIC_HINT
     from smelt.errors import BadImageError
 
     record: dict[str, Any] = {"row": row, "ok": False, "reason": "", "damaged": "", "width": 0, "height": 0}
@@ -171,7 +171,7 @@ def _check_row(store: ImageStore, row: int, heic: bool) -> dict[str, Any]:
 def _table(records: list[dict[str, Any]]) -> pa.Table:
     import pyarrow as pa
 
-    from smelt.data.perceptual import HASHES
+    from smelt.data.copies.hashes import HASHES
 
     schema = pa.schema(
         [

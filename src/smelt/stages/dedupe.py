@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.data.copies import Copies, Hashes
-    from smelt.data.duplicates import Verdict
+    from smelt.data.copies.confirm import Copies, Hashes
+    from smelt.data.copies.groups import Verdict
 
 VERSION = 2
 
@@ -89,9 +89,9 @@ class StageSettings(Settings):
 def run(context: Context) -> None:
     """Find copies among the images that `check` could read."""
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.data.copies import CopyFinder, Search
-    from smelt.data.loader import ImageStore
-    from smelt.data.thumbnails import Thumbnails
+    from smelt.data.copies.confirm import CopyFinder, Search
+    from smelt.data.copies.thumbnails import Thumbnails
+    from smelt.data.images.loader import ImageStore
 
     catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
     hashes, area_N = _read_checks(context.one("check") / "images.parquet", catalogue.num_rows)
@@ -169,7 +169,7 @@ def _read_checks(path: Path, count: int) -> tuple[Hashes, NDArray[np.int64]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from smelt.data.copies import Hashes
+    from smelt.data.copies.confirm import Hashes
     from smelt.errors import ArtifactError
 
     try:
@@ -203,7 +203,7 @@ def _decide(
     """The verdict on every group; exact copies count with the file size of their first."""
     import numpy as np
 
-    from smelt.data.duplicates import decide
+    from smelt.data.copies.groups import decide
 
     size_N = np.zeros(catalogue.num_rows, np.int64)
     size_N[sizes[0]] = sizes[1]
@@ -234,8 +234,8 @@ def _distances(
     """Fewest bits between the whole-picture hashes of rows and originals, mirrored or not; −1 for blanks."""
     import numpy as np
 
-    from smelt.data.copies import WHOLE
-    from smelt.data.perceptual import BLANK, mirrored
+    from smelt.data.copies.confirm import WHOLE
+    from smelt.data.copies.hashes import BLANK, mirrored
 
     best = np.full(len(rows), 65, np.int8)
     for own in hashes_NV[rows, :WHOLE].T:
@@ -296,7 +296,7 @@ def _leaks(catalogue: Catalogue, hashes: Hashes, copies: Copies, verdict: Verdic
     """The lines of leaks.csv: each leaking training row with a row of each split it leaks into."""
     import numpy as np
 
-    from smelt.data.duplicates import partners
+    from smelt.data.copies.groups import partners
 
     lines: list[list[Any]] = [["file", "split", "original", "distance", "kind"]]
     for split in ("val", "test"):

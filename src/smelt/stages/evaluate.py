@@ -147,7 +147,7 @@ def averaged(context: Context, catalogue: Catalogue, one: RoundSettings) -> dict
 
     from smelt.artifacts import results
     from smelt.fusion.apply import Fusion, plain_hits
-    from smelt.fusion.sources import Stored
+    from smelt.fusion.scores.sources import Stored
     from smelt.metrics import class_averaged
 
     found: dict[str, Any] = {"round": one.name, "title": one.title or one.name, "models": len(one.models)}

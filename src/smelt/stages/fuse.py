@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from smelt.artifacts.catalogue import Catalogue
     from smelt.fusion.apply import Fusion
-    from smelt.fusion.sources import Stored
+    from smelt.fusion.scores.sources import Stored
 
 VERSION = 5
 
@@ -38,8 +38,8 @@ def run(context: Context) -> None:
     """Fit and choose on the labelled images of validation, then write lists for validation and test."""
     from smelt.artifacts.catalogue import Catalogue
     from smelt.artifacts.files import write_json
-    from smelt.fusion.identity import described
-    from smelt.fusion.run import fuse
+    from smelt.fusion.procedure import fuse
+    from smelt.fusion.scores.identity import described
 
     settings = cast(FuseSettings, context.settings)
     catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
@@ -113,7 +113,7 @@ def collect(folders: list[Path], split: str, catalogue: Catalogue) -> dict[str, 
 
     from smelt.artifacts import results
     from smelt.errors import ResultError
-    from smelt.fusion.sources import Stored
+    from smelt.fusion.scores.sources import Stored
 
     wanted = catalogue.rows(split)
     wanted_hash, classes_hash = results.rows_hash(wanted), results.classes_hash(catalogue.classes)

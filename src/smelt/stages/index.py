@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smelt.data.formats.config import FormatSettings, check_root, fingerprint, reader
-from smelt.data.formats.layout import resolve
-from smelt.data.formats.names import alike, told
-from smelt.data.kinds import unread_heic
+from smelt.data.formats.tree.layout import resolve
+from smelt.data.formats.tree.names import alike, told
+from smelt.data.images.kinds import unread_heic
 from smelt.errors import DataError
 from smelt.stages.base import Context
 
@@ -97,7 +97,7 @@ def _accounts(
     """What became of every file below the root; None where the files were not to be looked at."""
     import os
 
-    from smelt.data.formats.census import NOT_LISTED, Accounts
+    from smelt.data.formats.tree.census import NOT_LISTED, Accounts
 
     if not settings.check_files:
         return None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from smelt.artifacts.catalogue import Catalogue
     from smelt.data.config import ViewSettings
-    from smelt.data.loader import Loader
+    from smelt.data.images.loader import Loader
 
 VERSION = 3
 SEALS = "views"  # in scratch: what finished views hold
@@ -40,7 +40,7 @@ def run(context: Context) -> None:
     from smelt.artifacts.catalogue import Catalogue
     from smelt.artifacts.files import read_json
     from smelt.learning import distributed, setup
-    from smelt.learning.images import Normaliser
+    from smelt.learning.pixels import Normaliser
     from smelt.stages.train import images_root
 
     settings = cast(StageSettings, context.settings)

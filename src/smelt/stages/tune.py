@@ -15,7 +15,7 @@ from smelt.stages.base import Context
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from smelt.data.loader import Batch
+    from smelt.data.images.loader import Batch
     from smelt.learning.loop import TrainingData
 
 VERSION = 2
@@ -40,7 +40,7 @@ def run(context: Context) -> None:
     from smelt.artifacts.files import write_json
     from smelt.artifacts.tables import read_selection
     from smelt.learning import distributed, setup
-    from smelt.learning.images import Normaliser
+    from smelt.learning.pixels import Normaliser
     from smelt.learning.tuning import choose, range_test, smoothed
     from smelt.stages.train import images_root
 

@@ -12,7 +12,7 @@ MOST = 200  # files that are proposed
 
 def recipes(incomplete: str) -> list[str]:
     """Shipped recipes, recipe files and folders on the way to them that begin with `incomplete`."""
-    from smelt.recipe import shipped
+    from smelt.recipe.loading import shipped
 
     names = [name for name in shipped() if name.startswith(incomplete)]
     return names + files(incomplete)
@@ -71,8 +71,8 @@ def stages(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def fields(incomplete: str) -> list[str]:
     """Names of fields that go on from `incomplete` by one step; places in lists as they were typed, or 0."""
-    from smelt.fields import walk
-    from smelt.stages.flow import Recipe
+    from smelt.recipe.fields import walk
+    from smelt.recipe.unfolding import Recipe
 
     *typed, start = incomplete.split(".")
     found = []
@@ -93,8 +93,8 @@ def overrides(incomplete: str) -> list[str]:
     """Names of fields with `=` behind, for `-o`; choices of a field where its name is typed whole."""
     from typing import Literal, get_args, get_origin
 
-    from smelt.fields import find
-    from smelt.stages.flow import Recipe
+    from smelt.recipe.fields import find
+    from smelt.recipe.unfolding import Recipe
 
     name, equals, value = incomplete.partition("=")
     if not equals:

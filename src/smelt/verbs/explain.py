@@ -13,8 +13,8 @@ from smelt.errors import RecipeError, short
 from smelt.verbs import completion, meant, usage
 
 if TYPE_CHECKING:
-    from smelt.fields import Entry
-    from smelt.yaml_lines import Places
+    from smelt.recipe.fields import Entry
+    from smelt.recipe.yaml_lines import Places
 
 EXAMPLES = """Explain a field of recipes: what it is and takes, its default, what a change of it runs again.
 
@@ -104,9 +104,9 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """See EXAMPLES."""
-    from smelt import recipe as recipes
-    from smelt.fields import at_lists, find, walk
-    from smelt.stages.flow import Recipe
+    from smelt.recipe import loading as recipes
+    from smelt.recipe.fields import at_lists, find, walk
+    from smelt.recipe.unfolding import Recipe
 
     if override and of is None:
         raise RecipeError("-o changes a recipe: name it with --recipe")
@@ -136,8 +136,8 @@ def explain(
 
 
 def _unknown(field: str) -> str:
-    from smelt.fields import nearest
-    from smelt.stages.flow import Recipe
+    from smelt.recipe.fields import nearest
+    from smelt.recipe.unfolding import Recipe
 
     near = nearest(Recipe, field)
     meant = f"; did you mean {' or '.join(near)}?" if near else f" (the sections: {', '.join(sections())})"
@@ -153,7 +153,7 @@ def _no_list(field: str, entry: Entry) -> str:
 
 def sections() -> list[str]:
     """The first steps of all fields."""
-    from smelt.stages.flow import Recipe
+    from smelt.recipe.unfolding import Recipe
 
     return list(Recipe.model_fields)
 
@@ -232,7 +232,7 @@ def _values(data: Any, path: tuple[str, ...], asked: str) -> Iterator[tuple[tupl
 
 def key_of(entry: Entry) -> str:
     """What runs again when the field changes."""
-    from smelt.fields import ITEM, key_words
+    from smelt.recipe.fields import ITEM, key_words
     from smelt.settings import InKey, KeyIf, KeyIfInput, NotInKey, rule_of
     from smelt.stages import base
 

@@ -152,7 +152,7 @@ def recipes() -> None:
 
     Example: smelt recipes
     """
-    from smelt.recipe import shipped, summary
+    from smelt.recipe.loading import shipped, summary
 
     for name in shipped():
         typer.echo(f"{name:28} {summary(name)}")
@@ -163,7 +163,7 @@ def schema() -> None:
 
     Example: smelt schema > recipe.schema.json
     """
-    from smelt.recipe import json_schema
-    from smelt.stages.flow import Recipe
+    from smelt.recipe.loading import json_schema
+    from smelt.recipe.unfolding import Recipe
 
     typer.echo(json.dumps(json_schema(Recipe), indent=1, sort_keys=True))

@@ -14,7 +14,7 @@ from smelt.verbs.summaries import not_done
 
 def find(work: Path, stage: str) -> Path:
     """The committed artefact of the only node of `stage` in the last finished flowchart of `work`."""
-    from smelt.flowchart.state import Work
+    from smelt.flowchart.work import Work
 
     nodes = [node for node in read_chart(work)["nodes"] if node["stage"] == stage]
     if not nodes:

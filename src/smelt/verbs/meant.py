@@ -42,7 +42,7 @@ class RecipeCommand(TyperCommand):
 
 
 def _refuse_split(words: list[str]) -> None:
-    from smelt.recipe import is_cut
+    from smelt.recipe.loading import is_cut
 
     for place, word in enumerate(words[:-1]):
         if word not in ("-o", "--override") or not is_cut(words[place + 1]):
@@ -74,8 +74,8 @@ def _refuse_bare(words: list[str]) -> None:
 
 def _refuse_section(word: str) -> None:
     """Refuse an override that names a section and no value (`-o data`), with the fields of the section."""
-    from smelt.fields import find
-    from smelt.stages.flow import Recipe
+    from smelt.recipe.fields import find
+    from smelt.recipe.unfolding import Recipe
 
     known = find(Recipe, word)
     if len(known) != 1 or not known[0].inside:
@@ -92,7 +92,7 @@ def _refuse_section(word: str) -> None:
 def refuse(verb: str, recipe: str) -> None:
     """Raise RecipeError where `recipe` is neither a shipped recipe nor a file that may be one, with what was
     probably meant by `smelt VERB recipe`."""
-    from smelt.recipe import is_path, shipped
+    from smelt.recipe.loading import is_path, shipped
 
     if recipe in shipped():
         return
@@ -127,7 +127,7 @@ def kind(verb: str, path: Path) -> str:
 
 def of_work(verb: str, work: Path) -> str:
     """What was probably meant by `smelt VERB work` where `work` is no work folder; "" where nobody knows."""
-    from smelt.recipe import is_path, shipped
+    from smelt.recipe.loading import is_path, shipped
 
     name = str(work)
     if _is_work(work):
@@ -199,7 +199,7 @@ def _file(verb: str, path: Path) -> str:
 
 def _near(verb: str, path: Path) -> str:
     """`, did you mean …` of recipes and folders beside `path` and of shipped recipes."""
-    from smelt.recipe import shipped
+    from smelt.recipe.loading import shipped
 
     suffixed = path.suffix.lower() in YAML
     if suffixed and path.stem in shipped():

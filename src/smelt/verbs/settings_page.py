@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from smelt.fields import Entry, walk
+from smelt.recipe.fields import Entry, walk
+from smelt.recipe.unfolding import Recipe
 from smelt.settings import InKey
-from smelt.stages.flow import Recipe
 from smelt.verbs.explain import key_of, where
 
 HEAD = """# Every setting of a recipe

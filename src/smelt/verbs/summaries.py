@@ -40,7 +40,7 @@ def show(work: Path, stage: str, *, last: bool = False, told: Collection[str] = 
 
     ArtifactError where the flowchart has none of that stage, none of them is done, or one is damaged.
     """
-    from smelt.flowchart.state import Work
+    from smelt.flowchart.work import Work
 
     nodes = (read_json(work / FLOWCHART) if last else read_chart(work))["nodes"]
     found = [node for node in nodes if node["stage"] == stage]
@@ -91,7 +91,7 @@ def _show_counts(folder: Path, told: Collection[str]) -> None:
     from rich.table import Table
 
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.data.kinds import unread_heic
+    from smelt.data.images.kinds import unread_heic
 
     index = read_json(folder / "index.json")
     by_class = dict(enumerate(index["classes"].get("train", [])))

@@ -108,7 +108,7 @@ class PlainCommand(WorkCommand):
 
 def of_verb(words: Sequence[str], verbs: Sequence[str]) -> str:
     """What was meant by `smelt words…` whose first word is no verb; "" where nobody knows."""
-    from smelt.recipe import is_path, shipped
+    from smelt.recipe.loading import is_path, shipped
 
     first, *rest = words
     shown = short(first, 120)
@@ -129,7 +129,7 @@ def of_verb(words: Sequence[str], verbs: Sequence[str]) -> str:
 
 def of_recipe(verb: str, words: Sequence[str], error: Exception) -> str:
     """What was meant by `smelt verb words…`, which typer refuses with `error`."""
-    from smelt.recipe import is_path, shipped
+    from smelt.recipe.loading import is_path, shipped
 
     if option := getattr(error, "option_name", None):
         return _option(verb, words, str(option), error)
@@ -175,7 +175,7 @@ def of_work(verb: str, words: Sequence[str], error: Exception) -> str:
 
 def of_plain(verb: str, words: Sequence[str], error: Exception) -> str:
     """What was meant by `smelt verb words…` of a verb that takes no words."""
-    from smelt.recipe import is_path, shipped
+    from smelt.recipe.loading import is_path, shipped
 
     if option := getattr(error, "option_name", None):
         return _short(verb, words, str(option), error)
@@ -193,8 +193,8 @@ def _missing(error: Exception) -> bool:
 
 def _option(verb: str, words: Sequence[str], option: str, error: Exception) -> str:
     """What was meant by an option that the verb does not have."""
-    from smelt.fields import find
-    from smelt.stages.flow import Recipe
+    from smelt.recipe.fields import find
+    from smelt.recipe.unfolding import Recipe
 
     if not option.startswith("--"):
         return _short(verb, words, option, error)

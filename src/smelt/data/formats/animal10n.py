@@ -15,8 +15,8 @@ from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report, list_folder
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.imagefolder import add_labelled
-from smelt.data.formats.names import hidden
-from smelt.data.reading import is_kind
+from smelt.data.formats.tree.names import hidden
+from smelt.data.images.reading import is_kind
 from smelt.errors import DataError
 
 CLASSES = (

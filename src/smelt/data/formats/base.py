@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue import SPLITS
 from smelt.data.formats.config import FormatSettings
-from smelt.data.reading import NOT_THERE, patiently
+from smelt.data.images.reading import NOT_THERE, patiently
 from smelt.errors import WIDEST, DataError, short
 
 SHOWN = 10

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.data.formats.cifar_n import SIDE, Cifar, as_labels
-from smelt.data.formats.jsons import open_regular
-from smelt.data.formats.npz import DAMAGE, open_zip, unpacked
-from smelt.data.formats.pickles import load
-from smelt.data.formats.standins import UnreadableError
+from smelt.data.formats.containers.jsons import open_regular
+from smelt.data.formats.containers.npz import DAMAGE, open_zip, unpacked
+from smelt.data.formats.containers.pickles import load
+from smelt.data.formats.containers.standins import UnreadableError
 from smelt.errors import DataError, short
 
 MOST_BYTES = 1 << 29  # CIFAR-100's training batch has 155 MB

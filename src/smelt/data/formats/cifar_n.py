@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import Report, uniform
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.npz import Arrays
-from smelt.data.headers import probe
+from smelt.data.formats.containers.npz import Arrays
+from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.images.headers import probe
 from smelt.errors import DataError, short
 
 SIDE = 32

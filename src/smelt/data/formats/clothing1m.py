@@ -18,10 +18,10 @@ from smelt.artifacts.catalogue import UNKNOWN, UNKNOWN_TRUTH
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import SHOWN, Report
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.files import Files, Part
-from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.lists import Entries, Listed, read_lines, read_list
-from smelt.data.formats.paths import find_paths
+from smelt.data.formats.lists.pathlists import Entries, Listed, read_lines, read_list
+from smelt.data.formats.tree.files import Files, Part
+from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.formats.tree.pathcolumns import find_paths
 from smelt.errors import DataError
 
 CLASSES = (

@@ -19,9 +19,10 @@ from pathlib import Path
 from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.base import Report, as_bytes
-from smelt.data.formats.classes import is_number
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.exported import (
+from smelt.data.formats.containers.jsons import MAX_DIGITS, name_bytes, placed, walk
+from smelt.data.formats.labels.classes import is_number
+from smelt.data.formats.lists.exported import (  # fmt: skip
     Known,
     Rows,
     add_rows,
@@ -32,10 +33,9 @@ from smelt.data.formats.exported import (
     split_of_list,
     text_or_number,
     wrong,
-)  # fmt: skip
-from smelt.data.formats.finder import Finder
-from smelt.data.formats.jsons import MAX_DIGITS, name_bytes, placed, walk
-from smelt.data.formats.layout import Glimpse
+)
+from smelt.data.formats.tree.finder import Finder
+from smelt.data.formats.tree.layout import Glimpse
 from smelt.errors import DataError
 
 _STREAMED = ("images", "annotations", "categories")

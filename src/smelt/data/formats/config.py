@@ -314,8 +314,8 @@ def fingerprint(settings: FormatSettings, root: Path) -> str:
     images that a published file list names are not looked at one by one. Raises DataError where the folder
     or a list is missing.
     """
-    from smelt.data.formats.identity import identity_of
-    from smelt.data.formats.layout import resolve
+    from smelt.data.formats.tree.fingerprint import identity_of
+    from smelt.data.formats.tree.layout import resolve
 
     check_root(root)
     asked, (settings, _) = settings.format, resolve(settings, root)

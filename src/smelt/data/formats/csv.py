@@ -20,16 +20,16 @@ from smelt.artifacts.bytestrings import ByteStrings
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.base import Report, as_bytes, unsafe
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.listed import Table, add_tables
-from smelt.data.formats.listfiles import ListFile, chosen, seen
-from smelt.data.formats.names import first_few
-from smelt.data.formats.numbering import tell_missing
-from smelt.data.formats.onehot import labels_of
-from smelt.data.formats.sifted import NOT_SO, Those, headers_again, held
-from smelt.data.formats.tables import Where, stream
-from smelt.data.formats.tables import read as read_sheet
-from smelt.data.formats.testlists import table_of, unlisted_test
+from smelt.data.formats.containers.numbering import tell_missing
+from smelt.data.formats.labels.onehot import labels_of
+from smelt.data.formats.lists.listed import Table, add_tables
+from smelt.data.formats.lists.listfiles import ListFile, chosen, seen
+from smelt.data.formats.lists.sifted import NOT_SO, Those, headers_again, held
+from smelt.data.formats.lists.tables import Where, stream
+from smelt.data.formats.lists.tables import read as read_sheet
+from smelt.data.formats.lists.testlists import table_of, unlisted_test
+from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.formats.tree.names import first_few
 
 _AT_ONCE = 64  # columns of classes that are read together
 

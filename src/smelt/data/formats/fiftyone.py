@@ -19,9 +19,10 @@ from typing import Any
 from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.base import Report, as_bytes
-from smelt.data.formats.classes import Classes
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.exported import (
+from smelt.data.formats.containers.jsons import load, name_bytes, placed, walk
+from smelt.data.formats.labels.classes import Classes
+from smelt.data.formats.lists.exported import (
     Known,
     Rows,
     add_rows,
@@ -32,10 +33,9 @@ from smelt.data.formats.exported import (
     text_or_number,
     wrong,
 )
-from smelt.data.formats.finder import Finder
-from smelt.data.formats.jsons import load, name_bytes, placed, walk
-from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.names import split_of
+from smelt.data.formats.tree.finder import Finder
+from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.formats.tree.names import split_of
 from smelt.errors import DataError
 
 _SAMPLES = re.compile(rb'^\s*\{\s*"samples"\s*:\s*\[')

@@ -18,9 +18,9 @@ from smelt.artifacts.catalogue import SPLITS, UNKNOWN_TRUTH
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import Report, hold_out, unsafe
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.files import Files, Part
-from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.lists import read_lines
+from smelt.data.formats.lists.pathlists import read_lines
+from smelt.data.formats.tree.files import Files, Part
+from smelt.data.formats.tree.layout import Glimpse
 from smelt.errors import DataError
 
 _HERE = ("", "Food-101N_release", "Food-101N", "food-101n")

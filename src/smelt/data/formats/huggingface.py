@@ -25,18 +25,18 @@ import numpy as np
 from smelt.artifacts.bytestrings import ByteStrings
 from smelt.artifacts.catalogue_writer import CatalogueWriter, shard_codes
 from smelt.artifacts.pack import Pack
-from smelt.data.formats import arrowfiles
-from smelt.data.formats.arrowfiles import Column, Columns
 from smelt.data.formats.base import Report, as_bytes
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.exported import Known, Rows
-from smelt.data.formats.finder import Finder
-from smelt.data.formats.hubfiles import SHARD, files_of, found_files
-from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.listed import Table, add_tables
-from smelt.data.formats.names import first_few, told
-from smelt.data.formats.numbering import tell_missing
-from smelt.data.formats.spelling import Spelling
+from smelt.data.formats.containers import arrowfiles
+from smelt.data.formats.containers.arrowfiles import Column, Columns
+from smelt.data.formats.containers.hubfiles import SHARD, files_of, found_files
+from smelt.data.formats.containers.numbering import tell_missing
+from smelt.data.formats.lists.exported import Known, Rows
+from smelt.data.formats.lists.listed import Table, add_tables
+from smelt.data.formats.tree.finder import Finder
+from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.formats.tree.names import first_few, told
+from smelt.data.formats.tree.spelling import Spelling
 from smelt.errors import DataError, SmeltError
 
 _IMAGES = ("image", "img", "jpg", "png", "picture", "photo")

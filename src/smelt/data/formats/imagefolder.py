@@ -23,20 +23,20 @@ import numpy as np
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue import SPLITS
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.data.formats import advice
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report, hold_out, natural
-from smelt.data.formats.census import LEADS_OUT, NOWHERE, SHOWN, Walk, is_image
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.letters import in_utf8, is_utf8, known
-from smelt.data.formats.names import (
+from smelt.data.formats.lists.letters import in_utf8, is_utf8, known
+from smelt.data.formats.lists.testlists import labels_of_test, list_of_test
+from smelt.data.formats.tree import advice
+from smelt.data.formats.tree.census import LEADS_OUT, NOWHERE, SHOWN, Walk, is_image
+from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.formats.tree.names import (
     first_few,
     no_class,
     split_beside_classes,
     split_of,
     without_labels,
 )
-from smelt.data.formats.testlists import labels_of_test, list_of_test
 from smelt.errors import DataError
 
 MOST_FOLDERS = 1000  # that are looked into for an image, to recognise the layout

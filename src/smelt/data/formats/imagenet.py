@@ -26,14 +26,14 @@ from smelt.artifacts.bytestrings import ByteStrings, decode, encode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report, as_bytes, list_folder
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.exported import Known
-from smelt.data.formats.files import Part
-from smelt.data.formats.jsons import load
-from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.listed import Table, add_tables
-from smelt.data.formats.lists import read_lines
-from smelt.data.formats.names import hidden
-from smelt.data.formats.spelling import Spelling
+from smelt.data.formats.containers.jsons import load
+from smelt.data.formats.lists.exported import Known
+from smelt.data.formats.lists.listed import Table, add_tables
+from smelt.data.formats.lists.pathlists import read_lines
+from smelt.data.formats.tree.files import Part
+from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.formats.tree.names import hidden
+from smelt.data.formats.tree.spelling import Spelling
 from smelt.errors import DataError, short
 
 _SYNSET = re.compile(rb"n[0-9]{8}")

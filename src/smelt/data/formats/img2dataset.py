@@ -19,16 +19,16 @@ from smelt.artifacts.bounded import refuse_many_rows
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.artifacts.pack import Pack
-from smelt.data.formats import jsons
-from smelt.data.formats.archives import find_archives
-from smelt.data.formats.arrowfiles import ROW
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report, as_bytes, natural
-from smelt.data.formats.census import Walk
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.numbering import tell_missing
-from smelt.data.formats.samples import Samples
-from smelt.data.formats.unpack import look_for_room
+from smelt.data.formats.containers import jsons
+from smelt.data.formats.containers.archives import find_archives
+from smelt.data.formats.containers.arrowfiles import ROW
+from smelt.data.formats.containers.numbering import tell_missing
+from smelt.data.formats.containers.unpack import look_for_room
+from smelt.data.formats.lists.samples import Samples
+from smelt.data.formats.tree.census import Walk
+from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.webdataset import MAX_PART, add_samples, class_list, read_shards, split_of_path
 from smelt.errors import DataError, short
 

@@ -19,13 +19,13 @@ from pathlib import Path
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.base import SHOWN, Report
-from smelt.data.formats.classes import is_number
-from smelt.data.formats.columns import looks_like_image
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.exported import Known, Rows, add_rows
-from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.named import Images, folders_of, lines_of, tried
-from smelt.data.formats.names import split_of
+from smelt.data.formats.labels.classes import is_number
+from smelt.data.formats.lists.columns import looks_like_image
+from smelt.data.formats.lists.exported import Known, Rows, add_rows
+from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.formats.tree.named import Images, folders_of, lines_of, tried
+from smelt.data.formats.tree.names import split_of
 from smelt.errors import DataError, short
 
 _SUFFIXES = (".txt", ".csv", ".tsv")

@@ -26,7 +26,8 @@ from urllib.parse import unquote_to_bytes
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report, as_bytes
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.exported import (
+from smelt.data.formats.containers.jsons import name_bytes, parse, walk
+from smelt.data.formats.lists.exported import (
     Known,
     Rows,
     add_rows,
@@ -37,10 +38,9 @@ from smelt.data.formats.exported import (
     text_or_number,
     wrong,
 )
-from smelt.data.formats.finder import Finder, local
-from smelt.data.formats.jsons import name_bytes, parse, walk
-from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.rowtexts import text_rows
+from smelt.data.formats.lists.rowtexts import text_rows
+from smelt.data.formats.tree.finder import Finder, local
+from smelt.data.formats.tree.layout import Glimpse
 from smelt.errors import DataError, short
 
 _TASKS = re.compile(rb'"(annotations|completions)"\s*:\s*\[')

@@ -21,14 +21,14 @@ from pathlib import Path
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.base import Report
-from smelt.data.formats.classes import is_number
-from smelt.data.formats.columns import looks_like_image
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.exported import Known, Rows, add_rows
-from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.named import Images, folders_of, lines_of, tried
-from smelt.data.formats.names import first_few, split_of
-from smelt.data.formats.texts import SPLIT_IMAGE
+from smelt.data.formats.labels.classes import is_number
+from smelt.data.formats.lists.columns import looks_like_image
+from smelt.data.formats.lists.exported import Known, Rows, add_rows
+from smelt.data.formats.lists.texts import SPLIT_IMAGE
+from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.formats.tree.named import Images, folders_of, lines_of, tried
+from smelt.data.formats.tree.names import first_few, split_of
 from smelt.errors import DataError
 
 _SUFFIXES = (".txt", ".lst", ".list")
@@ -73,7 +73,7 @@ def recognise(glimpse: Glimpse) -> str:
     """A list for training whose names are images; not where format `csv` knows a list for training too."""
     if not any(found.split == "train" for found in _candidates(glimpse)):
         return ""
-    from smelt.data.formats.listfiles import found_lists
+    from smelt.data.formats.lists.listfiles import found_lists
 
     if any(found.split in ("train", "all") for found in found_lists(glimpse)):
         return ""

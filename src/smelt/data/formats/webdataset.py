@@ -22,19 +22,19 @@ from typing import Any
 from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue import SPLITS
 from smelt.artifacts.catalogue_writer import CatalogueWriter
-from smelt.data.formats.archives import SUFFIX, Archive, find_archives, open_archive, stem
 from smelt.data.formats.base import IMAGE_SUFFIXES, SPLIT_NAMES, Report, as_bytes, natural
-from smelt.data.formats.census import HIDDEN
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.jsons import parse
-from smelt.data.formats.layout import Glimpse, classes_seen, of_another_kind
-from smelt.data.formats.listed import add_tables
-from smelt.data.formats.names import hidden
-from smelt.data.formats.numbering import tell_missing
-from smelt.data.formats.patterns import expanded
-from smelt.data.formats.samples import LABEL_PARTS, Samples
-from smelt.data.kinds import ENOUGH, sniff
-from smelt.data.reading import patiently, read_part
+from smelt.data.formats.containers.archives import SUFFIX, Archive, find_archives, open_archive, stem
+from smelt.data.formats.containers.jsons import parse
+from smelt.data.formats.containers.numbering import tell_missing
+from smelt.data.formats.containers.patterns import expanded
+from smelt.data.formats.lists.listed import add_tables
+from smelt.data.formats.lists.samples import LABEL_PARTS, Samples
+from smelt.data.formats.tree.census import HIDDEN
+from smelt.data.formats.tree.layout import Glimpse, classes_seen, of_another_kind
+from smelt.data.formats.tree.names import hidden
+from smelt.data.images.kinds import ENOUGH, sniff
+from smelt.data.images.reading import patiently, read_part
 from smelt.errors import DataError, short
 
 _IMAGES = tuple(suffix.removeprefix(".") for suffix in (*IMAGE_SUFFIXES, ".jfif", ".jpe"))

@@ -17,9 +17,9 @@ from smelt.artifacts.bytestrings import ByteStrings, decode, encode
 from smelt.artifacts.catalogue import UNKNOWN
 from smelt.artifacts.catalogue_writer import Block, Paths
 from smelt.data.formats.base import Report
-from smelt.data.formats.fields import text_of
-from smelt.data.formats.jsons import kind_of, parse
-from smelt.data.formats.lists import Entries, read_lines, read_list
+from smelt.data.formats.containers.jsons import kind_of, parse
+from smelt.data.formats.lists.pathlists import Entries, read_lines, read_list
+from smelt.data.formats.lists.sidecars import text_of
 from smelt.errors import DataError
 
 if TYPE_CHECKING:

@@ -22,14 +22,14 @@ import numpy as np
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue import UNKNOWN
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.data.formats.archives import SUFFIX, find_archives, open_archive, stem
 from smelt.data.formats.base import Report
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.files import Files, Part
-from smelt.data.formats.layout import Glimpse
-from smelt.data.formats.lists import Entries, Listed, read_lines, read_list
-from smelt.data.formats.paths import find_paths
-from smelt.data.formats.truth import Truth
+from smelt.data.formats.containers.archives import SUFFIX, find_archives, open_archive, stem
+from smelt.data.formats.lists.pathlists import Entries, Listed, read_lines, read_list
+from smelt.data.formats.lists.truth import Truth
+from smelt.data.formats.tree.files import Files, Part
+from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.formats.tree.pathcolumns import find_paths
 from smelt.data.formats.webtext import MetaText
 from smelt.errors import DataError
 

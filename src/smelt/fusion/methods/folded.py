@@ -1,0 +1,192 @@
+"""Figures for every set of folds that is left out, from one evaluation: hits are counted by fold and
+class."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.fusion.apply import Fusion, fused_lines
+from smelt.fusion.config import Method
+from smelt.fusion.exact.table import Table
+from smelt.fusion.methods.search import Found, Steps
+from smelt.fusion.scores.sources import Source
+from smelt.metrics import before_label
+
+Left = tuple[int, ...]  # folds that are left out, in ascending order
+Known = dict[tuple[Fusion, int], dict[int, NDArray[np.bool_]]]  # (fusion, fold) → k → hits of its images
+ELEMENTS = 1 << 21  # scores of one result in memory at once
+SEARCHED = 1 << 21  # candidates of a table up to which searches see all of its images
+SHARES = 16  # that each fold's images are dealt to, so that a part of them can be looked at
+
+
+def lefts(folds: int) -> list[Left]:
+    """Nothing, each fold, each pair of folds: what a choice that is itself judged leaves out."""
+    return [left for size in (0, 1, 2) for left in combinations(range(folds), size)]
+
+
+def joined(left: Collection[int], fold: int) -> Left:
+    """`left` and one fold more."""
+    return tuple(sorted({*left, fold}))
+
+
+class Counts:
+    """Labelled images by fold (F) and class (G): class-averaged accuracy of the images in any folds."""
+
+    def __init__(self, labels_N: NDArray[np.integer], folds_N: NDArray[np.int8], folds: int) -> None:
+        self.known = np.flatnonzero(folds_N >= 0)
+        self.classes, codes = np.unique(np.asarray(labels_N)[self.known], return_inverse=True)
+        self.folds = folds
+        self._codes = folds_N[self.known].astype(np.int64) * len(self.classes) + codes
+        self.images_FG = self._counted(np.ones(len(self.known)))
+
+    def _counted(self, hits: NDArray[np.generic]) -> NDArray[np.int64]:
+        size = self.folds * len(self.classes)
+        counts = np.bincount(self._codes, hits.astype(np.float64), size).astype(np.int64)
+        return counts.reshape(self.folds, len(self.classes))
+
+    def right(self, hits_QN: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Right images (Q, F, G) of Q sets of hits (Q, N)."""
+        return np.stack([self._counted(hits[self.known]) for hits in hits_QN])
+
+    def accuracy(self, right_QFG: NDArray[np.int64], left: Collection[int]) -> NDArray[np.float64]:
+        """Class-averaged accuracy (Q,) over the images in no fold of `left`."""
+        seen = np.setdiff1d(np.arange(self.folds), list(left))
+        images = self.images_FG[seen].sum(axis=0)
+        right_QG = right_QFG[:, seen].sum(axis=1)
+        return averaged(right_QG, images)
+
+
+def averaged(right_QG: NDArray[np.integer], images_G: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Class-averaged accuracy (Q,), as `metrics.class_averaged` sums it, to the last bit."""
+    present = images_G > 0
+    return np.asarray((np.compress(present, right_QG, axis=1) / images_G[present]).mean(axis=1), np.float64)
+
+
+def dealt(folds_N: NDArray[np.int8], seed: int, shares: int = SHARES) -> NDArray[np.int16]:
+    """The part (N,) of each image: those of a fold dealt to `shares` parts at random; −1 without a label."""
+    share_N = np.random.default_rng([seed, 5]).integers(shares, size=len(folds_N))
+    return np.where(folds_N >= 0, folds_N.astype(np.int64) * SHARES + share_N, -1).astype(np.int16)
+
+
+def by_fold(table: Table, parts_N: NDArray[np.integer], folds: int, shares: int = SHARES) -> list[Table]:
+    """The table of each fold's images, or of so many of its shares."""
+    return [table.part(range(f * SHARES, f * SHARES + shares), parts_N) for f in range(folds)]
+
+
+def searched(table: Table, parts_N: NDArray[np.integer], folds: int) -> list[Table]:
+    """What searches see: every fold's images; of a very large table some shares, the same for all."""
+    shares = int(np.clip(SHARES * SEARCHED // max(1, table.candidates), 1, SHARES))
+    return by_fold(table, parts_N, folds, shares)
+
+
+def together(
+    tables: Sequence[Table], searches: Mapping[tuple[Method, Left], Steps]
+) -> dict[tuple[Method, Left], Found]:
+    """Run searches that each see the images of all folds but those they leave out, step by step together.
+
+    tables: of each fold. searches: (method, folds left out) → steps. What several ask for is evaluated once.
+    """
+    counts = [
+        Counts(table.labels_N, np.where(table.labels_N >= 0, 0, -1).astype(np.int8), 1) for table in tables
+    ]
+    classes = np.unique(np.concatenate([count.classes for count in counts]))
+    images_FG = np.zeros((len(tables), len(classes)), np.int64)
+    places = [np.searchsorted(classes, count.classes) for count in counts]
+    for fold, count in enumerate(counts):
+        images_FG[fold, places[fold]] = count.images_FG[0]
+    asked = {key: next(steps) for key, steps in searches.items()}
+    found: dict[tuple[Method, Left], Found] = {}
+    while asked:
+        right = {key: np.zeros((len(batch), len(classes)), np.int32) for key, batch in asked.items()}
+        for fold, table in enumerate(tables):
+            mine = [key for key in asked if fold not in key[1]]
+            if mine and len(counts[fold].classes):
+                _counted(table, mine, asked, right, places[fold])
+        for key, right_PG in right.items():
+            images = np.delete(images_FG, list(key[1]), axis=0).sum(axis=0)
+            accuracy = averaged(right_PG, images)
+            try:
+                asked[key] = searches[key].send(accuracy)
+            except StopIteration as stop:
+                found[key] = stop.value
+                del asked[key]
+    return found
+
+
+def _counted(
+    table: Table,
+    mine: Sequence[tuple[Method, Left]],
+    asked: Mapping[tuple[Method, Left], NDArray[np.float64]],
+    right: Mapping[tuple[Method, Left], NDArray[np.int32]],
+    places: NDArray[np.int64],
+) -> None:
+    """Add one fold's right images to what the searches that see it have asked for."""
+    weights = np.concatenate([asked[key] for key in mine]).astype(np.float32)
+    places_of: dict[bytes, int] = {}
+    back = np.array([places_of.setdefault(row.tobytes(), len(places_of)) for row in weights])
+    first = np.unique(back, return_index=True)[1]
+    counted = table.right(weights[first])
+    if len(places) < right[mine[0]].shape[1]:  # not all classes are in this fold
+        spread = np.zeros((len(counted), right[mine[0]].shape[1]), np.int32)
+        spread[:, places] = counted
+        counted = spread
+    start = 0
+    for key in mine:
+        stop = start + len(asked[key])
+        right[key] += counted[back[start:stop]]
+        start = stop
+
+
+def plain_hits(
+    sources: Sequence[Source],
+    labels_N: NDArray[np.integer],
+    folds_N: NDArray[np.int8],
+    wanted: Sequence[Mapping[int, Fusion]],
+    ks: Sequence[int],
+    known: Known | None = None,
+) -> dict[int, NDArray[np.bool_]]:
+    """k → hits (Q, N): for each of Q wishes the hits of a fold's images under that fold's fusion.
+
+    Everything is evaluated, each block of scores read once for all; what a wish does not name stays False.
+    known: hits of earlier calls (for the same `ks`), which are added to.
+    """
+    known = {} if known is None else known
+    labels = np.asarray(labels_N)
+    found = {k: np.zeros((len(wanted), len(labels)), np.bool_) for k in ks}
+    for fold in np.unique(folds_N[folds_N >= 0]).tolist():
+        lines = np.flatnonzero(folds_N == fold)
+        fusions = dict.fromkeys(wish[fold] for wish in wanted if fold in wish)
+        fresh = [fusion for fusion in fusions if (fusion, fold) not in known]
+        if fresh:
+            hits = _plain(fresh, sources, labels, lines, ks)
+            known.update({(fusion, fold): {k: hits[k][row] for k in ks} for row, fusion in enumerate(fresh)})
+        for row, wish in enumerate(wanted):
+            if fold in wish:
+                for k in ks:
+                    found[k][row, lines] = known[wish[fold], fold][k]
+    return found
+
+
+def _plain(
+    fusions: Sequence[Fusion],
+    sources: Sequence[Source],
+    labels_N: NDArray[np.integer],
+    lines: NDArray[np.int64],
+    ks: Sequence[int],
+) -> dict[int, NDArray[np.bool_]]:
+    """k → hits (fusions, lines)."""
+    found: dict[int, list[list[NDArray[np.bool_]]]] = {k: [[] for _ in fusions] for k in ks}
+    num_classes = sources[0].block(lines[:1], "middle").shape[1]
+    step = max(1, ELEMENTS // (num_classes * len(fusions)))
+    for start in range(0, len(lines), step):
+        part = lines[start : start + step]
+        scores = fused_lines(fusions, sources, part)
+        for row, one in enumerate(scores):
+            before = before_label(one, labels_N[part])
+            for k in ks:
+                found[k][row].append(before < k)
+    return {k: np.stack([np.concatenate(row) for row in rows]) for k, rows in found.items()}

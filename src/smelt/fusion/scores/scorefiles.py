@@ -1,0 +1,128 @@
+"""One score file, of any form that people have, read as it is: scores, and whatever it knows about them.
+
+    .npy          (N, C) scores, or (M, N, C) for M results at once
+    .npz .pt      an array or tensor of scores, or several of them by name; beside them may stand labels, ids
+                  (`ids`, `filenames`, …) and class names; integer `classes` and `scores` (N, K) are a top-K
+                  result (`indices` and `values` too). A .pt is read without running anything in it
+    .csv .txt     a header or none; an id and a score for each class, or an id and the best classes in order
+    .parquet      an id column and a column for each class, or one column of lists
+Beside A.npy, A.ids.npy or A.ids.txt may hold its ids, A.classes.txt or A.classes.json its class names
+(a list, or a map of names to columns); smelt's own results have their sidecars.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from smelt.artifacts import results
+from smelt.errors import ArtifactError, ResultError
+from smelt.fusion.scores import classnames, textfiles
+from smelt.fusion.scores.arrayfiles import (
+    Raw,
+    archived,
+    arrays,
+    bundled,
+    decoded_words,
+    key,
+    load,
+    stacked,
+    tensors,
+    words,
+)
+from smelt.fusion.scores.tablefiles import parquet, parquet_table, read_lists, text_table
+from smelt.fusion.scores.textfiles import ID_NAMES, plain
+
+__all__ = [
+    "Raw",
+    "arrays",
+    "decoded_words",
+    "key",
+    "load",
+    "parquet",
+    "read_file",
+    "read_ids",
+    "read_lists",
+    "tensors",
+    "words",
+]
+
+READ = ".npy, .npz, .pt, .csv, .tsv, .txt, .parquet"
+TEXT = (".csv", ".txt", ".tsv")
+CLASSES = ("class_names", "classnames", "classes", "class_list", "categories", "label_names")
+TOPS = (
+    ("classes", "scores"), ("indices", "values"),
+    ("topk_classes", "topk_scores"), ("topk_indices", "topk_values"),
+)  # fmt: skip
+
+
+def read_file(path: Path) -> list[Raw]:
+    """The results in one file; ArtifactError where it is damaged or missing, ResultError if it has none."""
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        what = "is a folder: name the files in it" if path.is_dir() else "is not a file"
+        raise ArtifactError(f"{path} {what if path.exists() else 'is not there'}")
+    if suffix == ".npy":
+        return [_beside(raw) for raw in stacked(path.stem, path, load(path))]
+    if suffix == ".npz":
+        return [_beside(raw) for raw in archived(path)]
+    if suffix in (".pt", ".pth"):
+        return [_beside(raw) for raw in bundled(path, tensors(path))]
+    if suffix in TEXT:
+        return [_beside(text_table(path))]
+    if suffix == ".parquet":
+        return [_beside(parquet_table(path))]
+    why = " (a pickle may run anything; save arrays instead)" if suffix in (".pkl", ".pickle") else ""
+    raise ResultError(f"{path}: {suffix or 'a file without a suffix'} is not read{why}; {READ} are")
+
+
+def _beside(raw: Raw) -> Raw:
+    """With the ids and class names that lie beside the file, and smelt's own sidecar."""
+    raw = replace(raw, **_described(raw))
+    stem = raw.path.name.removesuffix(raw.path.suffix).removesuffix(".topk")
+    for suffix in (".ids.npy", ".ids.txt", ".ids.csv"):
+        beside = raw.path.with_name(stem + suffix)
+        if raw.ids is None and beside.exists():
+            raw = replace(raw, ids=read_ids(beside))
+    for suffix, read in ((".classes.txt", _lines), (".classes.json", classnames.from_json)):
+        beside = raw.path.with_name(stem + suffix)
+        if raw.classes is None and beside.exists():
+            raw = replace(raw, classes=read(beside))
+    return raw
+
+
+def _described(raw: Raw) -> dict[str, Any]:
+    """What smelt's own sidecar says of a result; nothing where a .json beside it is somebody else's."""
+    if not results.is_described(raw.path):
+        return {}
+    info = results.read_info(raw.path)
+    if len(raw) != info.num_rows or (raw.num_classes or info.num_classes) != info.num_classes:
+        raise ArtifactError(
+            f"{raw.path} holds {len(raw)} lines and {raw.num_classes} classes, its sidecar says "
+            f"{info.num_rows} and {info.num_classes}"
+        )
+    return {
+        "name": f"{info.model}/{info.view}", "known": True, "kind": info.kind, "why": "its sidecar says so",
+        "ids": tuple(map(str, results.read_rows(raw.path).tolist())), "classes_hash": info.classes_hash,
+        "num_classes": info.num_classes,
+    }  # fmt: skip
+
+
+def read_ids(path: Path) -> tuple[str, ...]:
+    """Ids of images, from .npy or a text file with one a line (the id column, or the first, of a .csv)."""
+    if path.suffix == ".npy":
+        return words(load(path).reshape(-1)) or ()
+    lines = [line.strip() for line in re.split(r"\r\n|\n|\r", textfiles.decoded(path)) if line.strip()]
+    if path.suffix in (".csv", ".tsv") and lines:
+        text = textfiles.read(path)
+        named = next((i for i, name in enumerate(text.header or []) if plain(name) in ID_NAMES), 0)
+        return tuple(cells[min(named, len(cells) - 1)] for _, cells in text)
+    if len(lines) > 1 and plain(lines[0]) in ID_NAMES:
+        lines = lines[1:]
+    return tuple(lines)
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    return tuple(line.strip() for line in re.split(r"\r\n|\n|\r", textfiles.decoded(path)) if line.strip())

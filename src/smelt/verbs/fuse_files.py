@@ -1,0 +1,517 @@
+"""The verb `fuse`: on files of scores from anywhere, or the stage `fuse` of a recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from smelt.errors import RecipeError, ResultError
+from smelt.verbs.meant import RecipeCommand
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from smelt.fusion.apply import Fusion
+    from smelt.fusion.procedure import Outcome
+    from smelt.fusion.scores.inputs import Gathered
+
+EXAMPLES = """Fuse score files, or run a recipe up to its fusion.
+
+Each input holds scores of N images for C classes: .npy, .npz, .pt, .parquet, .csv or .txt; or the best K
+classes of each image. Images are joined by ids and classes by names where files have them; what scores mean
+is found, and said. With labels, every method is fitted on a part of the images and judged on the rest, and
+weights are used only if they beat the simple means there. Without, the plain average is taken.
+
+Examples:
+
+smelt fuse a.npy b.npy c.npz --labels labels.csv --out fused
+
+smelt fuse stack.npy --labels labels.txt --metric top1 --explain
+
+smelt fuse a.csv b.npy --kind a.csv=percentages --kind b.npy=logits --labels labels.npy
+
+smelt fuse a-test.npy b-test.npy new.npz --as c=new.npz --use fused/fusion.json --out test --submission
+
+smelt fuse demo --work work/demo
+"""
+
+WRITTEN = (
+    "weights.csv",
+    "class_weights.csv",
+    "top5.txt",
+    "predictions.txt",
+    "submission.zip",
+    "scores.npy",
+    "fusion.json",
+)
+Inputs = Annotated[
+    list[Path] | None, typer.Argument(metavar="FILES|RECIPE", help="Score files, or one recipe.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("fuse", help=EXAMPLES, cls=RecipeCommand)(fuse)
+
+
+def fuse(
+    inputs: Inputs = None,
+    labels: Annotated[Path | None, typer.Option(help="Labels: numbers, names or one-hot, any form.")] = None,
+    ids: Annotated[Path | None, typer.Option(help="Ids of the images in their order, one a line.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for fusion.json, weights and lists.")] = None,
+    use: Annotated[Path | None, typer.Option(help="Apply this fusion.json; nothing is fitted.")] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="What scores mean: FILE=KIND, or KIND for all.")
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option("--as", help="What a result is called: NAME=FILE.")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="top1, top5, or auto: top5 if C > 5. Weights are chosen by it.")
+    ] = "auto",
+    explain: Annotated[bool, typer.Option("--explain", help="What each result is worth.")] = False,
+    submission: Annotated[bool, typer.Option("--submission", help="Write submission.zip too.")] = False,
+    scores: Annotated[bool, typer.Option("--scores", help="Write the fused scores too.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of folds and searches.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print fusion.json instead of tables.")] = False,
+    override: Annotated[
+        list[str] | None, typer.Option("-o", "--override", help="Recipe only: KEY=VALUE.")
+    ] = None,
+    work: Annotated[Path | None, typer.Option(help="Recipe only: the work folder.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Recipe only: stages at once.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Recipe only: replace another, finished run in the work folder.")
+    ] = False,
+) -> None:
+    """See EXAMPLES."""
+    inputs = list(inputs or ())
+    if _is_recipe(inputs):
+        from smelt.verbs.run import run_until
+
+        folder = run_until("fuse", str(inputs[0]), override=override, work=work, jobs=jobs, replace=replace)
+        typer.echo(f"fused; work folder {folder}")
+        return
+    if override or work or jobs or replace:
+        raise RecipeError("--override, --work, --jobs and --replace belong to a recipe, not to score files")
+    if (submission or scores) and out is None:
+        raise ResultError("--submission and --scores write files: name a folder with --out")
+    inputs = [*inputs, *_only_named(inputs, name or ())]
+    if not inputs:
+        raise ResultError("nothing to fuse: name score files, or one recipe (smelt fuse --help)")
+    # NumPy's own products are small here, and more threads than one only wait for one another
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from smelt.fusion.exact.tiles import one_thread
+
+    asked = Asked(
+        inputs, labels, ids, out, use, metric, seed, submission, scores, tuple(kind or ()), tuple(name or ())
+    )
+    with one_thread():
+        outcome = files_fuse(asked)
+    _print(outcome.record, explain, as_json)
+    if out is not None and not as_json:
+        typer.echo(f"written to {out}")
+
+
+def _only_named(inputs: Sequence[Path], names: Sequence[str]) -> list[Path]:
+    """Files that are given by `--as NAME=FILE` alone."""
+    known = {word for path in inputs for word in (str(path), path.name, path.stem)}
+    files = [Path(file) for file in (text.partition("=")[2] for text in names) if file and file not in known]
+    resolved = {path.resolve() for path in inputs}
+    return [path for path in files if path.is_file() and path.resolve() not in resolved]
+
+
+def _is_recipe(inputs: Sequence[Path]) -> bool:
+    """One argument that is a YAML file, or names a shipped recipe and no file."""
+    if len(inputs) != 1:
+        return False
+    if inputs[0].suffix in (".yaml", ".yml"):
+        return True
+    if inputs[0].suffix or inputs[0].exists():
+        return False
+    from smelt.recipe.loading import shipped
+
+    return str(inputs[0]) in shipped()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the verb is asked for on score files; see the options of `fuse`."""
+
+    inputs: Sequence[Path]
+    labels: Path | None
+    ids: Path | None
+    out: Path | None
+    use: Path | None
+    metric: str
+    seed: int
+    submission: bool
+    scores: bool
+    kinds: Sequence[str]
+    names: Sequence[str]
+
+
+def files_fuse(asked: Asked) -> Outcome:
+    """The verb on score files. Everything is read and checked first; all files are written, or none."""
+    from smelt.fusion.config import FuseSettings
+    from smelt.fusion.procedure import fuse as fit
+    from smelt.fusion.scores.identity import described
+    from smelt.fusion.scores.inputs import gather, read_ids
+
+    if asked.metric not in ("auto", "top1", "top5"):
+        raise ResultError(f"--metric is auto, top1 or top5, not {asked.metric!r}")
+    if asked.use is not None and asked.labels is not None:
+        raise ResultError("--use applies weights, --labels fits them: give one of the two")
+    asked = _found(asked)
+    record = _fusion_file(asked.use) if asked.use is not None else None
+    wanted = (
+        (None, None, "")
+        if record is None
+        else (record.get("classes"), record.get("num_classes"), str(asked.use))
+    )
+    order = read_ids(asked.ids) if asked.ids else None
+    given = gather(
+        asked.inputs, ids=order, labels=asked.labels, kinds=asked.kinds, names=asked.names, wanted=wanted
+    )
+    names = given.ids if given.ids is not None else [str(line) for line in range(len(given.sources[0]))]
+    _check_out(asked, names)
+    if record is not None:
+        outcome, given = _used(str(asked.use), record, given)
+    else:
+        settings = FuseSettings.model_validate({"metric": asked.metric, "seed": asked.seed})
+        outcome = fit(given.sources, given.labels_N, settings, num_classes=given.num_classes)
+        outcome.record.update(
+            described(given.names, given.kinds, given.num_classes, given.classes, given.ids)
+        )
+    if record is None:
+        earlier = outcome.record.get("warnings", [])
+        outcome.record["warnings"] = [*earlier, *_unsaid(given.alarms, earlier, given.names)]
+    outcome.record["inputs" if record is None else "applied"] = {
+        "files": [str(path) for path in given.paths],
+        "read": given.told(),
+        "notes": given.notes,
+        "warnings": given.alarms,
+    }
+    if asked.out is not None:
+        _write(asked.out, asked, outcome, given, names)
+    return outcome
+
+
+def _found(asked: Asked) -> Asked:
+    """The request with files where options name files; ArtifactError names the option that does not."""
+    from dataclasses import replace
+
+    from smelt.fusion.scores.brokenfiles import refuse_no_file, weights_file
+
+    if asked.labels is not None:
+        refuse_no_file(asked.labels, "--labels ", "a label of each image")
+    if asked.ids is not None:
+        refuse_no_file(asked.ids, "--ids ", "the ids of the images, one a line")
+    return asked if asked.use is None else replace(asked, use=weights_file(asked.use))
+
+
+def _unsaid(alarms: Sequence[str], earlier: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What reading has to say beyond what fusing said: of a result set aside only what may be mended."""
+    aside = [name for name in names if any(text.startswith(f"{name}: ") for text in earlier)]
+    return [
+        text
+        for text in alarms
+        if text not in earlier
+        and (not text.startswith(tuple(f"{name}{end}" for name in aside for end in (": ", " is ")))
+             or "are in another order (" in text or "worse than chance" in text)
+    ]  # fmt: skip
+
+
+def _fusion_file(path: Path) -> dict[str, Any]:
+    """An earlier `fusion.json`; ArtifactError if it is none."""
+    from smelt.artifacts.files import read_json
+    from smelt.errors import ArtifactError
+    from smelt.fusion.scores.identity import known_names
+
+    record = read_json(path)
+    if not isinstance(record, dict) or not isinstance(record.get("methods"), list) or "chosen" not in record:
+        raise ArtifactError(f"{path} is not a fusion.json")
+    classes, count = record.get("classes"), record.get("num_classes")
+    words = classes is None or (isinstance(classes, list) and all(isinstance(one, str) for one in classes))
+    if not words or not (count is None or (isinstance(count, int) and count > 0)):
+        raise ArtifactError(f"{path} is not a fusion.json: its classes are no list of names")
+    known_names(record, str(path))
+    return record
+
+
+def _chosen(path: str, record: Mapping[str, Any], count: int, num_classes: int) -> Fusion:
+    """The fusion that a `fusion.json` says was chosen; ArtifactError where it cannot be applied."""
+    from math import isfinite
+    from typing import get_args
+
+    from smelt.errors import ArtifactError
+    from smelt.fusion.apply import Fusion
+    from smelt.fusion.config import Pooling
+
+    try:
+        fusion = Fusion.from_json(next(m for m in record["methods"] if m["method"] == record["chosen"]))
+        of_classes = [number for row in fusion.class_weights or () for number in row]
+        numbers = [*fusion.weights, *(fusion.temperatures or ()), *of_classes]
+        sound = all(isfinite(number) and number >= 0 for number in numbers) and sum(fusion.weights) > 0
+        sound = sound and all(map(isfinite, fusion.biases or ()))
+        sound = sound and fusion.pooling in get_args(Pooling) and 0 not in (fusion.temperatures or ())
+    except (KeyError, TypeError, ValueError, StopIteration) as error:
+        raise ArtifactError(
+            f"{path} is not a fusion.json: the chosen fusion is missing or damaged"
+        ) from error
+    if not sound:
+        raise ArtifactError(f"{path} is not a fusion.json: its weights are no weights")
+    if not fusion.fitting(count, num_classes):
+        of = f"{count} results" + (f" and {num_classes} classes" if fusion.class_weights else "")
+        found = f"{len(fusion.weights)} weights" + (" and those of classes" if fusion.class_weights else "")
+        raise ArtifactError(f"{path} is not a fusion.json: {found} do not fit {of}")
+    return fusion
+
+
+def _used(path: str, record: dict[str, Any], given: Gathered) -> tuple[Outcome, Gathered]:
+    """The chosen fusion of an earlier `fusion.json`, and the results in its order."""
+    from dataclasses import replace
+
+    from smelt.fusion.procedure import Outcome
+    from smelt.fusion.scores.identity import known_names, placed
+
+    wanted = known_names(record, path)
+    fusion = _chosen(path, record, len(wanted), given.num_classes)
+    order, notes = placed(wanted, given.names, path)
+    given = replace(
+        given,
+        sources=[given.sources[place] for place in order],
+        paths=[given.paths[place] for place in order],
+        found=[given.found[place] for place in order],
+        notes=[*given.notes, *notes],
+    )
+    given.alarms += _changed(path, record, given, wanted)
+    # `gather` called them by the files that are used now; the fusion knows them by its own names
+    given.sources = [replace(source, name=name) for source, name in zip(given.sources, wanted)]
+    return Outcome((fusion,), fusion, dict(record)), given
+
+
+def _changed(path: str, record: Mapping[str, Any], given: Gathered, wanted: Sequence[str]) -> list[str]:
+    """What is other than when the weights were fitted, and may be a mistake."""
+    alarms = [
+        f"{name} held {before.replace('_', ' ')} when {path} was made, {file} holds {now.replace('_', ' ')} "
+        f"(if that is wrong say --kind {file.name}=KIND)"
+        for name, before, now, file in zip(wanted, record.get("kinds", []), given.kinds, given.paths)
+        if before != now
+    ]
+    if record.get("classes") is None and given.classes is not None:
+        alarms.append(f"{path} knows no names of classes: columns are taken to be in its order")
+    return alarms
+
+
+def _check_out(asked: Asked, names: Sequence[str]) -> None:
+    """Refuse before anything is fitted what could not be written afterwards."""
+    from smelt.fusion.submission import names_of
+
+    if asked.submission:
+        names_of(names)
+    broken = next((name for name in names if any(sign in name for sign in "\t\r\n")), None)
+    if broken is not None and asked.out is not None:
+        raise ResultError(f"the id {broken!r} holds a tab or a line end: top5.txt could not be read again")
+    if asked.out is None:
+        return
+    if asked.out.exists() and not asked.out.is_dir():
+        raise ResultError(f"--out {asked.out} is a file; name a folder")
+    link = next((asked.out / name for name in WRITTEN if (asked.out / name).is_symlink()), None)
+    if link is not None:
+        raise ResultError(f"--out {asked.out}: {link} is a link (to {os.readlink(link)}); remove it")
+    there = next(folder for folder in (asked.out, *asked.out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ResultError(f"--out {asked.out}: {there} cannot be written to")
+
+
+def _write(out: Path, asked: Asked, outcome: Outcome, given: Gathered, names: Sequence[str]) -> None:
+    """fusion.json, weights.csv, top5.txt and what else is asked for: made aside, then moved into place.
+
+    A new folder is for its owner alone, as a work folder is.
+    """
+    import shutil
+
+    from smelt.artifacts.workfolder import MODE
+    from smelt.errors import ArtifactError
+
+    out = out.resolve()  # a link to another disk: what is made aside must be on that disk
+    aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        aside.mkdir(MODE, parents=True)
+        _fill(aside, asked, outcome, given, names)
+        if not out.exists():
+            os.replace(aside, out)
+            return
+        # what an earlier fusion left must not stand beside this one; fusion.json goes first and comes last
+        for name in reversed(WRITTEN):
+            (out / name).unlink(missing_ok=True)
+        for name in WRITTEN:
+            if (aside / name).exists():
+                os.replace(aside / name, out / name)
+    except OSError as error:
+        raise ArtifactError(f"cannot write to {out}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _fill(folder: Path, asked: Asked, outcome: Outcome, given: Gathered, names: Sequence[str]) -> None:
+    """All files of a fusion."""
+    import csv
+    import io
+
+    import numpy as np
+
+    from smelt.artifacts.files import write_bytes, write_json
+    from smelt.fusion.apply import apply, top_classes
+    from smelt.fusion.submission import lists_text, packed, predictions
+
+    count = len(names)
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["result", "weight"])
+    rows.writerows([one.name, f"{w:.9g}"] for one, w in zip(given.sources, outcome.chosen.weights))
+    write_bytes(folder / "weights.csv", table.getvalue().encode())
+    if outcome.chosen.class_weights is not None:
+        write_bytes(folder / "class_weights.csv", _by_class(outcome.chosen, given).encode())
+    lists = top_classes(outcome.chosen, given.sources, count, min(5, given.num_classes))
+    write_bytes(folder / "top5.txt", lists_text(names, lists).encode())
+    if asked.submission:
+        text = predictions(names, lists)
+        write_bytes(folder / "predictions.txt", text.encode())
+        write_bytes(folder / "submission.zip", packed(text))
+    if asked.scores:
+        fused = np.lib.format.open_memmap(
+            folder / "scores.npy", mode="w+", dtype=np.float32, shape=(count, given.num_classes)
+        )
+        for lines, block in apply(outcome.chosen, given.sources, count):
+            fused[lines] = block
+        fused.flush()
+    write_json(folder / "fusion.json", outcome.record)
+
+
+def _by_class(fusion: Fusion, given: Gathered) -> str:
+    """Weights of each class, a line a class: its name (or number), bias, and the weight of each result."""
+    import csv
+    import io
+
+    names = given.classes or [str(number) for number in range(given.num_classes)]
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["class", "bias", *given.names])
+    for name, bias, weights in zip(names, fusion.biases or (), zip(*(fusion.class_weights or ()))):
+        rows.writerow([name, *(f"{number:.9g}" for number in (bias, *weights))])
+    return table.getvalue()
+
+
+def _print(record: Mapping[str, Any], explain: bool, as_json: bool) -> None:
+    """What was read and assumed, then tables, or the record; warnings go to the error stream."""
+    told = record.get("applied") or record["inputs"]
+    for text in told["warnings"] if "applied" in record else record["warnings"]:
+        typer.echo(f"warning: {text}", err=True)
+    if as_json:
+        typer.echo(json.dumps(record, sort_keys=True))
+        return
+    for text in [*told["read"], *told["notes"]]:
+        typer.echo(text)
+    show({**record, "warnings": []}, explain)  # they have been said
+
+
+def show(record: Mapping[str, Any], explain: bool = False) -> None:
+    """Print what was tried, what is used and why; with `explain`, what each result is worth."""
+    from rich.console import Console
+
+    console = Console()
+    if record["images"]:
+        console.print(_methods_table(record))
+    warnings = [f"warning: {line}" for line in record.get("warnings", [])]
+    for line in [*_held_out(record), record["words"], *record.get("left_out", []), *warnings]:
+        console.print(line, highlight=False, markup=False)
+    if explain or not record["images"]:
+        console.print(_results_table(record))
+        if "likeness" in record:
+            console.print("How alike they err: correlation of being wrong, in %", highlight=False)
+            console.print(_likeness_table(record))
+
+
+def _held_out(record: Mapping[str, Any]) -> list[str]:
+    """The honest figure of the choice: of images that had no part in it."""
+    held, metric = record.get("held_out"), record["metric"]
+    if not held:
+        return [f"metric: {record['metric_words']}"] if "metric_words" in record else []
+    text = f"the whole choice, held out: {_percent(held[metric])} %"
+    if held["interval"]:
+        low, high = held["interval"][metric]
+        text += f" (95 %: {_percent(low)} … {_percent(high)})"
+    text += f" on {held['images']} images"
+    if held["groups"] < held["images"]:
+        text += f", {held['groups']} different (worth {held['effective']:.0f})"
+    return [f"{text}; metric: {record['metric_words']}"]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _methods_table(record: Mapping[str, Any]) -> Any:
+    from rich.table import Table
+
+    metric = record["metric"]
+    table = Table(title=f"Class-averaged accuracy in %, {record['images']} images, chosen by {metric}")
+    table.add_column("method")
+    for column in ("on all", "held out", "gain over plain (95 %)"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for method in record["methods"]:
+        low, high = method["interval"]
+        on_all, held = (_percent(method[key][metric]) for key in ("chosen_by", "held_out"))
+        if "certified" in method:
+            on_all = "{} … {}".format(*map(_percent, method["certified"][metric]))
+        used = method["method"] == record["chosen"]
+        table.add_row(
+            ("→ " if used else "  ") + method["title"],
+            on_all,
+            held,
+            f"{100 * method['gain']:+.2f} ({100 * low:+.2f} … {100 * high:+.2f})",
+            style="bold" if used else None,
+        )
+    return table
+
+
+def _results_table(record: Mapping[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="What each result is worth" + " (weight: mean of the classes')" * by_class(record))
+    table.add_column("result")
+    for column in ("weight", "alone", "lost without it"):
+        table.add_column(column, justify="right")
+    for result in sorted(record["results"], key=lambda one: -one["weight"]):
+        cells = ["–", "–"]
+        if "accuracy" in result:
+            cells = [_percent(result["accuracy"][record["metric"]]), f"{100 * result['without']:+.2f}"]
+        table.add_row(result["name"], f"{result['weight']:.4f}", *cells)
+    return table
+
+
+def by_class(record: Mapping[str, Any]) -> bool:
+    """Whether the chosen fusion has weights of each class."""
+    chosen = (one for one in record["methods"] if one["method"] == record["chosen"])
+    return any(one.get("class_weights") is not None for one in chosen)
+
+
+def _likeness_table(record: Mapping[str, Any], most: int = 12) -> Any:
+    from rich.table import Table
+
+    names = [result["name"] for result in record["results"]][:most]
+    table = Table(box=None, padding=(0, 1))
+    table.add_column("", no_wrap=True, overflow="ellipsis", max_width=20)
+    for place in range(len(names)):
+        table.add_column(str(place + 1), justify="right", no_wrap=True, min_width=2)
+    for place, name in enumerate(names):
+        row = record["likeness"][place][:most]
+        cells = ("·" if other == place else f"{100 * value:.0f}" for other, value in enumerate(row))
+        table.add_row(f"{place + 1} {name}", *cells)
+    return table
