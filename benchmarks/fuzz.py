@@ -4,12 +4,12 @@
                               [--only image,tar,…] [--photos TAR] [--json]
 
 Each mutant (a sound file with one to three things done to it, see `fuzz_inputs`) is read in a child process
-of a limited address space. It must end within HANG seconds, without ending the process, and with a value or a
-SmeltError; an image must have the shape that its header says, and stay within the limits that
+of a limited address space. It must end within HANG seconds, without ending the process, and with a value or
+a SmeltError; an image must have the shape that its header says, and stay within the limits that
 `smelt.data.images.limits` names. Then the bombs, each in a process of its own: seconds of CPU, and MiB
-above the process before. Then damage: bytes of coded pixels are changed, and what came of the images whose pixels then
-differ is counted: `refused`, `told` (read, with a word for the damage) or `silent`, and `silent before`: when
-decoders alone were listened to. Exit code 1 where anything was found.
+above the process before. Then damage: bytes of coded pixels are changed, and what came of the images whose
+pixels then differ is counted: `refused`, `told` (read, with a word for the damage) or `silent`, and `silent
+before`: when decoders alone were listened to. Exit code 1 where anything was found.
 
 A finding is repeated by `--seed S --repeat I`. --quick: 1,500 mutants, 20 flips a kind, small bombs. --json:
 one line of JSON at the end.
