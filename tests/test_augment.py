@@ -17,6 +17,7 @@ from torchvision.transforms.autoaugment import _apply_op
 from smelt.data.config import AugmentSettings, RandAugmentSettings, ViewSettings
 from smelt.data.images import augment as aug
 from smelt.data.images import randaugment as ra
+from smelt.random import keys
 
 NAMES = {
     "identity": "Identity", "shear_x": "ShearX", "shear_y": "ShearY", "translate_x": "TranslateX",
@@ -121,8 +122,8 @@ def test_randaugment_draws_every_operation_and_sign_alike(monkeypatch: pytest.Mo
 
 
 def test_uniform_numbers_are_uniform_and_independent() -> None:
-    keys = aug.keys(3, 1, np.arange(20_000), np.zeros(20_000, np.int64))
-    numbers = aug.uniform(keys, 4)
+    hashed = keys(3, 1, np.arange(20_000), np.zeros(20_000, np.int64))
+    numbers = aug.uniform(hashed, 4)
     assert numbers.min() >= 0 and numbers.max() < 1
     for column in numbers.T:
         assert stats.kstest(column, "uniform").pvalue > 1e-4
@@ -135,19 +136,19 @@ def test_keys_differ_in_every_part() -> None:
     for seed in (0, 1, -1, 2**63):
         for epoch in range(5):
             for occurrence in range(3):
-                seen.update(aug.keys(seed, epoch, rows, np.full(50, occurrence)).tolist())
+                seen.update(keys(seed, epoch, rows, np.full(50, occurrence)).tolist())
     assert len(seen) == 4 * 5 * 3 * 50
     # (row 1, occurrence 0) must not be (row 0, occurrence 1), nor epoch and row change places
-    a = aug.keys(0, 1, np.array([0, 1]), np.array([0, 0]))
-    b = aug.keys(0, 0, np.array([0, 1]), np.array([1, 1]))
+    a = keys(0, 1, np.array([0, 1]), np.array([0, 0]))
+    b = keys(0, 0, np.array([0, 1]), np.array([1, 1]))
     assert not set(a.tolist()) & set(b.tolist())
 
 
 def test_the_numbers_of_an_image_do_not_depend_on_its_batch() -> None:
     rows, occurrence = np.arange(10), np.arange(10) % 3
-    together = aug.uniform(aug.keys(5, 2, rows, occurrence), 6)
+    together = aug.uniform(keys(5, 2, rows, occurrence), 6)
     for row in rows:
-        alone = aug.uniform(aug.keys(5, 2, rows[row : row + 1], occurrence[row : row + 1]), 6)
+        alone = aug.uniform(keys(5, 2, rows[row : row + 1], occurrence[row : row + 1]), 6)
         assert np.array_equal(alone[0], together[row])
 
 

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_M1, _M2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
-_SHIFT = np.uint64(32)
+from smelt.random import GOLDEN, WORD, mixed_words
 
 
 def encode(text: str) -> bytes:
@@ -105,7 +104,7 @@ def hash_spans(
 
     Not for adversaries: whoever relies on equality compares the bytes as well.
     """
-    hashes = (lengths.astype(np.uint64) + np.uint64(seed)) * _M1
+    hashes = (lengths.astype(np.uint64) + np.uint64(seed)) * np.uint64(GOLDEN)
     if not len(lengths) or not lengths.max():
         return _mix(hashes)
     padded = np.concatenate([heap, np.zeros(8, np.uint8)])
@@ -125,10 +124,9 @@ def hash_spans(
 
 def combine(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Hash of a pair (folder, name) from the hashes of its parts."""
-    return _mix(first * _M2 ^ second)
+    return _mix(first * np.uint64(WORD) ^ second)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    values = (values ^ (values >> _SHIFT)) * _M1
-    values ^= values >> _SHIFT
-    return values * _M2
+    mixed: NDArray[np.uint64] = mixed_words(values)
+    return mixed

@@ -42,6 +42,7 @@ from smelt.learning.optimisation import (
 )
 from smelt.learning.pixels import Normaliser
 from smelt.learning.validation import accuracy
+from smelt.random import step_seed
 
 EXCHANGE_STEPS = 64  # how many steps' visits a rank keeps before it tells the others
 
@@ -230,7 +231,7 @@ class Loop:
         planned = self._planned()
         while True:
             self.optimiser.zero_grad(set_to_none=True)
-            torch.manual_seed(_mix(self.settings.seed, progress.step, self.group.rank))
+            torch.manual_seed(step_seed(self.settings.seed, progress.step, self.group.rank))
             sums, record = self.gradients.compute(batch, planned, progress.parts, self.stop.asked)
             if not sums.out_of_memory:
                 break
@@ -379,13 +380,6 @@ class Loop:
         self._logged = (now, self._images)
         text = f"loss {sums.loss / max(sums.valid, 1.0):.3f}, {rate:.0f} images/s"
         self.emit("progress", done=self.progress.step, total=self.total_steps, unit="steps", text=text)
-
-
-def _mix(seed: int, step: int, rank: int) -> int:
-    """One seed out of three numbers, by SplitMix64's finaliser."""
-    z = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + rank + 1) & (2**64 - 1)
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-    return ((z ^ (z >> 27)) * 0x94D049BB133111EB & (2**64 - 1)) >> 1
 
 
 def _copy(to: list[Tensor], source: list[Tensor]) -> None:

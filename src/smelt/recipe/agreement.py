@@ -9,13 +9,12 @@ from pydantic import ValidationError
 
 from smelt.mining.config import SelectSettings
 from smelt.models import names
+from smelt.random import SEEDS, derived
 from smelt.recipe.yaml_lines import dotted
 from smelt.settings import MAX_SEED, Disagreement, Settings
 
 if TYPE_CHECKING:
     from smelt.recipe.unfolding import Recipe, Round
-
-SEEDS = 1000  # of a recipe and of its models: recipe.seed · SEEDS + model seed is a seed of its own
 
 
 def refuse(recipe: Recipe) -> None:
@@ -125,7 +124,7 @@ def _selection(
 
 def _seeds(recipe: Recipe) -> None:
     """A stage is given its own seed with the recipe's added, and that must be one too."""
-    shift = recipe.seed * SEEDS
+    shift = derived(recipe.seed, 0)
     parts: dict[str, Settings | None] = {
         "data": recipe.data,
         "synthesise": recipe.synthesise,

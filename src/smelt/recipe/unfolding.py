@@ -25,8 +25,8 @@ from smelt.flowchart.graph import Graph, Node
 from smelt.fusion.config import FuseSettings
 from smelt.learning.config import PredictSettings, TrainSettings
 from smelt.mining.config import RankSettings, SelectSettings
+from smelt.random import SEEDS, derived
 from smelt.recipe import agreement
-from smelt.recipe.agreement import SEEDS
 from smelt.recipe.yaml_lines import Steps
 from smelt.settings import (
     MAX_KEPT,
@@ -223,7 +223,7 @@ class Recipe(Settings):
         """Settings of one model: the recipe's, the round's laid over them, the model's over both."""
         layers = [changes(part) for part in (one.train, model.train)]
         values = merged(self.train.model_dump(mode="json"), *layers)
-        return TrainSettings.model_validate({**values, "seed": self.seed * SEEDS + seed})
+        return TrainSettings.model_validate({**values, "seed": derived(self.seed, seed)})
 
 
 def unfold(recipe: Recipe) -> Graph:
@@ -434,4 +434,4 @@ def _teach(model: str, which: int) -> str:
 
 def _shifted(settings: Any, seed: int) -> Any:
     """`settings` with the recipe's seed added to their own."""
-    return settings.model_copy(update={"seed": settings.seed + seed * SEEDS})
+    return settings.model_copy(update={"seed": derived(seed, settings.seed)})

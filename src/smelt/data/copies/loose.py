@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from smelt.random import GOLDEN
+
 KEY_BITS = 26  # room for the key beside the side and the row in one 64-bit word
 ROW_BITS = 36
 RELIABLE = 48  # the lowest frequencies, at the top of a hash: cropping and turning change them least
 NEIGHBOURS = 64  # a key shared by more hashes than this is compared within so many places only
 CHUNK = 1 << 20
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: multiplying by it mixes the top bits
 
 
 def loose_pairs(
@@ -90,5 +91,5 @@ def _words(hashes_N: NDArray[np.uint64], mask: np.uint64, side: int) -> NDArray[
     The side comes last: within a key of many hashes both sides then mix, whatever part is compared.
     """
     rows = np.flatnonzero(hashes_N).astype(np.uint64)
-    key = ((hashes_N[rows] & mask) * _SPREAD) >> np.uint64(64 - KEY_BITS)
+    key = ((hashes_N[rows] & mask) * np.uint64(GOLDEN)) >> np.uint64(64 - KEY_BITS)
     return (key << np.uint64(ROW_BITS)) | (rows << np.uint64(1)) | np.uint64(side)

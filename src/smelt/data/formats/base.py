@@ -17,6 +17,7 @@ from smelt.artifacts.catalogue import SPLITS
 from smelt.data.formats.config import FormatSettings
 from smelt.data.images.reading import NOT_THERE, patiently
 from smelt.errors import WIDEST, DataError, short
+from smelt.random import numbered
 
 SHOWN = 10
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
@@ -104,14 +105,6 @@ def unsafe(path: bytes) -> str:
     return ""
 
 
-def uniform(seed: int, keys: NDArray[np.uint64], stream: int) -> NDArray[np.uint64]:
-    """A pseudo-random 64-bit number for each key, the same on every machine (splitmix64)."""
-    x = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + (stream << 56)) & (1 << 64) - 1)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
-    return x ^ (x >> np.uint64(31))
-
-
 def hold_out(
     splits: NDArray[np.uint8], labels: NDArray[np.int32], keys: NDArray[np.uint64], settings: FormatSettings,
     report: Report | None = None,
@@ -138,7 +131,7 @@ def hold_out(
         rows = np.flatnonzero(there & (labels >= 0))
         if not len(rows) and report is not None:
             report.warn(f"no image of {source} has a label: nothing is held out for {SPLITS[code]}")
-        order = np.lexsort((uniform(settings.seed, keys[rows], code), labels[rows]))
+        order = np.lexsort((numbered(keys[rows], settings.seed, code), labels[rows]))
         rows = rows[order]
         _, starts, counts = np.unique(labels[rows], return_index=True, return_counts=True)
         share = np.minimum(np.maximum(np.round(counts * fraction), counts > 1), counts - 1)

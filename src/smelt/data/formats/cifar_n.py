@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.data.formats.base import Report, uniform
+from smelt.data.formats.base import Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers.npz import Arrays
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.images.headers import probe
 from smelt.errors import DataError, short
+from smelt.random import numbered
 
 SIDE = 32
 TILES = 50  # a sheet has 50 × 50 images
@@ -106,7 +107,7 @@ def _add(
 
 def _chosen(settings: FormatSettings, labels: NDArray[np.int32]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Training and validation images, ascending. Validation does not depend on the size of the subset."""
-    order = np.argsort(uniform(settings.seed, np.arange(len(labels), dtype=np.uint64), _HOLD_OUT))
+    order = np.argsort(numbered(np.arange(len(labels), dtype=np.uint64), settings.seed, _HOLD_OUT))
     held = round(len(labels) * settings.val_fraction)
     order = np.concatenate([np.sort(order[:held]), order[held:]])
     # a class never gives its last image: the last one drawn of it stays
@@ -120,7 +121,7 @@ def _chosen(settings: FormatSettings, labels: NDArray[np.int32]) -> tuple[NDArra
         raise DataError(
             f"subset {settings.subset} is more than the {len(rest)} images that validation leaves"
         )
-    keys = uniform(settings.seed, rest.astype(np.uint64), _SUBSET)
+    keys = numbered(rest.astype(np.uint64), settings.seed, _SUBSET)
     order = np.argsort(keys, kind="stable")
     if settings.subset_balanced:
         order = order[np.argsort(_place_in_class(labels[rest[order]]), kind="stable")]

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from smelt import random
 from smelt.data.config import AugmentSettings
 from smelt.data.images.decode import Box, Pixels
 from smelt.data.images.randaugment import shifted
@@ -27,31 +28,16 @@ def draws_per_image(augment: AugmentSettings) -> int:
 
 
 def uniform(keys_B: NDArray[np.uint64], draws: int) -> NDArray[np.float64]:
-    """`draws` numbers in [0, 1) for every key, shape (B, draws): splitmix64 (Steele et al. 2014)."""
-    steps = np.arange(1, draws + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = _mix(keys_B[:, None] + steps)
-    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def keys(
-    seed: int, epoch: int, rows_B: NDArray[np.int64], occurrence_B: NDArray[np.int64]
-) -> NDArray[np.uint64]:
-    """One key per image of a batch: a hash of (seed, epoch, row, occurrence of the row in the epoch)."""
-    key = _mix(np.array([seed & (2**64 - 1)], dtype=np.uint64))
-    for part in (np.array([epoch]), rows_B, occurrence_B):
-        key = _mix(key + (part.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
-    return key
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    """`draws` numbers in [0, 1) for every key, shape (B, draws)."""
+    numbers_BD: NDArray[np.float64] = random.uniform(
+        keys_B[:, None], np.arange(1, draws + 1, dtype=np.uint64)
+    )
+    return numbers_BD
 
 
 def batch_size_in_pixels(augment: AugmentSettings, seed: int, epoch: int, batch: int) -> int:
     """The input size of global batch `batch`, the same on every rank."""
-    number = uniform(keys(seed, epoch, np.array([batch]), np.array([-1])), 1)[0, 0]
+    number = uniform(random.keys(seed, epoch, np.array([batch]), np.array([-1])), 1)[0, 0]
     return augment.sizes[int(number * len(augment.sizes))]
 
 

@@ -34,6 +34,7 @@ from smelt.data.images.reading import patiently
 from smelt.data.images.sampler import Batches
 from smelt.data.images.store import ImageStore
 from smelt.errors import BadImageError, TrainingError, some
+from smelt.random import keys
 
 __all__ = ["Batch", "ImageStore", "Loader", "scaled_size"]
 
@@ -133,7 +134,7 @@ class Loader:
         turns_B: NDArray[np.int64],
     ) -> _Work:
         size = aug.batch_size_in_pixels(augment, self.seed, epoch, batch)
-        keys_B = aug.keys(self.seed, epoch, rows_B, turns_B)
+        keys_B = keys(self.seed, epoch, rows_B, turns_B)
         numbers_BD = aug.uniform(keys_B, aug.draws_per_image(augment))
 
         def fill(at: int, slot: NDArray[np.uint8]) -> None:

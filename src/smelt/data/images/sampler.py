@@ -19,11 +19,11 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from smelt.random import brief, mixed, murmur
+
 _CHUNK = 1 << 16  # draws made at a time: the arrays of one round stay in the cache
 _PART = 1 << 18  # rows grouped at a time
 _ROUNDS = 6
-_MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
 
 
 class ClassBalancedSampler:
@@ -66,7 +66,7 @@ class ClassBalancedSampler:
     def draw(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         """Draws start..stop-1 of an epoch."""
         drawn = np.empty(max(stop - start, 0), np.int64)
-        key = _mixed(self.seed, epoch)
+        key = mixed(self.seed, epoch)
         for first in range(start, stop, _CHUNK):
             last = min(first + _CHUNK, stop)
             draws = permute(np.arange(first, last, dtype=np.uint32), self.num_draws, key)
@@ -193,13 +193,11 @@ def permute(values: NDArray[np.uint32], size: int, key: int) -> NDArray[np.uint3
 
 
 @lru_cache(maxsize=64)
-def _round_keys(key: int) -> tuple[np.uint32, ...]:
-    return tuple(np.uint32(_mixed(key, turn) >> 32) for turn in range(_ROUNDS))
+def _round_keys(key: int) -> tuple[int, ...]:
+    return tuple(mixed(key, turn) >> 32 for turn in range(_ROUNDS))
 
 
-def _feistel(
-    values: NDArray[np.uint32], side: int, other: int, keys: tuple[np.uint32, ...]
-) -> NDArray[np.uint32]:
+def _feistel(values: NDArray[np.uint32], side: int, other: int, keys: tuple[int, ...]) -> NDArray[np.uint32]:
     """One pass: the parts (v // other, v % other) take turns at being shifted by a hash of the other one."""
     left = values // np.uint32(other)
     right = values - left * np.uint32(other)
@@ -211,32 +209,15 @@ def _feistel(
     return left * np.uint32(other) + right
 
 
-def _shifted(
-    part: NDArray[np.uint32], by: NDArray[np.uint32], key: np.uint32, modulus: int
-) -> NDArray[np.uint32]:
+def _shifted(part: NDArray[np.uint32], by: NDArray[np.uint32], key: int, modulus: int) -> NDArray[np.uint32]:
     """(part + hash(by) scaled to 0..modulus-1) mod modulus; for moduli up to 2**16."""
-    hashed = by ^ key
-    hashed *= np.uint32(0x9E3779B1)
-    hashed ^= hashed >> np.uint32(15)
-    hashed *= np.uint32(0x85EBCA6B)
-    hashed >>= np.uint32(16)
+    hashed = brief(by, key)
     hashed *= np.uint32(modulus)
     hashed >>= np.uint32(16)
     hashed += part
     # of x and x - modulus the smaller one: below the modulus the difference wraps round to a huge number
     shifted: NDArray[np.uint32] = np.minimum(hashed, hashed - np.uint32(modulus))
     return shifted
-
-
-def _mixed(*numbers: int) -> int:
-    """A 64-bit hash of some numbers (splitmix64)."""
-    state = 0
-    for number in numbers:
-        state = (state + number + 1) * _GOLDEN & _MASK
-        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK
-        state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
-        state ^= state >> 31
-    return state
 
 
 def _array(rows: NDArray[Any] | range) -> NDArray[Any]:
@@ -285,7 +266,7 @@ def _shuffle_groups(grouped: NDArray[np.uint32], counts: NDArray[np.int64], seed
         last = int(np.searchsorted(ends, start + _PART, side="right"))
         last = min(max(first + 1, last), first + (1 << 16))
         part = grouped[start : int(ends[last - 1])]
-        hashed = _hashes(part, seed)
+        hashed = murmur(part, mixed(seed) >> 32)
         order = np.argsort(hashed.astype(np.uint16), kind="stable")
         order = order[np.argsort((hashed >> np.uint32(16)).astype(np.uint16)[order], kind="stable")]
         if last - first > 1:
@@ -293,13 +274,3 @@ def _shuffle_groups(grouped: NDArray[np.uint32], counts: NDArray[np.int64], seed
             order = order[np.argsort(classes[order], kind="stable")]
         part[:] = part[order]
         first = last
-
-
-def _hashes(rows: NDArray[np.uint32], seed: int) -> NDArray[np.uint32]:
-    """A 32-bit hash of each row (the finish of MurmurHash3), no two rows of one seed having the same."""
-    hashed = rows ^ np.uint32(_mixed(seed) >> 32)
-    hashed ^= hashed >> np.uint32(16)
-    hashed *= np.uint32(0x85EBCA6B)
-    hashed ^= hashed >> np.uint32(13)
-    hashed *= np.uint32(0xC2B2AE35)
-    return hashed ^ (hashed >> np.uint32(16))
