@@ -15,8 +15,8 @@ from smelt.recipe.unfolding import Recipe, unfold
 from smelt.stages.index import index
 from smelt.verbs import run
 from smelt.verbs.checks import precheck, trials
+from smelt.verbs.checks.asked import Asked, Found
 from smelt.verbs.checks.datacheck import about_data
-from smelt.verbs.checks.precheck import Asked
 
 SECOND = (
     "rounds=[{name: raw, models: [{name: m}]}, "
@@ -84,7 +84,7 @@ def test_a_data_set_that_is_drawn_is_known_from_its_recipe() -> None:
 
 
 def test_a_run_ends_after_index(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "about_models", lambda asked: precheck.Found())
+    monkeypatch.setattr(trials, "about_models", lambda asked: Found())
     monkeypatch.setattr(run, "PRELOAD", ())
     wanted = ["data.root=crawl", "submit={}"]
     with pytest.raises(RecipeError, match="nothing was trained") as caught:

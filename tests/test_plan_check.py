@@ -27,8 +27,8 @@ from smelt.models.trial import Net, judge
 from smelt.models.weights import missing
 from smelt.recipe import loading as recipes
 from smelt.recipe.unfolding import Recipe, unfold
-from smelt.verbs.checks import disk, precheck, trials, tried, weights
-from smelt.verbs.checks.precheck import Asked
+from smelt.verbs.checks import disk, machine, precheck, trials, tried, weights
+from smelt.verbs.checks.asked import Asked
 from smelt.verbs.checks.tried import Tried
 
 VIT, FIXED = "vit_tiny_patch16_224", "beit_base_patch16_224"
@@ -361,7 +361,7 @@ def test_work_folders_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
 
     def told(folder: Path) -> str:
-        return "".join(precheck.about_machine(Asked(base.recipe, base.graph, Work(folder), base.places)))
+        return "".join(machine.about_machine(Asked(base.recipe, base.graph, Work(folder), base.places)))
 
     assert "is a file" in told(tmp_path / "file")
     assert f"would lie in {tmp_path / 'file'}, which is a file" in told(tmp_path / "file" / "work" / "x")
@@ -373,7 +373,7 @@ def test_work_folders_that_cannot_be(tmp_path: Path) -> None:
 
 def test_a_work_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert "cannot be made in" in "".join(precheck.about_machine(asked(tmp_path)))
+    assert "cannot be made in" in "".join(machine.about_machine(asked(tmp_path)))
 
 
 def finish(one: Asked, keep: Callable[[str], bool] = lambda stage: True) -> None:

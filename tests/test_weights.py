@@ -14,7 +14,7 @@ import pytest
 from smelt.models import backbones, weights
 from smelt.models.backbones import require_weights
 from smelt.verbs.checks import weights as verb
-from smelt.verbs.checks.precheck import Found
+from smelt.verbs.checks.asked import Found
 from test_plan_check import asked
 
 REPOSITORY = "timm/resnet18.a1_in1k"

@@ -14,7 +14,6 @@ import typer
 
 from smelt.errors import DataError, RecipeError, SmeltError, short
 from smelt.verbs import completion, meant, usage
-from smelt.verbs.checks import precheck
 
 if TYPE_CHECKING:
     from smelt.flowchart.graph import Graph
@@ -142,14 +141,17 @@ def plan(
     from smelt.flowchart import versions
     from smelt.flowchart.reasons import plan as explain
     from smelt.flowchart.work import Work
+    from smelt.verbs.checks import precheck
+    from smelt.verbs.checks.asked import Asked, refuse
+    from smelt.verbs.checks.machine import about_machine
 
     settings, graph, places = load(recipe, override, "plan")
     folder = work or Path("work") / settings.name
-    asked = precheck.Asked(settings, graph, Work(folder), places)
+    asked = Asked(settings, graph, Work(folder), places)
     if check:
         notes = precheck.check(asked).notes
     else:
-        precheck.refuse(precheck.about_machine(asked))
+        refuse(about_machine(asked))
         notes = []
     lines = explain(graph, Work(folder))
     met = versions.meetings(graph, Work(folder), [line.id for line in lines if line.state == "done"])
@@ -246,6 +248,9 @@ def run_until(
     from smelt.flowchart.running import run as run_graph
     from smelt.flowchart.work import Work
     from smelt.recipe import loading as recipes
+    from smelt.verbs.checks import precheck
+    from smelt.verbs.checks.asked import Asked
+    from smelt.verbs.checks.machine import cores
 
     settings, graph, places = load(recipe, override, stage or "run")
     if stage is not None:
@@ -259,7 +264,7 @@ def run_until(
     place = Work(folder)
     if not replace:
         _may_replace(place, graph)
-    asked = precheck.Asked(settings, graph, place, places)
+    asked = Asked(settings, graph, place, places)
     found = precheck.check(asked)
     for note in found.notes:
         if not quiet:
@@ -278,7 +283,7 @@ def run_until(
             graph,
             place,
             executor,
-            jobs=jobs or max(1, len(devices) or _cores()),
+            jobs=jobs or max(1, len(devices) or cores()),
             devices=devices,
             runtime=runtime,
             recipe=recipes.dump(settings.model_dump(mode="json")),
@@ -357,12 +362,6 @@ def _report(folder: Path) -> Path:
 
 def _root(settings: Recipe) -> str | None:
     return None if settings.data.root is None else str(Path(settings.data.root).resolve())
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _devices(device: str, gpus: int | None) -> list[str]:

@@ -6,13 +6,10 @@ Before `index` nobody knows; a data set that is drawn is known from its recipe.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from smelt.errors import DataError
 from smelt.verbs.checks import disk
-
-if TYPE_CHECKING:
-    from smelt.verbs.checks.precheck import Asked
+from smelt.verbs.checks.asked import Asked
 
 
 def about_data(asked: Asked) -> list[str]:

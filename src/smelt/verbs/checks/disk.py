@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from smelt.learning.config import TrainSettings
-    from smelt.verbs.checks.precheck import Asked
+from smelt.artifacts.files import read_json
+from smelt.errors import ArtifactError
+from smelt.learning.config import TrainSettings
+from smelt.verbs.checks.asked import Asked
 
 FLOAT, HALF = 4, 2  # bytes of a number in weights, and in results
 CHECKPOINTS = 3  # two are kept, and a third is being written
@@ -96,9 +96,6 @@ def size(count: int) -> str:
 
 def counts(asked: Asked) -> Counts:
     """What the catalogue says where it is there, else the recipe of a data set that is drawn."""
-    from smelt.artifacts.files import read_json
-    from smelt.errors import ArtifactError
-
     whole = asked.graph.whole
     index = next((node for node in whole if node.stage == "index"), None)
     if index is not None:
@@ -155,10 +152,8 @@ def _parts(
 
 
 def _models(asked: Asked, known: Counts, todo: set[str], values: Mapping[tuple[int, int], int]) -> Part:
-    from smelt.verbs.checks.precheck import trainings
-
     kept = meanwhile = 0
-    for one, model, settings, at in trainings(asked.recipe):
+    for one, model, settings, at in asked.trainings():
         left = sum(f"train/{one.name}/{model.name}-{seed}" in todo for seed in model.seeds)
         if left:
             weights = FLOAT * values.get(at, 0) * (2 if settings.ema_decay else 1)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from smelt.data.config import ViewSettings
 from smelt.recipe.yaml_lines import Steps, dotted
 from smelt.settings import changes
-from smelt.verbs.checks.precheck import trainings
-
-if TYPE_CHECKING:
-    from smelt.data.config import ViewSettings
-    from smelt.verbs.checks.precheck import Asked
+from smelt.verbs.checks.asked import Asked
 
 
 def proposal(
@@ -35,7 +32,7 @@ def _sizes(
 ) -> Iterator[tuple[Steps, list[int]]]:
     """The sizes to learn from: at the field that says them, or at each model where it speaks for others."""
     fields: dict[Steps, list[tuple[tuple[int, int], list[int], list[int]]]] = {}
-    for _, _, settings, at in trainings(asked.recipe):
+    for _, _, settings, at in asked.trainings():
         was = list(settings.augment.sizes)
         new = sorted(learnt.get(at) or was)
         own = (at, was, was if new == sorted(set(was)) else new)
@@ -64,7 +61,7 @@ def _views(asked: Asked, shown: frozenset[int], size: int) -> Iterator[tuple[Ste
         if later.teacher and later.teacher.view and later.teacher.view.size not in shown:
             yield ("rounds", number, "teacher", "view", "size"), size
     found = {}
-    for _, _, settings, at in trainings(recipe):
+    for _, _, settings, at in asked.trainings():
         if settings.validation_view and settings.validation_view.size not in shown:
             found[(*asked.given(at, "validation_view"), "size")] = size
     yield from found.items()

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from smelt.learning.config import TrainSettings
+from smelt.recipe.unfolding import Recipe, Round
 from smelt.recipe.yaml_lines import Steps
 from smelt.verbs.checks import asking, disk, resized
-from smelt.verbs.checks.precheck import Asked, Found, called, too_many_ranks, trainings
+from smelt.verbs.checks.asked import Asked, Found, called
+from smelt.verbs.checks.machine import about_gpus
 from smelt.verbs.checks.tried import Tried
-
-if TYPE_CHECKING:
-    from smelt.learning.config import TrainSettings
-    from smelt.recipe.unfolding import Recipe, Round
 
 CLASSES = 10  # for a net whose number of classes nobody knows yet: it does not matter to the sizes
 LIMIT_SECONDS = 600.0  # of the process that tries the nets
@@ -59,7 +58,7 @@ def about_models(asked: Asked) -> Found:
     found.problems += refused
     found.problems += [f"{text}: {why}" for (text, _, _), why in zip(starts, told.starts, strict=True) if why]
     if found.gpus is not None:
-        found.problems += _about_gpus(asked, found.gpus)
+        found.problems += about_gpus(asked, found.gpus)
     if trials:
         sizes = sum(len(net["train"]) + len(net["shown"]) for net in nets)
         before = f", {told.before} of them in runs before" if told.before else ""
@@ -79,7 +78,7 @@ def _untried(asked: Asked, why: str, on_gpu: bool) -> Found:
             found.problems.append(f"{asked.said(('runtime', 'device'))}: {said}")
         else:
             found.gpus = answer["gpus"]
-            found.problems += _about_gpus(asked, answer["gpus"])
+            found.problems += about_gpus(asked, answer["gpus"])
     return found
 
 
@@ -88,7 +87,7 @@ def _trials(asked: Asked) -> Iterator[_Trial]:
     todo = {node.id for node in asked.todo}
     whole = {node.id for node in asked.undone(asked.graph.whole)}  # who only trains will want to predict
     outputs = disk.counts(asked).classes or CLASSES
-    for one, model, settings, at in trainings(asked.recipe):
+    for one, model, settings, at in asked.trainings():
         names = [f"{one.name}/{model.name}-{seed}" for seed in model.seeds]
         learns = any(f"train/{name}" in todo for name in names)
         fields = {**(_learnt(asked, settings, at) if learns else {})}
@@ -167,7 +166,7 @@ def _starts(
 ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """(message, net that was, net that goes on from its weights), where they are not made alike."""
     rounds = {one.name: one for one in asked.recipe.rounds}
-    for one, model, settings, at in trainings(asked.recipe):
+    for one, model, settings, at in asked.trainings():
         if not one.start or at not in places:
             continue
         before = next((m for m in rounds[one.start].models if m.name == model.name), None)
@@ -193,20 +192,6 @@ def _shape(settings: TrainSettings) -> dict[str, Any]:
         "backbone": settings.backbone, "outputs": CLASSES, "image_size": settings.image_size,
         "small_stem": settings.small_stem,
     }  # fmt: skip
-
-
-def _about_gpus(asked: Asked, gpus: int) -> Iterator[str]:
-    device = asked.recipe.runtime.device
-    where = asked.said(("runtime", "device"))
-    numbers = [int(number) for number in device.partition(":")[2].split(",") if number]
-    if not gpus:
-        yield f"{where}: {device} is asked for, and torch sees no GPU here; on a CPU: -o runtime.device=cpu"
-        return
-    there = "cuda:0" if gpus == 1 else f"cuda:0 to cuda:{gpus - 1}"
-    if missing := [number for number in numbers if number >= gpus]:
-        yield f"{where}: {device} is asked for, and torch sees {there} here, no cuda:{missing[0]}"
-    if not numbers:
-        yield from too_many_ranks(asked, gpus, f"the {gpus} GPUs that torch sees here")
 
 
 @dataclass(frozen=True)

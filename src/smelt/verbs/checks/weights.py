@@ -6,15 +6,11 @@ Where nothing pretrained is asked for, nothing is started and no network is aske
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from smelt.errors import short
 from smelt.recipe.yaml_lines import Steps, dotted
 from smelt.verbs.checks import asking
-from smelt.verbs.checks.precheck import Found, called, trainings
-
-if TYPE_CHECKING:
-    from smelt.verbs.checks.precheck import Asked
+from smelt.verbs.checks.asked import Asked, Found, called
 
 LIMIT_SECONDS = 120.0  # of the process that looks for weights; most of it is for importing torch
 LEARNING = ("tune", "train")
@@ -25,7 +21,7 @@ def about_weights(asked: Asked) -> Found:
     can, as on a machine that is too busy, that is a note: the training may yet get them."""
     wanted: dict[tuple[Steps, str], list[str]] = {}
     todo = [node.id for node in asked.todo if node.stage in LEARNING]
-    for one, model, settings, at in trainings(asked.recipe):
+    for one, model, settings, at in asked.trainings():
         name = f"{one.name}/{model.name}"
         ids = {f"tune/{name}", *(f"train/{name}-{seed}" for seed in model.seeds)}
         if settings.pretrained and ids.intersection(todo):
