@@ -29,9 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.fusion.apply import Fusion
+from smelt.fusion.apply import Fusion, plain_hits
 from smelt.fusion.config import FuseSettings
-from smelt.fusion.methods.folded import plain_hits
 from smelt.fusion.procedure import fuse
 from smelt.fusion.scores.sources import Held
 from smelt.metrics import class_averaged
@@ -111,8 +110,8 @@ def held(scores_MNC: NDArray[Any]) -> list[Held]:
 
 def accuracy(fusion: Fusion, sources: list[Held], labels_N: NDArray[np.int32]) -> float:
     """Class-averaged top-1 of a fusion."""
-    folds = np.zeros(len(labels_N), np.int8)
-    return class_averaged(plain_hits(sources, labels_N, folds, [{0: fusion}], (1,))[1][0], labels_N)
+    lines = np.arange(len(labels_N))
+    return class_averaged(plain_hits(fusion, sources, labels_N, lines, (1,))[1], labels_N)
 
 
 def tried(known: Drawn, fresh: Drawn, settings: FuseSettings) -> dict[str, Any]:

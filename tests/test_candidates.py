@@ -16,15 +16,16 @@ from smelt.errors import ResultError
 from smelt.fusion.apply import Fusion, plain_hits, top_classes
 from smelt.fusion.config import Pooling
 from smelt.fusion.exact import build as build_module
-from smelt.fusion.exact import prune, tiles, units
-from smelt.fusion.exact import store as store_module
+from smelt.fusion.exact import prune, units
+from smelt.fusion.exact import table as table_module
 from smelt.fusion.exact.build import Wanted, build, build_all, choose_cap
+from smelt.fusion.exact.candidates import Store
 from smelt.fusion.exact.prune import extreme_means, extreme_shares
-from smelt.fusion.exact.store import Store
+from smelt.fusion.exact.table import table_of, tables_of
 from smelt.fusion.methods.vectors import capped
 from smelt.fusion.scores import soften, sources
 from smelt.fusion.scores.ranks import ranks
-from smelt.fusion.scores.reference import equal, fused, normalised, rounding
+from smelt.fusion.scores.reference import fused, normalised, rounding
 from smelt.fusion.scores.soften import largest, normaliser, softmax
 from smelt.fusion.scores.sources import Held, Pool
 from smelt.metrics import class_averaged, hits_in_list, hits_topk
@@ -90,7 +91,7 @@ def test_hits_are_those_of_the_plain_loop(seed: int) -> None:
     scores, labels, weights, k = random_problem(seed)
     pool = pool_of(scores, POOLINGS[seed % 3])
     expected = brute(pool, labels, weights, k)
-    table = build(pool, labels, k).table(labels)
+    table = table_of(build(pool, labels, k), labels)
     assert np.array_equal(table.hits(weights), expected)
     known = labels >= 0
     singles = np.stack([hits_topk(one, labels, k) for one in scores])  # as stored, whatever the pooling
@@ -105,7 +106,7 @@ def test_the_hits_are_those_of_the_lists_that_are_delivered(seed: int, k: int) -
     """Every pooling, every nature of ties, k beyond the classes too: the table, a fusion and its lists."""
     scores, labels, weights, _ = random_problem(seed)
     pool = pool_of(scores, POOLINGS[seed % 3])
-    table = build(pool, labels, k).table(labels)
+    table = table_of(build(pool, labels, k), labels)
     for weight, hits in zip(weights, table.hits(weights)):
         fusion = Fusion("genetic", pool.pooling, tuple(map(float, weight)))
         lists = top_classes(fusion, pool.sources, len(labels), k=k)
@@ -125,7 +126,7 @@ def test_repeated_candidates_are_kept_as_often_as_they_matter(seed: int, bound: 
     with mock.patch.object(prune, "MANY", 2):
         store = build(pool, labels, k, bound=bound)
     weights = normalised(capped(weights, store.cap))
-    assert np.array_equal(store.table(labels).hits(weights), brute(pool, labels, weights, k))
+    assert np.array_equal(table_of(store, labels).hits(weights), brute(pool, labels, weights, k))
     assert len(store.classes_R) <= len(build(pool, labels, k, bound=bound).classes_R)
 
 
@@ -139,7 +140,7 @@ def test_thousands_of_tied_classes_do_not_make_thousands_of_candidates() -> None
     pool = pool_of(scores, "probability")
     store = build(pool, labels, 5)
     weights = normalised(random.dirichlet([1, 1], 9))
-    assert np.array_equal(store.table(labels).hits(weights), brute(pool, labels, weights, 5))
+    assert np.array_equal(table_of(store, labels).hits(weights), brute(pool, labels, weights, 5))
     assert (store.counts_U <= 2 * 5 + 2).all()
 
 
@@ -149,9 +150,8 @@ def test_weights_that_the_cap_lets_pass_are_proven_for() -> None:
     scores[:, 0, 0], scores[:, 0, 1] = 0, [1, -1.000003, -1.0001]
     pool = pool_of(scores)
     labels = np.zeros(1, np.int32)
-    table = build(pool, labels, 1, bound=1.5).table(labels)
+    table = table_of(build(pool, labels, 1, bound=1.5), labels)
     weights = normalised([[0.500004, 0.499996, 0.0]])
-    assert table.covers(weights).all()
     assert np.array_equal(table.hits(weights), brute(pool, labels, weights, 1))
 
 
@@ -162,41 +162,17 @@ def test_bounded_weights(seed: int, bound: float) -> None:
     pool = pool_of(scores)
     store = build(pool, labels, k, bound=bound)
     weights = normalised(capped(weights, store.cap))
-    assert np.array_equal(store.table(labels).hits(weights), brute(pool, labels, weights, k))
+    assert np.array_equal(table_of(store, labels).hits(weights), brute(pool, labels, weights, k))
     assert len(store.classes_R) <= len(build(pool, labels, k).classes_R)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from([0.02, 0.2, 1.0]))
-def test_cut_to_a_ball_and_to_some_images(seed: int, spread: float) -> None:
-    scores, labels, weights, k = random_problem(seed)
-    pool = pool_of(scores)
-    center = weights.mean(axis=0, dtype=np.float64)
-    weights = normalised(center + spread * (weights - center))
-    radius = float(np.linalg.norm(weights - center, axis=1).max()) * 1.0001 + 1e-6
-    table = build(pool, labels, k).table(labels)
-    near = table.near(center, radius)
-    expected = brute(pool, labels, weights, k)
-    assert np.array_equal(near.hits(weights), expected)
-    assert near.candidates <= table.candidates
-    keep = np.arange(len(labels)) % 3 > 0
-    if (labels[keep] >= 0).any():
-        for one in (table.subset(keep), near.subset(keep), table.subset(keep).near(center, radius)):
-            found = one.accuracy(weights).tolist()
-            assert found == [class_averaged(hits[keep], labels[keep]) for hits in expected]
 
 
 def test_weights_outside_are_refused() -> None:
     scores, labels, _, k = random_problem(7)
     scores = np.concatenate([scores] * 3)
-    table = build(pool_of(scores), labels, k, bound=2.0).table(labels)
+    table = table_of(build(pool_of(scores), labels, k, bound=2.0), labels)
     one_hot = np.eye(len(scores))[:1]
-    assert not table.covers(one_hot).any()
     with pytest.raises(AssertionError):
         table.hits(one_hot)
-    near = table.near(equal(len(scores)), 1e-3)
-    with pytest.raises(AssertionError):
-        near.accuracy(capped(np.arange(1.0, len(scores) + 1), table.cap))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -206,9 +182,9 @@ def test_any_precision_and_several_threads(
 ) -> None:
     import torch
 
-    monkeypatch.setattr(tiles, "ROWS", 64)
+    monkeypatch.setattr(table_module, "ROWS", 64)
     if arithmetic != "numpy":
-        monkeypatch.setattr(store_module, "halved", lambda numbers: True)
+        monkeypatch.setattr(table_module, "halved", lambda numbers: True)
         monkeypatch.setattr(units, "working_type", lambda: getattr(torch, arithmetic))
     random = np.random.default_rng(0)
     truth = random.normal(size=(300, 20))
@@ -216,16 +192,11 @@ def test_any_precision_and_several_threads(
     labels = truth.argmax(axis=1)
     weights = normalised(random.dirichlet(np.ones(24), size=33))
     pool = pool_of(scores)
-    table = build(pool, labels, 2).table(labels, threads)
+    table = table_of(build(pool, labels, 2), labels, threads)
     assert len(table.tiles) >= 4 and table.many == (arithmetic != "numpy")
     assert isinstance(table.tiles[0].units, np.ndarray) == (arithmetic == "numpy")
     expected = brute(pool, labels, weights, 2)
     assert np.array_equal(table.hits(weights), expected)
-    near = table.near(equal(24), 0.5)
-    assert np.array_equal(near.hits(weights), expected)
-    assert near.many == table.many
-    keep = np.arange(300) % 2 == 0
-    assert np.array_equal(table.subset(keep).hits(weights)[:, keep], expected[:, keep])
 
 
 @settings(max_examples=40, deadline=None)
@@ -233,8 +204,8 @@ def test_any_precision_and_several_threads(
 def test_half_precision_changes_no_hit(seed: int) -> None:
     scores, labels, weights, k = random_problem(seed)
     pool = pool_of(scores, POOLINGS[seed % 3])
-    with mock.patch.object(store_module, "halved", lambda numbers: True):
-        table = build(pool, labels, k).table(labels)
+    with mock.patch.object(table_module, "halved", lambda numbers: True):
+        table = table_of(build(pool, labels, k), labels)
     assert table.many and np.array_equal(table.hits(weights), brute(pool, labels, weights, k))
 
 
@@ -242,20 +213,20 @@ def test_few_go_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Low precision decides nearly all: what is re-examined is a small share of what is compared."""
     random = np.random.default_rng(1)
     truth = random.normal(size=(500, 50))
-    monkeypatch.setattr(store_module, "halved", lambda numbers: True)
+    monkeypatch.setattr(table_module, "halved", lambda numbers: True)
     scores = (truth + random.normal(size=(32, 500, 50))).astype(np.float16)
     labels = truth.argmax(axis=1)
     store = build(pool_of(scores), labels, 1)
     asked: list[int] = []
     real = Store.above
 
-    def counted(self: Store, rows: Any, persons: Any, weights: Any) -> Any:
+    def counted(self: Store, rows: Any, which: Any, weights: Any) -> Any:
         asked.append(len(rows))
-        return real(self, rows, persons, weights)
+        return real(self, rows, which, weights)
 
     monkeypatch.setattr(Store, "above", counted)
     weights = normalised(random.dirichlet(np.ones(32), size=64))
-    store.table(labels).hits(weights)
+    table_of(store, labels).hits(weights)
     assert sum(asked) < 0.01 * len(store.classes_R) * 64
 
 
@@ -269,8 +240,8 @@ def test_top_k_results_bound_what_all_scores_give(seed: int) -> None:
     tops = [Held(str(m), "logits", cut(one, kept), scores.shape[2]) for m, one in enumerate(scores)]
     tops[0] = Held("0", "logits", scores[0])  # dense and cut results may be mixed
     expected = brute(pool_of(scores, pooling), labels, weights, k)
-    low = build(Pool(tops, pooling), labels, k).table(labels).hits(weights)
-    high = build(Pool(tops, pooling, pessimistic=False), labels, k).table(labels).hits(weights)
+    low = table_of(build(Pool(tops, pooling), labels, k), labels).hits(weights)
+    high = table_of(build(Pool(tops, pooling, pessimistic=False), labels, k), labels).hits(weights)
     assert not (low & ~expected).any() and not (expected & ~high).any()
     if kept == scores.shape[2]:
         assert np.array_equal(low, high) or pooling == "rank"
@@ -367,10 +338,10 @@ def test_several_poolings_and_ks_in_one_pass(seed: int) -> None:
     pools = [pool_of(scores, pooling) for pooling in POOLINGS]
     parts = np.arange(len(labels)) % 3
     for store, pool in zip(build_all([Wanted(pool, (5, 1, 2)) for pool in pools], labels), pools):
-        for k, table in store.tables(labels, parts_N=parts).items():
+        for k, table in tables_of(store, labels, parts_N=parts).items():
             expected = brute(pool, labels, weights, k)
             assert np.array_equal(table.hits(weights), expected)
-            assert np.array_equal(store.table(labels, k=k).hits(weights), expected)
+            assert np.array_equal(table_of(store, labels, k=k).hits(weights), expected)
             some = table.part([0, 2], parts)
             keep = parts != 1
             assert np.array_equal(some.hits(weights)[:, keep], expected[:, keep])
@@ -400,7 +371,9 @@ def test_several_processes(tmp_path: Path) -> None:
     two = build(pool_of(scores), labels, 1, folder=tmp_path / "two", workers=2)
     for path in (tmp_path / "one").glob("*.npy"):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
-    assert np.array_equal(one.table(labels).hits(np.ones((1, 3))), two.table(labels).hits(np.ones((1, 3))))
+    assert np.array_equal(
+        table_of(one, labels).hits(np.ones((1, 3))), table_of(two, labels).hits(np.ones((1, 3)))
+    )
 
 
 def test_the_cap_follows_from_the_memory() -> None:
@@ -464,11 +437,11 @@ def test_ranks_are_shared_by_equals(seed: int) -> None:
 
 def test_without_images_or_labels() -> None:
     scores = np.zeros((2, 0, 4), np.float16)
-    table = build(pool_of(scores), np.zeros(0, np.int32), 1).table(np.zeros(0, np.int32))
+    table = table_of(build(pool_of(scores), np.zeros(0, np.int32), 1), np.zeros(0, np.int32))
     assert table.hits(np.ones((3, 2))).shape == (3, 0)
     labels = np.full(5, -1)
     scores = np.zeros((2, 5, 4), np.float16)
-    assert not build(pool_of(scores), labels, 1).table(labels).hits(np.ones((1, 2))).any()
+    assert not table_of(build(pool_of(scores), labels, 1), labels).hits(np.ones((1, 2))).any()
 
 
 @pytest.mark.shared
@@ -480,7 +453,7 @@ def test_real_logits(shared_data: Path, pooling: Pooling) -> None:
     weights = normalised(np.concatenate([random.dirichlet(np.ones(19), 6), np.eye(19)[:2], np.ones((1, 19))]))
     pool = pool_of(scores, pooling)
     for k in (1, 5):
-        table = build(pool, labels, k).table(labels)
+        table = table_of(build(pool, labels, k), labels)
         expected = brute(pool, labels, weights, k)
         assert np.array_equal(table.hits(weights), expected)
         singles = np.stack([hits_topk(one, labels, k) for one in scores])
@@ -495,7 +468,7 @@ def test_a_mapped_store_is_not_kept_in_memory(tmp_path: Path) -> None:
     pool, weights = pool_of(scores), normalised(random.dirichlet(np.ones(6), 9))
     store = build(pool, labels, 1, folder=tmp_path / "store")
     assert getattr(store.values_RM, "_mmap", None) is not None
-    table = store.table(labels)
+    table = table_of(store, labels)
     maps = Path("/proc/self/smaps").read_text().split(str(tmp_path / "store" / "values_RM.npy"))[1:]
     assert maps and sum(int(part.split("Rss:")[1].split()[0]) for part in maps) < 8  # of some 120 KiB
     assert np.array_equal(table.hits(weights), brute(pool, labels, weights, 1))

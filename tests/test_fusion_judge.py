@@ -314,8 +314,8 @@ def test_temperatures_for_every_set_of_folds_are_those_of_a_plain_search() -> No
         seen = ~np.isin(folds, left)
         losses = []
         grid = np.exp(np.linspace(-1, 3, 2001))
-        for heat in grid:
-            scaled = logits[seen].astype(float) / heat
+        for one_of in grid:
+            scaled = logits[seen].astype(float) / one_of
             losses.append(
                 (np.log(np.exp(scaled).sum(1)) - scaled[np.arange(seen.sum()), labels[seen]]).mean()
             )
@@ -411,7 +411,7 @@ def test_small_and_large_problems_fuse_alike(tmp_path: Path, monkeypatch: pytest
     assert fused_now() == small
     monkeypatch.setattr("smelt.fusion.procedure.SMALL", 0)
     monkeypatch.setattr("smelt.fusion.methods.fits.PLAIN", 0)
-    monkeypatch.setattr("smelt.fusion.exact.store.halved", lambda numbers: True)
+    monkeypatch.setattr("smelt.fusion.exact.table.halved", lambda numbers: True)
     large = fused_now()
     assert (tmp_path / "tables" / "probability-low" / "candidates.json").exists()
     assert large == small
@@ -469,8 +469,8 @@ def test_scores_in_either_memory_order_fuse_alike(
 @pytest.mark.parametrize("classes", [2, 31, 32, 300])
 def test_probabilities_are_the_same_bits_in_either_memory_order(classes: int) -> None:
     logits = (5 * np.random.default_rng(0).normal(size=(700, classes))).astype(np.float32)
-    for heat in (1.0, 0.6):
-        assert np.array_equal(softmax(np.asfortranarray(logits), heat), softmax(logits, heat))
+    for softness in (1.0, 0.6):
+        assert np.array_equal(softmax(np.asfortranarray(logits), softness), softmax(logits, softness))
 
 
 def test_small_fusions_do_not_load_torch() -> None:

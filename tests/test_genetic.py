@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from smelt.fusion.config import GeneticSettings, Method
 from smelt.fusion.exact.build import build
-from smelt.fusion.exact.table import Table
-from smelt.fusion.methods import folded, search, vectors
+from smelt.fusion.exact.table import Table, table_of, tables_of
+from smelt.fusion.methods import folded, search
 from smelt.fusion.methods.folded import Counts, Left, dealt, lefts, searched, together
-from smelt.fusion.methods.vectors import Valuer, capped, shrunk
+from smelt.fusion.methods.vectors import capped, shrunk
 from smelt.fusion.scores.reference import equal, normalised
 from smelt.fusion.scores.sources import Held, Pool
 from smelt.fusion.worth import singles
@@ -31,7 +31,20 @@ def planted(
     noise = np.array([1.0, 1.0, *([3.0] * (num_results - 2))])[:, None, None]
     scores = (truth + noise * random.normal(size=(num_results, images, 12))).astype(np.float16)
     pool = Pool([Held(str(m), "logits", one) for m, one in enumerate(scores)], "log_probability")
-    return build(pool, labels, 1, bound=bound).table(labels), scores
+    return table_of(build(pool, labels, 1, bound=bound), labels), scores
+
+
+def alone(table: Table, steps: search.Steps) -> search.Found:
+    """One search over one table."""
+    return together([table], {("genetic", ()): steps})["genetic", ()]
+
+
+def genetic(table: Table, settings: GeneticSettings = QUICK, seed: int = 1) -> search.Found:
+    return alone(table, search.genetic_steps(table.cap, singles(table), settings, seed))
+
+
+def coordinate(table: Table) -> search.Found:
+    return alone(table, search.coordinate_steps(table.cap, equal(table.num_results).astype(np.float64)))
 
 
 @pytest.mark.parametrize("kind", ["genetic", "greedy", "coordinate"])
@@ -40,12 +53,11 @@ def test_finds_the_planted_weights(kind: str, bound: float | None) -> None:
     table, scores = planted(bound=bound)
 
     def run() -> search.Found:
-        value = Valuer(table)
         if kind == "genetic":
-            return search.genetic(value, singles(table), QUICK, 5)
+            return genetic(table, seed=5)
         if kind == "greedy":
-            return search.greedy(value, singles(table))
-        return search.coordinate(value, equal(10).astype(np.float64))
+            return alone(table, search.greedy_steps(table.cap, singles(table), 20))
+        return coordinate(table)
 
     found = run()
     plain = table.accuracy(equal(10))[0]
@@ -63,10 +75,10 @@ def test_finds_the_planted_weights(kind: str, bound: float | None) -> None:
 
 def test_the_seed_matters_and_patience_ends_it() -> None:
     table, _ = planted(images=400)
-    runs = [search.genetic(Valuer(table), singles(table), QUICK, seed) for seed in (1, 2)]
+    runs = [genetic(table, seed=seed) for seed in (1, 2)]
     assert not np.array_equal(runs[0].weights_M, runs[1].weights_M)
     settings = GeneticSettings(population=8, generations=100, patience=3)
-    assert len(search.genetic(Valuer(table), singles(table), settings, 1).history) < 100
+    assert len(genetic(table, settings).history) < 100
 
 
 def test_greedy_is_caruanas() -> None:
@@ -87,7 +99,7 @@ def test_greedy_is_caruanas() -> None:
             )
         bag.append(-max(tried)[2])
         best = max(best, (max(tried)[0], list(bag)), key=lambda pair: pair[0])
-    found = search.greedy(Valuer(table), np.array(accuracies), patience=12)
+    found = alone(table, search.greedy_steps(table.cap, np.array(accuracies), patience=12))
     assert found.accuracy >= best[0] > accuracies[0]
     assert found.history[1:13] == pytest.approx(
         np.maximum.accumulate([found.history[0], *found.history[1:13]])[1:]
@@ -95,18 +107,17 @@ def test_greedy_is_caruanas() -> None:
 
 
 def test_of_equally_good_weights_the_nearest_to_equal_ones_win() -> None:
-    people = np.array([[0.9, 0.1, 0.0], [0.4, 0.3, 0.3], [0.5, 0.25, 0.25], [0.4, 0.3, 0.3], [0.1, 0.1, 0.8]])
-    order = search.best_of(np.array([0.7, 0.7, 0.7, 0.7, 0.8]), people)
+    population = np.array(
+        [[0.9, 0.1, 0.0], [0.4, 0.3, 0.3], [0.5, 0.25, 0.25], [0.4, 0.3, 0.3], [0.1, 0.1, 0.8]]
+    )
+    order = search.best_of(np.array([0.7, 0.7, 0.7, 0.7, 0.8]), population)
     assert order.tolist() == [4, 1, 3, 2, 0]
     # right whatever the weights: every search ends at the equal ones, or as near as its steps come
     labels = np.arange(60) % 3
     scores = [(5 * np.eye(3)[labels] + 0.1 * m).astype(np.float16) for m in range(4)]
     pool = Pool([Held(str(m), "logits", one) for m, one in enumerate(scores)], "log_probability")
-    table = build(pool, labels, 1).table(labels)
-    for found in (
-        search.genetic(Valuer(table), singles(table), QUICK, 1),
-        search.coordinate(Valuer(table), equal(4).astype(np.float64)),
-    ):
+    table = table_of(build(pool, labels, 1), labels)
+    for found in (genetic(table), coordinate(table)):
         assert found.accuracy == 1 and found.weights_M == pytest.approx([0.25] * 4)
 
 
@@ -121,32 +132,29 @@ def test_seeds_are_tried_as_they_are() -> None:
 
 def test_searches_together_find_what_each_finds_alone() -> None:
     """All folds but some, step by step beside other searches: against a table of just those images."""
-    table, _ = planted(num_results=5, images=400)
+    table, scores = planted(num_results=5, images=400)
     folds = np.random.default_rng(0).integers(0, 3, 400).astype(np.int8)
     counts = Counts(table.labels_N, folds, 3)
     right = counts.right(np.asarray(table.store.singles(1)))
     steps: dict[tuple[Method, Left], search.Steps] = {}
     for left in lefts(3):
-        alone = counts.accuracy(right, left)
-        steps["genetic", left] = search.genetic_steps(1.0, alone, QUICK, 3)
-        steps["greedy", left] = search.greedy_steps(1.0, alone, 20)
+        accuracy = counts.accuracy(right, left)
+        steps["genetic", left] = search.genetic_steps(1.0, accuracy, QUICK, 3)
+        steps["greedy", left] = search.greedy_steps(1.0, accuracy, 20)
         steps["coordinate", left] = search.coordinate_steps(1.0, equal(5).astype(np.float64))
     parts = dealt(folds, 0)
-    found = together(searched(table.store.tables(table.labels_N, parts_N=parts)[1], parts, 3), steps)
+    found = together(searched(tables_of(table.store, table.labels_N, parts_N=parts)[1], parts, 3), steps)
     assert set(found) == set(steps)
     for left in lefts(3):
-        part = table.subset(~np.isin(folds, left))
-        one = search.genetic(Valuer(part), singles_of(part, ~np.isin(folds, left)), QUICK, 3)
+        labels = np.where(np.isin(folds, left), -1, table.labels_N)
+        pool = Pool([Held(str(m), "logits", one) for m, one in enumerate(scores)], "log_probability")
+        part = table_of(build(pool, labels, 1), labels)
+        one = genetic(part, seed=3)
         assert np.array_equal(found["genetic", left].weights_M, one.weights_M)
         assert found["genetic", left].history == one.history
-        two = search.greedy(Valuer(part), singles_of(part, ~np.isin(folds, left)))
+        two = alone(part, search.greedy_steps(1.0, singles(part), 20))
         assert np.array_equal(found["greedy", left].weights_M, two.weights_M)
-        three = search.coordinate(Valuer(part), equal(5).astype(np.float64))
-        assert found["coordinate", left].accuracy == three.accuracy
-
-
-def singles_of(table: Table, seen: np.ndarray) -> np.ndarray:
-    return np.array([class_averaged(one[seen], table.labels_N[seen]) for one in table.store.singles(1)])
+        assert found["coordinate", left].accuracy == coordinate(part).accuracy
 
 
 def test_searches_of_a_very_large_table_see_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,31 +162,10 @@ def test_searches_of_a_very_large_table_see_a_sample(monkeypatch: pytest.MonkeyP
     folds = (np.arange(900) % 3).astype(np.int8)
     monkeypatch.setattr(folded, "SEARCHED", table.candidates // 4)
     parts = dealt(folds, 0)
-    some = searched(table.store.tables(table.labels_N, parts_N=parts)[1], parts, 3)
+    some = searched(tables_of(table.store, table.labels_N, parts_N=parts)[1], parts, 3)
     assert sum(part.candidates for part in some) == pytest.approx(table.candidates / 4, rel=0.3)
     for fold, part in enumerate(some):
         assert (folds[part.labels_N >= 0] == fold).all()
-
-
-def test_a_cut_table_changes_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    table, _ = planted()
-    plain = search.genetic(Valuer(table), singles(table), QUICK, 3)
-    monkeypatch.setattr(vectors, "WORTH", 0)
-    monkeypatch.setattr(vectors, "MOST", 0.95)
-    cut = Valuer(table)
-    again = search.genetic(cut, singles(table), QUICK, 3)
-    assert cut._cuts and cut._cuts[-1].candidates < table.candidates
-    assert np.array_equal(plain.weights_M, again.weights_M) and plain.history == again.history
-
-
-def test_what_was_valued_is_not_valued_again() -> None:
-    table, _ = planted(images=200)
-    value = Valuer(table)
-    people = np.random.default_rng(0).dirichlet(np.ones(10), 5)
-    first = value(people)
-    assert value.evaluated == 5
-    assert np.array_equal(value(np.concatenate([people, people])), np.concatenate([first, first]))
-    assert value.evaluated == 5
 
 
 @settings(max_examples=50, deadline=None)
@@ -186,15 +173,15 @@ def test_what_was_valued_is_not_valued_again() -> None:
 def test_capped_weights(seed: int) -> None:
     random = np.random.default_rng(seed)
     size = int(random.integers(1, 20))
-    people = random.dirichlet(np.full(size, 0.3), 6) * random.choice([1.0, 7.0])
-    people[0] = np.eye(size)[0]
+    population = random.dirichlet(np.full(size, 0.3), 6) * random.choice([1.0, 7.0])
+    population[0] = np.eye(size)[0]
     cap = float(random.uniform(1 / size, 1))
-    kept = capped(people, cap)
+    kept = capped(population, cap)
     assert (kept >= 0).all() and (kept <= cap + 1e-12).all()
     assert kept.sum(axis=1) == pytest.approx(np.ones(6))
-    inside = (people / people.sum(axis=1, keepdims=True) <= cap).all(axis=1)
-    assert np.allclose(kept[inside], (people / people.sum(axis=1, keepdims=True))[inside])
-    for before, after in zip(people, kept):  # order is kept among those below the cap
+    inside = (population / population.sum(axis=1, keepdims=True) <= cap).all(axis=1)
+    assert np.allclose(kept[inside], (population / population.sum(axis=1, keepdims=True))[inside])
+    for before, after in zip(population, kept):  # order is kept among those below the cap
         assert (np.diff(after[np.argsort(before, kind="stable")]) >= -1e-9).all()
 
 

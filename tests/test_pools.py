@@ -118,9 +118,9 @@ def test_log_chances_of_every_kind_of_fusion() -> None:
     assert softmax(ours.T) == pytest.approx(softmax(mixed), abs=1e-5)
     ours = pools.log_chances(found, [Fusion("linear_pool", "probability", weights)], slice(None))[0]
     assert np.exp(ours.T) == pytest.approx(np.einsum("m,mnc->nc", weights, softmax(values)), abs=1e-6)
-    heat = (1.0, 2.0, 0.5, 3.0)
-    fusion = Fusion("tempered_probability", "probability", weights, 0.0, heat)
-    cooled = softmax(values / np.array(heat)[:, None, None])
+    temperatures = (1.0, 2.0, 0.5, 3.0)
+    fusion = Fusion("tempered_probability", "probability", weights, 0.0, temperatures)
+    cooled = softmax(values / np.array(temperatures)[:, None, None])
     ours = pools.log_chances(found, [fusion], slice(10, 30))[0]
     assert np.exp(ours.T) == pytest.approx(np.einsum("m,mnc->nc", weights, cooled)[10:30], abs=1e-5)
 

@@ -16,9 +16,10 @@ from smelt.errors import ArtifactError
 from smelt.fusion.config import STACKED, Method, Pooling
 from smelt.fusion.scores.reference import normalised, single
 from smelt.fusion.scores.sources import Pool, Source
-from smelt.metrics import hits_topk, top_lists
+from smelt.metrics import before_label, top_lists
 
 ELEMENTS = 1 << 22  # scores of one result in memory at once
+JUDGED = 1 << 21  # the same where hits are all that is kept
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ class Fusion:
     def from_json(cls, value: dict[str, Any]) -> Fusion:
         """What `to_json` gave; ArtifactError if it is not that."""
         try:
-            heat, of_classes, biases = map(value.get, ("temperatures", "class_weights", "biases"))
+            degrees, of_classes, biases = map(value.get, ("temperatures", "class_weights", "biases"))
             return cls(
                 value["method"], value["pooling"], tuple(value["weights"]), value["shrinkage"],
-                None if heat is None else tuple(heat),
+                None if degrees is None else tuple(degrees),
                 None if of_classes is None else tuple(map(tuple, of_classes)),
                 None if biases is None else tuple(biases), value.get("penalty"),
             )  # fmt: skip
@@ -129,8 +130,8 @@ def fused_lines(
         for place, (fusion, pool) in enumerate(zip(fusions, pools)):
             if not counts[place][index]:
                 continue  # it would add exactly nothing
-            heat = fusion.temperatures[index] if fusion.temperatures else 1.0
-            key = (fusion.pooling, heat, pool.normalised)
+            temperature = fusion.temperatures[index] if fusion.temperatures else 1.0
+            key = (fusion.pooling, temperature, pool.normalised)
             if key not in values:
                 values[key] = single(pool.guess(index, lines))
             before, part = sums[place], factors[place][index] * values[key]
@@ -167,14 +168,32 @@ def top_classes(fusion: Fusion, sources: Sequence[Source], num_images: int, k: i
     return lists_NK
 
 
-def plain_hits(
-    fusion: Fusion, sources: Sequence[Source], labels_N: NDArray[np.integer], lines: NDArray[np.int64],
+def hits_of(
+    fusions: Sequence[Fusion],
+    sources: Sequence[Source],
+    labels_N: NDArray[np.integer],
+    lines: NDArray[np.int64],
     ks: Sequence[int],
-) -> dict[int, NDArray[np.bool_]]:  # fmt: skip
-    """Hits of the images at `lines` for each k, by evaluating everything."""
-    found: dict[int, list[NDArray[np.bool_]]] = {k: [] for k in ks}
-    for block in np.array_split(lines, max(1, len(lines) // 256)):
-        (scores,) = fused_lines([fusion], sources, block)
-        for k in ks:
-            found[k].append(hits_topk(scores, labels_N[block], k))
-    return {k: np.concatenate(parts) for k, parts in found.items()}
+) -> dict[int, NDArray[np.bool_]]:
+    """k → hits (F, n) of F fusions on the n images at `lines`: everything is evaluated, scores read once."""
+    found: dict[int, list[list[NDArray[np.bool_]]]] = {k: [[] for _ in fusions] for k in ks}
+    num_classes = sources[0].block(lines[:1], "middle").shape[1]
+    step = max(1, JUDGED // (num_classes * len(fusions)))
+    for start in range(0, len(lines), step):
+        part = lines[start : start + step]
+        for row, scores_BC in enumerate(fused_lines(fusions, sources, part)):
+            before = before_label(scores_BC, np.asarray(labels_N)[part])
+            for k in ks:
+                found[k][row].append(before < k)
+    return {k: np.stack([np.concatenate(row) for row in rows]) for k, rows in found.items()}
+
+
+def plain_hits(
+    fusion: Fusion,
+    sources: Sequence[Source],
+    labels_N: NDArray[np.integer],
+    lines: NDArray[np.int64],
+    ks: Sequence[int],
+) -> dict[int, NDArray[np.bool_]]:
+    """k → hits (n,) of one fusion on the images at `lines`."""
+    return {k: hits[0] for k, hits in hits_of([fusion], sources, labels_N, lines, ks).items()}

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smelt.fusion.apply import Fusion
+from smelt.fusion.apply import Fusion, hits_of
 from smelt.fusion.config import MEANS, POOLS, STACKED, FuseSettings, Method, Pooling
 from smelt.fusion.exact.pooled import Tables
 from smelt.fusion.exact.table import Table
@@ -25,7 +25,7 @@ from smelt.fusion.folds import effective, make_folds
 from smelt.fusion.guard import Choice, Setup, guarded, in_words
 from smelt.fusion.methods import pools
 from smelt.fusion.methods.fits import Methods, Option
-from smelt.fusion.methods.folded import Known, Left, by_fold, joined, plain_hits
+from smelt.fusion.methods.folded import Left, by_fold, joined
 from smelt.fusion.resample import Bootstrap, Column
 from smelt.fusion.scores.sources import Kept, Source
 from smelt.metrics import class_averaged
@@ -105,7 +105,7 @@ class Judge:
             if isinstance(source, Kept):
                 source.arrange(order)
         self.methods = Methods(sources, labels_N, self.folds_N, tables, settings, num_classes)
-        self._known: Known = {}
+        self._known: dict[tuple[Fusion, int], dict[int, NDArray[np.bool_]]] = {}  # (fusion, fold) → k → hits
         self._logs: dict[tuple[Fusion, int], NDArray[np.float32]] = {}
         self.draws = Bootstrap(labels_N, groups_N, settings.bootstrap, settings.seed)
 
@@ -192,7 +192,7 @@ class Judge:
         if rest:
             some = [k for k, known in zip(ks, over) if not all(known)]
             wanted = [wishes[row] for row in rest]
-            hits = plain_hits(self.sources, self.labels_N, self.folds_N, wanted, KS, self._known)
+            hits = self._plain_hits(wanted)
             for k in some:
                 found[k][rest] = hits[k]
         for k, known in zip(ks, over):
@@ -201,6 +201,21 @@ class Judge:
                 mine = [row for row in rows if _pooling(wishes[row]) == pooling]
                 of_folds = by_fold(self.methods.table(pooling, k), self.methods.parts_N, self.count)
                 found[k][mine] = table_hits(of_folds, self.folds_N, [wishes[row] for row in mine])
+        return found
+
+    def _plain_hits(self, wishes: Sequence[Mapping[int, Fusion]]) -> dict[int, NDArray[np.bool_]]:
+        """k → hits (Q, N) by evaluating everything that was not evaluated before."""
+        found = {k: np.zeros((len(wishes), len(self.labels_N)), np.bool_) for k in KS}
+        for fold in range(self.count):
+            lines = np.flatnonzero(self.folds_N == fold)
+            fusions = dict.fromkeys(wish[fold] for wish in wishes if fold in wish)
+            fresh = [fusion for fusion in fusions if (fusion, fold) not in self._known]
+            if fresh:
+                hits = hits_of(fresh, self.sources, self.labels_N, lines, KS)
+                self._known |= {(one, fold): {k: hits[k][row] for k in KS} for row, one in enumerate(fresh)}
+            for row, wish in enumerate(wishes):
+                for k in KS if fold in wish else ():
+                    found[k][row, lines] = self._known[wish[fold], fold][k]
         return found
 
     def _over_table(self, wish: Mapping[int, Fusion], k: int) -> bool:

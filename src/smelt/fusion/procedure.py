@@ -13,16 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from smelt.errors import ResultError
 from smelt.fusion import worth
-from smelt.fusion.apply import Fusion
+from smelt.fusion.apply import Fusion, hits_of
 from smelt.fusion.config import MEANS, SEARCHES, STACKED, FuseSettings, Method, Pooling
 from smelt.fusion.exact.pooled import Tables
-from smelt.fusion.exact.tiles import one_blas_thread, one_thread
+from smelt.fusion.exact.threads import one_blas_thread, one_thread
 from smelt.fusion.folds import effective, equal_rows
 from smelt.fusion.guard import titled
 from smelt.fusion.judge import KS, Judge, Judgement, Verdict
 from smelt.fusion.methods import stacking
 from smelt.fusion.methods.fits import POOLING, large
-from smelt.fusion.methods.folded import plain_hits
 from smelt.fusion.resample import Bootstrap
 from smelt.fusion.scores.reference import equal
 from smelt.fusion.scores.screen import screened
@@ -103,11 +102,11 @@ class Case:
             found[list(self.active)] = active
             return found.tolist()
 
-        heat, of_classes = fusion.temperatures, fusion.class_weights
+        degrees, of_classes = fusion.temperatures, fusion.class_weights
         return replace(
             fusion,
             weights=tuple(all_of(fusion.weights, 0.0)),
-            temperatures=None if heat is None else tuple(all_of(heat, 1.0)),
+            temperatures=None if degrees is None else tuple(all_of(degrees, 1.0)),
             class_weights=None if of_classes is None else tuple(map(tuple, all_of(of_classes, 0.0))),
         )
 
@@ -271,20 +270,20 @@ def _too_few(
     methods: list[Method] = [method for method in settings.methods if method in MEANS] or ["mean_rank"]
     weights = tuple(map(float, equal(len(case.active))))
     fusions = [Fusion(method, POOLING[method], weights) for method in methods]
-    folds_N = np.where(labels_N >= 0, 0, -1).astype(np.int8)
-    hits = plain_hits(case.taking_part, labels_N, folds_N, [{0: fusion} for fusion in fusions], KS)
+    known = labels_N >= 0
+    hits = hits_of(fusions, case.taking_part, labels_N, np.flatnonzero(known), KS)
     draws = Bootstrap(labels_N, groups_N, settings.bootstrap, settings.seed)
     entries = []
     for row, fusion in enumerate(fusions):
-        accuracy = {f"top{k}": class_averaged(hits[k][row], labels_N) for k in KS}
-        difference = hits[settings.k][row].astype(float) - hits[settings.k][0]
+        accuracy = {f"top{k}": class_averaged(hits[k][row], labels_N[known]) for k in KS}
+        difference = np.zeros(len(labels_N))
+        difference[known] = hits[settings.k][row].astype(float) - hits[settings.k][0]
         low, high = np.quantile(draws([draws.column(difference)]), [0.025, 0.975])
         entries.append({
             **case.spread(fusion).to_json(), "title": titled(fusion.method), "chosen_by": accuracy,
             "held_out": accuracy, "gain": class_averaged(difference, labels_N),
             "interval": [float(low), float(high)], "sure": 0.0,
         })  # fmt: skip
-    known = labels_N >= 0
     why = (
         f"{different} labelled image{'s are' if different > 1 else ' is'} too few to fit or judge anything by"
     )

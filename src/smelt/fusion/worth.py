@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smelt.fusion.apply import Fusion
+from smelt.fusion.apply import Fusion, hits_of
 from smelt.fusion.exact.table import Table
-from smelt.fusion.methods.folded import plain_hits
 from smelt.fusion.methods.vectors import capped
 from smelt.fusion.scores.sources import Source
 from smelt.metrics import class_averaged
@@ -71,11 +70,8 @@ def without_each_by_class(
     lines = np.flatnonzero(np.asarray(labels_N) >= 0)
     cost = len(fusions) * weights_MC.size * len(lines)
     lines = lines[:: max(1, -(-cost // PRODUCTS))]
-    folds_N = np.full(len(labels_N), -1, np.int8)
-    folds_N[lines] = 0
-    hits_QN = plain_hits(sources, labels_N, folds_N, [{0: one} for one in fusions], (k,))[k]
-    known = np.asarray(labels_N)[lines]
-    accuracy = np.array([class_averaged(one[lines], known) for one in hits_QN])
+    hits_Fn = hits_of(fusions, sources, labels_N, lines, (k,))[k]
+    accuracy = np.array([class_averaged(one, np.asarray(labels_N)[lines]) for one in hits_Fn])
     return accuracy[0] - accuracy[1:] if len(fusions) > 1 else np.zeros(1)
 
 

@@ -105,7 +105,7 @@ def fuse(
         raise ResultError("nothing to fuse: name score files, or one recipe (smelt fuse --help)")
     # NumPy's own products are small here, and more threads than one only wait for one another
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from smelt.fusion.exact.tiles import one_thread
+    from smelt.fusion.exact.threads import one_thread
 
     asked = Asked(
         inputs, labels, ids, out, use, metric, seed, submission, scores, tuple(kind or ()), tuple(name or ())

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from smelt.fusion.config import FuseSettings, Pooling
 from smelt.fusion.exact.build import Wanted, build_all
-from smelt.fusion.exact.store import Store
-from smelt.fusion.exact.table import Table
+from smelt.fusion.exact.candidates import Store
+from smelt.fusion.exact.table import Table, tables_of
 from smelt.fusion.scores.sources import Pool, Source
 
 Emit = Callable[..., None]
@@ -84,6 +84,6 @@ class Tables:
         if found is None:
             while len(self._tables) >= RESIDENT:
                 self._tables.pop(next(iter(self._tables)))
-            found = self.store(pooling).tables(self.labels_N, parts_N=self.parts_N)
+            found = tables_of(self.store(pooling), self.labels_N, parts_N=self.parts_N)
         self._tables[pooling] = found
         return found[k]

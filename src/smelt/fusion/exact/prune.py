@@ -17,7 +17,7 @@ and candidates together is right, whatever the weights; the rest are undecided. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from smelt.fusion.scores.reference import UNDERFLOW, rounding, single
 from smelt.fusion.scores.soften import Softened, SoftenedLabels
 
+PER_IMAGE = ("hits_KN", "singles_KMN")  # fields whose last axis is the images
 TILE = 1 << 17  # elements compared at once, so that they stay in the cache
 Values = NDArray[Any] | Softened
 Labels = NDArray[Any] | SoftenedLabels  # (M, B)
@@ -37,16 +38,16 @@ BEYOND = 1 + 4e-5  # weights may be above the cap by the rounding of float32; so
 
 @dataclass(frozen=True)
 class Pruned:
-    """A block of B images after pruning; U of them undecided, with R candidates in all.
+    """N images after pruning; U of them undecided, with R candidates in all.
 
-    hits_KB: for each k 1 right, 0 wrong, -1 undecided. images_U: positions in the block of those that are
+    hits_KN: for each k 1 right, 0 wrong, -1 undecided. images_U: positions of those that are
     undecided for any k. certain_U: how many classes come before the label in any case: an image is wrong when
     k − certain of its candidates do, too. counts_U: candidates of each. classes_R: ids. before_R: which of
-    them win a tie with the label. values_RM: their values, own_UM: the label's. singles_KMB: hits of each
+    them win a tie with the label. values_RM: their values, own_UM: the label's. singles_KMN: hits of each
     result alone.
     """
 
-    hits_KB: NDArray[np.int8]
+    hits_KN: NDArray[np.int8]
     images_U: NDArray[np.int64]
     certain_U: NDArray[np.int32]
     counts_U: NDArray[np.int64]
@@ -54,18 +55,21 @@ class Pruned:
     before_R: NDArray[np.bool_]
     values_RM: NDArray[Any]
     own_UM: NDArray[Any]
-    singles_KMB: NDArray[np.bool_]
+    singles_KMN: NDArray[np.bool_]
 
 
-def prune(
-    values_MBC: Sequence[Values],
-    own_MB: Labels,
-    labels_B: NDArray[np.integer],
-    ks: Sequence[int],
-    cap: float,
-) -> Pruned:
-    """Decide the images of a block or find their candidates. Labels below 0: decided as wrong."""
-    return prune_each(values_MBC, own_MB, labels_B, ks, [cap])[0]
+def moved(pruned: Pruned, by: int) -> Pruned:
+    """The same of images that begin at `by`."""
+    return replace(pruned, images_U=pruned.images_U + by)
+
+
+def joined(blocks: Sequence[Pruned]) -> Pruned:
+    """The images of all blocks, one after the other."""
+    return Pruned(**{
+        field.name: np.concatenate([getattr(block, field.name) for block in blocks],
+                                   axis=-1 if field.name in PER_IMAGE else 0)
+        for field in fields(Pruned)
+    })  # fmt: skip
 
 
 def counted(blocks: Sequence[tuple[Sequence[Values], Labels]], labels_B: NDArray[np.integer]) -> list[Counts]:
@@ -90,7 +94,8 @@ def prune_each(
     ks: Sequence[int],
     caps: Sequence[float],
 ) -> list[Pruned]:
-    """`prune` for several caps: every score is looked at once for all of them."""
+    """Decide the images of a block or find their candidates, for several caps: every score is looked at once
+    for all of them. Labels below 0: decided as wrong."""
     counts = count(values_MBC, own_MB, labels_B)
     return [prune_counted(values_MBC, own_MB, labels_B, counts, ks, cap) for cap in caps]
 
@@ -108,12 +113,12 @@ def prune_counted(
     k_K1 = np.array(ks)[:, None]
     possible_BC = counts.near_BC > 0
     possible_B = possible_BC.sum(axis=1)
-    hits_KB = np.where(possible_B < k_K1, 1, -1).astype(np.int8)
-    hits_KB[:, labels_B < 0] = 0
-    asked = np.flatnonzero((hits_KB < 0).any(axis=0))
+    hits_KN = np.where(possible_B < k_K1, 1, -1).astype(np.int8)
+    hits_KN[:, labels_B < 0] = 0
+    asked = np.flatnonzero((hits_KN < 0).any(axis=0))
     far = asked[possible_B[asked] >= max(ks)]
     wrong = _surely_wrong(values_MBC, own_MB, labels_B, counts.near_BC, far, max(ks), cap)
-    hits_KB[:, wrong] = 0
+    hits_KN[:, wrong] = 0
     images = np.setdiff1d(asked, wrong, assume_unique=True)
     line, classes = np.nonzero(possible_BC[images])
     before_R = classes < labels_B[images][line]
@@ -125,11 +130,11 @@ def prune_counted(
     _drop_repeats(open_R, values_RM, line, before_R, max(ks) - certain)
     number = np.bincount(line[open_R], minlength=len(images))
     found_KU = np.where(certain >= k_K1, 0, np.where(certain + number < k_K1, 1, -1))
-    hits_KB[:, images] = found_KU
+    hits_KN[:, images] = found_KU
     left = np.asarray((found_KU < 0).any(axis=0))
     rows = np.flatnonzero(open_R & left[line])
     return Pruned(
-        hits_KB=hits_KB,
+        hits_KN=hits_KN,
         images_U=images[left],
         certain_U=certain[left].astype(np.int32),
         counts_U=number[left],
@@ -137,7 +142,7 @@ def prune_counted(
         before_R=before_R[rows],
         values_RM=np.ascontiguousarray(values_RM[rows]),
         own_UM=np.ascontiguousarray(own_UM[left]),
-        singles_KMB=counts.over_MB[None] < k_K1[:, :, None],
+        singles_KMN=counts.over_MB[None] < k_K1[:, :, None],
     )
 
 

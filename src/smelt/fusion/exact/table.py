@@ -6,9 +6,8 @@ where its size is beyond `slack`, a proven bound of everything that was rounded 
 many), its sign is that of the reference's comparison. The few images that hang on a cosine within the slack,
 exact ties among them, are decided by the reference itself, on the stored values and by its rule for ties.
 
-Tiles are laid out part by part: `part` is the table of some of them, and copies nothing. `near` cuts a table
-to what is undecided within a ball of weights: |w·D − c·D| ≤ |w − c| |D − mean D|, since both sum to 1. A
-search that closes in on an optimum pays for fewer and fewer candidates.
+Candidates lie in tiles, so that one product, two comparisons and a sum evaluate them; tiles are laid out part
+by part, and `Table.part`, the table of some of them, copies nothing.
 """
 
 from __future__ import annotations
@@ -21,22 +20,40 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smelt.fusion.exact.tiles import Part, Tile, kept, repack, spread_over
-from smelt.fusion.exact.units import Directions, beyond, numbers
-from smelt.fusion.scores.reference import normalised
+from smelt.fusion.exact.candidates import Store
+from smelt.fusion.exact.threads import spread_over
+from smelt.fusion.exact.units import ROUGH, Directions, beyond, exact, halved, picked, rounded
+from smelt.fusion.scores.reference import normalised, rounding, single
 
 if TYPE_CHECKING:
-    from smelt.fusion.exact.store import Store
+    from smelt.fusion.exact.units import Units
+
+ROWS = 1 << 13  # candidates of a tile: its product with a population fits the cache
+FEW = 1 << 10
+
+
+@dataclass(frozen=True)
+class Tile:
+    """I images with at most n candidates each; the candidate at place j of image i is row j·I + i.
+
+    images_I: positions in the fusion's order. need_I: wrong with that many candidates before the label.
+    units: (n·I, M) of length one, or zeros for rows that always go to the reference; padding points away from
+    all weights. rows_nI: the candidate's row in the store, −1 for padding.
+    """
+
+    images_I: NDArray[np.int64]
+    need_I: NDArray[np.int32]
+    units: Units
+    rows_nI: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Exact hits of N images under any weights that are non-negative, at most `cap` and in the ball.
+    """Exact hits of N images under any weights that are non-negative and at most `cap`.
 
     k: right is a label among the first k. hits_N: 1 right, 0 wrong, −1 in a tile. slack: bound of the
     rounding of a cosine but for the weights'. many: whether unit vectors are of half precision. parts_T: the
-    part that each tile's images are of. center, radius: the ball that the table is valid in (None: all
-    weights up to `cap`).
+    part that each tile's images are of.
     """
 
     k: int
@@ -44,18 +61,20 @@ class Table:
     hits_N: NDArray[np.int8]
     tiles: Sequence[Tile]
     store: Store = field(repr=False)
-    cap: float
     slack: float
-    many: bool = False
-    parts_T: Sequence[int] = field(default=(), repr=False)
-    center: NDArray[np.float64] | None = None
-    radius: float = np.inf
+    many: bool
+    parts_T: Sequence[int] = field(repr=False)
     threads: int = 0
 
     @property
     def num_results(self) -> int:
         """M."""
         return self.store.num_results
+
+    @property
+    def cap(self) -> float:
+        """No weight may be above it."""
+        return self.store.cap
 
     @cached_property
     def candidates(self) -> int:
@@ -67,18 +86,9 @@ class Table:
         """Memory of the unit vectors."""
         return sum(tile.units.nbytes for tile in self.tiles)
 
-    def covers(self, weights_PM: ArrayLike) -> NDArray[np.bool_]:
-        """Which weights (summing to 1) the table is valid for, (P,)."""
-        weights = np.asarray(weights_PM, np.float64)
-        inside = np.asarray((weights <= self.cap * (1 + 1e-5)).all(axis=1), np.bool_)
-        if self.center is not None:
-            inside &= np.linalg.norm(weights - self.center, axis=1) <= self.radius
-        return inside
-
     def hits(self, weights_PM: ArrayLike) -> NDArray[np.bool_]:
         """Which images are right, (P, N), as the reference has it. Weights are scaled to sum 1."""
-        weights = normalised(np.atleast_2d(np.asarray(weights_PM)))
-        assert bool(self.covers(weights).all()), "weights outside of what the table is valid for"
+        weights = self._allowed(weights_PM)
         hits_PN = np.empty((len(weights), len(self.hits_N)), np.bool_)
         hits_PN[:] = self.hits_N == 1
         for tile, hits_IP in self._evaluated(weights):
@@ -92,8 +102,7 @@ class Table:
 
     def right(self, weights_PM: ArrayLike) -> NDArray[np.int32]:
         """How many images of each class that has any are right, (P, G), classes in ascending order."""
-        weights = normalised(np.atleast_2d(np.asarray(weights_PM)))
-        assert bool(self.covers(weights).all()), "weights outside of what the table is valid for"
+        weights = self._allowed(weights_PM)
         _, decided, order, starts, present = self._classes
         parts = [np.empty((0, len(weights)), np.bool_)]
         parts += [hits_IP for _, hits_IP in self._evaluated(weights)]
@@ -102,6 +111,11 @@ class Table:
             sums = np.add.reduceat(np.concatenate(parts)[order], starts, axis=0, dtype=np.int32)
             right_PG[:, present] += sums.T
         return right_PG
+
+    def _allowed(self, weights_PM: ArrayLike) -> NDArray[np.float32]:
+        weights = normalised(np.atleast_2d(np.asarray(weights_PM)))
+        assert bool((weights <= self.cap * (1 + 1e-5)).all()), "weights above the cap that was proven for"
+        return weights
 
     @cached_property
     def _classes(self) -> tuple[NDArray[Any], ...]:
@@ -140,8 +154,8 @@ class Table:
         unclear = np.flatnonzero((sure_IP < need) & ~hits)
         if len(unclear):
             place, who = np.nonzero((maybe & ~sure).reshape(shape)[:, unclear])
-            image, person = np.divmod(unclear, len(weights_PM))
-            above = self.store.above(tile.rows_nI[place, image[who]], person[who], weights_PM)
+            image, vector = np.divmod(unclear, len(weights_PM))
+            above = self.store.above(tile.rows_nI[place, image[who]], vector[who], weights_PM)
             count = sure_IP[unclear] + np.bincount(who[above], minlength=len(unclear))
             hits[unclear] = count < need[unclear]
         return np.asarray(hits, np.bool_).reshape(size, len(weights_PM))
@@ -158,53 +172,86 @@ class Table:
             parts_T=[self.parts_T[place] for place in mine],
         )
 
-    def subset(self, keep_N: NDArray[np.bool_]) -> Table:
-        """The table of some of the images; the others count as unlabelled."""
-        labels = np.where(keep_N, self.labels_N, -1).astype(np.int32)
-        parts = [kept(tile, np.repeat(keep_N[tile.images_I][None], len(tile.rows_nI), 0), tile.need_I)
-                 for tile in self.tiles]  # fmt: skip
-        return self._rebuilt(parts, labels, np.where(keep_N, self.hits_N, 0).astype(np.int8))
 
-    def near(self, center_M: ArrayLike, radius: float, most: float = 1.0) -> Table:
-        """The table for weights within `radius` (Euclidean, weights summing to 1) of a centre.
+def table_of(store: Store, labels_N: NDArray[np.integer], threads: int = 0, k: int | None = None) -> Table:
+    """The table of all candidates for one k (None: the first)."""
+    return tables_of(store, labels_N, threads)[store.ks[0] if k is None else k]
 
-        The table itself, when more than the share `most` of its candidates would remain.
-        """
-        center = np.asarray(center_M, np.float64)
-        if self.center is not None:
-            assert float(np.linalg.norm(center - self.center)) + radius <= self.radius, "not within the ball"
-        length = float(np.linalg.norm(center))
-        direction = Directions(center[None])
-        slack = self.slack + 1.02 * direction.error(self.many) + 1e-6
-        hits = self.hits_N.copy()
 
-        def look(tile: Tile) -> tuple[Tile, NDArray[np.bool_], NDArray[np.int64]]:
-            cosine_nI = numbers(direction.cosines(tile.units)).reshape(tile.rows_nI.shape)
-            # 1.01: the cosine itself may be rounded to bfloat16
-            reach_nI = 1.01 * tile.spread_nI * (radius / length) + slack * (1 + radius / length)
-            need = tile.need_I - (cosine_nI > reach_nI).sum(axis=0)
-            unknown = (np.abs(cosine_nI) <= reach_nI) & (tile.rows_nI >= 0)
-            hits[tile.images_I[need <= 0]] = 0
-            hits[tile.images_I[(need > 0) & (unknown.sum(axis=0) < need)]] = 1
-            return tile, unknown & (hits[tile.images_I] < 0), need
+def tables_of(
+    store: Store, labels_N: NDArray[np.integer], threads: int = 0, parts_N: NDArray[np.integer] | None = None
+) -> dict[int, Table]:
+    """k → its table; all share the unit vectors, which are made tile by tile from the disk.
 
-        seen = list(spread_over(look, self.tiles, self.candidates, self.threads))
-        if sum(int(keep.sum()) for _, keep, _ in seen) > most * self.candidates:
-            return self
-        parts = [kept(tile, keep, need) for tile, keep, need in seen]
-        return self._rebuilt(parts, self.labels_N, hits, center, radius)
+    parts_N: images of different parts never share a tile, so that `Table.part` costs nothing.
+    """
+    counts = np.array(store.counts_U)
+    many = halved(int(counts.sum()) * store.num_results)
+    open_KU = np.array(store.hits_KN)[:, store.images_U] < 0
+    part_U = np.zeros(len(counts), np.int64) if parts_N is None else np.asarray(parts_N)[store.images_U]
+    sorts = np.stack([part_U, (open_KU << np.arange(len(store.ks))[:, None]).sum(axis=0)])
+    kinds, kind_U = np.unique(sorts, axis=1, return_inverse=True)
+    plans = [
+        (kind, mine[chosen], place_nI)
+        for kind in range(kinds.shape[1])
+        for mine in [np.flatnonzero(kind_U.reshape(-1) == kind)]
+        for chosen, place_nI in layout(counts[mine])
+    ]
+    if many:
+        import torch  # noqa: F401  here, not first in some thread
 
-    def _rebuilt(
-        self,
-        parts: Sequence[Part],
-        labels_N: NDArray[np.int32],
-        hits_N: NDArray[np.int8],
-        center: NDArray[np.float64] | None = None,
-        radius: float = np.inf,
-    ) -> Table:
-        tiles = list(repack(parts))
-        center = self.center if center is None else center
-        radius = min(radius, self.radius) if np.isinf(radius) else radius
-        return replace(
-            self, labels_N=labels_N, hits_N=hits_N, tiles=tiles, parts_T=(), center=center, radius=radius
+    def make(plan: tuple[int, NDArray[np.int64], NDArray[np.int64]]) -> tuple[Tile, float]:
+        return _tile(store, plan[1], plan[2], many)
+
+    made = list(spread_over(make, plans, int(counts.sum()), threads))
+    store.let_go()
+    # on top: the sums of the product, and what rounding its bfloat16 output can hide
+    moved = max((far for _, far in made), default=0.0)
+    slack = 1.02 * (moved + ROUGH + 2 * rounding(store.num_results))
+    labels, tables = np.asarray(labels_N, np.int32), {}
+    for place, k in enumerate(store.ks):
+        mine = [n for n, (kind, _, _) in enumerate(plans) if kinds[1, kind] >> place & 1]
+        tiles = [
+            replace(made[n][0], need_I=np.asarray(k - store.certain_U[plans[n][1]], np.int32)) for n in mine
+        ]
+        parts = [int(kinds[0, plans[n][0]]) for n in mine]
+        tables[k] = Table(
+            k, labels, np.array(store.hits_KN[place]), tiles, store, slack, many, parts, threads
         )
+    return tables
+
+
+def layout(counts_U: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """For each tile: the images in it, (I,), and for each place (n, I) the candidate's number in its image.
+
+    −1 is padding. Images of like numbers of candidates go together, so that little is padded; a few hundred
+    candidates are one tile anyway.
+    """
+    order = np.argsort(-counts_U, kind="stable")
+    sizes = counts_U[order]
+    start = 0
+    while start < len(order):
+        depth = int(sizes[start])
+        alike = int(np.searchsorted(-sizes, 1 - 0.75 * depth, "right"))
+        stop = max(start + 1, min(start + ROWS // depth, max(alike, start + FEW // depth)))
+        chosen = order[start:stop]
+        place_n1 = np.arange(depth)[:, None]
+        yield chosen, np.where(place_n1 < counts_U[chosen], place_n1, -1)
+        start = stop
+
+
+def _tile(
+    store: Store, chosen: NDArray[np.int64], place_nI: NDArray[np.int64], many: bool
+) -> tuple[Tile, float]:
+    """The tile of some images (see `layout`), and how far rounding moved its vectors at most."""
+    there_nI = place_nI >= 0
+    first = store.ends_U[chosen] - store.counts_U[chosen]
+    rows_nI = np.where(there_nI, first + place_nI, -1)
+    image_nI = np.broadcast_to(chosen, place_nI.shape)
+    values = single(store.values_RM[rows_nI[there_nI]])
+    exactly = exact(values, single(store.own_UM[image_nI[there_nI]]))
+    held, moved = rounded(exactly, many)
+    row_nI = np.full(place_nI.shape, -1)
+    row_nI[there_nI] = np.arange(len(exactly))
+    images, need = np.array(store.images_U[chosen]), np.zeros(len(chosen), np.int32)
+    return Tile(images, need, picked(held, row_nI.reshape(-1)), rows_nI), moved

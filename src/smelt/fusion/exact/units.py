@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -33,23 +32,16 @@ def halved(numbers: int) -> bool:
     return numbers > (LOADED if "torch" in sys.modules else MANY)
 
 
-def exact(
-    values_RM: NDArray[np.float32], own_RM: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Differences scaled to length one, zeros where they are too small to trust, and |units − mean| (R,)."""
+def exact(values_RM: NDArray[np.float32], own_RM: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Differences scaled to length one, (R, M); zeros where they are too small to trust."""
     num_results = values_RM.shape[1]
     largest = np.abs(values_RM).max(axis=1) + np.abs(own_RM).max(axis=1)
     units = values_RM - own_RM
-    lengths = _lengths(units)
+    lengths = np.sqrt(np.einsum("rm,rm->r", units, units))
     # a weight vector that sums to 1 is at least 1/√M long: the reference's error as a cosine
     rough = rounding(num_results) * num_results**0.5 * largest > ROUGH * lengths
     units *= np.where(rough, 0.0, 1 / np.maximum(lengths, 1e-30)).astype(np.float32)[:, None]
-    spread = _lengths(units - units.mean(axis=1, keepdims=True))
-    return units, (spread * 1.001 + 1e-5).astype(np.float32)
-
-
-def _lengths(rows_RM: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(np.sqrt(np.einsum("rm,rm->r", rows_RM, rows_RM)))
+    return units
 
 
 def rounded(units_RM: NDArray[np.float32], many: bool) -> tuple[Units, float]:
@@ -74,15 +66,6 @@ def picked(units: Units, rows: NDArray[np.int64]) -> Units:
     chosen = units[torch.from_numpy(np.maximum(rows, 0))]
     chosen[torch.from_numpy(rows < 0)] = -1
     return chosen
-
-
-def joined(pieces: Sequence[Units]) -> Units:
-    """All rows, one after the other."""
-    if isinstance(pieces[0], np.ndarray):
-        return np.concatenate([np.asarray(piece) for piece in pieces])
-    import torch
-
-    return torch.cat([piece for piece in pieces if not isinstance(piece, np.ndarray)])
 
 
 class Directions:
@@ -132,11 +115,6 @@ def beyond(
     bits = cosines.view(torch.int16).numpy()
     limit = torch.tensor([slack, -slack], dtype=torch.bfloat16).view(torch.int16).numpy()
     return bits > limit[0], bits.view(np.uint16) <= limit[1:].view(np.uint16)[0]
-
-
-def numbers(cosines: NDArray[np.float32] | Tensor) -> NDArray[np.float32]:
-    """Cosines as numpy has them."""
-    return cosines if isinstance(cosines, np.ndarray) else cosines.float().numpy()
 
 
 @cache

@@ -106,11 +106,11 @@ class Methods:
         return dict(zip(self.lefts, zip(*found)))
 
     def _tempered(self, method: Method, left: Left) -> Fusion:
-        heat, pooling = self.temperatures[left], POOLING[method]
+        temperatures, pooling = self.temperatures[left], POOLING[method]
         if pooling == "probability":
-            return Fusion(method, pooling, tuple(map(float, equal(len(heat)))), 0.0, heat)
+            return Fusion(method, pooling, tuple(map(float, equal(len(temperatures)))), 0.0, temperatures)
         # logits divided by T and averaged: weights in proportion to 1/T
-        return self._within(method, pooling, 1 / np.array(heat), 0.0)
+        return self._within(method, pooling, 1 / np.array(temperatures), 0.0)
 
     def _within(
         self, method: Method, pooling: Pooling, weights_M: NDArray[np.float64], share: float

@@ -9,16 +9,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.fusion.apply import Fusion, fused_lines
 from smelt.fusion.config import Method
 from smelt.fusion.exact.table import Table
 from smelt.fusion.methods.search import Found, Steps
-from smelt.fusion.scores.sources import Source
-from smelt.metrics import before_label
 
 Left = tuple[int, ...]  # folds that are left out, in ascending order
-Known = dict[tuple[Fusion, int], dict[int, NDArray[np.bool_]]]  # (fusion, fold) → k → hits of its images
-ELEMENTS = 1 << 21  # scores of one result in memory at once
 SEARCHED = 1 << 21  # candidates of a table up to which searches see all of its images
 SHARES = 16  # that each fold's images are dealt to, so that a part of them can be looked at
 
@@ -139,54 +134,3 @@ def _counted(
         stop = start + len(asked[key])
         right[key] += counted[back[start:stop]]
         start = stop
-
-
-def plain_hits(
-    sources: Sequence[Source],
-    labels_N: NDArray[np.integer],
-    folds_N: NDArray[np.int8],
-    wanted: Sequence[Mapping[int, Fusion]],
-    ks: Sequence[int],
-    known: Known | None = None,
-) -> dict[int, NDArray[np.bool_]]:
-    """k → hits (Q, N): for each of Q wishes the hits of a fold's images under that fold's fusion.
-
-    Everything is evaluated, each block of scores read once for all; what a wish does not name stays False.
-    known: hits of earlier calls (for the same `ks`), which are added to.
-    """
-    known = {} if known is None else known
-    labels = np.asarray(labels_N)
-    found = {k: np.zeros((len(wanted), len(labels)), np.bool_) for k in ks}
-    for fold in np.unique(folds_N[folds_N >= 0]).tolist():
-        lines = np.flatnonzero(folds_N == fold)
-        fusions = dict.fromkeys(wish[fold] for wish in wanted if fold in wish)
-        fresh = [fusion for fusion in fusions if (fusion, fold) not in known]
-        if fresh:
-            hits = _plain(fresh, sources, labels, lines, ks)
-            known.update({(fusion, fold): {k: hits[k][row] for k in ks} for row, fusion in enumerate(fresh)})
-        for row, wish in enumerate(wanted):
-            if fold in wish:
-                for k in ks:
-                    found[k][row, lines] = known[wish[fold], fold][k]
-    return found
-
-
-def _plain(
-    fusions: Sequence[Fusion],
-    sources: Sequence[Source],
-    labels_N: NDArray[np.integer],
-    lines: NDArray[np.int64],
-    ks: Sequence[int],
-) -> dict[int, NDArray[np.bool_]]:
-    """k → hits (fusions, lines)."""
-    found: dict[int, list[list[NDArray[np.bool_]]]] = {k: [[] for _ in fusions] for k in ks}
-    num_classes = sources[0].block(lines[:1], "middle").shape[1]
-    step = max(1, ELEMENTS // (num_classes * len(fusions)))
-    for start in range(0, len(lines), step):
-        part = lines[start : start + step]
-        scores = fused_lines(fusions, sources, part)
-        for row, one in enumerate(scores):
-            before = before_label(one, labels_N[part])
-            for k in ks:
-                found[k][row].append(before < k)
-    return {k: np.stack([np.concatenate(row) for row in rows]) for k, rows in found.items()}

@@ -260,12 +260,12 @@ def log_chances(found: Sample, fusions: Sequence[Fusion], part: slice) -> list[N
 
     Either one fusion with temperatures, or any with weights of classes, or any of one pooling without both.
     """
-    heat, pooling = fusions[0].temperatures, fusions[0].pooling
+    temperatures, pooling = fusions[0].temperatures, fusions[0].pooling
     if all(one.class_weights is not None for one in fusions):
         return _by_class(found, fusions, part)
     assert len(fusions) == 1 or all(one.summed and one.pooling == pooling for one in fusions)
-    if heat is not None:
-        values = np.exp(found.logs_MKn[:, :, part] / np.asarray(heat, np.float32)[:, None, None])
+    if temperatures is not None:
+        values = np.exp(found.logs_MKn[:, :, part] / np.asarray(temperatures, np.float32)[:, None, None])
         values /= values.sum(axis=1, keepdims=True)
     else:
         values = (found.chances_MKn if pooling == "probability" else found.logs_MKn)[:, :, part]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.fusion.config import GeneticSettings
-from smelt.fusion.methods.vectors import Valuer, capped
+from smelt.fusion.methods.vectors import capped
 
 STEPS = (0.0, 2.0)  # what the coordinate search multiplies a weight by
 SWEEPS = 6  # of the coordinate search at most
@@ -36,32 +36,11 @@ class Found:
 Steps = Generator[NDArray[np.float64], NDArray[np.float64], Found]
 
 
-def driven(value: Valuer, steps: Steps) -> Found:
-    """Run one search to its end."""
-    weights = next(steps)
-    while True:
-        try:
-            weights = steps.send(value(weights))
-        except StopIteration as stop:
-            found: Found = stop.value
-            return found
-
-
 def best_of(accuracy_P: NDArray[np.float64], weights_PM: NDArray[np.float64]) -> NDArray[np.int64]:
     """Order from best to worst: higher accuracy, then nearer to equal weights, then the earlier."""
     length = np.einsum("pm,pm->p", weights_PM, weights_PM).round(12)
     order: NDArray[np.int64] = np.lexsort((np.arange(len(accuracy_P)), length, -accuracy_P))
     return order
-
-
-def genetic(
-    value: Valuer,
-    singles_M: NDArray[np.float64],
-    settings: GeneticSettings,
-    seed: int,
-) -> Found:
-    """The genetic search over one table; see `genetic_steps`."""
-    return driven(value, genetic_steps(value.cap, singles_M, settings, seed))
 
 
 def genetic_steps(
@@ -77,24 +56,24 @@ def genetic_steps(
     that are thought good, of which the first population has some as they are and some varied.
     """
     random = np.random.default_rng(seed)
-    people = _first(cap, singles_M, settings.population, random, seeds_SM)
-    fitness = yield people
+    population = _first(cap, singles_M, settings.population, random, seeds_SM)
+    fitness = yield population
     history: list[float] = []
     stale = 0
     for generation in range(settings.generations):
-        order = best_of(fitness, people)
-        people, fitness = people[order], fitness[order]
+        order = best_of(fitness, population)
+        population, fitness = population[order], fitness[order]
         stale = 0 if not history or fitness[0] > history[-1] else stale + 1
         history.append(float(fitness[0]))
         if stale >= settings.patience:
             break
         # smaller steps as the run goes on: first where, then how exactly
         scale = settings.mutation_scale * 0.5 ** (generation / settings.generations)
-        children = capped(_children(people, settings, scale, random), cap)
-        people = np.concatenate([people[: settings.elite], children])
+        children = capped(_children(population, settings, scale, random), cap)
+        population = np.concatenate([population[: settings.elite], children])
         fitness = np.concatenate([fitness[: settings.elite], (yield children)])
-    best = best_of(fitness, people)[0]
-    return Found(people[best], float(fitness[best]), tuple(history))
+    best = best_of(fitness, population)[0]
+    return Found(population[best], float(fitness[best]), tuple(history))
 
 
 def _first(
@@ -116,21 +95,21 @@ def _first(
     noise = np.exp(random.normal(size=(size, num_results)) * random.uniform(0.1, 1.0, (size, 1)))
     there = random.random((size, num_results)) >= random.choice([0.0, 0.0, 0.3, 0.6], (size, 1))
     there[~there.any(axis=1)] = True
-    people = base * noise * there
-    people[: len(kinds)] = kinds
-    people[people.sum(axis=1) <= 0] = 1.0  # a seed without all of its results
-    return capped(people, cap)
+    population = base * noise * there
+    population[: len(kinds)] = kinds
+    population[population.sum(axis=1) <= 0] = 1.0  # a seed without all of its results
+    return capped(population, cap)
 
 
 def _children(
-    people: NDArray[np.float64], settings: GeneticSettings, scale: float, random: np.random.Generator
+    population: NDArray[np.float64], settings: GeneticSettings, scale: float, random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """The next generation but for its elite; `people` come from best to worst."""
-    size, num_results = people.shape
+    """The next generation but for its elite; `population` comes from best to worst."""
+    size, num_results = population.shape
     count = size - settings.elite
     # sorted by fitness: the winner of a tournament is the one drawn with the smallest place
-    mothers = people[random.integers(size, size=(count, settings.tournament)).min(axis=1)]
-    fathers = people[random.integers(size, size=(count, settings.tournament)).min(axis=1)]
+    mothers = population[random.integers(size, size=(count, settings.tournament)).min(axis=1)]
+    fathers = population[random.integers(size, size=(count, settings.tournament)).min(axis=1)]
     mixed = np.where(random.random((count, num_results)) < 0.5, mothers, fathers)
     share = random.random((count, 1))
     blended = share * mothers + (1 - share) * fathers
@@ -144,11 +123,6 @@ def _children(
     children = np.where(change, mutated, children)
     children[children.sum(axis=1) <= 0] = 1.0
     return children
-
-
-def greedy(value: Valuer, singles_M: NDArray[np.float64], patience: int = 20) -> Found:
-    """The greedy search over one table; see `greedy_steps`."""
-    return driven(value, greedy_steps(value.cap, singles_M, patience))
 
 
 def greedy_steps(cap: float, singles_M: NDArray[np.float64], patience: int = PATIENCE) -> Steps:
@@ -183,11 +157,6 @@ def greedy_steps(cap: float, singles_M: NDArray[np.float64], patience: int = PAT
         if stale >= patience:
             break
     return Found(found.weights_M, found.accuracy, tuple(history))
-
-
-def coordinate(value: Valuer, start_M: NDArray[np.float64]) -> Found:
-    """The coordinate search over one table; see `coordinate_steps`."""
-    return driven(value, coordinate_steps(value.cap, start_M))
 
 
 def coordinate_steps(cap: float, start_M: NDArray[np.float64], sweeps: int = SWEEPS) -> Steps:
