@@ -26,7 +26,7 @@ help:
 	@echo "make demo    set up, then learn, mine and fuse the embedded data set and write a report"
 	@echo "make test    set up, then every test"
 	@echo "make quick   the tests that are not marked slow"
-	@echo "make golden  record what each stage gives on tiny input, where its VERSION was raised"
+	@echo "make golden  record what each stage gives on tiny input, where its version was raised"
 	@echo "make settings  write docs/settings.md from the settings classes"
 	@echo "make check   format, lint, strict types, tests"
 	@echo "make lock    write the two locks anew from pyproject.toml; UPGRADE=1 takes newer releases"

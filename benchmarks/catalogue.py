@@ -50,7 +50,7 @@ LIMITS = {
     "dynamics": (None, 640),
 }
 MODULES = {
-    "index": ("smelt.stages.base", "smelt.stages.index", "smelt.data.formats.webvision"),
+    "index": ("smelt.stages.context", "smelt.stages.index", "smelt.data.formats.webvision"),
     "epoch": ("smelt.artifacts.catalogue", "smelt.data.images.sampler"),
     "plain_epoch": ("smelt.artifacts.catalogue",),
 }  # imported before the CPU's clock starts
@@ -98,13 +98,15 @@ def _lines(source: str, query: int, label: int, first: int, size: int, rng: np.r
 
 
 def index(folder: Path, rows: int) -> dict[str, Any]:
-    from smelt.stages.base import Context, Runtime
-    from smelt.stages.index import StageSettings, run
+    from smelt.data.formats.config import FormatSettings
+    from smelt.stages.config import Runtime
+    from smelt.stages.context import Context
+    from smelt.stages.index import run
 
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    settings = StageSettings(format="webvision", check_files=False)
+    settings = FormatSettings(format="webvision", check_files=False)
     run(Context(settings, {}, out, out / "scratch", Runtime(root=str(folder / "data"))))
     found = json.loads((out / "index.json").read_text())
     assert found["splits"]["train"] == rows, found["splits"]

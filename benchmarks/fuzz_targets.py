@@ -65,13 +65,13 @@ def _list(name: str) -> Target:
 
 def _indexed(data: bytes, folder: Path, name: str) -> str:
     """A data set of one list, by its reader and the writer of catalogues."""
-    from smelt.stages import base
+    from smelt.stages.context import run as run_stage
 
     (folder / "root").mkdir()
     (folder / "root" / name).write_bytes(data)
     settings = {"format": "csv", "check_files": False, "lists": {"all": name}}
     (folder / "out" / "scratch").mkdir(parents=True)
-    base.run(
+    run_stage(
         "index", settings, inputs={}, out=folder / "out", scratch=folder / "out" / "scratch",
         runtime={"root": str(folder / "root")},
     )  # fmt: skip

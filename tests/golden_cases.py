@@ -1,9 +1,9 @@
-"""Golden results: what each stage gives on tiny input, tied to its VERSION.
+"""Golden results: what each stage gives on tiny input, tied to its version.
 
     python tests/golden_cases.py                  which cases differ from what is recorded
     python tests/golden_cases.py --write [STAGE…] record them (all, or those of some stages)
 
-A case whose result changed is recorded only if the stage's VERSION was raised, if what it is made from
+A case whose result changed is recorded only if the stage's version was raised, if what it is made from
 changed or if it was made on another build: a changed helper must not go unnoticed. `--force` records it all
 the same. Records are `tests/golden/STAGE.json`. Inputs are made up here with the writers of
 `smelt.artifacts`, so that a case shows a change of its own stage and of no other; `dedupe`, `evaluate` and
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import importlib
 import json
 import math
 import sys
@@ -34,8 +35,9 @@ from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.dynamics import COLUMNS, OTHER_BITS, save_dynamics
 from smelt.flowchart import versions
-from smelt.stages import base
-from smelt.stages.base import Context, Runtime
+from smelt.stages.config import Runtime
+from smelt.stages.context import Context
+from smelt.stages.table import STAGES
 
 FOLDER = Path(__file__).with_name("golden")
 COMMAND = "python tests/golden_cases.py --write"
@@ -330,7 +332,7 @@ def context_of(stage: str, settings: Mapping[str, Any], inputs: dict[str, list[P
     scratch.mkdir(parents=True)
     data = inputs.get("data", [out])[0]
     runtime = Runtime(root=str(data), workers=1)
-    return Context(base.settings_class(stage).model_validate(settings), inputs, out, scratch, runtime)
+    return Context(STAGES[stage].settings.model_validate(settings), inputs, out, scratch, runtime)
 
 
 def execute(context: Context, stage: str) -> Path:
@@ -339,7 +341,7 @@ def execute(context: Context, stage: str) -> Path:
     import torch
 
     torch.set_num_threads(1)
-    base.module(stage).run(context)
+    importlib.import_module(f"smelt.stages.{stage}").run(context)
     shutil.rmtree(context.scratch)
     return context.out
 
@@ -425,7 +427,7 @@ def result_of(case: Case, folder: Path) -> dict[str, Any]:
     inputs = case.make(folder / "inputs")
     out = run(case.stage, case.settings, inputs, folder / "out")
     return {
-        "version": base.version(case.stage),
+        "version": STAGES[case.stage].version,
         "build": build_of(case.stage),
         "settings": dict(case.settings),
         "inputs": digest_of(inputs),
@@ -503,10 +505,10 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="only these stages")
     parser.add_argument("--write", action="store_true", help="record what the stages give now")
-    parser.add_argument("--force", action="store_true", help="also where VERSION was not raised")
+    parser.add_argument("--force", action="store_true", help="also where the version was not raised")
     options = parser.parse_args(arguments)
     failed = 0
-    for stage in options.stages or base.STAGES:
+    for stage in options.stages or STAGES:
         records, old = {}, recorded(stage)
         for case in (case for case in CASES if case.stage == stage):
             with tempfile.TemporaryDirectory() as folder:
@@ -514,11 +516,11 @@ def main(arguments: Sequence[str]) -> int:
             golden = old.get(case.name)
             told = differences(case, golden, now) if golden else ["no record"]
             if golden and golden["version"] != now["version"]:
-                told.insert(0, f"VERSION {golden['version']} is now {now['version']}")
+                told.insert(0, f"version {golden['version']} is now {now['version']}")
             keep = not options.force and not may_record(case, golden, now)
             print(f"{case.id}: {'; '.join(told[:3]) or 'as recorded'}")
             if keep:
-                print(f"  not recorded: raise VERSION in src/smelt/stages/{stage}.py, if that is meant")
+                print("  not recorded: raise its version in src/smelt/stages/table.py, if that is meant")
             failed += keep if options.write else bool(told)
             records[case.name] = golden if keep else now
         if options.write:

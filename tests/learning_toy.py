@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from smelt.artifacts import files
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.tables import Selection, write_selection
-from smelt.stages import base
+from smelt.stages.context import run
 
 SIZE, CLASSES = 16, 4
 COUNTS = {"train": 120, "val": 40, "test": 12}
@@ -119,7 +119,7 @@ def run_stage(
 ) -> Path:
     """Run a stage into `out`, with an empty root for rows without pixels."""
     (out / "scratch").mkdir(parents=True, exist_ok=True)
-    base.run(
+    run(
         stage, settings, inputs=inputs, out=out, scratch=out / "scratch",
         runtime={"root": str(out), "workers": workers}, emit=emit or (lambda event, **fields: None),
     )  # fmt: skip

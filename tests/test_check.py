@@ -23,11 +23,14 @@ from smelt.artifacts.files import read_json
 from smelt.artifacts.tables import read_selection
 from smelt.data.copies.hashes import perceptual_hash, perceptual_hashes
 from smelt.data.images import kinds
+from smelt.data.images.config import CheckSettings
 from smelt.data.images.decode import decode
 from smelt.errors import DataError, StorageError
 from smelt.settings import not_in_key
-from smelt.stages import base, check
-from smelt.stages.base import Context, Runtime
+from smelt.stages import check
+from smelt.stages.config import Runtime
+from smelt.stages.context import Context
+from smelt.stages.context import run as run_stage
 
 COUNT = 30
 BAD = {3: (b"", "empty"), 7: (b"<html>", "not_an_image"), 20: (b"%PDF-1.4", "unsupported_format")}
@@ -68,7 +71,7 @@ def run(root: Path, out: str = "out", workers: int = 2, **context: Any) -> Path:
     folder.mkdir(exist_ok=True)
     runtime = Runtime(root=str(root), workers=workers, log_every_seconds=0.0)
     inputs = {"catalogue": [root.parent / "index"]}
-    check.run(Context(check.StageSettings(), inputs, folder, folder / "scratch", runtime, **context))
+    check.run(Context(CheckSettings(), inputs, folder, folder / "scratch", runtime, **context))
     return folder
 
 
@@ -164,14 +167,14 @@ def test_without_a_root_it_says_so(root: Path) -> None:
     out.mkdir()
     inputs = {"catalogue": [root.parent / "index"]}
     with pytest.raises(DataError, match="root"):
-        check.run(Context(check.StageSettings(), inputs, out, out / "scratch"))
+        check.run(Context(CheckSettings(), inputs, out, out / "scratch"))
 
 
 def test_the_data_artefact_is_the_root_when_it_is_connected(root: Path) -> None:
     out = root.parent / "joined"
     out.mkdir()
     inputs = {"catalogue": [root.parent / "index"], "data": [root]}
-    check.run(Context(check.StageSettings(), inputs, out, out / "scratch", Runtime(root="/nowhere")))
+    check.run(Context(CheckSettings(), inputs, out, out / "scratch", Runtime(root="/nowhere")))
     assert read_json(out / "check.json")["ok"] == COUNT - 4
 
 
@@ -242,7 +245,7 @@ def warned(root: Path, unreadable: str = "stop") -> list[str]:
     out = root.parent / "out"
     out.mkdir(exist_ok=True)
     events: list[str] = []
-    settings = check.StageSettings.model_validate({"unreadable": unreadable})
+    settings = CheckSettings.model_validate({"unreadable": unreadable})
     context = Context(
         settings, {"catalogue": [root.parent / "index"]}, out, out / "scratch", Runtime(root=str(root)),
         emit=lambda event, **fields: events.append(fields["text"]) if event == "warning" else None,
@@ -341,7 +344,7 @@ def test_what_is_damaged_is_learnt_from_unless_it_is_dropped(root: Path) -> None
     for damaged, kept in (("keep", True), ("drop", False)):
         out = root.parent / damaged
         (out / "scratch").mkdir(parents=True)
-        base.run("select", {"damaged": damaged}, inputs=ports, out=out, scratch=out / "scratch")
+        run_stage("select", {"damaged": damaged}, inputs=ports, out=out, scratch=out / "scratch")
         selection = read_selection(out)
         place = selection.rows.tolist().index(2)
         assert bool(selection.kept[place]) == kept
@@ -352,15 +355,15 @@ def test_heic_is_looked_at_again_once_it_can_be_read(root: Path, monkeypatch: py
     """What a flowchart holds of the setting is what it comes to here, so that its key says it."""
     (root / "4.jpg").write_bytes(heic_files.plain())
     monkeypatch.setattr(kinds, "heif_reader", lambda: None)
-    without = check.StageSettings().resolved()
+    without = CheckSettings().resolved()
     assert without.heic == "no"
     assert read_json(run(root) / "check.json")["bad"]["unsupported_format"] == 2
     with pytest.raises(DataError, match=r"pip install 'smelt\[heic\]'"):
-        check.StageSettings(heic="yes").resolved()
+        CheckSettings(heic="yes").resolved()
     monkeypatch.setattr(kinds, "heif_reader", lambda: "pi_heif")
-    assert check.StageSettings().resolved().heic == "yes"
-    assert check.StageSettings(heic="no").resolved() == without
-    assert not_in_key(check.StageSettings()) == ()
+    assert CheckSettings().resolved().heic == "yes"
+    assert CheckSettings(heic="no").resolved() == without
+    assert not_in_key(CheckSettings()) == ()
 
 
 @pytest.mark.skipif(kinds.heif_reader() is None, reason="needs pi-heif or pillow-heif")
@@ -370,7 +373,7 @@ def test_heic_is_read_unless_it_is_not_to_be(root: Path, heic: str, reason: str)
     out = root.parent / "out"
     (out / "scratch").mkdir(parents=True)
     settings = {"heic": heic}
-    base.run(
+    run_stage(
         "check", settings, inputs={"catalogue": [root.parent / "index"]}, out=out, scratch=out / "scratch",
         runtime={"root": str(root)},
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from PIL import Image
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.files import files_below, read_json
+from smelt.data.copies.config import DedupeSettings
 from smelt.errors import ArtifactError
-from smelt.stages import base, check, dedupe
-from smelt.stages.base import Context, Runtime
+from smelt.stages import check, dedupe
+from smelt.stages.config import Runtime
+from smelt.stages.context import Context
+from smelt.stages.context import run as run_stage
+from smelt.stages.table import STAGES
 
 
 def scene(seed: int) -> Image.Image:
@@ -82,7 +87,7 @@ def run(stage: Any, base: Path, out: Path, workers: int = 2, **settings: Any) ->
     out.mkdir()
     stage.run(
         Context(
-            settings=stage.StageSettings(**settings),
+            settings=STAGES[stage.__name__.rpartition(".")[2]].settings(**settings),
             inputs={"catalogue": [base / "index"], "check": [base / "check"]},
             out=out,
             scratch=out / "scratch",
@@ -159,7 +164,7 @@ def test_half_a_file_of_thumbnails_is_not_believed(checked: Path, tmp_path: Path
     (out / "scratch").mkdir(parents=True)
     (out / "scratch" / "thumbnails").write_bytes(b"half of an earlier attempt")
     context = Context(
-        settings=dedupe.StageSettings.model_validate({}),
+        settings=DedupeSettings.model_validate({}),
         inputs={"catalogue": [checked / "index"], "check": [checked / "check"]},
         out=out,
         scratch=out / "scratch",
@@ -220,7 +225,7 @@ def test_what_index_held_out_is_drawn_again_by_groups(tmp_path: Path) -> None:
         out.mkdir()
         settings = {"format": "imagefolder", "val_fraction": 0.2} if name == "index" else {}
         connected = {port: [path] for port, path in inputs.items()}
-        base.run(name, settings, runtime=runtime, inputs=connected, out=out, scratch=out / "scratch")
+        run_stage(name, settings, runtime=runtime, inputs=connected, out=out, scratch=out / "scratch")
         return out
 
     index = stage("index")
@@ -258,8 +263,7 @@ def test_what_index_held_out_is_drawn_again_by_groups(tmp_path: Path) -> None:
     seen: list[Path] = []
     spy = type("Spy", (), {"run": staticmethod(lambda context: seen.append(context.one("catalogue")))})
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(base, "module", lambda stage: spy)
-        patched.setattr(base, "settings_class", lambda stage: dedupe.StageSettings)
+        patched.setitem(sys.modules, "smelt.stages.rank", spy)
         for extra in ({}, {"dedupe": [out]}, {"dedupe": [checked]}):
-            base.run("rank", {}, inputs={"catalogue": [index], **extra}, out=out, scratch=out)
-    assert seen == [index, out, index]
+            run_stage("rank", {}, inputs={"catalogue": [index], **extra}, out=out, scratch=out)
+    assert seen == [folder / "catalogue" for folder in (index, out, index)]

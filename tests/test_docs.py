@@ -32,7 +32,7 @@ from smelt.cli import app
 from smelt.data.config import ViewSettings
 from smelt.recipe import loading
 from smelt.recipe.unfolding import Recipe, unfold
-from smelt.stages.base import STAGES
+from smelt.stages.table import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 DRAWN = {"design.md", "log.md"}  # a drawing, and records of what was run: only their links are tested

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from smelt.artifacts import results
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.tables import Ranking, Selection, write_ranking, write_selection
+from smelt.data.formats.config import FormatSettings
 from smelt.mining.intervals import wilson
-from smelt.stages.base import Context, Runtime
-from smelt.stages.evaluate import RoundSettings, StageSettings, blockwise, run, standing_out
-from smelt.stages.index import StageSettings as IndexSettings
+from smelt.stages.config import EvaluateSettings, RoundSettings, Runtime
+from smelt.stages.context import Context
+from smelt.stages.evaluate import blockwise, run, standing_out
 from smelt.stages.index import index
 
 
@@ -124,7 +125,7 @@ def made(tmp_path: Path, val: str, test: str, truth: bool = True) -> tuple[Conte
         lines += [f"{split}{i}.jpg,{'' if c == '?' else c},{split},,," for i, c in enumerate(labels)]
     (root / "images.csv").write_text("\n".join(line.rstrip(",") + "," * (4 - line.rstrip(",").count(","))
                                                for line in lines) + "\n")  # fmt: skip
-    indexed = IndexSettings(format="csv", check_files=False, val_fraction=0)
+    indexed = FormatSettings(format="csv", check_files=False, val_fraction=0)
     index(indexed, root, tmp_path / "index")
     catalogue = Catalogue.open(tmp_path / "index" / "catalogue")
     scores = {"val": [[2, 1], [2, 1]], "test": [[1, 1], [0, 3]]}
@@ -151,7 +152,7 @@ def made(tmp_path: Path, val: str, test: str, truth: bool = True) -> tuple[Conte
     inputs = {"catalogue": [tmp_path / "index"], "fuse": [tmp_path / "fuse"]}
     inputs |= {f"{stage}/r": [tmp_path / stage] for stage in ("predict", "rank", "select")}
     (tmp_path / "out").mkdir()
-    settings_ = StageSettings(view="8x1", rounds=(one,))
+    settings_ = EvaluateSettings(view="8x1", rounds=(one,))
     return Context(settings_, inputs, tmp_path / "out", tmp_path / "scratch", Runtime()), tmp_path / "out"
 
 

@@ -18,12 +18,13 @@ from smelt.recipe import loading as recipes
 from smelt.recipe.fields import Entry, find, limits, nearest, walk
 from smelt.recipe.unfolding import Recipe, unfold
 from smelt.settings import Partial, Settings
-from smelt.stages import base
+from smelt.stages.config import Runtime
+from smelt.stages.table import STAGES
 from smelt.verbs import settings_page
 from smelt.verbs.explain import READ_BY
 
 ENTRIES = list(walk(Recipe))
-STAGE_ENTRIES = [entry for stage in base.STAGES for entry in walk(base.settings_class(stage), (stage,))]
+STAGE_ENTRIES = [entry for stage in STAGES for entry in walk(STAGES[stage].settings, (stage,))]
 
 
 def explain(*arguments: str) -> str:
@@ -166,7 +167,7 @@ def test_explain_knows_which_stages_a_field_belongs_to(entry: Entry) -> None:
     if entry.name == "seed":
         assert {"synthesise", "train", "fuse"} <= changed
         return
-    named = {stage for stage in base.STAGES if re.search(rf"\b{stage}\b", told.split("; a change")[0])}
+    named = {stage for stage in STAGES if re.search(rf"\b{stage}\b", told.split("; a change")[0])}
     assert changed <= named, f"{entry.name} changes {changed}, and explain says: {told}"
     conditional = " where " in told
     if not conditional and named & set(before) and "no key" not in told and entry.path[-2:] != ("N", "title"):
@@ -287,7 +288,7 @@ def test_every_path_finds_itself() -> None:
 class Odd(Settings):
     """Nested as no recipe is yet."""
 
-    by_name: dict[str, base.Runtime] = Field(default={})
+    by_name: dict[str, Runtime] = Field(default={})
     part: Partial | None = None
 
 

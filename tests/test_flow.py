@@ -301,7 +301,7 @@ def test_the_seed_moves_the_hold_out_and_nothing_that_is_not_drawn(tmp_path: Pat
 
 
 def test_what_reads_the_splits_reads_those_of_dedupe() -> None:
-    """`dedupe` may draw the hold-out again (see `base.run`); without it the splits are those of `index`."""
+    """`dedupe` may draw the hold-out again (see `Context.catalogue`), else they are those of `index`."""
     for dedupe in ({}, None):
         graph = made(dedupe=dedupe)
         readers = [node for node in graph.nodes.values() if "catalogue" in node.inputs]

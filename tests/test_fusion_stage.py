@@ -20,7 +20,7 @@ from smelt.errors import ResultError
 from smelt.fusion.apply import Fusion
 from smelt.fusion.scores.reference import fused, normalised
 from smelt.metrics import class_averaged, hits_in_list
-from smelt.stages import base
+from smelt.stages.context import run as run_stage
 from smelt.stages.fuse import groups
 
 CLASSES = 7
@@ -72,7 +72,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, index: Path) -> list[Path]:
 def run(index: Path, models: list[Path], out: Path, settings: dict[str, Any] = SETTINGS) -> Path:
     scratch = out / "scratch"
     scratch.mkdir(parents=True)
-    base.run("fuse", settings, inputs={"catalogue": [index], "predict": models}, out=out, scratch=scratch)
+    run_stage("fuse", settings, inputs={"catalogue": [index], "predict": models}, out=out, scratch=scratch)
     shutil.rmtree(scratch)
     return out
 
@@ -160,7 +160,7 @@ def test_copies_that_dedupe_found_are_kept_together(tmp_path: Path, index: Path,
     out = tmp_path / "out"
     (out / "scratch").mkdir(parents=True)
     inputs = {"catalogue": [index], "predict": models, "dedupe": [copies]}
-    base.run("fuse", SETTINGS, inputs=inputs, out=out, scratch=out / "scratch")
+    run_stage("fuse", SETTINGS, inputs=inputs, out=out, scratch=out / "scratch")
     record = read_json(out / "fusion.json")
     assert record["groups"] == record["held_out"]["groups"] == 294 and record["images"] == 300
     assert record["held_out"]["effective"] == pytest.approx(300**2 / (291 + 4**2 + 3**2 + 2**2))

@@ -1,4 +1,4 @@
-"""What each stage gives is tied to its VERSION: a changed helper cannot go unnoticed. See golden_cases.py."""
+"""What each stage gives is tied to its version: a changed helper cannot go unnoticed. See golden_cases.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from golden_cases import (
     result_of,
 )
 from smelt.settings import Settings, _counts
-from smelt.stages import base
+from smelt.stages.table import STAGES
 
 # Read by stages though in no key: how often to save, and when to give up
 HARMLESS = {"checkpoint_every_steps", "max_bad_fraction"}
@@ -34,22 +34,22 @@ BY_ID = {case.id: case for case in CASES}
 def test_a_stage_gives_what_is_recorded(case: Case, tmp_path: Path) -> None:
     golden = recorded(case.stage).get(case.name)
     assert golden, f"{case.id} has no record: {COMMAND} {case.stage}"
-    version = base.version(case.stage)
+    version = STAGES[case.stage].version
     assert golden["version"] == version, (
-        f"{case.id} is recorded of VERSION {golden['version']}, the stage has {version}: "
+        f"{case.id} is recorded of version {golden['version']}, the stage has {version}: "
         f"{COMMAND} {case.stage}"
     )
     assert golden["settings"] == dict(case.settings), f"the case was changed: {COMMAND} {case.stage}"
     found = differences(case, golden, result_of(case, tmp_path))
     assert not found, (
-        f"other results under VERSION {version}. If that is meant, raise VERSION in "
-        f"src/smelt/stages/{case.stage}.py, then {COMMAND} {case.stage}:\n" + "\n".join(found[:20])
+        f"other results under version {version}. If that is meant, raise its version in "
+        f"src/smelt/stages/table.py, then {COMMAND} {case.stage}:\n" + "\n".join(found[:20])
     )
 
 
 def test_every_stage_has_a_case_and_a_tolerance() -> None:
-    assert {case.stage for case in CASES} == set(base.STAGES) == set(TOLERANCE)
-    for stage in base.STAGES:
+    assert {case.stage for case in CASES} == set(STAGES) == set(TOLERANCE)
+    for stage in STAGES:
         assert set(recorded(stage)) == {case.name for case in CASES if case.stage == stage}
 
 

@@ -12,9 +12,12 @@ import pytest
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.files import files_below, sha256_file
+from smelt.data.formats.config import FormatSettings
 from smelt.errors import DataError
-from smelt.stages.base import Context, Runtime, settings_class
-from smelt.stages.index import StageSettings, run
+from smelt.stages.config import Runtime
+from smelt.stages.context import Context
+from smelt.stages.index import run
+from smelt.stages.table import STAGES
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 def context(out: Path, root: Path | None = None, data: Path | None = None, **settings: Any) -> Context:
     out.mkdir(parents=True, exist_ok=True)
-    chosen = StageSettings.model_validate({"format": "imagefolder", **settings})
+    chosen = FormatSettings.model_validate({"format": "imagefolder", **settings})
     inputs = {} if data is None else {"data": [data]}
     return Context(chosen, inputs, out, out / "scratch", Runtime(root=None if root is None else str(root)))
 
@@ -87,20 +90,21 @@ def test_warnings_are_told(tmp_path: Path) -> None:
 
 
 def test_the_stage_is_found_by_its_name() -> None:
-    assert settings_class("index") is StageSettings
-    assert "root" not in StageSettings.model_fields
+    assert STAGES["index"].settings is FormatSettings
+    assert "root" not in FormatSettings.model_fields
 
 
 def test_one_class_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    from smelt.stages.base import Context, Runtime
-    from smelt.stages.index import StageSettings, run
+    from smelt.stages.config import Runtime
+    from smelt.stages.context import Context
+    from smelt.stages.index import run
 
     root = tmp_path / "data"
     for number in range(3):
         path = root / "only" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"\xff\xd8")
-    settings = StageSettings(format="imagefolder", val_fraction=0.0)
+    settings = FormatSettings(format="imagefolder", val_fraction=0.0)
     context = Context(settings, {}, tmp_path / "out", tmp_path / "s", Runtime(root=str(root)))
     with pytest.raises(DataError, match=r"two classes, and .* one class only, 'only' \(3 of 3 images"):
         run(context)

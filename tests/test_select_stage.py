@@ -20,7 +20,7 @@ from smelt.artifacts.tables import Selection, read_ranking, read_selection
 from smelt.errors import ArtifactError, RecipeError, SmeltError
 from smelt.mining.dynamics import Recorder
 from smelt.mining.noise_rate import CRAWLED, NO_RECORD, NOT_ENOUGH
-from smelt.stages import base
+from smelt.stages.context import run as run_stage
 
 CLASSES = ("ant", "bee", "cat")
 TRAIN = 30  # catalogue rows 6..35: rows 0..5 are validation, so that places and rows differ
@@ -69,7 +69,7 @@ def stage(
 
     (work / out / "scratch").mkdir(parents=True)
     inputs = {"catalogue": [work / "index"], **{port: [work / p for p in ps] for port, ps in ports.items()}}
-    base.run(name, settings, inputs=inputs, out=work / out, scratch=work / out / "scratch", emit=emit)
+    run_stage(name, settings, inputs=inputs, out=work / out, scratch=work / out / "scratch", emit=emit)
     return work / out
 
 

@@ -23,7 +23,8 @@ from smelt.settings import (
     rule_of,
     without,
 )
-from smelt.stages import base
+from smelt.stages.config import Runtime
+from smelt.stages.table import STAGES
 
 
 class Inner(Settings):
@@ -110,7 +111,7 @@ def settings_within(annotation: Any) -> Iterator[type[Settings]]:
         yield from settings_within(part)
 
 
-STAGE_CLASSES = {stage: base.settings_class(stage) for stage in base.STAGES}
+STAGE_CLASSES = {stage: STAGES[stage].settings for stage in STAGES}
 EVERY_CLASS = sorted(
     {found for cls in (Recipe, *STAGE_CLASSES.values()) for found in settings_within(cls)},
     key=lambda cls: (cls.__module__, cls.__qualname__),
@@ -145,7 +146,7 @@ def test_what_is_in_no_key_is_known() -> None:
         "train.tune", "train.checkpoint_every_steps", "train.max_bad_fraction",
     }  # fmt: skip
     assert "tune.tune" not in found and {"tune.epochs", "tune.schedule", "tune.max_bad_fraction"} <= found
-    assert all(isinstance(rule_of(base.Runtime, name), NotInKey) for name in base.Runtime.model_fields)
+    assert all(isinstance(rule_of(Runtime, name), NotInKey) for name in Runtime.model_fields)
 
 
 def test_partial_settings_keep_the_markers() -> None:

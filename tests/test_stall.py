@@ -20,7 +20,7 @@ from smelt.flowchart import journal
 from smelt.flowchart.executors import local, stall
 from smelt.flowchart.executors.stall import Stalls, Use, Watch
 from smelt.flowchart.graph import Graph
-from smelt.stages import base
+from smelt.stages.config import Runtime
 from toy import execute, node
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are watched on Linux")
@@ -237,10 +237,10 @@ def test_the_numbers_of_this_machine(tmp_path: Path) -> None:
 
 def test_the_settings_are_in_no_key() -> None:
     for name in ("stall_warning_seconds", "stall_limit_seconds"):
-        assert name in base.Runtime.model_fields and name in base.Runtime.RULES
-        assert base.Runtime.model_fields[name].description
-    assert base.Runtime().stall_warning_seconds == stall.WARNING_SECONDS < 60
-    assert base.Runtime().stall_limit_seconds is None
+        assert name in Runtime.model_fields and name in Runtime.RULES
+        assert Runtime.model_fields[name].description
+    assert Runtime().stall_warning_seconds == stall.WARNING_SECONDS < 60
+    assert Runtime().stall_limit_seconds is None
 
 
 def zygote_of_this() -> int:

@@ -247,11 +247,13 @@ CHECK = """
 import sys
 from pathlib import Path
 from smelt.errors import SmeltError
+from smelt.data.images.config import CheckSettings
 from smelt.stages import check
-from smelt.stages.base import Context, Runtime
+from smelt.stages.config import Runtime
+from smelt.stages.context import Context
 out = Path(sys.argv[1]) / "out"
 out.mkdir(exist_ok=True)
-context = Context(check.StageSettings(), {"catalogue": [Path(sys.argv[1])]}, out, out / "scratch",
+context = Context(CheckSettings(), {"catalogue": [Path(sys.argv[1])]}, out, out / "scratch",
                   Runtime(root=sys.argv[2]))
 try:
     check.run(context)

@@ -13,7 +13,7 @@ from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.errors import ArtifactError, DataError
 from smelt.fusion.scores.inputs import read_lists
 from smelt.fusion.submission import packed, predictions
-from smelt.stages import base
+from smelt.stages.context import run as run_stage
 
 
 def catalogue(folder: Path, test: int = 3) -> Path:
@@ -39,7 +39,7 @@ def submit(tmp_path: Path, lists: np.ndarray, name: str = "out", test: int = 3) 
         "catalogue": [catalogue(tmp_path / f"{name}-index", test)],
         "fuse": [fused(tmp_path / f"{name}-fuse", lists)],
     }
-    base.run("submit", {}, inputs=inputs, out=out, scratch=out / "scratch")
+    run_stage("submit", {}, inputs=inputs, out=out, scratch=out / "scratch")
     return out
 
 

@@ -109,3 +109,10 @@ def under_way(work: Path) -> bool:
         return False
     keys = [{node["key"] for node in read_json(work / name)["nodes"]} for name in (FINISHED, FLOWCHART)]
     return keys[0] != keys[1]
+
+
+def catalogue_of(indexed: Path, deduped: Path | None) -> Path:
+    """The folder of the catalogue to read: that of `dedupe`, where it drew the hold-out again, by groups of
+    copies; else that of `index`."""
+    redrawn = deduped / "catalogue" if deduped else None
+    return redrawn if redrawn and redrawn.is_dir() else indexed / "catalogue"

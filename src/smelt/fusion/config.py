@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from smelt.settings import Disagreement, Limit, Seed, Settings, Share
+from smelt.settings import Disagreement, KeyIf, Limit, Seed, Settings, Share
 
 Pooling = Literal["probability", "log_probability", "rank"]
 Method = Literal[
@@ -117,7 +117,7 @@ class FuseSettings(Settings):
         description="No result gets more than this many times its equal share; null: the largest that fits "
         "`memory_gib`.",
     )
-    memory_gib: Annotated[float, Limit("no machine has more memory")] = Field(
+    memory_gib: Annotated[float, KeyIf("bound", None), Limit("no machine has more memory")] = Field(
         default=4.0,
         gt=0,
         le=65536,
@@ -157,3 +157,11 @@ class FuseSettings(Settings):
         """The k of the metric, which must be settled."""
         assert self.metric != "auto", "resolved() settles the metric"
         return int(self.metric.removeprefix("top"))
+
+
+class SubmitSettings(Settings):
+    """Settings of the stage `submit`."""
+
+    split: Literal["test", "val"] = Field(
+        default="test", description="Whose images the submission is of; val to try the form of it."
+    )

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, model_validator
 
 from smelt.data.config import ViewSettings
+from smelt.data.copies.config import DedupeSettings
 from smelt.data.formats.config import OWN, DataSettings, fingerprint
+from smelt.data.images.config import CheckSettings
 from smelt.data.synthetic.config import SyntheticSettings
 from smelt.errors import RecipeError
 from smelt.flowchart.graph import Graph, Node
-from smelt.fusion.config import FuseSettings
+from smelt.fusion.config import FuseSettings, SubmitSettings
 from smelt.learning.config import PredictSettings, TrainSettings
 from smelt.mining.config import RankSettings, SelectSettings
 from smelt.random import SEEDS, derived
@@ -38,12 +40,8 @@ from smelt.settings import (
     not_in_key,
     partial_of,
 )
-from smelt.stages import base
-from smelt.stages.base import Runtime
-from smelt.stages.check import StageSettings as CheckSettings
-from smelt.stages.dedupe import StageSettings as DedupeSettings
-from smelt.stages.evaluate import RoundSettings
-from smelt.stages.submit import StageSettings as SubmitSettings
+from smelt.stages.config import EvaluateSettings, RoundSettings, Runtime
+from smelt.stages.table import STAGES
 
 if TYPE_CHECKING:
     PartialTrain = Settings
@@ -51,7 +49,6 @@ else:
     PartialTrain = partial_of(TrainSettings)
 
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}$"
-ON_A_DEVICE = ("tune", "train", "predict")  # the other stages compute on the CPU alone
 
 
 class Model(Settings):
@@ -244,18 +241,18 @@ class _Unfolding:
 
     def node(self, name: str, settings: Settings, inputs: Mapping[str, tuple[str, ...]], **rest: Any) -> Node:
         """A node of the graph: its stage is the first part of its name, unless `stage` says otherwise."""
-        stage = rest.pop("stage", name.split("/")[0])
+        row = STAGES[rest.pop("stage", name.split("/")[0])]
         values = settings.model_dump(mode="json")
         ports = {port: ids for port, ids in inputs.items() if ids}
-        own = base.settings_class(stage).model_validate(values)  # its rules of what is in the key
+        own = row.settings.model_validate(values)  # its rules of what is in the key
         return Node(
             id=name,
-            stage=stage,
-            version=base.version(stage),
+            stage=row.name,
+            version=row.version,
             settings=values,
             inputs=ports,
             outside=not_in_key(own, ports),
-            device=self.recipe.runtime.device.partition(":")[0] if stage in ON_A_DEVICE else "",
+            device=self.recipe.runtime.device.partition(":")[0] if row.device else "",
             **rest,
         )
 
@@ -406,9 +403,7 @@ class _Unfolding:
             ports[f"rank/{one.name}"] = (f"rank/{one.name}",)
             ports[f"select/{one.name}"] = (self.selected[one.name],)
             rounds.append(RoundSettings(name=one.name, title=one.title, models=names, fused=one.fuse))
-        settings = base.settings_class("evaluate").model_validate(
-            {"view": self.recipe.predict.views[0].name, "rounds": rounds}
-        )
+        settings = EvaluateSettings(view=self.recipe.predict.views[0].name, rounds=tuple(rounds))
         return self.node("evaluate", settings, ports)
 
 

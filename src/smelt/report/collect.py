@@ -18,7 +18,7 @@ from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.files import MANIFEST, read_json
 from smelt.artifacts.tables import Ranking, Selection, read_selection
 from smelt.artifacts.verified import Verified
-from smelt.artifacts.workfolder import read_chart
+from smelt.artifacts.workfolder import catalogue_of, read_chart
 from smelt.report.shown import NAME, shown
 
 MOST_SOURCES = 8  # that tables and charts tell apart; there may be as many as sites were crawled
@@ -96,10 +96,8 @@ class Run:
     @cached_property
     def catalogue(self) -> Catalogue | None:
         """The catalogue, once it is there."""
-        path, redrawn = self.one("index").path, self.one("dedupe").path
-        if redrawn and (redrawn / "catalogue").is_dir():  # the hold-out by groups is what was learnt by
-            path = redrawn
-        return Catalogue.open(path / "catalogue") if path else None
+        indexed = self.one("index").path
+        return Catalogue.open(catalogue_of(indexed, self.one("dedupe").path)) if indexed else None
 
     @cached_property
     def image_root(self) -> Path | None:

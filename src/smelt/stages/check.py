@@ -28,12 +28,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from smelt.settings import Settings
-from smelt.stages.base import Context
+from smelt.data.images.config import CheckSettings
+from smelt.stages.context import Context
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
     from smelt.artifacts.catalogue import Catalogue
     from smelt.data.images.store import ImageStore
 
-VERSION = 3
 CHUNK = 8192  # rows a file in scratch, and a row group
 TASK = 16  # images a thread takes at once
 WARN = 0.2  # a class is named when more than this part of its images cannot be read …
@@ -52,45 +49,20 @@ LARGE = 64 << 20  # bytes of pixels from which images are hashed one at a time: 
 _turn = threading.Lock()
 
 
-class StageSettings(Settings):
-    """What can be read is a fact and not set here, only what is made of it."""
-
-    unreadable: Literal["stop", "warn"] = Field(
-        default="stop",
-        description="A class or a split of which not one image can be read: stop the run (it is most often a "
-        "folder that is not mounted), or warn and do without it.",
-    )
-    heic: Literal["auto", "yes", "no"] = Field(
-        default="auto",
-        description="Whether HEIC files are read, or counted as `unsupported_format`. auto: where "
-        "pillow-heif (or pi-heif) is installed; HEIC files are looked at again once it is.",
-    )
-
-    def resolved(self) -> StageSettings:
-        """These settings with `heic` as it is here; DataError where it is to be read and nothing can."""
-        from smelt.data.images.kinds import HEIC_HINT, heif_reader
-        from smelt.errors import DataError
-
-        if self.heic == "yes" and heif_reader() is None:
-            raise DataError(f"check.heic is yes, but no reader is installed here. {HEIC_HINT}")
-        here: Literal["yes", "no"] = "no" if heif_reader() is None or self.heic == "no" else "yes"
-        return self.model_copy(update={"heic": here})
-
-
-def run(context: Context) -> None:
+def run(context: Context[CheckSettings]) -> None:
     """Check all rows of the catalogue; DataError when none can be read, or none of a class or split."""
     from smelt.artifacts.catalogue import Catalogue
     from smelt.data.images.store import ImageStore
 
-    heic = cast(StageSettings, context.settings).resolved().heic == "yes"
-    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
-    root = context.maybe("data") or (Path(context.runtime.root) if context.runtime.root else None)
+    heic = context.settings.resolved().heic == "yes"
+    catalogue = Catalogue.open(context.catalogue)
+    root = context.root
     context.scratch.mkdir(parents=True, exist_ok=True)
     chunks = _check_chunks(context, ImageStore(catalogue, root), heic)
     _write(context, catalogue, root, chunks)
 
 
-def _check_chunks(context: Context, store: ImageStore, heic: bool) -> list[Path]:
+def _check_chunks(context: Context[CheckSettings], store: ImageStore, heic: bool) -> list[Path]:
     """One Parquet file in scratch for every CHUNK rows; those that are there already are left alone."""
     import pyarrow.parquet as pq
 
@@ -108,7 +80,7 @@ def _check_chunks(context: Context, store: ImageStore, heic: bool) -> list[Path]
 
 
 def _check_rows(
-    context: Context, store: ImageStore, first: int, last: int, heic: bool
+    context: Context[CheckSettings], store: ImageStore, first: int, last: int, heic: bool
 ) -> Iterator[dict[str, Any]]:
     """The records of rows first..last−1 in order, computed by threads."""
     from concurrent.futures import ThreadPoolExecutor
@@ -215,7 +187,9 @@ class _List:
         return self._text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: list[Path]) -> None:
+def _write(
+    context: Context[CheckSettings], catalogue: Catalogue, root: Path | None, chunks: list[Path]
+) -> None:
     """Join the chunks and list what is bad or damaged; DataError where that is too much for single images."""
     import numpy as np
     import pyarrow.compute as pc
@@ -255,12 +229,16 @@ def _write(context: Context, catalogue: Catalogue, root: Path | None, chunks: li
 
 
 def _judge(
-    context: Context, catalogue: Catalogue, root: Path | None, ok_N: NDArray[np.bool_], reasons: Counter[str]
+    context: Context[CheckSettings],
+    catalogue: Catalogue,
+    root: Path | None,
+    ok_N: NDArray[np.bool_],
+    reasons: Counter[str],
 ) -> None:
     """Refuse a catalogue of which nothing, or nothing of a split or a class, can be read; warn of many."""
     from smelt.errors import DataError, some
 
-    settings = cast(StageSettings, context.settings)
+    settings = context.settings
     if catalogue.num_rows and not ok_N.any():
         raise DataError(
             f"none of the {catalogue.num_rows} images below {root} can be read ({dict(reasons)}); the first "

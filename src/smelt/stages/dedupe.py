@@ -22,10 +22,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from smelt.settings import Settings
-from smelt.stages.base import Context
+from smelt.data.copies.config import DedupeSettings
+from smelt.stages.context import Context
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,72 +33,21 @@ if TYPE_CHECKING:
     from smelt.data.copies.confirm import Copies, Hashes
     from smelt.data.copies.groups import Verdict
 
-VERSION = 2
 
-
-class StageSettings(Settings):
-    """What counts as a copy, and which copies are dropped."""
-
-    max_distance: int = Field(
-        default=4,
-        ge=0,
-        le=8,
-        description="Bits between two 64-bit hashes of whole pictures; all pairs are found. 0: only what "
-        "hashes alike.",
-    )
-    mirrored: bool = Field(default=True, description="Find copies that are shown left for right too.")
-    crop_distance: int = Field(
-        default=10,
-        ge=0,
-        le=16,
-        description="Bits to the hash of a part of a picture, or of it turned a little; most are found. 0: "
-        "not looked for.",
-    )
-    crop_tables: int = Field(
-        default=16,
-        ge=1,
-        le=64,
-        description="Tables that crops are looked up in: more find more, at a cost in proportion.",
-    )
-    agreement: float = Field(
-        default=0.75,
-        gt=0,
-        le=1,
-        description="Correlation of the detail of two pictures, as they are, from which they are copies.",
-    )
-    aligned_agreement: float = Field(
-        default=0.88,
-        gt=0,
-        le=1,
-        description="The same of two pictures that were moved onto each other.",
-    )
-    overlap: float = Field(
-        default=0.5, gt=0, le=1, description="Share of each picture that the other one of a pair must show."
-    )
-    within_training: bool = Field(
-        default=True, description="Of training images that are copies of one another keep the best."
-    )
-    against_held_out: bool = Field(
-        default=True,
-        description="Find training images that are copies of validation or test images, to be dropped.",
-    )
-
-
-def run(context: Context) -> None:
+def run(context: Context[DedupeSettings]) -> None:
     """Find copies among the images that `check` could read."""
     from smelt.artifacts.catalogue import Catalogue
     from smelt.data.copies.confirm import CopyFinder, Search
     from smelt.data.copies.thumbnails import Thumbnails
     from smelt.data.images.loader import ImageStore
 
-    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    catalogue = Catalogue.open(context.catalogue)
     hashes, area_N = _read_checks(context.one("check") / "images.parquet", catalogue.num_rows)
-    root = context.maybe("data") or (Path(context.runtime.root) if context.runtime.root else None)
+    root = context.root
     context.scratch.mkdir(parents=True, exist_ok=True)
     store = ImageStore(catalogue, root)
     thumbnails = Thumbnails(store, context.scratch / "thumbnails", context.runtime.workers)
     settings = context.settings
-    assert isinstance(settings, StageSettings)
     search = Search(**settings.model_dump(exclude={"within_training", "against_held_out"}))
 
     def progress(what: str, done: int, total: int) -> None:
@@ -198,7 +145,7 @@ def _decide(
     copies: Copies,
     sizes: tuple[NDArray[np.int64], NDArray[np.int64]],
     area_N: NDArray[np.int64],
-    settings: StageSettings,
+    settings: DedupeSettings,
 ) -> Verdict:
     """The verdict on every group; exact copies count with the file size of their first."""
     import numpy as np

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from smelt.settings import Settings
-from smelt.stages.base import Context
+from smelt.stages.config import EvaluateSettings, RoundSettings
+from smelt.stages.context import Context
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,34 +22,17 @@ if TYPE_CHECKING:
 
     from smelt.artifacts.catalogue import Catalogue
 
-VERSION = 4
 SPLITS = ("val", "test")
 TOP = (1, 5)
 
 
-class RoundSettings(Settings):
-    """What the ladder must know of a round."""
-
-    name: str = Field(description="Name of the round, from the recipe.")
-    title: str = Field(default="", description="What the ladder calls the round, from the recipe.")
-    models: tuple[str, ...] = Field(description="Names of the models behind the artefacts on its ports.")
-    fused: bool = Field(default=True, description="Whether its results are part of the fusion.")
-
-
-class StageSettings(Settings):
-    """The rounds, in order, and the view that single models are compared under."""
-
-    view: str = Field(description="Name of the view that single models are compared under.")
-    rounds: tuple[RoundSettings, ...] = Field(description="The rounds of the recipe, in order.")
-
-
-def run(context: Context) -> None:
+def run(context: Context[EvaluateSettings]) -> None:
     """Measure everything and write both files."""
     from smelt.artifacts.catalogue import Catalogue
     from smelt.artifacts.files import read_json, write_json
 
-    settings = cast(StageSettings, context.settings)
-    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    settings = context.settings
+    catalogue = Catalogue.open(context.catalogue)
     singles = {one.name: single_models(context, catalogue, one) for one in settings.rounds}
     fusion = read_json(context.one("fuse") / "fusion.json")
     mined = {one.name: against_truth(context, catalogue, one) for one in settings.rounds}
@@ -105,7 +86,9 @@ def accuracy(path: Path, labels_N: NDArray[np.int32]) -> dict[str, float] | None
     return blockwise((scores[i : i + 4096] for i in range(0, len(scores), 4096)), labels_N)
 
 
-def single_models(context: Context, catalogue: Catalogue, one: RoundSettings) -> list[dict[str, Any]]:
+def single_models(
+    context: Context[EvaluateSettings], catalogue: Catalogue, one: RoundSettings
+) -> list[dict[str, Any]]:
     """A row for each dense result (model and view) of a round with its accuracy on val and test."""
     from smelt.artifacts import results
 
@@ -141,7 +124,7 @@ def rung(one: RoundSettings, rows: list[dict[str, Any]], view: str) -> dict[str,
     return found
 
 
-def averaged(context: Context, catalogue: Catalogue, one: RoundSettings) -> dict[str, Any]:
+def averaged(context: Context[EvaluateSettings], catalogue: Catalogue, one: RoundSettings) -> dict[str, Any]:
     """The plain average of the probabilities of a round's models, each under the view of the single ones."""
     import numpy as np
 
@@ -151,7 +134,7 @@ def averaged(context: Context, catalogue: Catalogue, one: RoundSettings) -> dict
     from smelt.metrics import class_averaged
 
     found: dict[str, Any] = {"round": one.name, "title": one.title or one.name, "models": len(one.models)}
-    view = cast(StageSettings, context.settings).view
+    view = context.settings.view
     for split in SPLITS:
         labels = labels_of(catalogue, split)
         paths = [path / split / f"{view}.npy" for path in context.inputs[f"predict/{one.name}"]]
@@ -169,7 +152,9 @@ def averaged(context: Context, catalogue: Catalogue, one: RoundSettings) -> dict
     return found
 
 
-def fusion_rungs(context: Context, catalogue: Catalogue, fusion: dict[str, Any]) -> list[dict[str, Any]]:
+def fusion_rungs(
+    context: Context[EvaluateSettings], catalogue: Catalogue, fusion: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Steps of the plain average, of the genetic algorithm and of what the guard chose.
 
     Validation is what held out: weights fitted on other images than they are judged on; for the last step the
@@ -205,7 +190,9 @@ def fusion_rungs(context: Context, catalogue: Catalogue, fusion: dict[str, Any])
     ]
 
 
-def listed(context: Context, catalogue: Catalogue, split: str, method: str) -> dict[str, float] | None:
+def listed(
+    context: Context[EvaluateSettings], catalogue: Catalogue, split: str, method: str
+) -> dict[str, float] | None:
     """Class-averaged accuracy of a method's lists on a split; None without lists or labels."""
     import numpy as np
 
@@ -219,7 +206,7 @@ def listed(context: Context, catalogue: Catalogue, split: str, method: str) -> d
     return {f"top{k}": class_averaged(hits_in_list(lists[:, :k], labels), labels) for k in TOP}
 
 
-def per_class(context: Context, catalogue: Catalogue, method: str) -> dict[str, Any]:
+def per_class(context: Context[EvaluateSettings], catalogue: Catalogue, method: str) -> dict[str, Any]:
     """Top-1 of every class by the chosen fusion, and what its misses were most often taken for."""
     import numpy as np
 
@@ -245,7 +232,7 @@ def per_class(context: Context, catalogue: Catalogue, method: str) -> dict[str, 
     return {}
 
 
-def diagnosis_of(context: Context, one: RoundSettings) -> dict[str, Any]:
+def diagnosis_of(context: Context[EvaluateSettings], one: RoundSettings) -> dict[str, Any]:
     """The tables that the round's ranking came with."""
     from smelt.artifacts.files import read_json
 
@@ -254,12 +241,14 @@ def diagnosis_of(context: Context, one: RoundSettings) -> dict[str, Any]:
     return found
 
 
-def noise_words(context: Context, one: RoundSettings) -> str:
+def noise_words(context: Context[EvaluateSettings], one: RoundSettings) -> str:
     """What the round's trainings say of the share of wrong labels among what they learnt from."""
     return str(diagnosis_of(context, one).get("noise", {}).get("words", ""))
 
 
-def standing_out(context: Context, catalogue: Catalogue, one: RoundSettings) -> list[dict[str, Any]]:
+def standing_out(
+    context: Context[EvaluateSettings], catalogue: Catalogue, one: RoundSettings
+) -> list[dict[str, Any]]:
     """What the round's own results say on validation of the classes that its ranking found to stand out."""
     import numpy as np
 
@@ -274,7 +263,9 @@ def standing_out(context: Context, catalogue: Catalogue, one: RoundSettings) -> 
     return by_validation([row["number"] for row in found], accuracy, images)
 
 
-def against_truth(context: Context, catalogue: Catalogue, one: RoundSettings) -> dict[str, Any]:
+def against_truth(
+    context: Context[EvaluateSettings], catalogue: Catalogue, one: RoundSettings
+) -> dict[str, Any]:
     """How well the round's selection leaves wrong labels out and its ranking finds them; {} without truth."""
     from smelt.artifacts.tables import read_ranking, read_selection
     from smelt.mining import diagnosis
@@ -284,7 +275,7 @@ def against_truth(context: Context, catalogue: Catalogue, one: RoundSettings) ->
     if not found:
         return {}
     ranking = read_ranking(context.one(f"rank/{one.name}"))
-    rounds = cast(StageSettings, context.settings).rounds
+    rounds = context.settings.rounds
     first = next(r.name for r in rounds if context.one(f"select/{r.name}") == path)
     return {
         **found,

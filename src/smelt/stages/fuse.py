@@ -9,13 +9,11 @@ without labelled validation images gets the plain average, and `fusion.json` say
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any
 
 from smelt.fusion.config import FuseSettings
-from smelt.settings import KeyIf, Rule
-from smelt.stages.base import Context
+from smelt.stages.context import Context
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,24 +23,16 @@ if TYPE_CHECKING:
     from smelt.fusion.apply import Fusion
     from smelt.fusion.scores.sources import Stored
 
-VERSION = 5
 
-
-class StageSettings(FuseSettings):
-    """See FuseSettings. `memory_gib` decides the bound where none is set, else how much is done at once."""
-
-    RULES: ClassVar[Mapping[str, Rule]] = {"memory_gib": KeyIf("bound", None)}
-
-
-def run(context: Context) -> None:
+def run(context: Context[FuseSettings]) -> None:
     """Fit and choose on the labelled images of validation, then write lists for validation and test."""
     from smelt.artifacts.catalogue import Catalogue
     from smelt.artifacts.files import write_json
     from smelt.fusion.procedure import fuse
     from smelt.fusion.scores.identity import described
 
-    settings = cast(FuseSettings, context.settings)
-    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    settings = context.settings
+    catalogue = Catalogue.open(context.catalogue)
     folders = context.inputs["predict"]
     results = {split: collect(folders, split, catalogue) for split in ("val", "test", "train")}
     by = next((split for split in results if results[split]), None)
@@ -160,7 +150,7 @@ def hashes(found: dict[str, Stored]) -> dict[str, str]:
 
 
 def write_split(
-    context: Context, catalogue: Catalogue, split: str, sources: list[Stored], outcome: Any
+    context: Context[FuseSettings], catalogue: Catalogue, split: str, sources: list[Stored], outcome: Any
 ) -> None:
     """The best five classes of each image, by every method."""
     import numpy as np
@@ -177,12 +167,12 @@ def write_split(
         np.save(folder / f"{fusion.method}.top5.npy", lists)
         if fusion is outcome.chosen:
             np.save(folder / "top5.npy", lists)
-    if split in cast(FuseSettings, context.settings).write_scores:
+    if split in context.settings.write_scores:
         write_scores(context, catalogue, split, sources, outcome.chosen)
 
 
 def write_scores(
-    context: Context, catalogue: Catalogue, split: str, sources: list[Stored], fusion: Fusion
+    context: Context[FuseSettings], catalogue: Catalogue, split: str, sources: list[Stored], fusion: Fusion
 ) -> None:
     """The chosen fusion's scores as a dense result."""
     from smelt.artifacts import results

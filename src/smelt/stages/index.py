@@ -9,34 +9,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smelt.data.formats.config import FormatSettings, check_root, fingerprint, reader
+from smelt.data.formats.config import FormatSettings, check_root, reader
 from smelt.data.formats.tree.layout import resolve
 from smelt.data.formats.tree.names import alike, told
 from smelt.data.images.kinds import unread_heic
 from smelt.errors import DataError
-from smelt.stages.base import Context
+from smelt.stages.context import Context
 
 if TYPE_CHECKING:
     from smelt.artifacts.catalogue import Catalogue
     from smelt.artifacts.catalogue_writer import CatalogueWriter
     from smelt.data.formats.base import Report
 
-VERSION = 5
 SHOWN_MISSING = 100
 SHOWN_GROUPS = 5
 
-__all__ = ["VERSION", "StageSettings", "fingerprint", "run"]
 
-
-class StageSettings(FormatSettings):
-    """What decides the rows; what lies on disk counts through `fingerprint(settings, root)`."""
-
-
-def run(context: Context) -> None:
+def run(context: Context[FormatSettings]) -> None:
     """Read the data set below the artefact on port `data`, else below `runtime.root`."""
     settings = context.settings
-    assert isinstance(settings, FormatSettings)
-    root = context.maybe("data") or (Path(context.runtime.root) if context.runtime.root else None)
+    root = context.root
     if root is None:
         raise DataError("data.root is not set: -o data.root=FOLDER names the folder of the data set")
     index(settings, root, context.out, context.emit)

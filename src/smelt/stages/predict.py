@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from smelt.errors import ArtifactError
 from smelt.learning.config import PredictSettings
-from smelt.stages.base import Context
+from smelt.stages.context import Context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,33 +27,27 @@ if TYPE_CHECKING:
     from smelt.data.config import ViewSettings
     from smelt.data.images.loader import Loader
 
-VERSION = 3
 SEALS = "views"  # in scratch: what finished views hold
 
 
-class StageSettings(PredictSettings):
-    """See PredictSettings."""
-
-
-def run(context: Context) -> None:
+def run(context: Context[PredictSettings]) -> None:
     """Write every view of every split that has images."""
     from smelt.artifacts.catalogue import Catalogue
     from smelt.artifacts.files import read_json
     from smelt.learning import distributed, setup
     from smelt.learning.pixels import Normaliser
-    from smelt.stages.train import images_root
 
-    settings = cast(StageSettings, context.settings)
+    settings = context.settings
     device = distributed.device_of(context.runtime.device, 0)
     setup.fix_numerics(settings.threads, True, device)
     train = context.one("train")
-    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    catalogue = Catalogue.open(context.catalogue)
     outputs = int(read_json(train / "model.json")["num_classes"])
     if outputs < len(catalogue.classes):
         raise ArtifactError(f"{train} has {outputs} classes, the catalogue {len(catalogue.classes)}")
     normalise = Normaliser(device, settings.channels_last)
     model = setup.saved_model(train, settings.weights).to(device).to(memory_format=normalise.format)
-    loader = setup.make_loader(catalogue, images_root(context), workers=context.runtime.workers)
+    loader = setup.make_loader(catalogue, context.root, workers=context.runtime.workers)
     plan = [
         (s, view, rows) for s in settings.splits if len(rows := catalogue.rows(s)) for view in settings.views
     ]
@@ -69,7 +63,7 @@ def run(context: Context) -> None:
 
 
 def _view(
-    context: Context,
+    context: Context[PredictSettings],
     catalogue: Catalogue,
     loader: Loader,
     model: Any,
@@ -85,7 +79,7 @@ def _view(
     from smelt.artifacts.results import TOPK, describe, write_dense
     from smelt.learning.prediction import score_blocks, write_best
 
-    settings = cast(StageSettings, context.settings)
+    settings = context.settings
     kept = settings.topk.get(cast(Any, split))
     path = context.out / split / (view.name + (".npy" if kept is None else TOPK))
     record = context.scratch / SEALS / f"{split}-{view.name}.json"

@@ -8,11 +8,11 @@ another label are not judged by that model). Writes `ranking.parquet`, `rank.jso
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from smelt.errors import ArtifactError
 from smelt.mining.config import RankSettings
-from smelt.stages.base import Context
+from smelt.stages.context import Context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,14 +24,8 @@ if TYPE_CHECKING:
     from smelt.artifacts.dynamics import Dynamics
     from smelt.mining.noise_rate import Curve, Estimate
 
-VERSION = 2
 
-
-class StageSettings(RankSettings):
-    """See RankSettings."""
-
-
-def run(context: Context) -> None:
+def run(context: Context[RankSettings]) -> None:
     """Write the ranking of the catalogue's training rows."""
     import numpy as np
 
@@ -41,8 +35,8 @@ def run(context: Context) -> None:
     from smelt.mining.diagnosis import diagnose
     from smelt.mining.rankings import rank, without
 
-    settings = cast(StageSettings, context.settings)
-    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    settings = context.settings
+    catalogue = Catalogue.open(context.catalogue)
     rows = catalogue.rows("train")
     labels = catalogue.labels_N[rows]
     models = [dynamics_of(path, catalogue) for path in context.inputs["train"]]
@@ -60,7 +54,7 @@ def run(context: Context) -> None:
     write_json(context.out / "diagnosis.json", diagnose(ranking, models, catalogue, noise))
 
 
-def relabelled_rows(context: Context, catalogue: Catalogue) -> list[NDArray[np.int64]]:
+def relabelled_rows(context: Context[RankSettings], catalogue: Catalogue) -> list[NDArray[np.int64]]:
     """For each training the rows that it was taught under another label than the catalogue's."""
     import numpy as np
 
@@ -73,14 +67,14 @@ def relabelled_rows(context: Context, catalogue: Catalogue) -> list[NDArray[np.i
 
 
 def estimated_noise(
-    context: Context, catalogue: Catalogue, models: list[Dynamics], relabelled: list[bool]
+    context: Context[RankSettings], catalogue: Catalogue, models: list[Dynamics], relabelled: list[bool]
 ) -> Estimate:
     """The share of wrong labels by the trainings that began afresh and were taught the catalogue's labels."""
     import numpy as np
 
     from smelt.mining.noise_rate import CRAWLED, Estimate, estimate
 
-    settings = cast(StageSettings, context.settings)
+    settings = context.settings
     rows = catalogue.rows("train")
     seen = int(np.any([np.asarray(model.seen[rows]) > 0 for model in models], axis=0).sum())
     labels = catalogue.labels_N[catalogue.rows("val")]

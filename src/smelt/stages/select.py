@@ -10,11 +10,11 @@ Writes `selection.parquet` and `selection.json`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from smelt.errors import ArtifactError, RecipeError
 from smelt.mining.config import SelectSettings
-from smelt.stages.base import Context
+from smelt.stages.context import Context
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,14 +24,8 @@ if TYPE_CHECKING:
     from smelt.artifacts.tables import Ranking
     from smelt.mining.selection import Draft
 
-VERSION = 2
 
-
-class StageSettings(SelectSettings):
-    """See SelectSettings."""
-
-
-def run(context: Context) -> None:
+def run(context: Context[SelectSettings]) -> None:
     """Write the selection over the catalogue's training rows."""
     import numpy as np
 
@@ -39,8 +33,8 @@ def run(context: Context) -> None:
     from smelt.artifacts.tables import read_selection, write_selection
     from smelt.mining.selection import Draft, down_weight, follow
 
-    settings = cast(StageSettings, context.settings)
-    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    settings = context.settings
+    catalogue = Catalogue.open(context.catalogue)
     rows = catalogue.rows("train")
     draft = Draft(rows, catalogue.labels_N[rows], len(catalogue.classes))
     draft.drop(draft.labels < 0, "unlabelled")
@@ -62,7 +56,7 @@ def need(ranking: Ranking | None, what: str) -> Ranking:
     return ranking
 
 
-def ranking_of(context: Context, rows: NDArray[np.int64]) -> Ranking | None:
+def ranking_of(context: Context[SelectSettings], rows: NDArray[np.int64]) -> Ranking | None:
     """The ranking on the port, of exactly these rows; None where the port is not connected."""
     import numpy as np
 
@@ -81,7 +75,7 @@ def ranking_of(context: Context, rows: NDArray[np.int64]) -> Ranking | None:
 
 
 def drop_evidence(
-    context: Context, draft: Draft, cleanness_N: NDArray[np.float64], settings: SelectSettings
+    context: Context[SelectSettings], draft: Draft, cleanness_N: NDArray[np.float64], settings: SelectSettings
 ) -> None:
     """Drop what check and dedupe found: bad files (damaged ones if it is asked for), leaks, one picture under
     several labels, duplicates."""
@@ -132,25 +126,27 @@ def columns(path: Path, names: list[str], filters: list[Any] | None = None) -> d
 # Methods: each marks the draft and returns what selection.json should say
 
 
-def keep_all(context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None) -> dict[str, Any]:
+def keep_all(
+    context: Context[SelectSettings], catalogue: Catalogue, draft: Draft, ranking: Ranking | None
+) -> dict[str, Any]:
     """Flag nothing."""
     return {}
 
 
 def lowest_fraction(
-    context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None
+    context: Context[SelectSettings], catalogue: Catalogue, draft: Draft, ranking: Ranking | None
 ) -> dict[str, Any]:
     """Flag the least clean share of the rows that are left."""
-    settings = cast(StageSettings, context.settings)
+    settings = context.settings
     flag(draft, need(ranking, settings.method), settings.fraction, context)
     return {"fraction": settings.fraction}
 
 
 def noise_rate(
-    context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None
+    context: Context[SelectSettings], catalogue: Catalogue, draft: Draft, ranking: Ranking | None
 ) -> dict[str, Any]:
     """Flag as large a share as the ranking's trainings say is wrong, or a safe one where they cannot tell."""
-    settings = cast(StageSettings, context.settings)
+    settings = context.settings
     ranking = need(ranking, settings.method)
     noise = noise_of(context)
     told, error = noise.get("rate"), validation_error(context, catalogue)
@@ -174,7 +170,7 @@ def noise_rate(
     }
 
 
-def noise_of(context: Context) -> dict[str, Any]:
+def noise_of(context: Context[SelectSettings]) -> dict[str, Any]:
     """What the ranking on the port says of the noise; empty where it says nothing."""
     from smelt.artifacts.files import read_json
 
@@ -185,7 +181,7 @@ def noise_of(context: Context) -> dict[str, Any]:
     return found
 
 
-def validation_error(context: Context, catalogue: Catalogue) -> float | None:
+def validation_error(context: Context[SelectSettings], catalogue: Catalogue) -> float | None:
     """Class-averaged error of the results on the port on validation; None without results or labels."""
     import numpy as np
 
@@ -206,23 +202,26 @@ def unexplained_share(ranking: Ranking, draft: Draft, error: float) -> float:
     return float(np.nan_to_num(estimate.noise_rate(ranking.scores["aum"][draft.kept], error)))
 
 
-def flag(draft: Draft, ranking: Ranking, fraction: float, context: Context) -> None:
+def flag(draft: Draft, ranking: Ranking, fraction: float, context: Context[SelectSettings]) -> None:
     """Mark the least clean `fraction` of the rows that are left, of all or within each class."""
     from smelt.mining.selection import lowest
 
-    settings = cast(StageSettings, context.settings)
+    settings = context.settings
     groups = draft.labels if settings.within == "class" else None
     mark(draft, lowest(ranking.cleanness, draft.kept, fraction, groups), ranking.cleanness, context)
 
 
 def mark(
-    draft: Draft, flagged_N: NDArray[np.bool_], cleanness_N: NDArray[np.float64], context: Context
+    draft: Draft,
+    flagged_N: NDArray[np.bool_],
+    cleanness_N: NDArray[np.float64],
+    context: Context[SelectSettings],
 ) -> None:
     """Drop or weigh down flagged rows, as many as the classes can spare."""
     from smelt.artifacts.files import read_json
     from smelt.mining.selection import spare
 
-    settings = cast(StageSettings, context.settings)
+    settings = context.settings
     path = context.maybe("ranking")
     score = read_json(path / "rank.json")["score"] if path else "aum"
     flagged_N = spare(flagged_N, draft.kept, cleanness_N, draft.labels, settings.minimum_per_class)
@@ -230,19 +229,19 @@ def mark(
 
 
 def threshold_runs(
-    context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None
+    context: Context[SelectSettings], catalogue: Catalogue, draft: Draft, ranking: Ranking | None
 ) -> dict[str, Any]:
     """Give the rows of one of two disjoint random sets an extra class."""
     from smelt.mining.selection import THRESHOLD_SAMPLE, threshold_rows
 
-    settings = cast(StageSettings, context.settings)
+    settings = context.settings
     sets = threshold_rows(draft.rows[draft.kept], draft.num_classes, settings.seed)
     draft.relabel(draft.mask_of(sets[settings.part]), draft.num_classes, THRESHOLD_SAMPLE)
     return {"part": settings.part, "threshold_samples": len(sets[settings.part])}
 
 
 def threshold_samples(
-    context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None
+    context: Context[SelectSettings], catalogue: Catalogue, draft: Draft, ranking: Ranking | None
 ) -> dict[str, Any]:
     """Flag the rows whose AUM is not above that of the threshold samples."""
     import numpy as np
@@ -250,7 +249,7 @@ def threshold_samples(
     from smelt.mining.selection import below_threshold
     from smelt.stages.rank import dynamics_of, taught_otherwise
 
-    settings = cast(StageSettings, context.settings)
+    settings = context.settings
     trains, selections = context.inputs.get("train", []), context.inputs.get("threshold", [])
     if not trains or len(trains) != len(selections):
         raise RecipeError(
@@ -273,7 +272,7 @@ def threshold_samples(
 
 
 def worst_classes(
-    context: Context, catalogue: Catalogue, draft: Draft, ranking: Ranking | None
+    context: Context[SelectSettings], catalogue: Catalogue, draft: Draft, ranking: Ranking | None
 ) -> dict[str, Any]:
     """Keep only the classes in which the results on the port `results` do worst on validation."""
     import numpy as np
@@ -281,7 +280,7 @@ def worst_classes(
     from smelt.mining import selection
     from smelt.stages.rank import validation_accuracy
 
-    settings = cast(StageSettings, context.settings)
+    settings = context.settings
     accuracy = validation_accuracy(context.inputs.get("results", []), catalogue, settings.worst_topk)
     if accuracy is None:
         raise RecipeError("select: worst_classes needs dense results of the validation split (port results)")

@@ -5,25 +5,11 @@ Ports: catalogue, fuse. Writes `predictions.txt` and `submission.zip`, which hol
 
 from __future__ import annotations
 
-from typing import Literal, cast
-
-from pydantic import Field
-
-from smelt.settings import Settings
-from smelt.stages.base import Context
-
-VERSION = 1
+from smelt.fusion.config import SubmitSettings
+from smelt.stages.context import Context
 
 
-class StageSettings(Settings):
-    """Whose images are predicted."""
-
-    split: Literal["test", "val"] = Field(
-        default="test", description="Whose images the submission is of; val to try the form of it."
-    )
-
-
-def run(context: Context) -> None:
+def run(context: Context[SubmitSettings]) -> None:
     """Write both files; DataError where the data set has no such images."""
     import numpy as np
 
@@ -32,8 +18,8 @@ def run(context: Context) -> None:
     from smelt.errors import ArtifactError, DataError
     from smelt.fusion.submission import NAME, packed, predictions
 
-    split = cast(StageSettings, context.settings).split
-    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    split = context.settings.split
+    catalogue = Catalogue.open(context.catalogue)
     rows = catalogue.rows(split)
     if not len(rows):
         raise DataError(f"the data set has no {split} images to predict: set `submit: null`")

@@ -5,20 +5,13 @@ from __future__ import annotations
 import shutil
 
 from smelt.data.synthetic.config import SyntheticSettings
-from smelt.stages.base import Context
-
-VERSION = 1
+from smelt.stages.context import Context
 
 
-class StageSettings(SyntheticSettings):
-    """What the data set looks like."""
-
-
-def run(context: Context) -> None:
+def run(context: Context[SyntheticSettings]) -> None:
     """Draw everything; what a killed attempt left is deleted first, for a file of it may be half written."""
     from smelt.data.synthetic.generate import FOLDERS, generate
 
-    assert isinstance(context.settings, StageSettings)
     for name in FOLDERS:
         shutil.rmtree(context.out / name, ignore_errors=True)
 

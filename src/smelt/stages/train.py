@@ -9,12 +9,11 @@ folder: a killed attempt goes on from the last.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from smelt.errors import RecipeError, TrainingError
 from smelt.learning.config import TrainSettings
-from smelt.stages.base import Context
+from smelt.stages.context import Context
 
 if TYPE_CHECKING:
     from smelt.artifacts.catalogue import Catalogue
@@ -24,16 +23,11 @@ if TYPE_CHECKING:
     from smelt.learning.loop import Loop
     from smelt.mining.dynamics import Recorder
 
-VERSION = 2
 COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "train_top1",
            "val_top1", "val_top5", "val_top1_ema", "val_top5_ema")  # fmt: skip
 
 
-class StageSettings(TrainSettings):
-    """See TrainSettings."""
-
-
-def run(context: Context) -> None:
+def run(context: Context[TrainSettings]) -> None:
     """Train on one process, on the ranks that torchrun started, or on `world_size` new ones."""
     import os
 
@@ -41,7 +35,7 @@ def run(context: Context) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from smelt.learning import distributed
 
-    settings = cast(StageSettings, context.settings)
+    settings = context.settings
     group = distributed.from_torchrun()
     if group is not None and group.world_size != settings.world_size:
         raise TrainingError(
@@ -60,7 +54,7 @@ def _silent(event: str, **fields: Any) -> None:
     """The `emit` of ranks that do not talk."""
 
 
-def _parts(context: Context) -> tuple[Any, ...]:
+def _parts(context: Context[TrainSettings]) -> tuple[Any, ...]:
     """The context as values that another process can be given."""
     return context.settings, dict(context.inputs), context.out, context.scratch, context.runtime
 
@@ -87,7 +81,7 @@ def _rank(group: Group, port: int | None, emit: Callable[..., None], *parts: Any
 
 
 def _prepared(
-    context: Context, settings: TrainSettings, group: Group, device: Any, stop: Any
+    context: Context[TrainSettings], settings: TrainSettings, group: Group, device: Any, stop: Any
 ) -> tuple[Loop, Recorder]:
     from smelt.artifacts.catalogue import Catalogue
     from smelt.artifacts.checkpoint import Checkpoints
@@ -96,10 +90,10 @@ def _prepared(
     from smelt.learning.loop import Loop
     from smelt.mining.dynamics import Recorder
 
-    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    catalogue = Catalogue.open(context.catalogue)
     selection = read_selection(context.one("selection"))
     loader = setup.make_loader(
-        catalogue, images_root(context), workers=context.runtime.workers, seed=settings.seed,
+        catalogue, context.root, workers=context.runtime.workers, seed=settings.seed,
         max_bad=settings.max_bad_fraction,
     )  # fmt: skip
     model = setup.new_model(settings, selection.num_classes)
@@ -126,15 +120,7 @@ def _prepared(
     return loop, recorder
 
 
-def images_root(context: Context) -> Path | None:
-    """The folder below which the images are: the data artefact, or the one given at run time."""
-    data = context.maybe("data")
-    if data is not None:
-        return data
-    return Path(context.runtime.root) if context.runtime.root else None
-
-
-def learning_rate(context: Context, settings: TrainSettings) -> float:
+def learning_rate(context: Context[TrainSettings], settings: TrainSettings) -> float:
     """The rate of the settings, or the one that the tune stage found. RecipeError if there is none."""
     from smelt.artifacts.files import read_json
 
@@ -151,7 +137,7 @@ def _last_recorded(settings: TrainSettings) -> int | None:
 
 
 def _teacher(
-    context: Context, settings: TrainSettings, catalogue: Catalogue, selection: Selection
+    context: Context[TrainSettings], settings: TrainSettings, catalogue: Catalogue, selection: Selection
 ) -> Teacher | None:
     """The teacher on the port, if any; refused at once where it lacks rows or has other classes."""
     from smelt.artifacts.results import find
@@ -170,7 +156,7 @@ def _teacher(
     return teacher
 
 
-def _write(context: Context, settings: TrainSettings, loop: Loop, recorder: Recorder) -> None:
+def _write(context: Context[TrainSettings], settings: TrainSettings, loop: Loop, recorder: Recorder) -> None:
     """The artefact's files, from the loop's last state."""
     from smelt.artifacts.checkpoint import write_tensors
     from smelt.artifacts.dynamics import save_dynamics

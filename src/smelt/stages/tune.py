@@ -5,12 +5,11 @@ Ports: data (optional), catalogue, selection. Writes `tune.json`: the rate and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from smelt.learning.config import TrainSettings
-from smelt.settings import InKey, NotInKey, Rule
-from smelt.stages.base import Context
+from smelt.learning.config import RangeTestSettings, TrainSettings
+from smelt.stages.context import Context
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,23 +17,8 @@ if TYPE_CHECKING:
     from smelt.data.images.loader import Batch
     from smelt.learning.loop import TrainingData
 
-VERSION = 2
 
-
-class StageSettings(TrainSettings):
-    """The training that the rate is for; its field `tune` is the test's own."""
-
-    RULES: ClassVar[Mapping[str, Rule]] = {
-        "tune": InKey(),
-        **dict.fromkeys(
-            ("epochs", "learning_rate", "schedule", "warmup_epochs", "step_at", "step_factor", "ema_decay",
-             "distillation", "record_epochs", "validate_every_epochs", "validation_view", "max_bad_steps"),
-            NotInKey("the range test has one rate a step, no epochs, no average and no validation"),
-        ),
-    }  # fmt: skip
-
-
-def run(context: Context) -> None:
+def run(context: Context[RangeTestSettings]) -> None:
     """Train a fresh model for a while with a growing rate and write what was seen."""
     from smelt.artifacts.catalogue import Catalogue
     from smelt.artifacts.files import write_json
@@ -42,15 +26,14 @@ def run(context: Context) -> None:
     from smelt.learning import distributed, setup
     from smelt.learning.pixels import Normaliser
     from smelt.learning.tuning import choose, range_test, smoothed
-    from smelt.stages.train import images_root
 
-    settings = cast(StageSettings, context.settings)
+    settings = context.settings
     device = distributed.device_of(context.runtime.device, 0)
     setup.fix_numerics(settings.threads, settings.deterministic, device)
-    catalogue = Catalogue.open(context.one("catalogue") / "catalogue")
+    catalogue = Catalogue.open(context.catalogue)
     selection = read_selection(context.one("selection"))
     loader = setup.make_loader(
-        catalogue, images_root(context), workers=context.runtime.workers, seed=settings.seed,
+        catalogue, context.root, workers=context.runtime.workers, seed=settings.seed,
         max_bad=settings.max_bad_fraction,
     )  # fmt: skip
     data = setup.training_data(catalogue, selection, loader, settings)
@@ -73,7 +56,9 @@ def run(context: Context) -> None:
     )
 
 
-def _batches(data: TrainingData, settings: TrainSettings, context: Context) -> Iterator[tuple[Batch, Tensor]]:
+def _batches(
+    data: TrainingData, settings: TrainSettings, context: Context[RangeTestSettings]
+) -> Iterator[tuple[Batch, Tensor]]:
     """As many training batches as the test takes, with their labels; epochs follow one another."""
     import torch
 

@@ -59,7 +59,7 @@ def _is_work(path: Path) -> bool:
 def stages(ctx: typer.Context, incomplete: str) -> list[str]:
     """Stages that the last flowchart of the work folder has; all, where there is none."""
     from smelt.artifacts.workfolder import read_chart
-    from smelt.stages.base import STAGES
+    from smelt.stages.table import STAGES
 
     try:
         nodes = read_chart(Path(str(ctx.params["work"])))["nodes"]

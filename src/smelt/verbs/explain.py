@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smelt.errors import RecipeError, short
+from smelt.stages.table import STAGES
 from smelt.verbs import completion, meant, usage
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 # Which stages read a part of a recipe: the longest path counts. Held against the flowchart by the tests.
 READ_BY: Mapping[str, tuple[str, ...]] = {
     "name": (),
@@ -86,7 +92,8 @@ READ_BY: Mapping[str, tuple[str, ...]] = {
 SPECIAL: Mapping[str, str] = {
     "name": "in no key; it decides the work folder, unless --work names one",
     "seed": "it shifts every other seed: a change runs all that draws again, and what reads from it",
-    "runtime.device": "cpu or cuda is in the key of tune, train and predict; numbers of GPUs are in none",
+    "runtime.device": "cpu or cuda is in the key of "
+    f"{_and([one.name for one in STAGES.values() if one.device])}; numbers of GPUs are in none",
     "data.root": "in no key; what lies in it counts, by names, sizes and the content of lists",
     "runtime.root": "in no key; data.root is the setting",
 }
@@ -234,7 +241,6 @@ def key_of(entry: Entry) -> str:
     """What runs again when the field changes."""
     from smelt.recipe.fields import ITEM, key_words
     from smelt.settings import InKey, KeyIf, KeyIfInput, NotInKey, rule_of
-    from smelt.stages import base
 
     if entry.name in SPECIAL:
         return SPECIAL[entry.name]
@@ -244,7 +250,7 @@ def key_of(entry: Entry) -> str:
     steps = [step for step in entry.path[len(part.split(".")) :] if step != ITEM]
     found: dict[str, list[str]] = {}
     for stage in READ_BY[part]:
-        cls = base.settings_class(stage)
+        cls = STAGES[stage].settings
         own = [rule_of(cls, steps[0])] if steps and steps[0] in cls.model_fields else []
         rules = [*own, entry.rule] if len(steps) > 1 or not own else own
         if not any(isinstance(rule, NotInKey) for rule in rules):
@@ -261,10 +267,6 @@ def key_of(entry: Entry) -> str:
 def _part(entry: Entry) -> str:
     """The longest path of READ_BY that leads to the field."""
     return max((known for known in READ_BY if f"{entry.name}.".startswith(f"{known}.")), key=len)
-
-
-def _and(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def first_sentence(text: str) -> str:

@@ -61,7 +61,7 @@ def show(
 
     Example: smelt show work/demo select
     """
-    from smelt.stages.base import STAGES
+    from smelt.stages.table import STAGES
     from smelt.verbs import summaries
 
     if str(work) in STAGES and Path(stage).is_dir() and not work.exists():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smelt.errors import DataError, RecipeError, SmeltError, short
+from smelt.stages.table import STAGES
 from smelt.verbs import completion, meant, usage
 
 if TYPE_CHECKING:
@@ -52,20 +53,7 @@ Replace = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
-# verb → (what it shows when done, what it is for)
-UNTIL = {
-    "index": "Read the file lists of a data set into a catalogue and count them.",
-    "check": "Decode every image once and list the bad ones.",
-    "dedupe": "Find copies within training, and of validation and test images.",
-    "train": "Train every model of every round.",
-    "rank": "Rank the training images by what training recorded of them.",
-    "select": "Choose what each round learns from.",
-    "predict": "Write every model's scores under every view.",
-    "evaluate": "Measure every step of the method.",
-    "submit": "Write the challenge's submission from the fused test scores.",
-}
-PRELOAD = ("torch", "timm", "torchvision", "pyarrow.parquet", "smelt.stages.base")
-LIGHT = ("synthesise", "index")  # stages that need none of it
+PRELOAD = ("torch", "timm", "torchvision", "pyarrow.parquet", "smelt.stages.context")
 
 
 def register(app: typer.Typer) -> None:
@@ -73,13 +61,13 @@ def register(app: typer.Typer) -> None:
     app.command(cls=usage.RecipeCommand)(run)
     app.command(cls=usage.RecipeCommand)(demo)
     app.command(cls=usage.RecipeCommand)(plan)
-    for name, purpose in UNTIL.items():
-        text = f"{purpose}\n\nExample: smelt {name} demo --work work/demo"
-        app.command(name, help=text, cls=usage.RecipeCommand)(_verb(name))
-    stage = typer.Typer(hidden=True, no_args_is_help=True)
-    stage.command("run")(stage_run)
-    stage.callback()(lambda: None)
-    app.add_typer(stage, name="stage", help="One stage by its key, as every executor runs it.")
+    for stage in (one for one in STAGES.values() if one.command):
+        text = f"{stage.summary}\n\nExample: smelt {stage.name} demo --work work/demo"
+        app.command(stage.name, help=text, cls=usage.RecipeCommand)(_verb(stage.name))
+    one = typer.Typer(hidden=True, no_args_is_help=True)
+    one.command("run")(stage_run)
+    one.callback()(lambda: None)
+    app.add_typer(one, name="stage", help="One stage by its key, as every executor runs it.")
 
 
 def run(
@@ -180,9 +168,9 @@ def plan(
 def stage_run(key: str, work: Annotated[Path, typer.Option("--work", help="Work folder.")]) -> None:
     """Run the stage with this key of the last flowchart planned in WORK, and commit it."""
     from smelt.flowchart.executors import worker
-    from smelt.stages import base
+    from smelt.stages.context import run
 
-    raise typer.Exit(worker.run_stage(work, key, base.run))
+    raise typer.Exit(worker.run_stage(work, key, run))
 
 
 def load(recipe: str, override: list[str] | None, verb: str = "run") -> tuple[Recipe, Graph, Places]:
@@ -270,8 +258,8 @@ def run_until(
         if not quiet:
             typer.echo(note, err=True)
     devices = _devices(settings.runtime.device, found.gpus)
-    preload = PRELOAD if any(node.stage not in LIGHT for node in graph) else ()
-    executor = LocalExecutor(place, "smelt.stages.base:run", preload=preload)
+    preload = PRELOAD if any(STAGES[node.stage].warm for node in graph) else ()
+    executor = LocalExecutor(place, "smelt.stages.context:run", preload=preload)
     with Progress(quiet=quiet, told=told) as progress:
 
         def watch(event: Mapping[str, Any]) -> None:

@@ -168,7 +168,7 @@ def of_work(verb: str, words: Sequence[str], error: Exception) -> str:
         known = [name for name in completion.work_folders("") if not name.endswith("/")]
         there = f"; here are {', '.join(known[:5])}" if known else "; smelt run RECIPE makes one"
         return f"smelt {verb} takes the work folder of a run{there}"
-    from smelt.stages.base import STAGES
+    from smelt.stages.table import STAGES
 
     return f"smelt {verb} {_joined(plain)} STAGE: which stage? One of {', '.join(STAGES)}"
 

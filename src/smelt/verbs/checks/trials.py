@@ -13,6 +13,7 @@ from typing import Any
 from smelt.learning.config import TrainSettings
 from smelt.recipe.unfolding import Recipe, Round
 from smelt.recipe.yaml_lines import Steps
+from smelt.stages.table import STAGES
 from smelt.verbs.checks import asking, disk, resized
 from smelt.verbs.checks.asked import Asked, Found, called
 from smelt.verbs.checks.machine import about_gpus
@@ -20,7 +21,6 @@ from smelt.verbs.checks.tried import Tried
 
 CLASSES = 10  # for a net whose number of classes nobody knows yet: it does not matter to the sizes
 LIMIT_SECONDS = 600.0  # of the process that tries the nets
-ON_A_DEVICE = ("tune", "train", "predict")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def about_models(asked: Asked) -> Found:
     """Every net that has still to learn or to predict, built and shown every size that it will see."""
     trials = list(_trials(asked))
     todo = {node.stage for node in asked.todo}
-    on_gpu = asked.recipe.runtime.device.startswith("cuda") and bool(todo & set(ON_A_DEVICE))
+    on_gpu = asked.recipe.runtime.device.startswith("cuda") and any(STAGES[stage].device for stage in todo)
     if not trials and not on_gpu:
         return Found()
     nets: list[dict[str, Any]] = []

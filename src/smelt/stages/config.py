@@ -1,0 +1,85 @@
+"""Settings of the stages that no component owns: of every one its `runtime`, and those of `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+from pydantic import Field, model_validator
+
+from smelt.settings import Limit, NotInKey, Rule, Settings
+
+
+class Runtime(Settings):
+    """What may differ from machine to machine without changing a byte of the result; never in a key.
+
+    Of `device` the kind counts: stages that compute on it have it in their key (`Node.device`).
+    """
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "root": NotInKey("what lies in it counts by `fingerprint`"),
+        "workers": NotInKey("rows come in one order, however many load them"),
+        "device": NotInKey("its kind is a part of the key of its own, its numbers are leases"),
+        "log_every_seconds": NotInKey("what is shown"),
+        "stall_warning_seconds": NotInKey("what is shown"),
+        "stall_limit_seconds": NotInKey("a stage that is ended goes on to the same bytes"),
+    }
+    root: str | None = Field(
+        default=None, description="Not set in a recipe: the run fills in the folder of `data.root`."
+    )
+    workers: Annotated[int, Limit("no machine gains from more")] = Field(
+        default=2,
+        ge=1,
+        le=1024,
+        description="Threads or processes of a stage that load images. As many as there are cores for each "
+        "stage that runs at once.",
+    )
+    device: str = Field(
+        default="cpu",
+        pattern=r"^(cpu|cuda(:\d{1,4}(,\d{1,4})*)?)$",
+        description="Where nets compute: cpu, cuda (every GPU that is visible), or GPUs by number "
+        "(cuda:0,1).",
+    )
+    log_every_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        le=86_400,
+        description="Seconds between the lines of progress of a training.",
+    )
+    stall_warning_seconds: float | None = Field(
+        default=45.0,
+        ge=1,
+        le=86_400,
+        description="Seconds after which a stage that stands still (no event, no processor time, or one of "
+        "its processes stopped) is named in a warning with its process and its log. null: never.",
+    )
+    stall_limit_seconds: float | None = Field(
+        default=None,
+        ge=1,
+        le=31_536_000,
+        description="Seconds after which a stage that stands still is ended; the same command goes on from "
+        "what it had saved. Longer than the longest wait for a slow disk or network. null: left alone.",
+    )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Runtime:
+        numbers = self.device.partition(":")[2].split(",")
+        if len(set(numbers)) < len(numbers):
+            raise ValueError(f"device: {self.device} names a GPU twice")
+        return self
+
+
+class RoundSettings(Settings):
+    """What the ladder must know of a round."""
+
+    name: str = Field(description="Name of the round, from the recipe.")
+    title: str = Field(default="", description="What the ladder calls the round, from the recipe.")
+    models: tuple[str, ...] = Field(description="Names of the models behind the artefacts on its ports.")
+    fused: bool = Field(default=True, description="Whether its results are part of the fusion.")
+
+
+class EvaluateSettings(Settings):
+    """The rounds, in order, and the view that single models are compared under."""
+
+    view: str = Field(description="Name of the view that single models are compared under.")
+    rounds: tuple[RoundSettings, ...] = Field(description="The rounds of the recipe, in order.")

@@ -1,0 +1,162 @@
+"""The stages, a row each: all that anybody but a stage's own module has to know of it.
+
+Plan, recipe, commands and tests read it here, so it imports nothing. The module of a stage is
+`smelt.stages.NAME`; it imports what it needs at its top and has
+
+    def run(context: Context[ITS_SETTINGS]) -> None
+
+A new stage is a row here, a module beside this one and a test (see CONTRIBUTING).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from smelt.settings import Settings
+
+
+@dataclass(frozen=True)
+class Port:
+    """What a stage reads under one name: an artefact of the stage `of`.
+
+    many: one or more of them, in an order that counts. optional: or nothing. each_round: a family of ports,
+    `train/ROUND` for every round of the recipe.
+    """
+
+    of: str
+    many: bool = False
+    optional: bool = False
+    each_round: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the table.
+
+    version: raised when the same settings and inputs would give other bytes; part of every key.
+    config: where its settings class is, below `smelt`.
+    summary: what it does, in a sentence; what the command of its name is for.
+    command: whether `smelt NAME` runs a recipe as far as this; `fuse` has a command of its own.
+    device: it computes nets, on the device of the recipe's `runtime`, and the kind of it is in its key.
+    warm: it is forked from a process that has imported torch and the like; the others start sooner without.
+    """
+
+    name: str
+    version: int
+    config: str
+    summary: str
+    ports: Mapping[str, Port] = field(default_factory=dict)
+    command: bool = True
+    device: bool = False
+    warm: bool = True
+
+    @cached_property
+    def settings(self) -> type[Settings]:
+        """Its settings class, which says what of it goes into the key (see `smelt.settings`)."""
+        module, _, name = self.config.rpartition(".")
+        return cast("type[Settings]", getattr(importlib.import_module(f"smelt.{module}"), name))
+
+
+DATA = {"data": Port("synthesise", optional=True)}  # without it the images lie in `data.root`
+INDEXED = {"catalogue": Port("index")}
+# All that reads the splits: `dedupe` may have drawn them again (see `Context.catalogue`)
+CATALOGUE = {**INDEXED, "dedupe": Port("dedupe", optional=True)}
+
+ROWS = (
+    Stage(
+        "synthesise", 1, "data.synthetic.config.SyntheticSettings",
+        "Draw the embedded data set, with its truth known.",
+        warm=False,
+        command=False,
+    ),
+    Stage(
+        "index", 5, "data.formats.config.FormatSettings",
+        "Read the file lists of a data set into a catalogue and count them.",
+        DATA,
+        warm=False,
+    ),
+    Stage(
+        "check", 3, "data.images.config.CheckSettings",
+        "Decode every image once and list the bad ones.",
+        {**DATA, **INDEXED},
+    ),
+    Stage(
+        "dedupe", 2, "data.copies.config.DedupeSettings",
+        "Find copies within training, and of validation and test images.",
+        {**DATA, **INDEXED, "check": Port("check")},
+    ),
+    Stage(
+        "tune", 2, "learning.config.RangeTestSettings",
+        "Seek the learning rate of a model by a range test.",
+        {**DATA, **CATALOGUE, "selection": Port("select")},
+        device=True,
+        command=False,
+    ),
+    Stage(
+        "train", 2, "learning.config.TrainSettings",
+        "Train every model of every round.",
+        {
+            **DATA, **CATALOGUE, "selection": Port("select"),
+            "tune": Port("tune", optional=True),  # for `learning_rate: tune`
+            "teacher": Port("predict", many=True, optional=True),  # results of the train split
+            "start": Port("train", optional=True),  # to fine-tune from
+        },
+        device=True,
+    ),
+    Stage(
+        "rank", 2, "mining.config.RankSettings",
+        "Rank the training images by what training recorded of them.",
+        {
+            **CATALOGUE,
+            "train": Port("train", many=True),
+            "selection": Port("select", many=True, optional=True),  # that each training was taught from
+        },
+    ),
+    Stage(
+        "select", 2, "mining.config.SelectSettings",
+        "Choose what each round learns from.",
+        {
+            **CATALOGUE,
+            "check": Port("check", optional=True),
+            "ranking": Port("rank", optional=True),
+            "selection": Port("select", optional=True),  # of an earlier round
+            "train": Port("train", many=True, optional=True),  # with threshold samples …
+            "threshold": Port("select", many=True, optional=True),  # … and what these were taught from
+            "results": Port("predict", many=True, optional=True),  # what models get wrong on validation
+        },
+    ),
+    Stage(
+        "predict", 3, "learning.config.PredictSettings",
+        "Write every model's scores under every view.",
+        {**DATA, **CATALOGUE, "train": Port("train")},
+        device=True,
+    ),
+    Stage(
+        "fuse", 5, "fusion.config.FuseSettings",
+        "Fuse all results, and choose the way on validation.",
+        {**CATALOGUE, "predict": Port("predict", many=True)},
+        command=False,
+    ),
+    Stage(
+        "evaluate", 4, "stages.config.EvaluateSettings",
+        "Measure every step of the method.",
+        {
+            **CATALOGUE, "fuse": Port("fuse"),
+            "train": Port("train", many=True, each_round=True),
+            "predict": Port("predict", many=True, each_round=True),
+            "rank": Port("rank", each_round=True),
+            "select": Port("select", each_round=True),
+        },
+    ),
+    Stage(
+        "submit", 1, "fusion.config.SubmitSettings",
+        "Write the challenge's submission from the fused test scores.",
+        {**CATALOGUE, "fuse": Port("fuse")},
+    ),
+)  # fmt: skip
+STAGES: Mapping[str, Stage] = {row.name: row for row in ROWS}
