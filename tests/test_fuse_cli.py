@@ -13,10 +13,16 @@ import typer
 from typer.testing import CliRunner
 
 from smelt.errors import SmeltError
-from smelt.fusion.scores.inputs import read_lists
+from smelt.fusion.scores.scorefiles import read_file
 from smelt.metrics import class_averaged, hits_in_list
 from smelt.verbs import fuse_files as verb
 from smelt.verbs import run
+
+
+def read_lists(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    (raw,) = read_file(path)
+    assert raw.ids is not None and raw.lists_NK is not None
+    return raw.ids, raw.lists_NK
 
 
 def smelt(*arguments: Any) -> Any:

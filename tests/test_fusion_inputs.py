@@ -10,7 +10,9 @@ import pytest
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError
 from smelt.fusion.scores import identity
-from smelt.fusion.scores.inputs import Gathered, gather, read, read_ids, read_labels, read_lists
+from smelt.fusion.scores.inputs import Gathered, gather, read
+from smelt.fusion.scores.labels import read_labels
+from smelt.fusion.scores.scorefiles import read_file, read_ids
 from smelt.fusion.scores.soften import softmax
 from smelt.fusion.scores.sources import Held
 
@@ -165,21 +167,20 @@ def test_ids_are_checked(tmp_path: Path) -> None:
 
 def test_lists(tmp_path: Path) -> None:
     path = tmp_path / "lists.txt"
-    path.write_text("a.jpg\t1   2   3\n\nb.jpg\t3   2   1\n")
-    assert read_lists(path)[0] == ("a.jpg", "b.jpg") and read_lists(path)[1].tolist() == [
-        [1, 2, 3],
-        [3, 2, 1],
-    ]
+    path.write_text("a.jpg\t1   2   3\n\nb.jpg\t3   2   0\n")
+    (raw,) = read_file(path)
+    assert raw.ids == ("a.jpg", "b.jpg") and raw.lists_NK is not None
+    assert raw.lists_NK.tolist() == [[1, 2, 3], [3, 2, 0]]
     for text, match in (
         ("a 1 2\nb 1\n", ":2"),
-        ("a 1 1\n", ":1"),
-        ("a 1\nb x\n", ":2"),
-        ("", "no lists"),
-        ("a -1\n", ":1"),
+        ("a 1 2\nb 2 1\nc 1 1\n", ":3: a class is below 0 or there twice"),
+        ("a 1\nb 2\nc x\n", ":3"),
+        ("", "is empty"),
+        ("a 1\nb 2\nc -1\n", ":3: a class is below 0"),
     ):
         path.write_text(text)
         with pytest.raises(ResultError, match=match):
-            read_lists(path)
+            read_file(path)
 
 
 def test_labels_without_knowledge_of_images(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smelt.errors import ArtifactError, ResultError
-from smelt.fusion.scores.identity import columns, in_order, known_names, match, placed, stripped, unique
+from smelt.fusion.scores.identity import columns, in_order, known_names, match, placed, unique
+from smelt.fusion.scores.usual import stripped
 
 
 @given(st.permutations(list("abcdefgh")), st.permutations(list("abcdefgh")), st.integers(1, 8))

@@ -9,9 +9,9 @@ import pytest
 
 from smelt.errors import ResultError
 from smelt.fusion.scores import meaning
+from smelt.fusion.scores.arrayfiles import Raw
 from smelt.fusion.scores.holding import examine
 from smelt.fusion.scores.meaning import Found, converted, find, named, said
-from smelt.fusion.scores.scorefiles import Raw
 
 RANDOM = np.random.default_rng(3)
 LOGITS = RANDOM.normal(size=(80, 9)) * 2

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from smelt.errors import ArtifactError, ResultError
+from smelt.fusion.scores.arrayfiles import Raw
 from smelt.fusion.scores.inputs import gather
-from smelt.fusion.scores.scorefiles import Raw, read_file
+from smelt.fusion.scores.scorefiles import read_file
 
 RANDOM = np.random.default_rng(2)
 SCORES = RANDOM.dirichlet(np.ones(4), size=6)

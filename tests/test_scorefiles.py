@@ -18,7 +18,8 @@ import torch
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError, SmeltError
 from smelt.fusion.scores import inputs
-from smelt.fusion.scores.scorefiles import Raw, read_file, read_ids
+from smelt.fusion.scores.arrayfiles import Raw
+from smelt.fusion.scores.scorefiles import read_file, read_ids
 
 RANDOM = np.random.default_rng(5)
 SCORES = RANDOM.normal(size=(7, 4)).astype(np.float32)

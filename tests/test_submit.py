@@ -11,9 +11,15 @@ import pytest
 
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.errors import ArtifactError, DataError
-from smelt.fusion.scores.inputs import read_lists
+from smelt.fusion.scores.scorefiles import read_file
 from smelt.fusion.submission import packed, predictions
 from smelt.stages.context import run as run_stage
+
+
+def read_lists(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    (raw,) = read_file(path)
+    assert raw.ids is not None and raw.lists_NK is not None
+    return raw.ids, raw.lists_NK
 
 
 def catalogue(folder: Path, test: int = 3) -> Path:

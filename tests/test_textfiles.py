@@ -14,7 +14,7 @@ ROWS = [["a.jpg", "1", "2"], ["b c.jpg", "3", "4"]]
 
 
 def rows(path: Path) -> list[list[str]]:
-    return [cells for _, cells in textfiles.read(path)]
+    return list(textfiles.read(path))
 
 
 @pytest.mark.parametrize("sign", [",", ";", "\t", ", "])
@@ -59,7 +59,7 @@ def test_headers(tmp_path: Path, text: str, header: bool) -> None:
 
 def test_line_numbers_count_blank_lines(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,a\n\nx,1\n\n\ny,2\n")
-    assert [line for line, _ in textfiles.read(tmp_path / "a.csv")] == [3, 6]
+    assert textfiles.read(tmp_path / "a.csv").lines == [3, 6]
 
 
 def test_numbers() -> None:

@@ -21,9 +21,8 @@ from smelt.artifacts.bounded import refuse_beyond
 from smelt.errors import ArtifactError, OutOfProportionError, ResultError, SmeltError
 from smelt.fusion.scores import classnames
 from smelt.fusion.scores.brokenfiles import DAMAGED, broken
-from smelt.fusion.scores.identity import stripped
 from smelt.fusion.scores.meaning import Meaning
-from smelt.fusion.scores.textfiles import ID_NAMES, LABEL_NAMES, plain
+from smelt.fusion.scores.usual import ID_NAMES, LABEL_NAMES, key
 
 CLASSES = ("class_names", "classnames", "classes", "class_list", "categories", "label_names")
 TOPS = (
@@ -273,11 +272,6 @@ def _taken(left: dict[str, Any], names: Iterable[str], ndim: int | None, scores:
                 continue
             return left.pop(name)
     return None
-
-
-def key(name: str) -> str:
-    """An array's name as it is compared, without words for a split: `y_test` is `y`."""
-    return plain(stripped(name)) or plain(name)
 
 
 def _one_hot(array: NDArray[Any]) -> bool:

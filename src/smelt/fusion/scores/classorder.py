@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from smelt.artifacts import results
 from smelt.errors import ResultError
 from smelt.fusion.scores.arrayfiles import Raw, turned
-from smelt.fusion.scores.identity import called, columns, few, in_order, numbered, spelt
+from smelt.fusion.scores.identity import called, columns, in_order, numbered, spelt
+from smelt.fusion.scores.usual import few
 
 
 def joined(

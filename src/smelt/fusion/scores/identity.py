@@ -17,20 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import ArtifactError, ResultError
-
-SPLITS = {
-    "train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation",
-    "holdout", "heldout", "public", "private",
-}  # fmt: skip
-FEW = 3  # names that a message shows
-
-
-def few(names: Sequence[str]) -> str:
-    """The first names and how many more there are."""
-    more = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
-    shown = (name if len(name) <= 120 else f"{name[:40]}…{name[-79:]}" for name in names[:FEW])
-    return ", ".join(shown) + more
-
+from smelt.fusion.scores.usual import few, stripped
 
 # Images
 
@@ -238,15 +225,6 @@ def unique(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
                 found[place] = "/".join([*folders[-depth:], name])
     return [f"{name} ({found[:place].count(name) + 1})" if name in found[:place] else name
             for place, name in enumerate(found)]  # fmt: skip
-
-
-def stripped(name: str) -> str:
-    """A result's name without words for a split: `A-test` and `A_val` are `A`, `r50/test` is `r50`."""
-    base, tail = re.fullmatch(r"(.*?)(\[\d+\]|:[^/]*)?", name, re.S).groups("")  # type: ignore[union-attr]
-    parts = re.split(r"([-_. /]+)", base)
-    words, signs = parts[::2], ["", *parts[1::2]]
-    kept = [(sign, word) for sign, word in zip(signs, words) if word and word.lower() not in SPLITS]
-    return "".join(sign * bool(place) + word for place, (sign, word) in enumerate(kept)) + tail
 
 
 def placed(wanted: Sequence[str], given: Sequence[str], fusion: str) -> tuple[list[int], list[str]]:

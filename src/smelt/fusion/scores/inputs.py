@@ -20,16 +20,17 @@ from smelt.errors import ResultError
 from smelt.fusion.scores import labels as labelling
 from smelt.fusion.scores import meaning as meanings
 from smelt.fusion.scores import suspects
-from smelt.fusion.scores.arrayfiles import turned
+from smelt.fusion.scores.arrayfiles import Raw, turned
 from smelt.fusion.scores.classorder import joined
 from smelt.fusion.scores.holding import BLOCK, directed, hold
-from smelt.fusion.scores.identity import few, match, refuse_twice, unique
+from smelt.fusion.scores.identity import match, refuse_twice, unique
 from smelt.fusion.scores.labels import read_labels
 from smelt.fusion.scores.meaning import Found, Meaning
-from smelt.fusion.scores.scorefiles import Raw, load, read_file, read_ids, read_lists
+from smelt.fusion.scores.scorefiles import read_file, read_ids
 from smelt.fusion.scores.sources import Held
+from smelt.fusion.scores.usual import few
 
-__all__ = ["Gathered", "gather", "load", "read", "read_file", "read_ids", "read_labels", "read_lists"]
+__all__ = ["Gathered", "gather", "read", "read_ids"]
 
 
 @dataclass

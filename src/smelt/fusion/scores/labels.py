@@ -10,7 +10,7 @@ Unknown: −1, NaN or nothing. Numbers from 1 to C are taken to count from 1, wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import ResultError
-from smelt.fusion.scores import scorefiles, tablefiles, textfiles
-from smelt.fusion.scores.identity import called, columns, few, match, numbered, spelt
-from smelt.fusion.scores.textfiles import ID_NAMES, INDEX_NAMES, LABEL_NAMES, plain
+from smelt.fusion.scores import arrayfiles, arrowtables, scorefiles, textfiles
+from smelt.fusion.scores.arrayfiles import Raw
+from smelt.fusion.scores.arrowtables import Arrow
+from smelt.fusion.scores.identity import called, columns, match, numbered, spelt
+from smelt.fusion.scores.textfiles import Text
+from smelt.fusion.scores.usual import ID_NAMES, INDEX_NAMES, LABEL_NAMES, few, key, plain
 
-CELL = 100  # bytes of a cell of a table as text
 UNKNOWN = frozenset(["", "-1", "nan", "none", "null", "na", "n/a", "?", "unknown"])
 # Suffixes of what is neither text nor read as arrays
 UNREAD = (
@@ -152,7 +154,7 @@ def _numbers(
     if values.ndim == 2:
         return _from_one_hot(held, num_classes, classes, notes)
     if values.dtype.kind == "S":
-        values = scorefiles.decoded_words(values)
+        values = arrayfiles.decoded_words(values)
     if values.dtype.kind == "U":
         return _from_words(
             held, [str(value).strip() for value in values.tolist()], num_classes, classes, notes
@@ -278,23 +280,20 @@ def read_file(path: Path, classes: Sequence[str] | None = None) -> Labels:
     if not path.is_file():
         raise ResultError(f"{path} is not there" if not path.exists() else f"{path} is not a file")
     if suffix == ".npy":
-        return _array(path, np.asarray(scorefiles.load(path)), _ids_beside(path))
+        beside = path.with_name(path.stem + ".ids.txt")
+        ids = scorefiles.read_ids(beside) if beside.exists() else None
+        return _array(path, np.asarray(arrayfiles.load(path)), ids)
     if suffix in (".npz", ".pt", ".pth"):
-        return _bundle(path, scorefiles.arrays(path) if suffix == ".npz" else scorefiles.tensors(path))
+        return _bundle(path, arrayfiles.arrays(path) if suffix == ".npz" else arrayfiles.tensors(path))
     if suffix == ".parquet":
-        return _table(path)
+        return _of_table(arrowtables.read(path))
     if suffix in UNREAD or textfiles.is_json(path):
         what = "JSON" if suffix in ("", ".txt", ".csv") else suffix
         raise ResultError(
             f"{path}: {what} is not read as labels; write a table `id,label` as .csv or .parquet, or save "
             f"them in the order of the images as .npy"
         )
-    return _text(path, classes)
-
-
-def _ids_beside(path: Path) -> tuple[str, ...] | None:
-    beside = path.with_name(path.stem + ".ids.txt")
-    return scorefiles.read_ids(beside) if beside.exists() else None
+    return _of_text(textfiles.read(path), classes)
 
 
 def _array(path: Path, values: NDArray[Any], ids: tuple[str, ...] | None) -> Labels:
@@ -308,117 +307,66 @@ def _array(path: Path, values: NDArray[Any], ids: tuple[str, ...] | None) -> Lab
 def _bundle(path: Path, members: dict[str, Any]) -> Labels:
     """Labels under a usual name, or the only array."""
     found = {name: value for name, value in members.items() if isinstance(value, np.ndarray)}
-    ids = next((scorefiles.words(v) for name, v in found.items() if scorefiles.key(name) in ID_NAMES), None)
-    rest = {name: value for name, value in found.items() if scorefiles.key(name) not in ID_NAMES}
-    named = [name for name in rest if scorefiles.key(name) in LABEL_NAMES]
+    ids = next((arrayfiles.words(value) for name, value in found.items() if key(name) in ID_NAMES), None)
+    rest = {name: value for name, value in found.items() if key(name) not in ID_NAMES}
+    named = [name for name in rest if key(name) in LABEL_NAMES]
     if not named and len(rest) != 1:
         raise ResultError(f"{path} holds {', '.join(sorted(rest)) or 'nothing'}: none is called labels")
     return _array(path, rest[named[0] if named else next(iter(rest))], ids)
 
 
-def _text(path: Path, classes: Sequence[str] | None) -> Labels:
+def _of_text(text: Text, classes: Sequence[str] | None) -> Labels:
     """One label a line, or a table."""
-    text = textfiles.read(path)
-    whole = [line.strip() for _, line in text.lines]
-    lines = [line for line, _ in text.lines]
-    single = text.header is None and (not text.delimiter or text.delimiter == ",")
-    if classes is not None and single and set(whole) <= {*classes, *UNKNOWN}:
-        return Labels(path, np.array(whole), lines=lines)  # names may hold blanks
-    rows = [cells for _, cells in text]
-    if not text.delimiter and text.header is None:
-        rows = [_blanks(line) for line in whole]
-    sizes = {len(row) for row in rows}
-    if len(sizes) > 1:
-        odd = next(place for place, row in enumerate(rows) if len(row) != len(rows[0]))
-        raise ResultError(
-            f"{path}:{lines[odd]} has {len(rows[odd])} columns where the lines before have others"
-        )
-    return _columns(path, text.header, rows, lines)
+    whole = [line.strip() for _, line in text.numbered]
+    if text.header is None and text.delimiter in ("", ",") and set(whole) <= {*(classes or ()), *UNKNOWN}:
+        return Labels(text.path, np.array(whole), lines=text.lines)  # names may hold blanks
+    plain_lines = text.header is None and not text.delimiter
+    return _of_table(replace(text, delimiter=textfiles.ID_AND_REST) if plain_lines else text)
 
 
-def _blanks(line: str) -> list[str]:
-    """An id and a label that may hold blanks; or numbers."""
-    cells = line.split()
-    if len(cells) <= 2 or all(textfiles.is_number(cell) for cell in cells[1:]):
-        return cells
-    return line.split(None, 1)
-
-
-def _columns(
-    path: Path, header: list[str] | None, rows: list[list[str]], lines: Sequence[int] | None
-) -> Labels:
-    """Labels of a table."""
-    wide = len(rows[0])
-    if header is not None and len(header) != wide:
-        where = path if lines is None else f"{path}:{lines[0]}"
-        raise ResultError(f"{where} has {wide} columns, its header {len(header)}")
-    names = [plain(name) for name in header] if header else [""] * wide
+def _of_table(table: Text | Arrow) -> Labels:
+    """Labels of a table: by the names of its columns, else the last one that is no id."""
+    wide = len(table.first)
+    if table.header is not None and len(table.header) != wide:
+        raise ResultError(f"{table.where(0)} has {wide} columns, its header {len(table.header)}")
     if wide == 1:
-        return Labels(path, np.array([row[0] for row in rows]), lines=lines)
+        return Labels(table.path, np.array(table.take([0])[0][0]), lines=table.lines)
+    names = [plain(name) for name in table.header or [""] * wide]
     ids = next((place for place in range(wide) if names[place] in ID_NAMES), None)
     label = next((place for place in range(wide) if names[place] in LABEL_NAMES and place != ids), None)
     if ids is None:
-        ids = _id_column(rows, label)
-    if names[0] in INDEX_NAMES and header and ids != 0:
-        rest = [place for place in range(1, wide) if place != ids]
-    else:
-        rest = [place for place in range(wide) if place != ids]
-    known = None if ids is None else tuple(row[ids] for row in rows)
-    if label is None and len(rest) > 1 and _ones(rows, rest):
-        values = np.array([[float(row[place]) for place in rest] for row in rows])
-        return Labels(path, values, known, tuple(header[p] for p in rest) if header else None, lines)
-    place = rest[-1] if label is None else label
-    return Labels(path, np.array([row[place] for row in rows]), known, lines=lines)
+        ids = _id_column(table, [place for place in range(wide) if place != label])
+    index = 0 if table.header and names[0] in INDEX_NAMES else ids
+    rest = [place for place in range(wide) if place not in (ids, index)]
+    if label is None and len(rest) > 1 and (ones := _ones(table, rest)) is not None:
+        header = tuple(table.header[place] for place in rest) if table.header else None
+        return Labels(table.path, ones, table.take([ids])[0][0], header, table.lines)
+    known, values = table.take([ids, rest[-1] if label is None else label])[0]
+    return Labels(table.path, np.array(values), known, lines=table.lines)
 
 
-def _id_column(rows: list[list[str]], label: int | None) -> int:
+def _id_column(table: Text | Arrow, places: list[int]) -> int:
     """The first column, unless it repeats and another one holds different words: some write `label,id`."""
-    places = [place for place in range(len(rows[0])) if place != label]
-
-    def different(place: int) -> bool:
-        return len({row[place] for row in rows}) == len(rows)
-
-    if different(places[0]):
-        return places[0]
-    words = (p for p in places[1:] if different(p) and not textfiles.is_number(rows[0][p]))
-    return next(words, places[0])
+    words = [place for place in places[1:] if not textfiles.is_number(table.first[place])]
+    for place in (places[0], *words):
+        column = table.take([place])[0][0]
+        if len(set(column)) == len(column):
+            return place
+    return places[0]
 
 
-def _ones(rows: list[list[str]], places: list[int]) -> bool:
-    """Whether all cells are 0 or 1 (in any writing)."""
-    return all(textfiles.number(row[place]) in (0.0, 1.0) for row in rows for place in places)
-
-
-def _table(path: Path) -> Labels:
-    table = scorefiles.parquet(path, row=tablefiles.ROW)
-    if not len(table):
-        raise ResultError(f"{path} holds no labels")
-    if (found := _one_hot_columns(path, table)) is not None:
-        return found
-    tablefiles.refuse_cells(path, table, CELL)
-    rows = [["" if value is None else str(value) for value in row.values()] for row in table.to_pylist()]
-    rows = [[{"True": "1", "False": "0"}.get(cell, cell) for cell in row] for row in rows]
-    return _columns(path, table.column_names, rows, None)
-
-
-def _one_hot_columns(path: Path, table: Any) -> Labels | None:
-    """The labels of a table with an id and many columns of 0 and 1, without a text for each cell."""
-    names = [plain(name) for name in table.column_names]
-    numbers = [place for place, column in enumerate(table.columns) if tablefiles.is_number(column.type)]
-    words = [place for place in range(len(names)) if place not in numbers]
-    ids = next((place for place, name in enumerate(names) if name in ID_NAMES), words[0] if words else None)
-    rest = [place for place in numbers if place != ids and not (place == 0 and names[0] in INDEX_NAMES)]
-    if ids is None or len(rest) < 2 or {*words} - {ids} or {*names} & LABEL_NAMES:
+def _ones(table: Text | Arrow, places: list[int]) -> NDArray[np.float64] | None:
+    """The columns (N, C) if all that is in them is 0 or 1, in any writing; else None."""
+    if any(textfiles.number(row[place]) not in (0.0, 1.0) for row in table.head(20) for place in places):
         return None
-    values = [np.asarray(table.column(place).to_numpy(), np.float64) for place in rest]
-    if not all(bool(np.isin(column, (0, 1)).all()) for column in values):
+    try:
+        values = table.take([], places)[1]
+    except ResultError:
         return None
-    known = tuple("" if one is None else str(one) for one in table.column(ids).to_pylist())
-    header = tuple(table.column_names[place] for place in rest)
-    return Labels(path, np.stack(values, axis=1), known, header)
+    return np.asarray(values, np.float64) if np.isin(values, (0, 1)).all() else None
 
 
-def of_result(raw: scorefiles.Raw) -> Labels:
+def of_result(raw: Raw) -> Labels:
     """The labels that stand beside scores in one file."""
     assert raw.labels is not None
     return _array(raw.path, np.asarray(raw.labels), raw.ids)

@@ -12,70 +12,43 @@ Beside A.npy, A.ids.npy or A.ids.txt may hold its ids, A.classes.txt or A.classe
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError
-from smelt.fusion.scores import classnames, textfiles
-from smelt.fusion.scores.arrayfiles import (
-    Raw,
-    archived,
-    arrays,
-    bundled,
-    decoded_words,
-    key,
-    load,
-    stacked,
-    tensors,
-    words,
-)
-from smelt.fusion.scores.tablefiles import parquet, parquet_table, read_lists, text_table
-from smelt.fusion.scores.textfiles import ID_NAMES, plain
+from smelt.fusion.scores import arrayfiles, arrowtables, classnames, tablescores, textfiles
+from smelt.fusion.scores.arrayfiles import Raw
+from smelt.fusion.scores.usual import ID_NAMES, plain
 
-__all__ = [
-    "Raw",
-    "arrays",
-    "decoded_words",
-    "key",
-    "load",
-    "parquet",
-    "read_file",
-    "read_ids",
-    "read_lists",
-    "tensors",
-    "words",
-]
 
-READ = ".npy, .npz, .pt, .csv, .tsv, .txt, .parquet"
-TEXT = (".csv", ".txt", ".tsv")
-CLASSES = ("class_names", "classnames", "classes", "class_list", "categories", "label_names")
-TOPS = (
-    ("classes", "scores"), ("indices", "values"),
-    ("topk_classes", "topk_scores"), ("topk_indices", "topk_values"),
-)  # fmt: skip
+def _text(path: Path) -> list[Raw]:
+    return [tablescores.read(textfiles.read(path))]
+
+
+READERS: dict[str, Callable[[Path], list[Raw]]] = {
+    ".npy": lambda path: arrayfiles.stacked(path.stem, path, arrayfiles.load(path)),
+    ".npz": arrayfiles.archived,
+    ".pt": lambda path: arrayfiles.bundled(path, arrayfiles.tensors(path)),
+    ".csv": _text, ".tsv": _text, ".txt": _text,
+    ".parquet": lambda path: [tablescores.read(arrowtables.read(path))],
+}  # fmt: skip
 
 
 def read_file(path: Path) -> list[Raw]:
     """The results in one file; ArtifactError where it is damaged or missing, ResultError if it has none."""
-    suffix = path.suffix.lower()
+    suffix = path.suffix.lower().replace(".pth", ".pt")
     if not path.is_file():
         what = "is a folder: name the files in it" if path.is_dir() else "is not a file"
         raise ArtifactError(f"{path} {what if path.exists() else 'is not there'}")
-    if suffix == ".npy":
-        return [_beside(raw) for raw in stacked(path.stem, path, load(path))]
-    if suffix == ".npz":
-        return [_beside(raw) for raw in archived(path)]
-    if suffix in (".pt", ".pth"):
-        return [_beside(raw) for raw in bundled(path, tensors(path))]
-    if suffix in TEXT:
-        return [_beside(text_table(path))]
-    if suffix == ".parquet":
-        return [_beside(parquet_table(path))]
+    if suffix in READERS:
+        return [_beside(raw) for raw in READERS[suffix](path)]
     why = " (a pickle may run anything; save arrays instead)" if suffix in (".pkl", ".pickle") else ""
-    raise ResultError(f"{path}: {suffix or 'a file without a suffix'} is not read{why}; {READ} are")
+    raise ResultError(
+        f"{path}: {suffix or 'a file without a suffix'} is not read{why}; {', '.join(READERS)} are"
+    )
 
 
 def _beside(raw: Raw) -> Raw:
@@ -113,16 +86,14 @@ def _described(raw: Raw) -> dict[str, Any]:
 def read_ids(path: Path) -> tuple[str, ...]:
     """Ids of images, from .npy or a text file with one a line (the id column, or the first, of a .csv)."""
     if path.suffix == ".npy":
-        return words(load(path).reshape(-1)) or ()
-    lines = [line.strip() for line in re.split(r"\r\n|\n|\r", textfiles.decoded(path)) if line.strip()]
+        return arrayfiles.words(arrayfiles.load(path).reshape(-1)) or ()
+    lines = _lines(path)
     if path.suffix in (".csv", ".tsv") and lines:
         text = textfiles.read(path)
         named = next((i for i, name in enumerate(text.header or []) if plain(name) in ID_NAMES), 0)
-        return tuple(cells[min(named, len(cells) - 1)] for _, cells in text)
-    if len(lines) > 1 and plain(lines[0]) in ID_NAMES:
-        lines = lines[1:]
-    return tuple(lines)
+        return tuple(cells[min(named, len(cells) - 1)] for cells in text)
+    return lines[1:] if len(lines) > 1 and plain(lines[0]) in ID_NAMES else lines
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    return tuple(line.strip() for line in re.split(r"\r\n|\n|\r", textfiles.decoded(path)) if line.strip())
+    return tuple(line.strip() for _, line in textfiles.filled_lines(path))

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.fusion.scores.identity import few
 from smelt.fusion.scores.sources import Held
+from smelt.fusion.scores.usual import few
 
 IMAGES = 2000  # looked at at most
 LEAST = 30  # images that a verdict needs

@@ -9,59 +9,110 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from smelt.errors import ArtifactError, ResultError
 from smelt.fusion.scores.brokenfiles import refuse_no_file
+from smelt.fusion.scores.usual import ID_NAMES, INDEX_NAMES, LABEL_NAMES, plain
 
-ID_NAMES = {
-    "id", "ids", "image", "images", "image_id", "image_ids", "imageid", "img", "img_id", "img_ids",
-    "file", "files", "filename", "filenames", "file_name", "file_names", "fname", "fnames", "path", "paths",
-    "image_path", "image_paths", "image_name", "image_names", "img_name", "img_path", "name", "names", "key",
-    "keys", "uid", "uuid", "sample", "sample_id", "sample_ids", "row_id",
-}  # fmt: skip
-LABEL_NAMES = {
-    "label", "labels", "y", "y_true", "target", "targets", "gt", "ground_truth", "groundtruth", "true_label",
-    "true_labels", "truth", "class", "class_id", "class_name", "category", "category_id", "label_id",
-    "label_name",
-}  # fmt: skip
-LEFT_NAMES = {
-    "pred", "preds", "prediction", "predicted", "pred_label", "predicted_label", "pred_class",
-    "predicted_class", "confidence", "argmax", "split", "fold", "unnamed:_0", "__index_level_0__",
-}  # fmt: skip
-INDEX_NAMES = {"", "unnamed:_0", "index", "__index_level_0__"}
 DELIMITERS = "\t;,"
+ID_AND_REST = " "  # a delimiter of its own: an id, a blank, and all that follows
 MOST_LINE = 4 << 20  # characters: 200,000 scores
 LOOKED_AT = 20  # lines that the delimiter is found from
-
-
-def plain(name: str) -> str:
-    """A column's or key's name, as it is compared with those above."""
-    return re.sub(r"[\s\-]+", "_", name.strip().lstrip("#").strip().lower())
+_BRACKETS = {"[": "]", "(": ")"}
 
 
 @dataclass(frozen=True)
 class Text:
-    """Lines of delimited text with their numbers. delimiter: "" for blanks. header: of the columns."""
+    """A table in delimited text: its lines with their numbers, split into cells when they are asked for.
+
+    delimiter: "" for blanks. header: the names of the columns.
+    """
 
     path: Path
     delimiter: str
-    lines: list[tuple[int, str]] = field(repr=False)
+    numbered: list[tuple[int, str]] = field(repr=False)
     header: list[str] | None = None
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return len(self.numbered)
 
-    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        for number, line in self.lines:
-            yield number, cells(line, self.delimiter)
+    def __iter__(self) -> Iterator[list[str]]:
+        return (cells(line, self.delimiter) for _, line in self.numbered)
 
     @property
+    def lines(self) -> list[int]:
+        """The number of each line in the file."""
+        return [number for number, _ in self.numbered]
+
+    @cached_property
     def first(self) -> list[str]:
         """The cells of the first line below the header."""
-        return cells(self.lines[0][1], self.delimiter)
+        return next(iter(self))
+
+    def head(self, most: int) -> list[list[str]]:
+        """The cells of the first lines."""
+        return list(islice(self, most))
+
+    def where(self, row: int) -> str:
+        """The file and line of a row, for a message."""
+        return f"{self.path}:{self.numbered[row][0]}"
+
+    def take(
+        self, words: Sequence[int], numbers: Sequence[int] = ()
+    ) -> tuple[list[tuple[str, ...]], NDArray[np.float64]]:
+        """Columns of words, and columns of numbers (N, K); ResultError with the line that has none."""
+        wide = len(self.header or self.first)
+        taken: list[list[str]] = [[] for _ in words]
+        rows = []
+        for row, line in enumerate(self):
+            if len(line) != wide:
+                raise ResultError(f"{self.where(row)} has {len(line)} columns where {wide} are expected")
+            for column, place in zip(taken, words):
+                column.append(line[place])
+            rows.append(self.as_numbers(row, [line[place] for place in numbers]))
+        return [tuple(column) for column in taken], np.stack(rows)
+
+    def as_numbers(self, row: int, words: Sequence[str]) -> NDArray[np.float64]:
+        """Words of a row as numbers; ResultError with the line where one is none."""
+        try:
+            return np.array(words, np.float64)  # an array of words: much quicker than one by one
+        except ValueError:
+            pass
+        values = [number(cell) for cell in words]
+        if None in values:
+            raise ResultError(f"{self.where(row)}: {words[values.index(None)][:40]!r} is not a number")
+        return np.array(values, np.float64)
+
+    @property
+    def list_columns(self) -> list[int]:
+        """Columns whose cells are lists in brackets (`[0.1, 0.9]`)."""
+        return [place for place, cell in enumerate(self.first) if _bracketed(cell)]
+
+    def lists(self, place: int) -> NDArray[Any]:
+        """The lists in a column of such, words (N, K); ResultError with the line that has another length."""
+        found: list[list[str]] = []
+        for row, line in enumerate(self):
+            if len(line) != len(self.first) or not _bracketed(line[place]):
+                raise ResultError(f"{self.where(row)}: {' '.join(line)[:60]!r} has no list in brackets")
+            found.append([part.strip("'\"") for part in re.split(r"[,;\s]+", line[place][1:-1]) if part])
+            if len(found[row]) != len(found[0]):
+                raise ResultError(
+                    f"{self.where(row)} has {len(found[row])} in brackets, the lines before {len(found[0])}"
+                )
+        return np.array(found)
+
+
+def _bracketed(cell: str) -> bool:
+    return len(cell) > 2 and _BRACKETS.get(cell[0]) == cell[-1]
 
 
 def decoded(path: Path) -> str:
@@ -83,6 +134,13 @@ def decoded(path: Path) -> str:
     return text
 
 
+def filled_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a text that are not blank, with their numbers."""
+    # splitlines() would also break at characters that names may hold (U+2028, form feed)
+    every = enumerate(re.split(r"\r\n|\n|\r", decoded(path)), 1)
+    return [(number, line) for number, line in every if line.strip()]
+
+
 def is_json(path: Path) -> bool:
     """Whether a file begins as JSON does and no table would: an object, or a list of values."""
     try:
@@ -95,9 +153,7 @@ def is_json(path: Path) -> bool:
 
 def read(path: Path) -> Text:
     """The lines of `path`, with its delimiter and header found; ResultError if there are none."""
-    # splitlines() would also break at characters that names may hold (U+2028, form feed)
-    every = enumerate(re.split(r"\r\n|\n|\r", decoded(path)), 1)
-    lines = [(number, line) for number, line in every if line.strip()]
+    lines = filled_lines(path)
     if not lines:
         raise ResultError(f"{path} is empty")
     if (long := next((number for number, line in lines if len(line) > MOST_LINE), None)) is not None:
@@ -120,6 +176,9 @@ def cells(line: str, delimiter: str) -> list[str]:
     """The cells of a line, without quotes."""
     if not delimiter:
         return line.split()
+    if delimiter == ID_AND_REST:
+        parts = line.split()
+        return parts if all(map(is_number, parts[1:])) else line.strip().split(None, 1)
     if '"' in line or "'" in line[:1]:
         quote = "'" if line[:1] == "'" else '"'
         try:
@@ -133,13 +192,12 @@ def cells(line: str, delimiter: str) -> list[str]:
 def number(cell: str) -> float | None:
     """The number in a cell, None if it holds none; a decimal comma is one, a per cent sign is left out."""
     cell = cell.removesuffix("%").rstrip()
+    if re.fullmatch(r"[+-]?\d+,\d+([eE][+-]?\d+)?", cell):
+        cell = cell.replace(",", ".")
     try:
         return float(cell)
     except ValueError:
-        pass
-    if re.fullmatch(r"[+-]?\d+,\d+([eE][+-]?\d+)?", cell):
-        return float(cell.replace(",", "."))
-    return None
+        return None
 
 
 def is_number(cell: str) -> bool:
@@ -167,12 +225,8 @@ def is_header(first: list[str], below: list[list[str]]) -> bool:
     next_line = below[0]
     if any(not is_number(name) and is_number(cell) for name, cell in zip(first, next_line)):
         return True
-    counted = len(first) > 2 and first[1:] in (_counted(len(first) - 1, 0), _counted(len(first) - 1, 1))
-    return counted and any(not is_whole(cell) for cell in next_line[1:])
-
-
-def _counted(count: int, start: int) -> list[str]:
-    return [str(start + place) for place in range(count)]
+    counted = [[str(start + place) for place in range(len(first) - 1)] for start in (0, 1)]
+    return len(first) > 2 and first[1:] in counted and any(not is_whole(cell) for cell in next_line[1:])
 
 
 def _is_remark(line: str, below: list[str]) -> bool:
