@@ -962,7 +962,8 @@ def test_the_command_line_says_what_was_read(tmp_path: Path, form: list[str]) ->
 def test_tables_are_added_from_anywhere(tmp_path: Path) -> None:
     """What yields rows of its own, an export say, hands them over as a Table."""
     from smelt.artifacts.catalogue_writer import CatalogueWriter
-    from smelt.data.formats.lists.listed import Table, add_tables
+    from smelt.data.formats.lists.imagetable import Table
+    from smelt.data.formats.lists.listed import add_tables
     from smelt.data.formats.lists.tables import Numbered
 
     root = put(tmp_path / "d", {}, [f"data/{file}" for file in FILES])

@@ -22,7 +22,8 @@ from smelt.data.formats.base import Report, as_bytes, unsafe
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers.numbering import tell_missing
 from smelt.data.formats.labels.onehot import labels_of
-from smelt.data.formats.lists.listed import Table, add_tables
+from smelt.data.formats.lists.imagetable import Table
+from smelt.data.formats.lists.listed import add_tables
 from smelt.data.formats.lists.listfiles import ListFile, chosen, seen
 from smelt.data.formats.lists.sifted import NOT_SO, Those, headers_again, held
 from smelt.data.formats.lists.tables import Where, stream

@@ -32,7 +32,8 @@ from smelt.data.formats.containers.arrowfiles import Column, Columns
 from smelt.data.formats.containers.hubfiles import SHARD, files_of, found_files
 from smelt.data.formats.containers.numbering import tell_missing
 from smelt.data.formats.lists.exported import Known, Rows
-from smelt.data.formats.lists.listed import Table, add_tables
+from smelt.data.formats.lists.imagetable import Table
+from smelt.data.formats.lists.listed import add_tables
 from smelt.data.formats.tree.finder import Finder
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.tree.names import first_few, told

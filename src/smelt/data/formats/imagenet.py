@@ -28,7 +28,8 @@ from smelt.data.formats.base import IMAGE_SUFFIXES, Report, as_bytes, list_folde
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers.jsons import load
 from smelt.data.formats.lists.exported import Known
-from smelt.data.formats.lists.listed import Table, add_tables
+from smelt.data.formats.lists.imagetable import Table
+from smelt.data.formats.lists.listed import add_tables
 from smelt.data.formats.lists.pathlists import read_lines
 from smelt.data.formats.tree.files import Part
 from smelt.data.formats.tree.layout import Glimpse

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import decode
-from smelt.artifacts.catalogue import SPLITS, UNKNOWN
+from smelt.artifacts.catalogue import UNKNOWN
 from smelt.artifacts.catalogue_writer import Paths
 from smelt.data.formats.base import SHOWN, Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.labels.classes import Classes
+from smelt.data.formats.labels.labelcolumn import TEST, TRAIN, LabelColumn
+from smelt.data.formats.lists.imagetable import Table
 from smelt.errors import short
 
-if TYPE_CHECKING:
-    from smelt.data.formats.lists.listed import Table
-
-_TEST = SPLITS.index("test")
 _WRONG = -3  # a word that is no label
 
 
@@ -44,19 +41,18 @@ class Rows:
 
 
 def labelled_rows(
-    table: Table, paths: Paths, splits: NDArray[np.uint8], codes: NDArray[np.int64], words: Sequence[bytes],
-    several: Mapping[bytes, Sequence[bytes]], classes: Classes, settings: FormatSettings, report: Report,
+    column: LabelColumn, several: Mapping[bytes, Sequence[bytes]], classes: Classes,
+    settings: FormatSettings, report: Report,
 ) -> Rows:  # fmt: skip
     """The rows of a table with their labels; what is no label, or missing though it may not, is told.
 
-    codes, words: the column `label`. several: words that hold several labels.
+    several: words that hold several labels.
     """
-    numbers = [several[word][0] if several.get(word) else word for word in words]
-    found = np.array([_number(classes, word) for word in numbers], np.int32)[codes]
-    _tell_wrong(table, codes, words, found == _WRONG, classes, report)
-    rows = Rows(table, paths, np.arange(len(table)), found, splits)
-    more = _of_several(table, codes, words, several, classes)
-    if more:
+    numbers = [several[word][0] if several.get(word) else word for word in column.words]
+    found = np.array([_number(classes, word) for word in numbers], np.int32)[column.codes]
+    _tell_wrong(column, found == _WRONG, classes, report)
+    rows = Rows(column.table, column.paths, np.arange(len(found)), found, column.splits)
+    if more := _of_several(column, several, classes):
         rows = _with_several(rows, more, classes, settings, report)
     _without_label(rows, settings, report)
     return rows
@@ -67,33 +63,35 @@ def _number(classes: Classes, word: bytes) -> int:
     return _WRONG if label is None else label
 
 
-def _tell_wrong(
-    table: Table, codes: NDArray[np.int64], words: Sequence[bytes], wrong: NDArray[np.bool_],
-    classes: Classes, report: Report,
-) -> None:  # fmt: skip
+def _tell_wrong(column: LabelColumn, wrong: NDArray[np.bool_], classes: Classes, report: Report) -> None:
     places = np.flatnonzero(wrong)
     for row in places[:SHOWN].tolist():
-        word = words[int(codes[row])]
+        word = column.words[int(column.codes[row])]
         shown, hint = short(decode(word), 80), classes.why_not(word)
-        report.problem(f"{table.where.where(row)}: label {shown!r} is not one of the classes{hint}")
+        report.problem(f"{column.table.where.where(row)}: label {shown!r} is not one of the classes{hint}")
     report.num_problems += max(0, len(places) - SHOWN)
 
 
 def _of_several(
-    table: Table, codes: NDArray[np.int64], words: Sequence[bytes], several: Mapping[bytes, Sequence[bytes]],
-    classes: Classes,
-) -> dict[int, list[int]]:  # fmt: skip
+    column: LabelColumn, several: Mapping[bytes, Sequence[bytes]], classes: Classes
+) -> dict[int, list[int]]:
     """Entry → its different labels, where there are more than one."""
-    found: dict[int, list[int]] = {}
-    for code, word in enumerate(words):
-        labels = list(dict.fromkeys(_number(classes, part) for part in several.get(word, ())))
-        if len(labels) > 1:
-            found.update(dict.fromkeys(np.flatnonzero(codes == code).tolist(), labels))
-    for entry, parts in table.several.items():
-        labels = list(dict.fromkeys(_number(classes, part) for part in parts))
-        if len(labels) > 1:
-            found[entry] = labels
+    found = {
+        entry: labels
+        for code, word in enumerate(column.words)
+        if len(labels := _different(several.get(word, ()), classes)) > 1
+        for entry in np.flatnonzero(column.codes == code).tolist()
+    }
+    found |= {
+        entry: labels
+        for entry, words in column.table.several.items()
+        if len(labels := _different(words, classes)) > 1
+    }
     return dict(sorted(found.items()))
+
+
+def _different(words: Sequence[bytes], classes: Classes) -> list[int]:
+    return list(dict.fromkeys(_number(classes, word) for word in words))
 
 
 def _with_several(
@@ -133,8 +131,8 @@ def _with_several(
 
 def _without_label(rows: Rows, settings: FormatSettings, report: Report) -> None:
     """Deal with rows of training and validation that have no label as `unlabelled` says."""
-    without = (rows.labels == UNKNOWN) & (rows.splits != _TEST)
-    training = rows.splits == 0
+    without = (rows.labels == UNKNOWN) & (rows.splits != TEST)
+    training = rows.splits == TRAIN
     rows.counts = int((without & training).sum()), int(training.sum())
     places = np.flatnonzero(without)
     if not len(places) or settings.unlabelled == "keep":

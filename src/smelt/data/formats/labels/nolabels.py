@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import yaml
 
 from smelt.artifacts.bytestrings import decode
-from smelt.artifacts.catalogue import SPLITS
 from smelt.data.formats.base import Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.labels.classes import NO_LABEL, Classes, is_number
-from smelt.data.formats.labels.splitlabels import Codes, Labelled
+from smelt.data.formats.labels.labelcolumn import VAL, Columns
 from smelt.errors import short
 
 _NEVER = frozenset({b"?", b"??", b"???", b"-", b"--", b"---", b"\\N", b"[]", b"{}", b"()"})
@@ -32,18 +32,16 @@ _MINUS = re.compile(rb"-1(\.0*)?")
 
 
 def without_no_labels(
-    columns: Sequence[Codes], parts: Sequence[Labelled], known: Classes | None,
-    settings: FormatSettings, report: Report,
-) -> list[Codes]:  # fmt: skip
+    columns: Columns, known: Classes | None, settings: FormatSettings, report: Report
+) -> Columns:
     """The labels of all tables, "" for those that say that there is none; that is said.
 
-    parts: the same tables as they stand. known: the classes, where a list says which there are: what it
-    names is one.
+    known: the classes, where a list says which there are: what it names is one.
     """
     counts: Counter[bytes] = Counter()
-    for codes, words in columns:
-        rows = np.bincount(codes, minlength=len(words)).tolist()
-        for word, count in zip(words, rows):
+    for column in columns:
+        rows = np.bincount(column.codes, minlength=len(column.words)).tolist()
+        for word, count in zip(column.words, rows):
             counts[word] += count
     named = frozenset(known.numbers) if known else frozenset()
     chosen = {word.encode("utf-8", "surrogateescape") for word in settings.no_label}
@@ -52,24 +50,23 @@ def without_no_labels(
     plain = {word for word in names if word.lower() not in NO_LABEL and not _MINUS.fullmatch(word)}
     if not known and settings.label_is == "auto" and any(not _is_float(word) for word in plain):
         sure |= {word for word in counts if _MINUS.fullmatch(word)}
-    _refuse_empty_validation(parts, sure, report)
+    _refuse_empty_validation(columns, sure, report)
     _tell(counts, chosen & counts.keys(), sure, report)
     if not known and plain:
         _warn(counts, {word for word in names if word.lower() in _MAY_BE}, settings, report)
     if not sure and not chosen & counts.keys():
-        return list(columns)
+        return columns
     none = sure | chosen
-    return [(codes, [b"" if word in none else word for word in words]) for codes, words in columns]
+    return [replace(one, words=[b"" if word in none else word for word in one.words]) for one in columns]
 
 
-def _refuse_empty_validation(parts: Sequence[Labelled], sure: Collection[bytes], report: Report) -> None:
+def _refuse_empty_validation(columns: Columns, sure: Collection[bytes], report: Report) -> None:
     """A validation whose labels all say that there is none measures nothing; one without labels is drawn."""
-    validation = SPLITS.index("val")
-    found = [(part, word) for part in parts for word in part.counts(validation)]
+    found = [(column, word) for column in columns for word in column.counts(VAL)]
     if found and all(word in sure for _, word in found):
-        part, word = found[0]
+        column, word = found[0]
         report.problem(
-            f"{part.first(validation, word)}: label {decode(word)!r} of validation is none of training: it "
+            f"{column.first(VAL, word)}: label {decode(word)!r} of validation is none of training: it "
             "stands for no label, so nothing can be measured by it; -o data.lists.train=FILE alone holds out "
             "a part of it"
         )

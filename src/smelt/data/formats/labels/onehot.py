@@ -10,6 +10,7 @@ from smelt.artifacts.bytestrings import ByteStrings, decode, encode
 from smelt.data.formats.base import SHOWN, Report
 from smelt.data.formats.labels.hotcolumns import MINUS, OFF, ON
 from smelt.data.formats.lists.columns import plain
+from smelt.data.formats.lists.imagetable import coded
 
 _NONE = ("unlabeled", "unlabelled", "none", "nolabel")  # columns that say that there is no label
 
@@ -22,19 +23,11 @@ def labels_of(
     names: Sequence[str], read: Callable[[int], ByteStrings], where: Callable[[int], str], report: Report
 ) -> Labels:
     """The labels that the columns `read(i)`, called `names[i]`, say; cells that are no yes or no are told."""
-    import pyarrow as pa
-
-    from smelt.artifacts.catalogue_parquet import arrow_binary
-
     first, count = np.zeros(0, np.int64), np.zeros(0, np.int32)
     rest: dict[int, list[bytes]] = {}
     for place, name in enumerate(names):
-        encoded = arrow_binary(read(place)).dictionary_encode()
-        codes = encoded.indices.to_numpy().astype(np.int64)
-        words = [
-            word.strip().lower().removesuffix(b".0")
-            for word in encoded.dictionary.cast(pa.large_binary()).to_pylist()
-        ]
+        codes, words = coded(read(place))
+        words = [word.strip().lower().removesuffix(b".0") for word in words]
         if not place:
             first, count = np.full(len(codes), -1), np.zeros(len(codes), np.int32)
         _check(name, words, codes, where, report)

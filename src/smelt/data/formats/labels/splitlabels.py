@@ -7,15 +7,15 @@ validation that calls the classes otherwise than training does measures nothing,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import decode
 from smelt.data.formats.base import Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.labels.classes import NO_LABEL, Classes, is_number
+from smelt.data.formats.labels.labelcolumn import TEST, TRAIN, VAL, Columns, LabelColumn
 from smelt.errors import short
 
 _STAND_INS = NO_LABEL | {
@@ -23,33 +23,10 @@ _STAND_INS = NO_LABEL | {
     b"test", b"missing", b"undefined", b"x", b"predict", b"to_predict",
 }  # fmt: skip
 ENOUGH = 10  # test images from which on one class for all of them is hardly meant
-_TRAIN, _VAL, _TEST = range(3)  # as in SPLITS of the catalogue
-_CALLED = {_VAL: "validation", _TEST: "test"}
-
-Codes = tuple[NDArray[np.int64], list[bytes]]
+_CALLED = {VAL: "validation", TEST: "test"}
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """The column of labels of one table: codes (N,) of `words`, split codes (N,), and what names its rows."""
-
-    codes: NDArray[np.int64]
-    words: list[bytes]
-    splits: NDArray[np.uint8]
-    table: object
-
-    def counts(self, split: int) -> dict[bytes, int]:
-        """Word → rows of that split, without the empty one."""
-        found = np.bincount(self.codes[self.splits == split], minlength=len(self.words)).tolist()
-        return {word: count for word, count in zip(self.words, found) if word and count}
-
-    def first(self, split: int, word: bytes) -> str:
-        """Where the first row of a split with that word is; "" where there is none."""
-        rows = np.flatnonzero((self.splits == split) & (self.codes == self.words.index(word)))
-        return str(self.table.where(int(rows[0]))) if len(rows) else ""  # type: ignore[attr-defined]
-
-
-def _counts(parts: Sequence[Labelled], split: int) -> dict[bytes, int]:
+def _counts(parts: Columns, split: int) -> dict[bytes, int]:
     found: dict[bytes, int] = {}
     for part in parts:
         for word, count in part.counts(split).items():
@@ -57,17 +34,16 @@ def _counts(parts: Sequence[Labelled], split: int) -> dict[bytes, int]:
     return found
 
 
-def _first(parts: Sequence[Labelled], split: int, word: bytes) -> str:
+def _first(parts: Columns, split: int, word: bytes) -> str:
     places = (part.first(split, word) for part in parts if word in part.words)
     return next(place for place in places if place)
 
 
-def without_stand_ins(parts: Sequence[Labelled], settings: FormatSettings, report: Report) -> list[Codes]:
+def without_stand_ins(parts: Columns, settings: FormatSettings, report: Report) -> Columns:
     """The labels of all tables, "" for those of the test that stand in for none (`test_labels`)."""
-    training, test = _counts(parts, _TRAIN), _counts(parts, _TEST)
-    columns = [(part.codes, part.words) for part in parts]
+    training, test = _counts(parts, TRAIN), _counts(parts, TEST)
     if settings.test_labels == "given" or not test:
-        return columns
+        return parts
     if settings.test_labels == "none":
         report.note(
             f"the labels of {sum(test.values()):,} test images are not looked at (data.test_labels=none)"
@@ -76,11 +52,11 @@ def without_stand_ins(parts: Sequence[Labelled], settings: FormatSettings, repor
         word = next(iter(test))
         report.warn(
             f"all {sum(test.values()):,} labels of the test are {short(decode(word), 80)!r} "
-            f"({_first(parts, _TEST, word)}), {why}: the test is read as one without labels "
+            f"({_first(parts, TEST, word)}), {why}: the test is read as one without labels "
             "(-o data.test_labels=given takes them as they stand)"
         )
     else:
-        return columns
+        return parts
     return [_emptied(part) for part in parts]
 
 
@@ -99,20 +75,20 @@ def _stands_in(training: Mapping[bytes, int], test: Mapping[bytes, int]) -> str:
     return f"one of {len(training):,} classes" if count >= ENOUGH else ""
 
 
-def _emptied(part: Labelled) -> Codes:
+def _emptied(part: LabelColumn) -> LabelColumn:
     """The labels of a table without those of its test; words that are left in no row are gone."""
     words = [*part.words, b""] if b"" not in part.words else part.words
-    codes = np.where(part.splits == _TEST, words.index(b""), part.codes)
+    codes = np.where(part.splits == TEST, words.index(b""), part.codes)
     used, codes = np.unique(codes, return_inverse=True)
-    return codes.astype(np.int64), [words[code] for code in used.tolist()]
+    return replace(part, codes=codes.astype(np.int64), words=[words[code] for code in used.tolist()])
 
 
 def compare(
-    parts: Sequence[Labelled], several: Mapping[bytes, Sequence[bytes]], classes: Classes, report: Report
+    parts: Columns, several: Mapping[bytes, Sequence[bytes]], classes: Classes, report: Report
 ) -> None:
     """Refuse validation or test with other labels than training has; warn of further classes."""
-    training = _labels(_counts(parts, _TRAIN), several, classes)
-    for split in (_VAL, _TEST):
+    training = _labels(_counts(parts, TRAIN), several, classes)
+    for split in (VAL, TEST):
         counts = _counts(parts, split)
         found = _labels(counts, several, classes)
         if not training or not found:
@@ -177,7 +153,7 @@ def _apart(names: Sequence[bytes], others: Sequence[bytes], split: int) -> str:
 
 
 def _unread(split: int) -> str:
-    if split == _TEST:
+    if split == TEST:
         return "; -o data.test_labels=none reads it without labels"
     return "; -o data.lists.train=FILE alone holds out a part of it"
 

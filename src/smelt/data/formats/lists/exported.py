@@ -13,7 +13,8 @@ from smelt.data.formats.base import SHOWN, SPLIT_NAMES, Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers.jsons import kind_of, name_bytes, placed
 from smelt.data.formats.labels.classes import Classes
-from smelt.data.formats.lists.listed import Table, add_tables
+from smelt.data.formats.lists.imagetable import Table
+from smelt.data.formats.lists.listed import add_tables
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.tree.spelling import Spelling
 from smelt.errors import DataError, short

@@ -7,10 +7,8 @@ writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +18,13 @@ from smelt.artifacts.catalogue import OUT_OF_VOCABULARY, SPLITS, UNKNOWN_TRUTH
 from smelt.artifacts.catalogue_writer import MAX_SOURCES, Block, CatalogueWriter, Paths, too_many_sources
 from smelt.data.formats.base import SPLIT_NAMES, Report, hold_out, runs
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.labels.classes import Classes, found_in
-from smelt.data.formats.labels.classlists import read_classes
-from smelt.data.formats.labels.labelled import Rows, drop_repeats, labelled_rows
-from smelt.data.formats.labels.nolabels import quoted, without_no_labels
-from smelt.data.formats.labels.several import several_of
-from smelt.data.formats.labels.splitlabels import Labelled, compare, without_stand_ins
-from smelt.data.formats.lists.letters import in_utf8, shown
+from smelt.data.formats.labels.classes import Classes
+from smelt.data.formats.labels.labelcolumn import LabelColumn
+from smelt.data.formats.labels.labelled import Rows
+from smelt.data.formats.labels.nolabels import quoted
+from smelt.data.formats.labels.pipeline import numbered
+from smelt.data.formats.lists.imagetable import Located, Table
+from smelt.data.formats.lists.letters import shown
 from smelt.data.formats.tree.files import Files
 from smelt.data.formats.tree.fitting import fit
 from smelt.data.formats.tree.names import SPLIT_WORDS, split_of
@@ -51,64 +49,6 @@ _SPLIT_WORDS = {
     "trainval": "train",
 }
 
-Codes = tuple[NDArray[np.int64], list[bytes]]  # (N,) codes, words
-
-
-class Located(Protocol):
-    """Names the rows of a table in messages."""
-
-    def where(self, entry: int) -> str:
-        """File and line (or row, or object) of row `entry`, from 0."""
-
-
-@dataclass
-class Table:
-    """Rows of one list, each an image.
-
-    split: the one that all rows are of, or "all" where the column `split` says it. columns: by our names
-    (`path`; `label`, `split`, `source`, `query`, `title`, `description`, `tags`, `true_label`, `noise` where
-    there are any), all of N strings; "" is none. where: names rows in messages. base: folder below the root
-    that the list lies in, which its paths may start from. several: all labels of those rows that have more
-    than one (`label` is not looked at there). name: the list, for messages. split_words: what words of the
-    column `split` mean, where they are not the usual ones. spelling: how its paths are read; found by their
-    first ones where it is not given. inside: `shard`, `offset` and `size` (N,) of images that lie in shards;
-    rows with the highest code of a shard are files.
-    """
-
-    split: str
-    columns: dict[str, ByteStrings]
-    where: Located
-    base: bytes = b""
-    several: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
-    name: str = ""
-    split_words: Mapping[str, str] = field(default_factory=dict)
-    spelling: Spelling | None = None
-    inside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.columns["path"])
-
-    def words(self, name: str) -> Codes:
-        """A column with few values as codes and words; one empty word where there is no such column.
-
-        Words that are not UTF-8 are read as latin-1 where they can be nothing else. DataError with the line
-        where that cannot be told; `query` is only shown.
-        """
-        import pyarrow as pa
-
-        from smelt.artifacts.catalogue_parquet import arrow_binary
-
-        if name not in self.columns:
-            return np.zeros(len(self), np.int64), [b""]
-        encoded = arrow_binary(self.columns[name]).dictionary_encode()
-        words = [word.strip() for word in encoded.dictionary.cast(pa.large_binary()).to_pylist()]
-        codes = encoded.indices.to_numpy().astype(np.int64)
-        if name == "query":
-            return codes, list(map(shown, words))
-        where = self.where.where
-        names = name != "source"  # crawled, and only counted
-        return codes, in_utf8(words, None, lambda code: where(int((codes == code).argmax())), names)
-
 
 def add_tables(
     tables: Sequence[Table], settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report,
@@ -125,9 +65,13 @@ def add_tables(
         if (count := len(part.table.words("source")[1])) > MAX_SOURCES:
             column = settings.columns.get("source", "source")
             raise DataError(f"{part.table.where.where(0)}: column {column!r}: {too_many_sources(count)}")
-    classes = _label(placed, settings, root, report, known)
+    columns = [
+        LabelColumn(part.table, part.paths, part.splits, *part.table.words("label")) for part in placed
+    ]
+    classes, rows = numbered(columns, settings, root, report, known)
+    for part, own in zip(placed, rows):
+        part.rows = own
     writer.classes = [decode(name) for name in classes.names]
-    drop_repeats([part.rows for part in placed], settings, report)
     splits = _held_out(placed, settings, report)
     files = Files(root, [], report, check=settings.check_files)
     missing = _Missing(root)
@@ -141,75 +85,6 @@ def add_tables(
         stop = first + len(part.rows.entries)
         part.add(writer, splits[first:stop], classes)
         first = stop
-
-
-def _label(
-    placed: list[_Placed], settings: FormatSettings, root: Path, report: Report, known: Classes | None
-) -> Classes:
-    """Give every row of every table its label; the classes are those known, the list's, or what is found."""
-    labelled = [Labelled(*part.table.words("label"), part.splits, part.table.where) for part in placed]
-    columns = without_stand_ins(labelled, settings, report)
-    listed = known or _listed_classes(settings, root, report)
-    columns = without_no_labels(columns, labelled, listed, settings, report)
-    several: dict[bytes, Sequence[bytes]] = {}
-    found_here = known is None and "classes" not in settings.lists
-    if known is None:
-        known, several = _found(placed, columns, listed, settings, report)
-    if found_here:
-        labelled = [
-            replace(part, codes=codes, words=words) for part, (codes, words) in zip(labelled, columns)
-        ]
-        compare(labelled, several, known, report)
-    for part, (codes, found) in zip(placed, columns):
-        part.rows = labelled_rows(
-            part.table, part.paths, part.splits, codes, found, several, known, settings, report
-        )
-    _refuse_mostly_unlabelled(placed, settings, report)
-    total = sum(part.rows.counts[1] for part in placed)
-    if found_here and total >= 20 and len(known.names) > 0.9 * total:
-        report.warn(
-            f"there are {len(known.names):,} classes and {total:,} images for training: is the label another "
-            "column (-o data.columns.label=NAME)?"
-        )
-    return known
-
-
-def _listed_classes(settings: FormatSettings, root: Path, report: Report) -> Classes | None:
-    """The classes of `lists.classes`, where it is given."""
-    if "classes" not in settings.lists:
-        return None
-    report.used.add(settings.lists["classes"].encode("utf-8", "surrogateescape"))
-    return read_classes(root / settings.lists["classes"], settings, report)
-
-
-def _found(
-    placed: list[_Placed], columns: list[Codes], named: Classes | None, settings: FormatSettings,
-    report: Report,
-) -> tuple[Classes, dict[bytes, Sequence[bytes]]]:  # fmt: skip
-    """The classes that are `named`, or those in the labels; and the words that are several labels."""
-    words = {word for _, found in columns for word in found}
-    several = several_of(words - set(named.names if named else ()), settings, report)
-    if named:
-        return named, several
-    singles = (words - several.keys()) | {label for labels in several.values() for label in labels}
-    singles |= {label for part in placed for labels in part.table.several.values() for label in labels}
-    return found_in(singles, report, names=settings.label_is == "name"), several
-
-
-def _refuse_mostly_unlabelled(placed: list[_Placed], settings: FormatSettings, report: Report) -> None:
-    """More than half without a label is hardly meant, unless it is said to be."""
-    without, total = (sum(part.rows.counts[place] for part in placed) for place in (0, 1))
-    if settings.unlabelled == "leave_out" and 2 * without > total:
-        column = settings.columns.get("label", "label")
-        report.problem(
-            f"{without:,} of {total:,} images for training have no label (column {column!r}): is it another "
-            "column (-o data.columns.label=NAME)? -o data.unlabelled=keep takes them into the catalogue "
-            "without learning from them"
-        )
-    elif settings.unlabelled == "keep" and without:
-        report.note(f"{without:,} images for training have no label: they are kept, and not learnt from")
-    elif settings.unlabelled == "leave_out" and without:
-        report.note(f"{without:,} rows without a label are left out (-o data.unlabelled=keep keeps them)")
 
 
 def _held_out(placed: list[_Placed], settings: FormatSettings, report: Report) -> NDArray[np.uint8]:

@@ -24,7 +24,7 @@ from smelt.data.formats.base import Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers.archives import SUFFIX
 from smelt.data.formats.lists import sidecars
-from smelt.data.formats.lists.listed import Table
+from smelt.data.formats.lists.imagetable import Table
 from smelt.data.formats.tree.names import first_few, split_of
 from smelt.data.formats.tree.spelling import Spelling
 from smelt.errors import DataError, short

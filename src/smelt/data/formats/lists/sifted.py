@@ -17,7 +17,7 @@ from smelt.artifacts.bytestrings import ByteStrings, decode
 from smelt.data.formats.base import SHOWN, Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.lists.columns import plain
-from smelt.data.formats.lists.listed import Located
+from smelt.data.formats.lists.imagetable import Located, coded
 from smelt.data.formats.tree.names import first_few
 
 # beside the usual words those of Prodigy's `answer` and of Mechanical Turk's `AssignmentStatus`
@@ -95,13 +95,8 @@ def held(
     `settings.min_confidence` a label is left out; without it those of exactly 0 are, if not all are. Cells
     that are none of these refuse a `min_confidence`, else the column says nothing.
     """
-    import pyarrow as pa
-
-    from smelt.artifacts.catalogue_parquet import arrow_binary
-
-    encoded = arrow_binary(column).dictionary_encode()
-    codes = encoded.indices.to_numpy().astype(np.int64)
-    words = [decode(word).strip() for word in encoded.dictionary.cast(pa.large_binary()).to_pylist()]
+    codes, found = coded(column)
+    words = [decode(word).strip() for word in found]
     values = [_sure(word) for word in words]
     everything = np.ones(len(column), np.bool_)
     least = settings.min_confidence

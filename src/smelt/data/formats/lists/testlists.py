@@ -12,7 +12,7 @@ from smelt.data.formats.base import Report, as_bytes, list_folder
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.labels.splitlabels import ENOUGH
 from smelt.data.formats.lists.columns import looks_like_image
-from smelt.data.formats.lists.listed import Table
+from smelt.data.formats.lists.imagetable import Table
 from smelt.data.formats.lists.listfiles import ListFile, opened
 from smelt.data.formats.lists.listnames import lists_among, said
 from smelt.data.formats.lists.tables import read, stream
