@@ -197,7 +197,7 @@ def duplicates(folder: Path, rows: int) -> dict[str, Any]:
 def dynamics(folder: Path, rows: int) -> dict[str, Any]:
     import torch
 
-    from smelt.mining.dynamics import Recorder
+    from smelt.mining.recorder import Recorder
 
     torch.set_num_threads(1)
     logits = torch.randn(16384, 10)

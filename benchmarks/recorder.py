@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smelt.mining.dynamics import Recorder
+from smelt.mining.recorder import Recorder
 
 BATCH = 256
 Update = Callable[[Tensor, Tensor, Tensor], Any]

@@ -33,8 +33,9 @@ import learning_toy
 from smelt.artifacts import files, results
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.artifacts.dynamics import COLUMNS, OTHER_BITS, save_dynamics
+from smelt.artifacts.dynamics import OTHER_BITS, save_dynamics
 from smelt.flowchart import versions
+from smelt.mining.visits import declared
 from smelt.stages.config import Runtime
 from smelt.stages.context import Context
 from smelt.stages.table import STAGES
@@ -122,8 +123,9 @@ def trained(folder: Path, index: Path, seed: int) -> Path:
     """A train artefact as far as mining reads it: dynamics of eight visits (some rows have none), curves."""
     random = np.random.default_rng(seed)
     rows = Catalogue.open(index / "catalogue").rows("train")
-    columns = {name: np.zeros(sum(COUNTS.values()), dtype) for name, dtype in COLUMNS.items()}
-    columns["last"][:] = -1
+    columns = {
+        name: np.full(sum(COUNTS.values()), kind.start, kind.dtype) for name, kind in declared().items()
+    }
     seen = rows[random.random(len(rows)) < 0.95]
     clean = random.random(len(seen)) < 0.7
     margin = np.where(clean, 2.0, -1.0) + random.integers(-64, 64, len(seen)) / 64  # exact in float32

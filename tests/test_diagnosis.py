@@ -15,7 +15,6 @@ from sklearn.metrics import roc_auc_score
 
 from smelt.artifacts.dynamics import Dynamics
 from smelt.artifacts.tables import Ranking
-from smelt.mining.config import RankSettings
 from smelt.mining.diagnosis import (
     COMPARABLE,
     TOO_FEW,
@@ -30,10 +29,10 @@ from smelt.mining.diagnosis import (
     ranking_against_truth,
     selection_against_truth,
 )
-from smelt.mining.dynamics import Recorder
 from smelt.mining.intervals import auroc_interval, wilson
 from smelt.mining.noise_rate import NOT_ENOUGH, Estimate
-from smelt.mining.rankings import rank
+from smelt.mining.ranks import rank, score_of
+from smelt.mining.recorder import Recorder
 from smelt.mining.selection import Draft
 
 values = st.sampled_from([-2.0, -1.0, 0.0, 0.25, 1.0, 7.0])
@@ -106,11 +105,11 @@ def model(taken_for: dict[int, int]) -> Dynamics:
     for i, row in enumerate(range(1, 12)):
         logits[i, taken_for.get(row, int(labels[row]))] = 2.0
     recorder.update(seen, logits, torch.from_numpy(labels[1:12]).long())
-    return Dynamics(**recorder.arrays())
+    return Dynamics(recorder.arrays())
 
 
 def ranking(models: list[Dynamics]) -> Ranking:
-    return rank(models, ROWS, catalogue().labels_N[ROWS], RankSettings())
+    return rank(models, catalogue().labels_N[ROWS], ROWS)
 
 
 def test_the_tables_of_the_diagnosis() -> None:
@@ -149,7 +148,7 @@ def test_a_class_of_one_image_does_not_come_before_one_of_many() -> None:
     held = SimpleNamespace(
         labels_N=labels, source_codes_N=np.zeros(51, np.uint8), classes=("a", "b", "c"), sources=("web",)
     )
-    found = diagnose(rank([made], np.arange(51), labels, RankSettings()), [made], held)  # type: ignore[arg-type]
+    found = diagnose(rank(made, labels), [made], held)  # type: ignore[arg-type]
     assert [row["class"] for row in found["classes"]] == ["b", "a", "c"]
 
 
@@ -166,7 +165,7 @@ def of_margins(labels: NDArray[np.int32], margins: Any, classes: int = 0) -> Dyn
     logits[rows, wanted] = torch.tensor(np.asarray(margins), dtype=torch.float32)
     recorder = Recorder(len(labels))
     recorder.update(rows, logits, wanted)
-    return Dynamics(**recorder.arrays())
+    return Dynamics(recorder.arrays())
 
 
 def learnt(seed: int, negative_C: Any, sizes_C: Any) -> tuple[Dynamics, NDArray[np.int32]]:
@@ -271,7 +270,7 @@ def test_validation_has_its_say_of_a_class() -> None:
 def test_a_margin_of_exactly_zero_speaks_for_neither_side() -> None:
     labels = np.repeat(np.arange(6), 20).astype(np.int32)
     made = of_margins(labels, np.where(labels == 5, 0.0, 1.0))
-    assert made.aum()[labels == 5].tolist() == [0.0] * 20
+    assert score_of(made, "aum")[labels == 5].tolist() == [0.0] * 20
     rows = np.arange(len(labels))
     assert abstract_classes([made], rows, labels, 6) == ([], "") and confusions([made], rows, labels, 6) == []
     doubted = of_margins(labels, np.where(labels == 5, -1e-6, 1.0))
@@ -294,9 +293,9 @@ def test_the_extra_class_of_threshold_samples_is_none_of_the_datas() -> None:
 
 def test_classes_without_a_seen_row_are_left_out() -> None:
     nothing_of_cats = model({})
-    unseen = np.array(nothing_of_cats.seen)
+    unseen = np.array(nothing_of_cats["seen"])
     unseen[[3, 6, 9]] = 0
-    models = [Dynamics(**{**vars(nothing_of_cats), "seen": unseen})]
+    models = [Dynamics({**nothing_of_cats.columns, "seen": unseen})]
     found = diagnose(ranking(models), models, catalogue())
     assert [row["class"] for row in found["classes"]] == ["ant", "bee"] and found["abstract"] == []
 

@@ -91,7 +91,7 @@ def test_each_row_is_recorded_once_an_epoch(two: Path) -> None:
     expected = np.zeros(sum(COUNTS.values()))
     expected[: COUNTS["train"]] = 4
     expected[7] = 0
-    assert (dynamics.seen == expected).all()
+    assert (dynamics["seen"] == expected).all()
 
 
 def test_a_rank_that_dies_takes_all_along(

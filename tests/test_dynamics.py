@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from smelt.artifacts.dynamics import BYTES_PER_ROW, Dynamics, open_dynamics, save_dynamics
+from smelt.artifacts.dynamics import Dynamics, open_dynamics, save_dynamics
 from smelt.errors import ArtifactError
-from smelt.mining.dynamics import Recorder, margins
+from smelt.mining.ranks import score_of
+from smelt.mining.recorder import Recorder, shown
+from smelt.mining.visits import declared
 
 Step = tuple[Tensor, Tensor, Tensor]  # rows, logits, labels of a batch
 
@@ -42,7 +44,7 @@ def recorded(made: list[Step], rows: int, **options: Any) -> Dynamics:
     recorder = Recorder(rows, **options)
     for step in made:
         recorder.update(*step)
-    return Dynamics(**recorder.arrays())
+    return Dynamics(recorder.arrays())
 
 
 def reference(made: list[Step], rows: int) -> dict[str, list[Any]]:
@@ -79,14 +81,16 @@ def reference(made: list[Step], rows: int) -> dict[str, list[Any]]:
 def test_equals_a_per_sample_loop(seed: int, rows: int, classes: int, batches: list[int]) -> None:
     made = steps(seed, rows, classes, batches)
     dynamics, expected = recorded(made, rows), reference(made, rows)
-    np.testing.assert_array_equal(dynamics.seen, expected["seen"])
-    np.testing.assert_array_equal(dynamics.forgotten, expected["forgotten"])
+    np.testing.assert_array_equal(dynamics["seen"], expected["seen"])
+    np.testing.assert_array_equal(dynamics["forgotten"], expected["forgotten"])
     np.testing.assert_array_equal(dynamics.other(), expected["other"])
-    np.testing.assert_allclose(dynamics.accuracy(), expected["accuracy"], rtol=1e-6)
-    np.testing.assert_allclose(dynamics.aum(), expected["aum"], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(dynamics.probability(), expected["probability"], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(dynamics.log_margin(), expected["log_margin"], rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(dynamics.variability(), expected["variability"], atol=2e-4)
+    np.testing.assert_allclose(score_of(dynamics, "accuracy"), expected["accuracy"], rtol=1e-6)
+    np.testing.assert_allclose(score_of(dynamics, "aum"), expected["aum"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        score_of(dynamics, "probability"), expected["probability"], rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(score_of(dynamics, "log_margin"), expected["log_margin"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(score_of(dynamics, "variability"), expected["variability"], atol=2e-4)
 
 
 def test_equals_the_package_of_the_papers_authors(tmp_path: Path) -> None:
@@ -95,7 +99,7 @@ def test_equals_the_package_of_the_papers_authors(tmp_path: Path) -> None:
     theirs = aum.AUMCalculator(str(tmp_path), compressed=True)
     for rows_B, logits_BC, labels_B in made:
         theirs.update(logits_BC, labels_B, rows_B.tolist())
-    ours = recorded(made, 40).aum()
+    ours = score_of(recorded(made, 40), "aum")
     for row, total in theirs.sums.items():
         assert ours[row] == pytest.approx(total / theirs.counts[row], rel=1e-5, abs=1e-6)
     assert set(theirs.sums) == set(np.flatnonzero(~np.isnan(ours)))
@@ -107,10 +111,12 @@ def test_rows_repeated_in_a_batch_count_each_time(seed: int, batches: list[int])
     made = steps(seed, 5, 4, batches, distinct=False)
     singles = [(r[i : i + 1], z[i : i + 1], y[i : i + 1]) for r, z, y in made for i in range(len(r))]
     together, one_by_one = recorded(made, 5), recorded(singles, 5)
-    np.testing.assert_array_equal(together.seen, one_by_one.seen)
-    np.testing.assert_array_equal(together.correct, one_by_one.correct)
-    np.testing.assert_allclose(together.margin_sum, one_by_one.margin_sum, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(together.variability(), one_by_one.variability(), atol=2e-4)
+    np.testing.assert_array_equal(together["seen"], one_by_one["seen"])
+    np.testing.assert_array_equal(together["correct"], one_by_one["correct"])
+    np.testing.assert_allclose(together["margin_sum"], one_by_one["margin_sum"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        score_of(together, "variability"), score_of(one_by_one, "variability"), atol=2e-4
+    )
 
 
 def test_a_batch_is_one_visit_for_forgetting() -> None:
@@ -134,7 +140,7 @@ def test_neither_order_nor_cutting_of_a_batch_matters(seed: int, cut: int, order
     base = recorded([(rows, logits, labels), later], 16)
     for other in (recorded(shuffled, 16), recorded(cuts, 16)):
         for name in ("seen", "margin_sum", "log_margin_sum", "probability_m2", "correct", "forgotten"):
-            np.testing.assert_array_equal(getattr(base, name), getattr(other, name))
+            np.testing.assert_array_equal(base[name], other[name])
         np.testing.assert_array_equal(base.other(), other.other())
 
 
@@ -142,7 +148,7 @@ def test_neither_order_nor_cutting_of_a_batch_matters(seed: int, cut: int, order
 def test_half_precision_logits_are_summed_in_float32(dtype: torch.dtype) -> None:
     made = [(rows, logits.to(dtype), labels) for rows, logits, labels in steps(0, 30, 9, [30, 30, 1])]
     exact = [(rows, logits.double(), labels) for rows, logits, labels in made]
-    np.testing.assert_array_equal(recorded(made, 30).margin_sum, recorded(exact, 30).margin_sum)
+    np.testing.assert_array_equal(recorded(made, 30)["margin_sum"], recorded(exact, 30)["margin_sum"])
 
 
 def test_what_is_not_finite_or_not_valid_is_not_recorded() -> None:
@@ -151,10 +157,10 @@ def test_what_is_not_finite_or_not_valid_is_not_recorded() -> None:
     valid = torch.tensor([True, True, True, True, False, True])
     recorder = Recorder(7)
     recorder.update(torch.arange(6), logits, torch.zeros(6).long(), valid)
-    dynamics = Dynamics(**recorder.arrays())
-    assert dynamics.seen.tolist() == [0, 0, 0, 0, 0, 1, 0]
-    assert np.isnan(dynamics.aum()).tolist() == [True, True, True, True, True, False, True]
-    assert np.isfinite(dynamics.margin_sum).all() and np.isfinite(dynamics.probability_m2).all()
+    dynamics = Dynamics(recorder.arrays())
+    assert dynamics["seen"].tolist() == [0, 0, 0, 0, 0, 1, 0]
+    assert np.isnan(score_of(dynamics, "aum")).tolist() == [True, True, True, True, True, False, True]
+    assert np.isfinite(dynamics["margin_sum"]).all() and np.isfinite(dynamics["probability_m2"]).all()
     assert dynamics.other().tolist()[:5] == [-1] * 5
 
 
@@ -162,9 +168,12 @@ def test_extreme_logits_stay_finite() -> None:
     recorder = Recorder(2)
     logits = torch.tensor([[6e4, -6e4, 0.0], [-6e4, 6e4, 0.0]], dtype=torch.float16)
     recorder.update(torch.arange(2), logits, torch.zeros(2).long())
-    dynamics = Dynamics(**recorder.arrays())
-    assert dynamics.probability().tolist() == [1.0, 0.0]
-    assert dynamics.aum().tolist() == [60000, -120000]  # the float16 spacing there is 32: 60000 = 1875 · 32
+    dynamics = Dynamics(recorder.arrays())
+    assert score_of(dynamics, "probability").tolist() == [1.0, 0.0]
+    assert score_of(dynamics, "aum").tolist() == [
+        60000,
+        -120000,
+    ]  # the float16 spacing there is 32: 60000 = 1875 · 32
 
 
 def test_empty_and_one_sample_batches_and_the_gradient_is_left_alone() -> None:
@@ -191,11 +200,13 @@ def test_long_sums_keep_the_stated_accuracy() -> None:
     recorder, rows, labels = Recorder(50), torch.arange(50), torch.zeros(50).long()
     for one in logits:
         recorder.update(rows, one, labels)
-    exact = torch.stack([margins(one, labels)[0].double() for one in logits]).numpy()
-    error = np.abs(Dynamics(**recorder.arrays()).aum() - exact.mean(axis=0))
+    exact = torch.stack(
+        [(lambda own, largest: own - largest)(*shown(one, labels)[:2]).double() for one in logits]
+    ).numpy()
+    error = np.abs(score_of(Dynamics(recorder.arrays()), "aum") - exact.mean(axis=0))
     assert (error <= visits * 2.0**-24 * np.abs(exact).mean(axis=0)).all()
     spread = torch.softmax(logits.double(), 2)[:, :, 0].std(dim=0, correction=0).numpy()
-    np.testing.assert_allclose(Dynamics(**recorder.arrays()).variability(), spread, rtol=1e-3)
+    np.testing.assert_allclose(score_of(Dynamics(recorder.arrays()), "variability"), spread, rtol=1e-3)
 
 
 def test_recording_can_stop_after_an_epoch() -> None:
@@ -227,8 +238,8 @@ def test_a_checkpoint_goes_on_to_the_same_bytes(seed: int, at: int) -> None:
 def test_sixteen_million_rows_fit() -> None:
     recorder = Recorder(10)
     held = sum(column.element_size() for column in recorder.columns.values())
-    assert held == BYTES_PER_ROW <= 40
-    assert BYTES_PER_ROW * 16_076_665 <= 640 * 2**20
+    assert held == sum(np.dtype(kind.dtype).itemsize for kind in declared().values()) <= 40
+    assert held * 16_076_665 <= 640 * 2**20
 
 
 # Several ranks
@@ -239,7 +250,7 @@ def _rank_work(rank: int, world: int, folder: str, made: list[Step], every: int)
     torch.set_num_threads(1)
     rows_in_all = 23
     recorder = Recorder(rows_in_all)
-    assert len(recorder._own.values["seen"]) <= -(-rows_in_all // world)  # a rank keeps its own rows only
+    assert len(recorder._own["seen"]) <= -(-rows_in_all // world)  # a rank keeps its own rows only
     for number, (rows, logits, labels) in enumerate(made, start=1):
         recorder.update(rows[rank::world], logits[rank::world], labels[rank::world])
         if number % every == 0:
@@ -266,9 +277,9 @@ def test_ranks_record_what_one_process_does(tmp_path: Path, world: int, every: i
     made[9] = (made[9][0], made[9][1] * torch.nan, made[9][2])
     mp.spawn(_rank_work, (world, str(tmp_path), made, every), nprocs=world)  # type: ignore[no-untyped-call]
     ours, alone = open_dynamics(tmp_path)[0], recorded(made, 23)
-    assert int(alone.forgotten.sum()) > 20
-    for name in vars(alone):
-        np.testing.assert_array_equal(getattr(ours, name), getattr(alone, name), err_msg=name)
+    assert int(alone["forgotten"].sum()) > 20
+    for name in alone.columns:
+        np.testing.assert_array_equal(ours[name], alone[name], err_msg=name)
 
 
 def test_a_checkpoint_of_one_process_serves_several_ranks() -> None:
@@ -280,9 +291,9 @@ def test_a_checkpoint_of_one_process_serves_several_ranks() -> None:
     for rank in range(3):
         recorder = Recorder(10)
         recorder.rank, recorder.world_size = rank, 3
-        recorder._own = type(recorder._own)(len(range(rank, 10, 3)), "cpu")
+        recorder._own = {name: column[rank::3].clone() for name, column in recorder._own.items()}
         recorder.load_state_dict(alone.state_dict())
-        shards.append(recorder._own.values)
+        shards.append(recorder._own)
     for name, column in alone.columns.items():
         for rank, shard in enumerate(shards):
             assert torch.equal(shard[name], column[rank::3])
@@ -293,15 +304,19 @@ def test_a_margin_of_exactly_zero_is_not_right(label: int) -> None:
     recorder = Recorder(1)
     logits = torch.tensor([[1.0, 1.0, 1.0]])
     recorder.update(torch.tensor([0]), logits, torch.tensor([label]))
-    found = Dynamics(**recorder.arrays())
-    assert found.seen.tolist() == [1] and found.correct.tolist() == [0] and found.margin_sum.tolist() == [0.0]
+    found = Dynamics(recorder.arrays())
+    assert (
+        found["seen"].tolist() == [1]
+        and found["correct"].tolist() == [0]
+        and found["margin_sum"].tolist() == [0.0]
+    )
     # and no fall from right to wrong is made of it
     recorder.update(
         torch.tensor([0]),
         torch.tensor([[0.0, 0.0, 0.0]]).index_fill(1, torch.tensor([(label + 1) % 3]), 5.0),
         torch.tensor([label]),
     )
-    assert Dynamics(**recorder.arrays()).forgotten.tolist() == [0]
+    assert Dynamics(recorder.arrays())["forgotten"].tolist() == [0]
 
 
 # On disk
@@ -309,10 +324,10 @@ def test_a_margin_of_exactly_zero_is_not_right(label: int) -> None:
 
 def test_files_come_back_as_they_were(tmp_path: Path) -> None:
     before = recorded(steps(0, 8, 3, [4, 4]), 8)
-    save_dynamics(tmp_path / "d", vars(before), {"model": "m"})
+    save_dynamics(tmp_path / "d", before.columns, {"model": "m"})
     after, summary = open_dynamics(tmp_path / "d")
-    for name, column in vars(before).items():
-        np.testing.assert_array_equal(column, getattr(after, name))
+    for name, column in before.columns.items():
+        np.testing.assert_array_equal(column, after[name])
     assert summary == {"model": "m", "rows": 8}
     assert open_dynamics_of_nothing(tmp_path).num_rows == 0
 
@@ -324,7 +339,7 @@ def open_dynamics_of_nothing(folder: Path) -> Dynamics:
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "rows", "dtype", "pickle", "empty"])
 def test_damaged_files_are_refused_by_name(tmp_path: Path, damage: str) -> None:
-    save_dynamics(tmp_path, vars(recorded(steps(0, 8, 3, [4]), 8)), {})
+    save_dynamics(tmp_path, recorded(steps(0, 8, 3, [4]), 8).columns, {})
     path = tmp_path / "margin_sum.npy"
     if damage == "missing":
         path.unlink()
@@ -339,4 +354,4 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, damage: str) -> None:
     else:
         path.write_bytes(b"")
     with pytest.raises(ArtifactError, match=r"margin_sum\.npy"):
-        open_dynamics(tmp_path)
+        score_of(open_dynamics(tmp_path)[0], "aum")

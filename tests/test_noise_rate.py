@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from smelt.mining.dynamics import Recorder
 from smelt.mining.noise_rate import (
     NO_RECORD,
     NO_VALIDATION,
@@ -19,6 +18,7 @@ from smelt.mining.noise_rate import (
     estimate,
     negative_share,
 )
+from smelt.mining.recorder import Recorder
 
 CLASSES = 20
 

@@ -15,11 +15,11 @@ from scipy.stats import rankdata
 
 from smelt.artifacts.dynamics import Dynamics
 from smelt.errors import DataError
-from smelt.mining.config import RankSettings
+from smelt.mining.config import ORDER, score_modules
 from smelt.mining.diagnosis import auroc, precision_at_k
-from smelt.mining.dynamics import Recorder
 from smelt.mining.noise_rate import negative_share, noise_rate
-from smelt.mining.rankings import SCORES, grouped_ranks, mean_of, rank, standardised, without
+from smelt.mining.ranks import grouped_ranks, mean_of, rank, score_of, standardised
+from smelt.mining.recorder import Recorder
 
 scores_and_groups = st.integers(1, 30).flatmap(
     lambda n: st.tuples(
@@ -36,7 +36,7 @@ def dynamics(seed: int, rows: int = 12, classes: int = 4, visits: int = 5) -> Dy
     for _ in range(visits):
         chosen = torch.arange(1, rows)
         recorder.update(chosen, torch.randn(rows - 1, classes, generator=generator), chosen % classes)
-    return Dynamics(**recorder.arrays())
+    return Dynamics(recorder.arrays())
 
 
 @given(scores_and_groups)
@@ -66,31 +66,30 @@ def test_scores_follow_the_row_id_whatever_the_order_of_training(seed: int, orde
     recorder = Recorder(12)
     recorder.update(torch.tensor(order), logits[order], labels[order])
     rows = np.array([1, 2, 5, 7, 11])
-    ranking = rank([Dynamics(**recorder.arrays())], rows, (rows % 4).astype(np.int32), RankSettings())
+    ranking = rank([Dynamics(recorder.arrays())], rows % 4, rows)
     for row, score in zip(rows, ranking.scores["aum"]):
         others = [float(logits[row, c]) for c in range(4) if c != row % 4]
         assert score == pytest.approx(float(logits[row, row % 4]) - max(others), abs=1e-5)
 
 
-@pytest.mark.parametrize("score", list(SCORES))
+@pytest.mark.parametrize("score", list(ORDER))
 @pytest.mark.parametrize("combine", ["standard", "rank", "mean"])
 @pytest.mark.parametrize("per_class", [False, True])
 def test_every_setting_ranks_rows_that_were_seen(score: Any, combine: Any, per_class: bool) -> None:
-    chosen = RankSettings(score=score, combine=combine, per_class=per_class)
-    rows = np.arange(12)
-    labels = (rows % 4).astype(np.int32)
-    ranking = rank([dynamics(0), dynamics(1)], rows, labels, chosen)
+    chosen = {"score": score, "combine": combine, "per_class": per_class}
+    labels = np.arange(12) % 4
+    ranking = rank([dynamics(0), dynamics(1)], labels, **chosen)
     assert np.isnan(ranking.cleanness).tolist() == [True] + [False] * 11
-    assert set(ranking.scores) == set(SCORES)
-    twice = rank([dynamics(0), dynamics(0)], rows, labels, chosen)
-    once = rank([dynamics(0)], rows, labels, chosen)
+    assert tuple(ranking.scores) == tuple(score_modules()) == ORDER
+    twice = rank([dynamics(0), dynamics(0)], labels, **chosen)
+    once = rank(dynamics(0), labels, **chosen)
     np.testing.assert_allclose(twice.cleanness, once.cleanness)
 
 
 def test_one_model_orders_rows_as_its_raw_score_does() -> None:
-    rows, labels = np.arange(12), np.zeros(12, np.int32)
+    labels = np.zeros(12, np.int32)
     for combine in ("standard", "rank", "mean"):
-        ranking = rank([dynamics(3)], rows, labels, RankSettings(combine=combine))
+        ranking = rank([dynamics(3)], labels, combine=combine)
         np.testing.assert_array_equal(np.argsort(ranking.cleanness), np.argsort(ranking.scores["aum"]))
 
 
@@ -128,7 +127,7 @@ def test_a_class_of_equal_scores_moves_no_row() -> None:
     logits = torch.tensor([[0.1, 0.0]] * 3 + [[0.0, 1.0], [0.0, 2.0], [0.0, 3.0]])
     recorder.update(torch.arange(6), logits, torch.tensor([0, 0, 0, 1, 1, 1]))
     labels = np.array([0, 0, 0, 1, 1, 1], np.int32)
-    ranking = rank([Dynamics(**recorder.arrays())], np.arange(6), labels, RankSettings(per_class=True))
+    ranking = rank([Dynamics(recorder.arrays())], labels, per_class=True)
     assert ranking.cleanness[:3].tolist() == [0.0, 0.0, 0.0]
 
 
@@ -136,10 +135,10 @@ def test_a_row_counts_only_where_it_was_seen() -> None:
     np.testing.assert_array_equal(
         mean_of([np.array([1.0, np.nan, np.nan]), np.array([3.0, 5.0, np.nan])]), [2.0, 5.0, np.nan]
     )
-    some = without(dynamics(0), np.array([3, 4]))
-    assert np.isnan(some.aum()).nonzero()[0].tolist() == [0, 3, 4]
+    some = dynamics(0).without(np.array([3, 4]))
+    assert np.isnan(score_of(some, "aum")).nonzero()[0].tolist() == [0, 3, 4]
     assert some.other()[[3, 4]].tolist() == [-1, -1]
-    assert np.isnan(SCORES["forgetting"](some)).nonzero()[0].tolist() == [0, 3, 4]
+    assert np.isnan(score_of(some, "forgetting")).nonzero()[0].tolist() == [0, 3, 4]
 
 
 def test_rows_never_learnt_are_the_most_forgotten() -> None:
@@ -147,13 +146,34 @@ def test_rows_never_learnt_are_the_most_forgotten() -> None:
     right, wrong = [3.0, 0.0], [0.0, 3.0]
     for step in ([right, right, wrong], [wrong, right, wrong], [right, right, wrong]):
         recorder.update(torch.arange(3), torch.tensor(step), torch.zeros(3).long())
-    assert SCORES["forgetting"](Dynamics(**recorder.arrays())).tolist() == [-1, 0, -2]
+    assert score_of(Dynamics(recorder.arrays()), "forgetting").tolist() == [-1, 0, -2]
 
 
 def test_dynamics_of_another_data_set_are_refused() -> None:
-    nothing = Dynamics(**Recorder(5).arrays())
+    nothing = Dynamics(Recorder(5).arrays())
     with pytest.raises(DataError, match="another data set"):
-        rank([nothing], np.arange(5), np.zeros(5, np.int32), RankSettings())
+        rank([nothing], np.zeros(5, np.int32))
+
+
+@pytest.mark.parametrize(
+    ("labels", "rows", "told"),
+    [
+        (np.zeros(11, int), None, r"labels \(11,\) and rows \(12,\)"),
+        (np.zeros((12, 1), int), None, r"labels must have the shape \(N,\), not \(12, 1\)"),
+        (np.zeros(12), None, "labels must be whole numbers, not float64"),
+        ([0, 1], [4, 3], r"rows must ascend within 0\.\.11"),
+        ([0, 1], [3, 12], r"rows must ascend within 0\.\.11"),
+    ],
+)
+def test_wrong_arguments_are_told_by_their_shapes(labels: Any, rows: Any, told: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=told):
+        rank(dynamics(0), labels, rows)
+    with pytest.raises(TypeError, match="goes by Dynamics"):
+        rank([], labels, rows)
+    with pytest.raises(ValueError, match="of 3 and 12 rows"):
+        rank([dynamics(0), dynamics(0, rows=3)], labels, rows)
+    with pytest.raises(ValueError, match="score"):
+        rank(dynamics(0), np.zeros(12, int), score="smoothness")
 
 
 # How much is wrong
@@ -189,7 +209,7 @@ def cifar10n(shared_data: Path) -> dict[str, tuple[list[Dynamics], NDArray[np.in
             recorder = Recorder(len(labels))
             logits = torch.from_numpy(scores_NC).clamp(min=1e-7).log()
             recorder.update(torch.arange(len(labels)), logits, torch.from_numpy(labels).long())
-            models.append(Dynamics(**recorder.arrays()))
+            models.append(Dynamics(recorder.arrays()))
         found[kind] = (models, labels, wrong)
     return found
 
@@ -212,7 +232,7 @@ def test_margins_find_real_wrong_labels(
     cifar10n: Any, kind: str, models: list[int], auroc_above: float, precision_above: float
 ) -> None:
     dynamics_M, labels, wrong = cifar10n[kind]
-    ranking = rank([dynamics_M[m] for m in models], np.arange(len(labels)), labels, RankSettings())
+    ranking = rank([dynamics_M[m] for m in models], labels)
     assert auroc(ranking.cleanness, wrong) > auroc_above
     assert precision_at_k(ranking.cleanness, wrong) > precision_above
     # an upper estimate, and not far off with models as good as these
@@ -224,6 +244,5 @@ def test_margins_find_real_wrong_labels(
 def test_an_average_of_equals_beats_each_of_them(cifar10n: Any) -> None:
     for kind in ("worst", "aggre"):
         models, labels, wrong = cifar10n[kind]
-        rows = np.arange(len(labels))
-        single = [auroc(rank([m], rows, labels, RankSettings()).cleanness, wrong) for m in models[:3]]
-        assert auroc(rank(models[:3], rows, labels, RankSettings()).cleanness, wrong) > max(single)
+        single = [auroc(rank(m, labels).cleanness, wrong) for m in models[:3]]
+        assert auroc(rank(models[:3], labels).cleanness, wrong) > max(single)

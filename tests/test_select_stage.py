@@ -18,8 +18,8 @@ from smelt.artifacts.files import read_json, write_json
 from smelt.artifacts.results import describe, write_dense
 from smelt.artifacts.tables import Selection, read_ranking, read_selection
 from smelt.errors import ArtifactError, RecipeError, SmeltError
-from smelt.mining.dynamics import Recorder
 from smelt.mining.noise_rate import CRAWLED, NO_RECORD, NOT_ENOUGH
+from smelt.mining.recorder import Recorder
 from smelt.stages.context import run as run_stage
 
 CLASSES = ("ant", "bee", "cat")

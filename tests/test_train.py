@@ -21,6 +21,7 @@ from smelt.artifacts.checkpoint import Checkpoints, read_tensors, write_tensors
 from smelt.artifacts.dynamics import open_dynamics
 from smelt.artifacts.failpoints import VARIABLE
 from smelt.errors import ArtifactError, DataError, PreemptedError, RecipeError, TrainingError
+from smelt.mining.ranks import score_of
 
 STEPS = 12  # of the toy: 3 epochs of 4 steps
 
@@ -89,7 +90,7 @@ def test_artefact(undisturbed: Path, data: Path) -> None:
     assert report["weights"] == "ema" and report["images"] == COUNTS["train"] and report["steps"] == STEPS
     dynamics, _ = open_dynamics(undisturbed / "dynamics")
     assert dynamics.num_rows == sum(COUNTS.values())
-    assert (dynamics.seen[: COUNTS["train"]] == 3).all() and not dynamics.seen[COUNTS["train"] :].any()
+    assert (dynamics["seen"][: COUNTS["train"]] == 3).all() and not dynamics["seen"][COUNTS["train"] :].any()
     weights = read_tensors(undisturbed / "model.safetensors")
     averaged = read_tensors(undisturbed / "ema.safetensors")
     assert weights.keys() == averaged.keys() and weights["fc.weight"].shape[0] == CLASSES
@@ -157,8 +158,8 @@ def test_bad_images_are_left_out(tmp_path: Path, selection: Path) -> None:
     dynamics, _ = open_dynamics(out / "dynamics")
     seen = np.full(COUNTS["train"], 3)
     seen[list(bad)] = 0
-    assert (dynamics.seen[: COUNTS["train"]] == seen).all()
-    assert np.isnan(dynamics.aum()[list(bad)]).all()
+    assert (dynamics["seen"][: COUNTS["train"]] == seen).all()
+    assert np.isnan(score_of(dynamics, "aum")[list(bad)]).all()
     assert json.loads((out / "train.json").read_text())["masked_images"] == 3 * len(bad)
 
 
@@ -174,20 +175,20 @@ def test_threshold_class(tmp_path: Path, data: Path) -> None:
     out = run_job(job(tmp_path / "j", {"epochs": 2}, catalogue=data, selection=selection))
     assert read_tensors(out / "model.safetensors")["fc.weight"].shape[0] == CLASSES + 1
     dynamics, _ = open_dynamics(out / "dynamics")
-    assert (dynamics.seen[: COUNTS["train"]] == 2).all()
+    assert (dynamics["seen"][: COUNTS["train"]] == 2).all()
 
 
 def test_dropped_and_weightless_rows_are_not_shown(tmp_path: Path, data: Path) -> None:
     selection = make_selection(tmp_path / "s", drop=(0, 1), weights={2: 0.0, 3: 0.5})
     out = run_job(job(tmp_path / "j", catalogue=data, selection=selection))
     dynamics, _ = open_dynamics(out / "dynamics")
-    assert dynamics.seen[:5].tolist() == [0, 0, 0, 3, 3]
+    assert dynamics["seen"][:5].tolist() == [0, 0, 0, 3, 3]
 
 
 def test_record_epochs(tmp_path: Path, data: Path, selection: Path) -> None:
     out = run_job(job(tmp_path, {"record_epochs": 2}, catalogue=data, selection=selection))
     dynamics, _ = open_dynamics(out / "dynamics")
-    assert (dynamics.seen[: COUNTS["train"]] == 2).all()
+    assert (dynamics["seen"][: COUNTS["train"]] == 2).all()
 
 
 def test_fine_tuning_starts_from_the_named_weights(

@@ -15,11 +15,14 @@ Nothing here, nor in any module that defines settings, imports torch: `smelt pla
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
 from typing import Annotated, Any, ClassVar, cast, get_args
 
 from pydantic import (
@@ -104,6 +107,21 @@ MAX_SEED = 4_000_000_000
 Seed = Annotated[
     int, Field(ge=0, le=MAX_SEED), Limit("seeds are shifted by the recipe's and stay below 32 bits")
 ]
+
+
+def modules_of(package: str, first: Sequence[str] = ()) -> tuple[str, ...]:
+    """Names of the modules in a folder of the package, without importing them: each is a value of a setting.
+
+    In alphabetical order, but for those in `first`, which come in that order before all others.
+    """
+    found = {module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__)}
+    known = [name for name in first if name in found]
+    return (*known, *sorted(found - set(known)))
+
+
+def loaded(package: str, names: Iterable[str]) -> dict[str, ModuleType]:
+    """These modules of a folder of the package, by name."""
+    return {name: importlib.import_module(f"{package}.{name}") for name in names}
 
 
 class Settings(BaseModel):

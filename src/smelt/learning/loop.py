@@ -48,7 +48,7 @@ EXCHANGE_STEPS = 64  # how many steps' visits a rank keeps before it tells the o
 
 
 class Observer(Protocol):
-    """Who watches training forwards. `smelt.mining.dynamics.Recorder` is one; the loop knows none."""
+    """Who watches training forwards. `smelt.mining.recorder.Recorder` is one; the loop knows none."""
 
     def begin_epoch(self, epoch: int) -> None: ...
 

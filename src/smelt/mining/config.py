@@ -1,14 +1,22 @@
-"""Settings of mining: how to rank, what to select."""
+"""Settings of mining: how to rank, what to select. A score is a module of `mining/scores`, by its name."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from smelt.settings import MAX_KEPT, Disagreement, KeyIf, Limit, Seed, Settings
+from smelt.settings import MAX_KEPT, Disagreement, KeyIf, Limit, Seed, Settings, loaded, modules_of
 
-Score = Literal["aum", "log_margin", "probability", "accuracy", "forgetting", "variability"]
+SCORES = "smelt.mining.scores"
+# The order of the columns of a ranking; scores that come to them follow by name
+ORDER = ("aum", "log_margin", "probability", "accuracy", "forgetting", "variability")
+
+if TYPE_CHECKING:
+    Score = str
+else:
+    Score = Literal[modules_of(SCORES, ORDER)]
 Method = Literal[
     "all", "lowest_fraction", "noise_rate", "threshold_runs", "threshold_samples", "worst_classes"
 ]
@@ -21,6 +29,11 @@ NEEDS: dict[Method, tuple[str, ...]] = {
     "threshold_samples": ("train", "threshold"),
     "worst_classes": ("results", "selection"),
 }
+
+
+def score_modules() -> dict[str, ModuleType]:
+    """The modules of all scores, by name; imports them, and so numpy."""
+    return loaded(SCORES, modules_of(SCORES, ORDER))
 
 
 class RankSettings(Settings):

@@ -18,7 +18,7 @@ from smelt.artifacts.dynamics import Dynamics
 from smelt.artifacts.tables import Ranking, Selection
 from smelt.mining.intervals import auroc_interval, wilson, z_of_many
 from smelt.mining.noise_rate import NOT_ENOUGH, Estimate, negative_share
-from smelt.mining.rankings import grouped_ranks
+from smelt.mining.ranks import grouped_ranks, score_of
 
 if TYPE_CHECKING:
     from smelt.artifacts.catalogue import Catalogue
@@ -88,7 +88,7 @@ def confusions(
     """
     codes = []
     for model in models:
-        doubted = model.aum()[rows_N] < 0
+        doubted = score_of(model, "aum")[rows_N] < 0
         other, label = model.other()[rows_N[doubted]], labels_N[doubted].astype(np.int64)
         real = (other >= 0) & (other < num_classes)
         codes.append(label[real] * num_classes + other[real])
@@ -122,7 +122,9 @@ def abstract_classes(
     fence_MC = usual_M3C[:, 2] + FENCE * (usual_M3C[:, 2] - usual_M3C[:, 0])
     surely_MC = wilson(share_MC, images_MC, z_of_many(len(there)))[0]
     out_C = ((surely_MC > 0.5) & (surely_MC > fence_MC) & (usual_M3C[:, 1] < 0.5)).all(axis=0)
-    medians_MC = np.array([_medians(model.aum()[rows_N], labels_N, num_classes) for model in models])
+    medians_MC = np.array(
+        [_medians(score_of(model, "aum")[rows_N], labels_N, num_classes) for model in models]
+    )
     best_C = medians_MC[:, there].max(axis=0)
     return [
         {
@@ -182,7 +184,7 @@ def _negative_by_class(
     """Rows of each class with a negative AUM and with any, by model: (M, C) each."""
     negative, images = [], []
     for model in models:
-        aum = model.aum()[rows_N]
+        aum = score_of(model, "aum")[rows_N]
         known = ~np.isnan(aum) & (labels_N >= 0)
         images.append(np.bincount(labels_N[known], minlength=num_classes))
         negative.append(np.bincount(labels_N[known & (aum < 0)], minlength=num_classes))

@@ -33,7 +33,7 @@ def run(context: Context[RankSettings]) -> None:
     from smelt.artifacts.files import write_json
     from smelt.artifacts.tables import write_ranking
     from smelt.mining.diagnosis import diagnose
-    from smelt.mining.rankings import rank, without
+    from smelt.mining.ranks import rank
 
     settings = context.settings
     catalogue = Catalogue.open(context.catalogue)
@@ -41,14 +41,16 @@ def run(context: Context[RankSettings]) -> None:
     labels = catalogue.labels_N[rows]
     models = [dynamics_of(path, catalogue) for path in context.inputs["train"]]
     relabelled = relabelled_rows(context, catalogue)
-    models = [without(model, rows) for model, rows in zip(models, relabelled, strict=True)]
-    ranking = rank(models, rows, labels, settings)
+    models = [model.without(rows) for model, rows in zip(models, relabelled, strict=True)]
+    ranking = rank(
+        models, labels, rows, score=settings.score, combine=settings.combine, per_class=settings.per_class
+    )
     noise = estimated_noise(context, catalogue, models, [len(rows) > 0 for rows in relabelled])
     summary = {
         "score": settings.score,
         "models": len(models),
         "unseen": int(np.isnan(ranking.cleanness).sum()),
-        "seen_mean": float(np.mean([model.seen[rows].mean() for model in models])),
+        "seen_mean": float(np.mean([model["seen"][rows].mean() for model in models])),
     }
     write_ranking(context.out, ranking, summary)
     write_json(context.out / "diagnosis.json", diagnose(ranking, models, catalogue, noise))
@@ -76,7 +78,7 @@ def estimated_noise(
 
     settings = context.settings
     rows = catalogue.rows("train")
-    seen = int(np.any([np.asarray(model.seen[rows]) > 0 for model in models], axis=0).sum())
+    seen = int(np.any([np.asarray(model["seen"][rows]) > 0 for model in models], axis=0).sum())
     labels = catalogue.labels_N[catalogue.rows("val")]
     validation = np.bincount(labels[labels >= 0], minlength=len(catalogue.classes))
     if settings.validation_labels == "crawled" and validation.any():
@@ -112,7 +114,7 @@ def curve_of(
     train, val = (
         np.array([float(line.get(name) or "nan") for line in lines]) for name in ("train_top1", "val_top1")
     )
-    ratio = class_average_over_mean(model.seen[rows], model.correct[rows], labels_N, validation_C)
+    ratio = class_average_over_mean(model["seen"][rows], model["correct"][rows], labels_N, validation_C)
     return Curve(train * ratio, val)
 
 

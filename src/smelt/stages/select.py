@@ -246,6 +246,7 @@ def threshold_samples(
     """Flag the rows whose AUM is not above that of the threshold samples."""
     import numpy as np
 
+    from smelt.mining.ranks import score_of
     from smelt.mining.selection import below_threshold
     from smelt.stages.rank import dynamics_of, taught_otherwise
 
@@ -256,7 +257,7 @@ def threshold_samples(
             f"select: threshold_samples needs the trainings (train: {len(trains)}) and as many selections "
             f"that they were taught from (threshold: {len(selections)})"
         )
-    aum = [dynamics_of(path, catalogue).aum()[draft.rows] for path in trains]
+    aum = [score_of(dynamics_of(path, catalogue), "aum")[draft.rows] for path in trains]
     samples = [draft.mask_of(taught_otherwise(path, catalogue)) for path in selections]
     flagged, thresholds = below_threshold(aum, samples, settings.percentile, settings.agreement)
     cleanness = ranking.cleanness if ranking else np.nanmean(np.array(aum), axis=0)

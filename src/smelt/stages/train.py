@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from smelt.learning.distillation import Teacher
     from smelt.learning.distributed import Group
     from smelt.learning.loop import Loop
-    from smelt.mining.dynamics import Recorder
+    from smelt.mining.recorder import Recorder
 
 COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "train_top1",
            "val_top1", "val_top5", "val_top1_ema", "val_top5_ema")  # fmt: skip
@@ -88,7 +88,7 @@ def _prepared(
     from smelt.artifacts.tables import read_selection
     from smelt.learning import setup
     from smelt.learning.loop import Loop
-    from smelt.mining.dynamics import Recorder
+    from smelt.mining.recorder import Recorder
 
     catalogue = Catalogue.open(context.catalogue)
     selection = read_selection(context.one("selection"))
