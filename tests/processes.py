@@ -55,7 +55,7 @@ class Run(Marked):
         self.folder = folder
         environment = os.environ | {
             MARK: self.mark,
-            "PYTHONPATH": str(TOY.parent),
+            "PYTHONPATH": os.pathsep.join([str(TOY.parent), str(Path(journal.__file__).parents[2])]),
             "OMP_NUM_THREADS": "1",
             "SMELT_FAIL_AT": fail_at,
         }

@@ -17,7 +17,7 @@ import pytest
 from processes import manifests, wait_for
 from smelt.errors import PreemptedError, StageFailedError
 from smelt.flowchart import journal
-from smelt.flowchart.executors import local, stall
+from smelt.flowchart.executors import children, stall
 from smelt.flowchart.executors.stall import Stalls, Use, Watch
 from smelt.flowchart.graph import Graph
 from smelt.stages.config import Runtime
@@ -48,18 +48,19 @@ class Witness:
 @pytest.mark.parametrize("zygote", [False, True])
 def test_a_stage_that_sleeps_is_named_with_its_process_and_log(tmp_path: Path, zygote: bool) -> None:
     def end(event: Mapping[str, Any]) -> None:
-        os.kill(event["pid"], signal.SIGKILL)
+        if event["pid"]:  # on a busy machine the warm process takes its time to start the stage
+            os.kill(event["pid"], signal.SIGKILL)
 
     seen = Witness("stalled", end)
     with pytest.raises(StageFailedError, match="killed by SIGKILL"):
         execute(Graph([node("train", "sleeper")]), tmp_path, zygote=zygote, runtime=QUICK, on_event=seen)
-    (told,) = seen.named("stalled")
+    told = seen.named("stalled")[-1]
     (begun,) = seen.named("metric")
     assert told["pid"] == begun["pid"] and told["id"] == "train"
     assert "no event and no processor time" in told["text"] and f"process {told['pid']}" in told["text"]
     assert str(tmp_path / "logs" / "train.log") in told["text"]
     assert 0.9 < told["at"] - begun["at"] < 10
-    assert [event["id"] for event in journal.read(tmp_path / "events.jsonl", "stalled")] == ["train"]
+    assert [event["id"] for event in journal.read(tmp_path / "events.jsonl", "stalled")][-1:] == ["train"]
 
 
 def test_by_itself_it_is_only_reported_and_going_on_is_told(tmp_path: Path) -> None:
@@ -123,8 +124,9 @@ def test_one_of_several_processes_that_is_stopped_is_named_though_others_work(tm
     ended = []
 
     def end(event: Mapping[str, Any]) -> None:
-        ended.append(event["text"])
-        os.kill(event["pid"], signal.SIGKILL)
+        if event["pid"]:
+            ended.append(event["text"])
+            os.kill(event["pid"], signal.SIGKILL)
 
     seen = Witness("stalled", end)
     with pytest.raises(StageFailedError):
@@ -223,7 +225,7 @@ def test_who_has_no_process_is_not_taken_for_the_kernel(monkeypatch: pytest.Monk
 def test_the_numbers_of_this_machine(tmp_path: Path) -> None:
     """A session's processor time counts what its children used, the ended ones among them."""
     code = "import subprocess, sys, time\n" \
-        "subprocess.run([sys.executable, '-c', 'while __import__(\"time\").process_time() < 0.5: pass'])\n" \
+        "subprocess.run([sys.executable, '-c', 'while __import__(\"time\").process_time() < 0.8: pass'])\n" \
         "time.sleep(60)"  # fmt: skip
     child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     try:
@@ -245,7 +247,7 @@ def test_the_settings_are_in_no_key() -> None:
 
 def zygote_of_this() -> int:
     """The warm process of the run in this process."""
-    name = b"flowchart.zygote"
+    name = b"executors.zygote"
     return min(pid for pid in session_leaders() if name in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
@@ -281,7 +283,7 @@ def test_a_warm_process_that_does_not_tell_of_an_end_is_named_and_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped while its child works, it never reports the child's end; the run waited for it for ever."""
-    monkeypatch.setattr(local, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(children, "PATIENCE_SECONDS", 1.0)
     seen, stopped = that_stops_the_warm_process("progress")
     graph = Graph([node("a", "slow", {"steps": 4, "seconds": 0.05}), node("b", x="a")])
     execute(graph, tmp_path, zygote=True, on_event=seen)
@@ -296,7 +298,7 @@ def test_asked_to_end_a_run_does_not_wait_for_a_stopped_warm_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """SIGTERM, before the stage has a process and after: the run ends, where it waited for ever."""
-    monkeypatch.setattr(local, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(children, "PATIENCE_SECONDS", 1.0)
     seen, stopped = that_stops_the_warm_process(when, lambda: os.kill(os.getpid(), signal.SIGTERM))
     graph = Graph([node("a", "slow", {"steps": 60, "seconds": 0.05})])
     with pytest.raises(PreemptedError):

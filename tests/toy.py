@@ -17,13 +17,18 @@ from typing import Any
 
 import pytest
 
+import smelt
 from smelt.artifacts import files
 from smelt.errors import DataError, SmeltError
 from smelt.flowchart.executors import worker
 from smelt.flowchart.executors.local import LocalExecutor
+from smelt.flowchart.executors.stall import Stalls
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.running import run as run_graph
 from smelt.flowchart.work import Work
+
+# for child processes: this module, and the smelt that is tested
+PATHS = os.pathsep.join([str(Path(__file__).parent), str(Path(smelt.__file__).parents[1])])
 
 
 def run(
@@ -147,8 +152,11 @@ def execute(graph: Graph, folder: Path, *, zygote: bool = False, **options: Any)
     work = Work(folder)
     command = (sys.executable, __file__)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        run_graph(graph, work, LocalExecutor(work, "toy:run", command=command, zygote=zygote), **options)
+        patch.setenv("PYTHONPATH", PATHS)
+        wanted = options.get("runtime", {})
+        stalls = Stalls(wanted.get("stall_warning_seconds", 45.0), wanted.get("stall_limit_seconds"))
+        local = LocalExecutor(work, "toy:run", command=command, zygote=zygote, stalls=stalls)
+        run_graph(graph, work, local, **options)
 
 
 def main(arguments: list[str]) -> int:

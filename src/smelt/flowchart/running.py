@@ -6,10 +6,7 @@ lets the stages save; a second Ctrl-C does not wait.
 
 from __future__ import annotations
 
-import json
 import os
-import selectors
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,16 +16,15 @@ from typing import Any
 from smelt.artifacts.files import content_hash
 from smelt.errors import PreemptedError, RecipeError, RefusedError, StageFailedError
 from smelt.flowchart import lineage
-from smelt.flowchart.executors.local import LOST, Executor, Handle, Task
-from smelt.flowchart.executors.memory import MemoryWatch
-from smelt.flowchart.executors.signals import Signals
-from smelt.flowchart.executors.stall import WARNING_SECONDS, Stalls, Watch
+from smelt.flowchart.executors.protocol import Ended, Executor, Task
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.journal import History, Journal
 from smelt.flowchart.lock import Lock
+from smelt.flowchart.signals import Signals
 from smelt.flowchart.work import Work
 
 GRACE_SECONDS = 25.0  # between SIGTERM and SIGKILL; Slurm gives 30 by default
+WAIT_SECONDS = 0.2  # between looks at what the run itself was asked
 LOG_LINES = 15
 OnEvent = Callable[[Mapping[str, Any]], None]
 
@@ -59,33 +55,22 @@ def run(
         journal = Journal(work.events)
         try:
             work.save(graph, runtime or {}, recipe)
-            stalls = _stalls(runtime or {})
-            _Run(graph, work, executor, journal, jobs, devices, on_event, grace_seconds, stalls).run()
+            _Run(graph, work, executor, journal, jobs, devices, on_event, grace_seconds).run()
             work.finish()
         finally:
             executor.close()
             journal.close()
 
 
-def _stalls(runtime: Mapping[str, Any]) -> Stalls:
-    """The watch over stages that stand still, as `runtime` wants it."""
-    return Stalls(runtime.get("stall_warning_seconds", WARNING_SECONDS), runtime.get("stall_limit_seconds"))
-
-
 @dataclass
 class _Running:
-    """A stage under way. `buffer` holds the part of a line that has come through its pipe. `stalled` says why
-    it was ended for standing still."""
+    """A stage under way. error: what it said was wrong, before it ended."""
 
     node: Node
     key: str
-    handle: Handle
     devices: list[str]
     began: float
     resumed: bool
-    buffer: bytes = b""
-    ended: bool = False
-    stalled: str = ""
     error: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -100,7 +85,6 @@ class _Run:
         devices: Sequence[str],
         on_event: OnEvent,
         grace_seconds: float,
-        stalls: Stalls,
     ) -> None:
         self.graph = graph
         self.work = work
@@ -111,7 +95,6 @@ class _Run:
         self.free = list(devices)
         self.on_event = on_event
         self.grace_seconds = grace_seconds
-        self.told_lost: set[str] = set()
         self.nodes = graph.by_key()
         self.parents = {
             key: {graph.key(parent) for parent in node.parents()} for key, node in self.nodes.items()
@@ -124,9 +107,6 @@ class _Run:
         self.failures: dict[str, str] = {}
         self.refused: set[str] = set()  # of these, whose stage refused the user's data or settings
         self.running: dict[str, _Running] = {}
-        self.selector = selectors.DefaultSelector()
-        self.memory = MemoryWatch()
-        self.stalls = stalls
         self.preempted = ""
         self.kill_at = float("inf")
 
@@ -137,12 +117,8 @@ class _Run:
         self.waiting = self._by_urgency()
         self.tell("run_started", stages=len(self.nodes), done=len(self.done), jobs=self.jobs)
         with Signals() as signals:
-            try:
-                while self._step(signals):
-                    pass
-            finally:
-                for running in self.running.values():
-                    running.handle.stop(signal.SIGKILL)
+            while self._step(signals):
+                pass
         blocked = [self.nodes[key].id for key in self.waiting]
         self.tell("run_done", done=len(self.done), failed=len(self.failures), waiting=len(blocked))
         if self.preempted:
@@ -209,50 +185,25 @@ class _Run:
                     self._start(key)
         if not self.running:
             return False
-        soon = any(running.ended for running in self.running.values())
-        for ready, _ in self.selector.select(0.005 if soon else 0.2):
-            self._read(ready.data)
-        self.memory.look()
-        self._look_for_stalls()
-        for running in list(self.running.values()):
-            code = running.handle.poll()
-            if code is not None:
-                self._read(running)
-                self._finish(running, code)
+        for news in self.executor.wait(WAIT_SECONDS):
+            running = self.running[news.key]
+            if isinstance(news, Ended):
+                self._finish(running, news)
+            elif news.event == "error":
+                running.error = news.fields
+            elif news.event == "begun":  # what it took to start a process is no part of what the stage costs
+                running.began = time.monotonic()
+            else:
+                node = running.node
+                self.tell(news.event, **{**news.fields, "id": node.id, "stage": node.stage, "key": news.key})
         return True
-
-    def _look_for_stalls(self) -> None:
-        """Tell of stages that stand still; end them where a limit is set."""
-        pids = {key: (running.handle.pid, running.handle.through) for key, running in self.running.items()}
-        for key, watch in self.stalls.look(pids).items():
-            self._tell_stall(self.running[key], watch)
-            limit = self.stalls.limit
-            if limit is not None and watch.still >= limit and not self.running[key].stalled:
-                self.running[key].stalled = f"stood still for {watch.still:.0f} s ({watch.words()})"
-                self.running[key].handle.stop(signal.SIGKILL)
-
-    def _tell_stall(self, running: _Running, watch: Watch) -> None:
-        node = running.node
-        about = {"id": node.id, "stage": node.stage, "key": running.key, "seconds": round(watch.still)}
-        warning = self.stalls.warning
-        if watch.told and watch.still < watch.told:
-            self.tell("warning", **about, text=f"goes on, after it stood still for {watch.told:.0f} s")
-            watch.told = 0.0
-        elif watch.told:
-            watch.told = watch.still
-        elif warning is not None and watch.still >= warning:
-            watch.told = watch.still
-            pid = running.handle.pid
-            who = f"process {pid}" if pid else "which has no process yet"
-            text = f"stands still for {watch.still:.0f} s ({who}): {watch.words()}{watch.hint()}"
-            self.tell("stalled", **about, pid=pid, text=f"{text}; log: {self.work.log(node.id)}")
 
     def _obey(self, signals: Signals) -> None:
         if signals.count and not self.preempted:
             self._stop(signals.name)
         if self.preempted and (signals.count > 1 or time.monotonic() > self.kill_at):
-            for running in self.running.values():
-                running.handle.stop(signal.SIGKILL)
+            for key in self.running:
+                self.executor.stop(key, kill=True)
 
     def _stop(self, why: str) -> None:
         self.preempted = why
@@ -260,8 +211,8 @@ class _Run:
         self.tell(
             "stopping", text=f"{why}: letting {len(self.running)} stage{'s' * (len(self.running) != 1)} save"
         )
-        for running in self.running.values():
-            running.handle.stop(signal.SIGTERM)
+        for key in self.running:
+            self.executor.stop(key, kill=False)
 
     def _start(self, key: str) -> None:
         node = self.nodes[key]
@@ -269,105 +220,51 @@ class _Run:
         if needed > len(self.free):
             return
         leased, self.free = self.free[:needed], self.free[needed:]
-        log = self.work.log(node.id)
         visible = tuple(leased) if self.has_devices else None
         resumed = self.work.attempt(node.stage, key).is_dir()
-        handle = self.executor.start(Task(node.id, node.stage, key, node.threads, visible, log))
-        running = _Running(node, key, handle, leased, time.monotonic(), resumed)
+        log = self.work.log(node.id)
+        self.executor.start(Task(node.id, node.stage, key, node.threads, visible, log))
         self.waiting.remove(key)
-        self.running[key] = running
-        self.selector.register(handle.events, selectors.EVENT_READ, running)
+        self.running[key] = _Running(node, key, leased, time.monotonic(), resumed)
         self.tell("started", id=node.id, stage=node.stage, key=key, resumed=resumed, devices=leased)
 
-    def _read(self, running: _Running) -> None:
-        """Pass on the lines that the stage has sent."""
-        while not running.ended:
-            try:
-                content = os.read(running.handle.events, 1 << 16)
-            except BlockingIOError:
-                return
-            self.stalls.event(running.key)
-            if not content:
-                running.ended = True
-                self.selector.unregister(running.handle.events)
-            *lines, running.buffer = (running.buffer + content).split(b"\n")
-            for line in lines:
-                self._pass_on(running, line)
-
-    def _pass_on(self, running: _Running, line: bytes) -> None:
-        try:
-            event = json.loads(line)
-            name = str(event.pop("event"))
-        except (ValueError, KeyError, AttributeError):
-            return
-        if name == "error":
-            running.error = event
-            return
-        if name == "begun":  # what it took to start a process is no part of what the stage costs
-            running.began = time.monotonic()
-            return
-        node = running.node
-        self.tell(name, **{**event, "id": node.id, "stage": node.stage, "key": running.key})
-
-    def _finish(self, running: _Running, code: int) -> None:
-        if not running.ended:
-            self.selector.unregister(running.handle.events)
-        running.handle.close()
+    def _finish(self, running: _Running, end: Ended) -> None:
         del self.running[running.key]
-        self.stalls.forget(running.key)
         self.free += running.devices
         node, key = running.node, running.key
         about = {"id": node.id, "stage": node.stage, "key": key}
         seconds = round(time.monotonic() - running.began, 3)
-        if (lost := running.handle.lost) and lost not in self.told_lost:
-            self.told_lost.add(lost)
-            self.tell("warning", **about, text=lost)
         if self.work.committed(node.stage, key):
             self.done.add(key)
             self.tell("done", **about, seconds=seconds, resumed=running.resumed)
             self._recheck_children(key)
-        elif code == LOST and not self.preempted:
+        elif end.lost and not self.preempted:
             self.waiting.insert(0, key)  # the executor starts it afresh
             self.tell("warning", **about, text="the process that starts stages was lost; starting afresh")
-        elif code == PreemptedError.exit_code or self.preempted:
+        elif end.code == PreemptedError.exit_code or self.preempted:
             self.tell("preempted", **about, seconds=seconds)
             if not self.preempted:
                 self._stop(f"{node.id} was asked to stop")
         else:
-            text = self._describe(running, code)
+            text = self._describe(running, end)
             self.failures[key] = text
             if running.error.get("refused"):
                 self.refused.add(key)
             # the error that the run ends with follows at once, and says the same
             last = not self.running and not any(self.ancestors[other] <= self.done for other in self.waiting)
-            self.tell("failed", **about, seconds=seconds, code=code, text=text, last=last)
+            self.tell("failed", **about, seconds=seconds, code=end.code, text=text, last=last)
 
-    def _describe(self, running: _Running, code: int) -> str:
+    def _describe(self, running: _Running, end: Ended) -> str:
         """Why a stage failed, where its log is, and the end of the log where the reason is not known."""
         log = self.work.log(running.node.id)
-        lines = [f"the stage {running.node.id} failed"]
-        if running.stalled:
-            lines[0] += f": it {running.stalled}, and runtime.stall_limit_seconds is {self.stalls.limit:g}"
-            lines.append("It was ended; the same command goes on from what it had saved")
-        elif code < 0:
-            lines[0] += f": killed by {_signal_name(-code)}"
-            if -code == signal.SIGKILL:
-                lines.append(self.memory.verdict())
-        elif running.error:
-            lines[0] += f": {running.error.get('text', '')}"
-        else:
-            lines[0] += f" with exit code {code}"
+        why = end.why or (str(running.error.get("text", "")) if running.error else "")
+        lines = [
+            f"the stage {running.node.id} failed" + (f": {why}" if why else f" with exit code {end.code}")
+        ]
         lines.append(f"log: {log}")
-        if code == 1 or not running.error:
+        if end.code == 1 or not running.error:
             lines += [f"  | {line}" for line in _tail(log)]
         return "\n".join(lines)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _tail(log: Path) -> list[str]:

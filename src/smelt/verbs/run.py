@@ -232,6 +232,7 @@ def run_until(
     replace another run that is finished, without `replace` or a yes.
     """
     from smelt.flowchart.executors.local import LocalExecutor
+    from smelt.flowchart.executors.stall import Stalls
     from smelt.flowchart.progress import Progress
     from smelt.flowchart.running import run as run_graph
     from smelt.flowchart.work import Work
@@ -259,7 +260,8 @@ def run_until(
             typer.echo(note, err=True)
     devices = _devices(settings.runtime.device, found.gpus)
     preload = PRELOAD if any(STAGES[node.stage].warm for node in graph) else ()
-    executor = LocalExecutor(place, "smelt.stages.context:run", preload=preload)
+    stalls = Stalls(settings.runtime.stall_warning_seconds, settings.runtime.stall_limit_seconds)
+    executor = LocalExecutor(place, "smelt.stages.context:run", preload=preload, stalls=stalls)
     with Progress(quiet=quiet, told=told) as progress:
 
         def watch(event: Mapping[str, Any]) -> None:

@@ -69,3 +69,22 @@ def kill_group(leader: int, number: int) -> None:
     """Send a signal to the group of `leader`, if it is still there."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, number)
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal to a process, SIGKILL to its whole group; nothing where it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+    if number == signal.SIGKILL:
+        kill_group(pid, number)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or waits for its parent to look at its end; False where nobody tells."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except FileNotFoundError:
+        return os.path.isdir("/proc/self")
+    except (OSError, IndexError):
+        return False

@@ -33,7 +33,7 @@ NONE = Use(0.0, ())
 @dataclass
 class Watch:
     """What is known of one stage. `quiet`: seconds without a sign of work; `told`: it was reported.
-    `starter`: the process that starts stages, where that one is stopped."""
+    `pid`: its first process; `starter`: the process that starts stages, where that one is stopped."""
 
     quiet: float = 0.0
     used: float | None = None
@@ -41,6 +41,7 @@ class Watch:
     told: float = 0.0
     event: bool = False
     starter: int | None = None
+    pid: int | None = None
 
     def add(self, step: float, use: Use) -> None:
         """Take in a look, `step` seconds after the one before."""
@@ -56,6 +57,18 @@ class Watch:
     def still(self) -> float:
         """Seconds that the stage, or one of its processes, has stood still for."""
         return max(self.quiet, *self.stopped.values(), 0.0)
+
+    def news(self, warning: float | None) -> tuple[str, str] | None:
+        """(`stalled` or `warning`, words) where there is something new to tell; warning: seconds."""
+        before, self.told = self.told, self.still if self.told else 0.0
+        if before and self.still < before:
+            self.told = 0.0
+            return "warning", f"goes on, after it stood still for {before:.0f} s"
+        if before or warning is None or self.still < warning:
+            return None
+        self.told = self.still
+        who = f"process {self.pid}" if self.pid else "which has no process yet"
+        return "stalled", f"stands still for {self.still:.0f} s ({who}): {self.words()}{self.hint()}"
 
     def words(self) -> str:
         """What was seen."""
@@ -106,6 +119,7 @@ class Stalls:
             return {}
         for key, (pid, through) in pids.items():
             watch = self.watches.setdefault(key, Watch())
+            watch.pid = pid
             # not session 0 for one that has none: that is the kernel's own
             watch.add(step, uses.get(pid, NONE) if pid else NONE)
             watch.starter = through if through and uses.get(through, NONE).stopped else None
