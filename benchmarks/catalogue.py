@@ -128,8 +128,8 @@ def open_(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def _sampler(folder: Path) -> Any:
-    from smelt.artifacts.catalogue import map_array
     from smelt.data.images.sampler import ClassBalancedSampler
+    from smelt.files.arrays import map_array
 
     split, labels = (map_array(folder / "out" / "catalogue" / f"{name}.npy") for name in ("split", "label"))
     count = int(np.searchsorted(split, np.uint8(1)))  # training rows come first
@@ -150,7 +150,7 @@ def epoch(folder: Path, rows: int) -> dict[str, Any]:
 
 def epoch_check(folder: Path, rows: int) -> dict[str, Any]:
     """What `epoch` promises, counted: classes, repeats, rotation, ranks, resuming."""
-    from smelt.artifacts.catalogue import map_array
+    from smelt.files.arrays import map_array
 
     sampler = _sampler(folder)
     labels = map_array(folder / "out" / "catalogue" / "label.npy")[:rows]
@@ -247,7 +247,7 @@ def plain_index(folder: Path, rows: int) -> dict[str, Any]:
 
 def plain_epoch(folder: Path, rows: int) -> dict[str, Any]:
     """Rows of each class in a list, shuffled and repeated to the number wanted, all shuffled, in batches."""
-    from smelt.artifacts.catalogue import map_array
+    from smelt.files.arrays import map_array
 
     per_class = _per_class(rows)
     members: list[list[int]] = [[] for _ in range(CLASSES)]

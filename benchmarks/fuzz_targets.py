@@ -116,7 +116,7 @@ def pickle(data: bytes, folder: Path) -> str:
 
 def jsons(data: bytes, folder: Path) -> str:
     """A small file of smelt's own."""
-    from smelt.artifacts.files import read_json
+    from smelt.files.atomic import read_json
 
     path = folder / "a.json"
     path.write_bytes(data)

@@ -30,10 +30,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 import learning_toy
-from smelt.artifacts import files, results
+from smelt.artifacts import results
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.dynamics import OTHER_BITS, save_dynamics
+from smelt.files import atomic, committed
 from smelt.flowchart import versions
 from smelt.mining.visits import declared
 from smelt.stages.config import Runtime
@@ -183,7 +184,7 @@ def untrained(folder: Path) -> Path:
     settings = TrainSettings.model_validate(learning_toy.SETTINGS)
     folder.mkdir()
     write_tensors(folder / "model.safetensors", setup.new_model(settings, learning_toy.CLASSES).state_dict())
-    files.write_json(folder / "model.json", setup.model_json(settings, learning_toy.CLASSES, "raw"))
+    atomic.write_json(folder / "model.json", setup.model_json(settings, learning_toy.CLASSES, "raw"))
     return folder
 
 
@@ -353,19 +354,19 @@ def digest_of(inputs: Mapping[str, Sequence[Path]]) -> str:
     digest = hashlib.sha256()
     for port in sorted(inputs):
         for folder in inputs[port]:
-            for name in files.files_below(folder):
-                digest.update(f"{port} {name} {files.sha256_file(folder / name)}\n".encode())
+            for name in committed.files_below(folder):
+                digest.update(f"{port} {name} {atomic.sha256_file(folder / name)}\n".encode())
     return digest.hexdigest()
 
 
 def describe(folder: Path) -> dict[str, Any]:
     """JSON values of every file of an artefact: all of it where it is small, hashes and figures where not."""
-    return {name: _file(folder / name) for name in files.files_below(folder)}
+    return {name: _file(folder / name) for name in committed.files_below(folder)}
 
 
 def _file(path: Path) -> Any:
     if path.suffix == ".json":
-        return files.read_json(path)
+        return atomic.read_json(path)
     if path.suffix == ".csv":
         return list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     if path.suffix == ".txt":
@@ -384,15 +385,15 @@ def _file(path: Path) -> Any:
         return {name: _array(tensor.numpy()) for name, tensor in sorted(read_tensors(path).items())}
     if path.suffix in (".jpg", ".png"):
         return _image(path)
-    return {"sha256": files.sha256_file(path)}
+    return {"sha256": atomic.sha256_file(path)}
 
 
 def _image(path: Path) -> dict[str, Any]:
     try:
         pixels = np.asarray(Image.open(path).convert("RGB"))
     except OSError:
-        return {"sha256": files.sha256_file(path), "broken": True}
-    return {"sha256": files.sha256_file(path), "shape": list(pixels.shape), "mean": float(pixels.mean())}
+        return {"sha256": atomic.sha256_file(path), "broken": True}
+    return {"sha256": atomic.sha256_file(path), "shape": list(pixels.shape), "mean": float(pixels.mean())}
 
 
 def _array(values: np.ndarray[Any, Any]) -> dict[str, Any]:
@@ -440,7 +441,7 @@ def result_of(case: Case, folder: Path) -> dict[str, Any]:
 def recorded(stage: str) -> dict[str, Any]:
     """The records of a stage by case; empty where there are none."""
     path = FOLDER / f"{stage}.json"
-    found: dict[str, Any] = files.read_json(path) if path.is_file() else {}
+    found: dict[str, Any] = atomic.read_json(path) if path.is_file() else {}
     return found
 
 
@@ -527,7 +528,7 @@ def main(arguments: Sequence[str]) -> int:
             records[case.name] = golden if keep else now
         if options.write:
             FOLDER.mkdir(exist_ok=True)
-            files.write_bytes(
+            atomic.write_bytes(
                 FOLDER / f"{stage}.json",
                 (json.dumps(records, sort_keys=True, separators=(",", ":"), indent=None) + "\n").encode(),
             )

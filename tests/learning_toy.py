@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts import files
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.tables import Selection, write_selection
+from smelt.files import artefact, atomic
 from smelt.stages.context import run
 
 SIZE, CLASSES = 16, 4
@@ -95,7 +95,7 @@ def job(folder: Path, settings: Mapping[str, Any] | None = None, **inputs: Path 
     ports: dict[str, list[str]] = {}
     for port, paths in inputs.items():
         ports[port] = [str(path) for path in (paths if isinstance(paths, list) else [paths])]
-    files.write_json(folder / "job.json", {"settings": {**SETTINGS, **(settings or {})}, "inputs": ports})
+    atomic.write_json(folder / "job.json", {"settings": {**SETTINGS, **(settings or {})}, "inputs": ports})
     return folder
 
 
@@ -128,7 +128,7 @@ def run_stage(
 
 def hashes(out: Path) -> dict[str, str]:
     """sha256 of every file that a commit would take."""
-    return {name: files.sha256_file(out / name) for name in files.files_below(out)}
+    return {name: atomic.sha256_file(out / name) for name in artefact.files_below(out)}
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from smelt.artifacts import bounded
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers import arrowfiles
 from smelt.data.formats.lists import parquets
 from smelt.data.formats.lists.tables import peek
 from smelt.errors import ArtifactError, DataError, OutOfProportionError, SmeltError
+from smelt.files import bounded, parquet
 from smelt.fusion.scores import labels, scorefiles
 
 
@@ -66,7 +66,7 @@ def test_a_long_text_in_every_row_is_counted_and_not_written_out(tmp_path: Path,
     pa.set_memory_pool(pool)
     try:
         with pytest.raises(bounded.OutOfProportionError, match="rows would take"):
-            bounded.parquet_table(path)
+            parquet.parquet_table(path)
     finally:
         pa.set_memory_pool(plain)
     assert (pool.max_memory() or 0) < 2000 * 100_000 / 4  # never all of them
@@ -88,12 +88,12 @@ def test_what_says_something_passes_and_is_the_same_as_pyarrow_reads(tmp_path: P
     )
     path = tmp_path / "a.parquet"
     pq.write_table(table, path, compression="zstd", row_group_size=30_000)
-    read = bounded.parquet_table(path)
+    read = parquet.parquet_table(path)
     for name in table.column_names:
         assert read.column(name).to_pylist() == table.column(name).to_pylist(), name
-    part = bounded.parquet_table(path, ["inner.x", "path"])
+    part = parquet.parquet_table(path, ["inner.x", "path"])
     assert part.num_rows == count and part.column("path").to_pylist() == table.column("path").to_pylist()
-    assert bounded.parquet_head(path, ["path"], 7).column("path").to_pylist() == [
+    assert parquet.parquet_head(path, ["path"], 7).column("path").to_pylist() == [
         f"{i:03d}/{i:08d}.jpg" for i in range(7)
     ]
     columns = parquets.columns(path, ["path", "label", "inner.x"])

@@ -18,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smelt.artifacts.bytestrings import ByteStrings, decode, encode, gather, hash_spans, offsets_of
-from smelt.artifacts.catalogue import Catalogue, map_array
+from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_parquet import arrow_binary, from_arrow, write_parquet
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths, shard_codes
 from smelt.errors import ArtifactError, DataError
+from smelt.files.arrays import map_array
 
 STRINGS = st.lists(st.binary(max_size=40), max_size=30)
 NAMES = st.lists(st.binary(min_size=1, max_size=30).filter(lambda b: b"/" not in b), min_size=1, max_size=20)

@@ -19,13 +19,13 @@ from PIL import Image
 import heic_files
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.artifacts.files import read_json
 from smelt.artifacts.tables import read_selection
 from smelt.data.copies.hashes import perceptual_hash, perceptual_hashes
 from smelt.data.images import kinds
 from smelt.data.images.config import CheckSettings
 from smelt.data.images.decode import decode
 from smelt.errors import DataError, StorageError
+from smelt.files.atomic import read_json
 from smelt.settings import not_in_key
 from smelt.stages import check
 from smelt.stages.config import Runtime

@@ -18,8 +18,8 @@ import torch
 
 from learning_toy import COUNTS, hashes, job, make_data, make_selection, run_job
 from smelt.artifacts.dynamics import open_dynamics
-from smelt.artifacts.failpoints import VARIABLE
 from smelt.errors import PreemptedError, TrainingError
+from smelt.files.failpoints import VARIABLE
 from smelt.learning.distributed import Group
 
 pytestmark = pytest.mark.slow

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from processes import Run, manifests, wait_for
-from smelt.artifacts import files
 from smelt.errors import ArtifactError, RecipeError, SmeltError, StageFailedError
+from smelt.files import atomic
 from smelt.flowchart import journal, running, upkeep, versions
 from smelt.flowchart.executors import memory
 from smelt.flowchart.executors.local import LocalExecutor
@@ -67,7 +67,7 @@ def test_forked_and_fresh_processes_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_nothing_of_clock_host_or_path_is_in_an_artefact(tmp_path: Path) -> None:
     execute(chart(), tmp_path / "a", zygote=True)
-    manifest = files.read_json(next((tmp_path / "a" / "artifacts").glob("plain-*/manifest.json")))
+    manifest = atomic.read_json(next((tmp_path / "a" / "artifacts").glob("plain-*/manifest.json")))
     assert sorted(manifest) == [
         "contents", "external", "files", "inputs", "key", "made_with", "settings", "stage", "version",
     ]  # fmt: skip
@@ -326,7 +326,7 @@ def test_leftovers_of_a_killed_atomic_write_are_not_committed(tmp_path: Path) ->
     attempt.mkdir(parents=True)
     (attempt / ".value.txt.123.tmp").write_text("half")
     execute(graph, tmp_path, zygote=True)
-    manifest = files.read_json(next(tmp_path.glob("artifacts/*/manifest.json")))
+    manifest = atomic.read_json(next(tmp_path.glob("artifacts/*/manifest.json")))
     assert list(manifest["files"]) == ["value.txt"]
 
 

@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from smelt.artifacts.catalogue import Catalogue
-from smelt.artifacts.files import read_json
 from smelt.data.formats import huggingface
 from smelt.data.formats.config import FormatSettings, fingerprint
 from smelt.data.formats.containers import jsons
 from smelt.data.formats.tree import finder
 from smelt.data.formats.tree.layout import recognise
 from smelt.errors import DataError, SmeltError
+from smelt.files.atomic import read_json
 from smelt.stages.index import index
 
 PIXEL = b"\xff\xd8\xff not decoded when indexed"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from smelt.artifacts import files
 from smelt.errors import ArtifactError
+from smelt.files import atomic, committed
 
 
 def attempt(folder: Path, text: str = "one") -> Path:
@@ -21,38 +21,38 @@ def attempt(folder: Path, text: str = "one") -> Path:
 
 
 def test_a_commit_moves_everything_but_scratch(tmp_path: Path) -> None:
-    manifest = files.commit(attempt(tmp_path / "try"), tmp_path / "done" / "x-1", {"key": "1"})
+    manifest = committed.commit(attempt(tmp_path / "try"), tmp_path / "done" / "x-1", {"key": "1"})
     assert list(manifest["files"]) == ["a.txt", "sub/b.bin"] and manifest["key"] == "1"
     assert not (tmp_path / "try").exists() and not (tmp_path / "done/x-1/scratch").exists()
-    assert files.problems(tmp_path / "done" / "x-1", deep=True) == []
+    assert committed.problems(tmp_path / "done" / "x-1", deep=True) == []
 
 
 def test_equal_work_gives_equal_manifests(tmp_path: Path) -> None:
     for name in "ab":
-        files.commit(attempt(tmp_path / f"try-{name}"), tmp_path / name, {"key": "1"})
+        committed.commit(attempt(tmp_path / f"try-{name}"), tmp_path / name, {"key": "1"})
     assert (tmp_path / "a/manifest.json").read_bytes() == (tmp_path / "b/manifest.json").read_bytes()
 
 
 def test_damage_is_found(tmp_path: Path) -> None:
     target = tmp_path / "x"
-    assert "never committed" in files.problems(target)[0]
-    files.commit(attempt(tmp_path / "try"), target, {})
+    assert "never committed" in committed.problems(target)[0]
+    committed.commit(attempt(tmp_path / "try"), target, {})
     (target / "a.txt").write_text("two")  # same size, other content
-    assert files.problems(target) == []
-    assert "other content" in files.problems(target, deep=True)[0]
+    assert committed.problems(target) == []
+    assert "other content" in committed.problems(target, deep=True)[0]
     (target / "a.txt").write_text("longer")
-    assert "6 bytes, not 3" in files.problems(target)[0]
+    assert "6 bytes, not 3" in committed.problems(target)[0]
     (target / "a.txt").unlink()
-    assert "missing" in files.problems(target)[0]
+    assert "missing" in committed.problems(target)[0]
     (target / "manifest.json").write_text("{")
-    assert "damaged" in files.problems(target)[0]
+    assert "damaged" in committed.problems(target)[0]
 
 
 def test_a_link_is_not_committed(tmp_path: Path) -> None:
     folder = attempt(tmp_path / "try")
     os.symlink("/etc/hostname", folder / "link")
     with pytest.raises(ArtifactError, match="is a link"):
-        files.commit(folder, tmp_path / "x", {})
+        committed.commit(folder, tmp_path / "x", {})
     assert not (tmp_path / "x").exists()
 
 
@@ -60,22 +60,22 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "state.json"
-    files.write_json(path, {"step": 1})
+    atomic.write_json(path, {"step": 1})
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ArtifactError, match=r"cannot write .*state\.json \(\d+ bytes\): No space left"):
-        files.write_json(path, {"step": 2})
+        atomic.write_json(path, {"step": 2})
     monkeypatch.undo()
-    assert files.read_json(path) == {"step": 1}
+    assert atomic.read_json(path) == {"step": 1}
     assert os.listdir(tmp_path) == ["state.json"]
 
 
 def test_json_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"x\.json is not there"):
-        files.read_json(tmp_path / "x.json")
+        atomic.read_json(tmp_path / "x.json")
     (tmp_path / "x.json").write_text('{"a": ')
     with pytest.raises(ArtifactError, match=r"x\.json is damaged"):
-        files.read_json(tmp_path / "x.json")
+        atomic.read_json(tmp_path / "x.json")

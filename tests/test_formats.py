@@ -32,8 +32,8 @@ from smelt.data.formats.tree import files as files_module
 from smelt.data.formats.tree.files import Files, Part
 from smelt.data.formats.tree.fingerprint import identity_of
 from smelt.data.formats.tree.pathcolumns import find_paths
-from smelt.data.images import reading
 from smelt.errors import DataError, StorageError
+from smelt.files import opening
 
 # ---- WebVision
 
@@ -713,7 +713,7 @@ def test_a_passing_error_is_no_missing_image(tmp_path: Path, monkeypatch: pytest
     def refuse(*_: Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(reading, "PAUSES", (0.0,))
+    monkeypatch.setattr(opening, "PAUSES", (0.0,))
     monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(StorageError, match="Input/output error"):
         Files(root, [], Report()).locate(Paths.of([b"a/1.jpg", b"b/1.jpg"]))

@@ -15,8 +15,8 @@ import pytest
 from smelt.artifacts import results
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.artifacts.files import read_json
 from smelt.errors import ResultError
+from smelt.files.atomic import read_json
 from smelt.fusion.apply import Fusion
 from smelt.fusion.scores.reference import fused, normalised
 from smelt.metrics import class_averaged, hits_in_list

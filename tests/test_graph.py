@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smelt.artifacts import files
 from smelt.errors import ArtifactError, RecipeError
+from smelt.files import committed
 from smelt.flowchart import journal, upkeep
 from smelt.flowchart.draw import draw
 from smelt.flowchart.graph import Graph, Node
@@ -100,7 +100,7 @@ def commit(graph: Graph, work: Work, *ids: str) -> None:
         attempt = work.attempt(item.stage, graph.key(item))
         attempt.mkdir()
         (attempt / "value.txt").write_text(name)
-        files.commit(attempt, work.artifact(item.stage, graph.key(item)), graph.identity(item))
+        committed.commit(attempt, work.artifact(item.stage, graph.key(item)), graph.identity(item))
         log.write("done", id=name, stage=item.stage, key=graph.key(item), seconds=2.0, resumed=False)
     log.close()
 

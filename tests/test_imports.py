@@ -15,21 +15,23 @@ SOURCE = Path(__file__).parent.parent / "src" / "smelt"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # Parts of the package and what each may import of it; nothing else, and never one's equals
-BASE = {"errors", "settings", "random", "metrics", "artifacts"}
+BASE = {"errors", "settings", "random", "files", "metrics", "artifacts"}
 LEARN = BASE | {"data", "models"}
 MAY_IMPORT = {
     "errors": set(),
     "settings": set(),
     "random": set(),
+    "files": {"errors"},
     "metrics": {"errors"},
-    "artifacts": {"errors", "settings", "random", "metrics"},
+    "artifacts": {"errors", "settings", "random", "files", "metrics"},
     "data": BASE,
     "models": BASE,
-    "flowchart": {"errors", "settings", "artifacts"},
+    "flowchart": {"errors", "settings", "files", "artifacts"},
     "learning": LEARN,
     "mining": LEARN,
     "fusion": LEARN,
-    "report": {"errors", "settings", "metrics", "artifacts", "data"},  # its gallery shows what models see
+    # its gallery shows what models see
+    "report": {"errors", "settings", "files", "metrics", "artifacts", "data"},
     "stages": BASE | LEARN | {"learning", "mining", "fusion"},
     "recipe": BASE | LEARN | {"learning", "mining", "fusion", "stages", "flowchart", "recipes"},
     "verbs": BASE
@@ -102,7 +104,6 @@ def is_quick(file: Path) -> bool:
         "verbs",
         "cli",
         "__main__",
-        "report",
     }
     return part_of(file) in quick or file.name == "config.py"
 
@@ -119,16 +120,25 @@ def module_name(file: Path) -> str:
     return ".".join(["smelt", *file.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__")
 
 
-def test_nothing_heavy_is_loaded_on_the_way() -> None:
-    """What quick files import may itself import something heavy: load them all and look."""
-    names = [module_name(file) for file in FILES if is_quick(file) and file.name != "__main__.py"]
+def loaded(files: list[Path]) -> set[str]:
+    """Top packages in memory once the modules of `files` are loaded."""
+    names = [module_name(file) for file in files if file.name != "__main__.py"]
     code = f"import importlib, sys\nfor name in {names!r}:\n    importlib.import_module(name)\n"
     code += "print(sorted({name.split('.')[0] for name in sys.modules}))"
     environment = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
-    # rich comes with typer
-    assert not set(ast.literal_eval(result.stdout)) & (HEAVY - {"rich"})
+    return set(ast.literal_eval(result.stdout))
+
+
+def test_nothing_heavy_is_loaded_on_the_way() -> None:
+    """What quick files import may itself import something heavy: load them all and look."""
+    assert not loaded([file for file in FILES if is_quick(file)]) & (HEAVY - {"rich"})  # comes with typer
+
+
+def test_the_report_reads_files_and_loads_no_models() -> None:
+    found = loaded([file for file in FILES if part_of(file) == "report"])
+    assert not found & {"torch", "torchvision", "timm", "sklearn", "scipy", "safetensors", "jinja2"}
 
 
 def test_no_cycles() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from processes import manifests
-from smelt.artifacts import files
 from smelt.errors import ArtifactError, StageFailedError
+from smelt.files import atomic, committed
 from smelt.flowchart import lineage, upkeep
 from smelt.flowchart.executors import worker
 from smelt.flowchart.graph import Graph
@@ -68,10 +68,10 @@ def flip(path: Path) -> None:
 def replace(folder: Path, text: str = "another") -> None:
     """Another artefact in the same place, whole in itself."""
     (folder / "value.txt").write_text(text)
-    manifest = files.read_json(folder / files.MANIFEST)
-    size, digest = len(text), files.sha256_file(folder / "value.txt")
+    manifest = atomic.read_json(folder / committed.MANIFEST)
+    size, digest = len(text), atomic.sha256_file(folder / "value.txt")
     manifest["files"]["value.txt"] = {"size": size, "sha256": digest}
-    files.write_json(folder / files.MANIFEST, manifest)
+    atomic.write_json(folder / committed.MANIFEST, manifest)
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +188,8 @@ def test_artefacts_without_a_record_fall_with_their_input(work: Path) -> None:
     """Of manifests from before contents were recorded nobody knows whether the damage was there already."""
     graph = chain()
     for name in graph.nodes:
-        path = artefact(work, graph, name) / files.MANIFEST
-        files.write_json(path, {k: v for k, v in files.read_json(path).items() if k != "contents"})
+        path = artefact(work, graph, name) / committed.MANIFEST
+        atomic.write_json(path, {k: v for k, v in atomic.read_json(path).items() if k != "contents"})
     assert states(graph, work) == []
     flip(artefact(work, graph, "b") / "value.txt")
     assert states(graph, work) == ["b", "c", "d"]
@@ -198,7 +198,7 @@ def test_artefacts_without_a_record_fall_with_their_input(work: Path) -> None:
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"files": []}', b'{"files": {"value.txt": 3}}', b""])
 def test_a_manifest_that_is_none_is_damage(work: Path, reference: Path, content: bytes) -> None:
     graph = chain()
-    (artefact(work, graph, "b") / files.MANIFEST).write_bytes(content)
+    (artefact(work, graph, "b") / committed.MANIFEST).write_bytes(content)
     assert states(graph, work) == ["b"]
     assert named(go(graph, work), "started") == ["b"]
     assert manifests(work) == manifests(reference)
@@ -218,9 +218,9 @@ def test_a_file_that_no_stage_wrote_is_not_read(work: Path) -> None:
 def test_a_circle_of_manifests_ends(work: Path) -> None:
     place = Work(work)
     name = artefact(work, chain(), "b").name
-    path = place.artifacts / name / files.MANIFEST
-    manifest = files.read_json(path)
-    files.write_json(path, {**manifest, "inputs": {"x": [name.rpartition("-")[2]]}})
+    path = place.artifacts / name / committed.MANIFEST
+    manifest = atomic.read_json(path)
+    atomic.write_json(path, {**manifest, "inputs": {"x": [name.rpartition("-")[2]]}})
     assert set(lineage.examine(place, [name])) == {name}  # its key is not of these inputs
 
 

@@ -21,7 +21,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from smelt.artifacts import bounded
 from smelt.artifacts.bytestrings import ByteStrings
 from smelt.artifacts.catalogue import Catalogue
 from smelt.data.copies.groups import decide
@@ -32,6 +31,7 @@ from smelt.data.formats.lists import scan, texts
 from smelt.data.formats.lists.columns import Chooser, plain
 from smelt.data.formats.lists.tables import peek, read
 from smelt.errors import DataError, SmeltError
+from smelt.files import bounded
 from smelt.stages.index import index
 
 NAMES = [f"{number:04}" for number in range(6)]

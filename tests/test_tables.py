@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smelt.artifacts.files import sha256_file
 from smelt.artifacts.tables import (
     Ranking,
     Selection,
@@ -17,6 +16,7 @@ from smelt.artifacts.tables import (
     write_selection,
 )  # fmt: skip
 from smelt.errors import ArtifactError
+from smelt.files.atomic import sha256_file
 
 
 def selection() -> Selection:

@@ -19,8 +19,8 @@ import torch
 from learning_toy import CLASSES, COUNTS, hashes, job, make_data, make_selection, run_job
 from smelt.artifacts.checkpoint import Checkpoints, read_tensors, write_tensors
 from smelt.artifacts.dynamics import open_dynamics
-from smelt.artifacts.failpoints import VARIABLE
 from smelt.errors import ArtifactError, DataError, PreemptedError, RecipeError, TrainingError
+from smelt.files.failpoints import VARIABLE
 from smelt.mining.ranks import score_of
 
 STEPS = 12  # of the toy: 3 epochs of 4 steps

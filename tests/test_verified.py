@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from smelt.artifacts import files, verified
-from smelt.artifacts.verified import Verified
+from smelt.files import atomic, committed, verified
+from smelt.files.verified import Verified
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def artefact(tmp_path: Path) -> Path:
     (tmp_path / "try").mkdir()
     (tmp_path / "try" / "a.bin").write_bytes(bytes(100))
     (tmp_path / "try" / "b.bin").write_bytes(bytes(range(100)))
-    files.commit(tmp_path / "try", tmp_path / "artifacts" / "x-1", {"key": "1"})
+    committed.commit(tmp_path / "try", tmp_path / "artifacts" / "x-1", {"key": "1"})
     return tmp_path / "artifacts" / "x-1"
 
 
@@ -24,13 +24,13 @@ def artefact(tmp_path: Path) -> Path:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are hashed."""
     names: list[str] = []
-    real = files.sha256_file
+    real = atomic.sha256_file
 
     def note(path: Path) -> str:
         names.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(files, "sha256_file", note)
+    monkeypatch.setattr(committed, "sha256_file", note)
     return names
 
 
@@ -59,9 +59,9 @@ def test_any_change_is_looked_at(artefact: Path, tmp_path: Path, hashed: list[st
         (tmp_path / "copy").write_bytes(bytes(100))
         os.replace(tmp_path / "copy", path)
     elif change == "manifest":
-        os.utime(artefact / files.MANIFEST, (1, 1))
-        manifest = files.read_json(artefact / files.MANIFEST)
-        files.write_json(artefact / files.MANIFEST, {**manifest, "key": "2"})
+        os.utime(artefact / committed.MANIFEST, (1, 1))
+        manifest = atomic.read_json(artefact / committed.MANIFEST)
+        atomic.write_json(artefact / committed.MANIFEST, {**manifest, "key": "2"})
     else:
         path.write_bytes(bytes(99) + b"!")
     if change == "content and time":

@@ -11,7 +11,7 @@ import pytest
 
 from processes import manifests
 from smelt import __version__
-from smelt.artifacts import files
+from smelt.files import atomic, committed
 from smelt.flowchart import versions
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.work import Work
@@ -33,10 +33,10 @@ def work(tmp_path: Path) -> Path:
 def remake(work: Path, name: str, **made_with: str) -> None:
     """Write other versions into the manifest of a node."""
     item = chain()[name]
-    path = Work(work).artifact(item.stage, chain().key(name)) / files.MANIFEST
-    manifest = files.read_json(path)
+    path = Work(work).artifact(item.stage, chain().key(name)) / committed.MANIFEST
+    manifest = atomic.read_json(path)
     manifest["made_with"] |= made_with
-    files.write_json(path, manifest)
+    atomic.write_json(path, manifest)
 
 
 def test_manifests_say_what_made_them(work: Path) -> None:
@@ -101,5 +101,5 @@ def test_the_report_tells_the_versions_of_the_artefacts(work: Path, monkeypatch:
     path.write_text("x" * path.stat().st_size)
     assert "Damaged since it was made: " in footer(Run(work)) and str(path) in footer(Run(work))
     for path in work.glob("artifacts/*/manifest.json"):
-        files.write_json(path, {k: v for k, v in files.read_json(path).items() if k != "made_with"})
+        atomic.write_json(path, {k: v for k, v in atomic.read_json(path).items() if k != "made_with"})
     assert footer(Run(work)).startswith("What made these artefacts was not recorded.")

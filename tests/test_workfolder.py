@@ -12,9 +12,9 @@ import pytest
 import typer
 
 from conftest import smelt
-from smelt.artifacts import files
-from smelt.artifacts.workfolder import chart_file, read_chart, under_way
 from smelt.errors import ArtifactError, SmeltError, StageFailedError
+from smelt.files import committed
+from smelt.files.workfolder import chart_file, read_chart, under_way
 from smelt.flowchart import upkeep
 from smelt.flowchart.graph import Graph
 from smelt.flowchart.journal import Journal
@@ -119,7 +119,7 @@ def finished_demo(tmp_path: Path) -> Path:
         work.attempt(item.stage, key).mkdir()
         for name in ("ladder.json", "rank.json", "train.json"):
             (work.attempt(item.stage, key) / name).write_text("{}")
-        files.commit(work.attempt(item.stage, key), work.artifact(item.stage, key), graph.identity(item))
+        committed.commit(work.attempt(item.stage, key), work.artifact(item.stage, key), graph.identity(item))
         journal.write("done", id=item.id, stage=item.stage, key=key, seconds=3.0, resumed=False)
     journal.close()
     work.save(graph, {}, "name: demo\n")

@@ -12,8 +12,8 @@ import pytest
 
 from conftest import smelt
 from processes import manifests
-from smelt.artifacts import files, workfolder
 from smelt.errors import ArtifactError, SmeltError, StageFailedError
+from smelt.files import atomic, committed, workfolder
 from smelt.flowchart import upkeep
 from smelt.flowchart.graph import Graph
 from smelt.flowchart.work import Work
@@ -147,16 +147,16 @@ def test_commit_takes_no_links(tmp_path: Path, outside: Path) -> None:
         attempt.mkdir()
         (attempt / "link").symlink_to(outside / name)
         with pytest.raises(ArtifactError, match="link is a link; an artefact holds plain files only"):
-            files.commit(attempt, tmp_path / "target", {})
+            committed.commit(attempt, tmp_path / "target", {})
     (tmp_path / "attempt" / "scratch").parent.mkdir()
     (tmp_path / "attempt" / "scratch").symlink_to(outside / "below")
     with pytest.raises(ArtifactError, match="plain files only"):
-        files.commit(tmp_path / "attempt", tmp_path / "target", {})
+        committed.commit(tmp_path / "attempt", tmp_path / "target", {})
 
 
 def test_an_atomic_write_does_not_follow_the_name_it_writes_under(tmp_path: Path, outside: Path) -> None:
     (tmp_path / f".page.{os.getpid()}.tmp").symlink_to(outside / "file")
-    files.write_bytes(tmp_path / "page", b"ours")
+    atomic.write_bytes(tmp_path / "page", b"ours")
     assert (tmp_path / "page").read_bytes() == b"ours" and not (tmp_path / "page").is_symlink()
 
 

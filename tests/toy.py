@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 import smelt
-from smelt.artifacts import files
 from smelt.errors import DataError, SmeltError
+from smelt.files import atomic
 from smelt.flowchart.executors import worker
 from smelt.flowchart.executors.local import LocalExecutor
 from smelt.flowchart.executors.stall import Stalls
@@ -89,7 +89,7 @@ def behave(
     elif stage == "environment":
         emit("metric", **{name: os.environ.get(name) for name in settings["names"]})
     elif stage == "big":
-        files.write_bytes(out / "big.bin", bytes(settings["bytes"]))
+        atomic.write_bytes(out / "big.bin", bytes(settings["bytes"]))
 
 
 def burn(seconds: float, child: bool = False) -> None:
@@ -118,12 +118,12 @@ def write_slowly(settings: dict[str, Any], out: Path, scratch: Path, emit: Any) 
     """Several files, a chained hash over all steps, and a checkpoint in scratch after every step."""
     steps = settings["steps"]
     checkpoint = scratch / "checkpoint.json"
-    state = files.read_json(checkpoint) if checkpoint.exists() else {"step": 0, "hash": ""}
+    state = atomic.read_json(checkpoint) if checkpoint.exists() else {"step": 0, "hash": ""}
     for step in range(state["step"], steps):
         time.sleep(settings.get("seconds", 0.01))
         state = {"step": step + 1, "hash": hashlib.sha256(f"{state['hash']}{step}".encode()).hexdigest()}
-        files.write_bytes(out / f"part{step}.txt", state["hash"].encode() * 50)
-        files.write_json(checkpoint, state)
+        atomic.write_bytes(out / f"part{step}.txt", state["hash"].encode() * 50)
+        atomic.write_json(checkpoint, state)
         emit("progress", done=step + 1, total=steps, unit="steps")
 
 

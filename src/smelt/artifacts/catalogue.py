@@ -14,8 +14,6 @@ together from its folder (a word) and its name when it is asked for.
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings, combine, decode
-from smelt.artifacts.files import read_json
 from smelt.errors import ArtifactError
+from smelt.files.arrays import map_array
+from smelt.files.atomic import read_json
 
 VERSION = 2
 INDEX = "catalogue.json"
@@ -207,27 +206,3 @@ class _Columns(dict[str, NDArray[Any]]):
     def __missing__(self, name: str) -> NDArray[Any]:
         self[name] = map_array(self.folder / f"{name}.npy")
         return self[name]
-
-
-def map_array(path: Path) -> NDArray[Any]:
-    """The array in a `.npy` file, memory-mapped for reading. Raises ArtifactError."""
-    try:
-        with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise ArtifactError(f"{path} is not one of our arrays")
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            start = file.tell()
-            count = int(np.prod(shape))
-            if dtype.hasobject or os.fstat(file.fileno()).st_size < start + count * dtype.itemsize:
-                raise ArtifactError(f"{path} is cut short or not plain numbers")
-            if not count:
-                return np.zeros(shape, dtype)
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
-    except ArtifactError:
-        raise
-    except ValueError as error:
-        raise ArtifactError(f"{path} is damaged: {error}") from error
-    return np.frombuffer(data, dtype, count, start).reshape(shape)

@@ -18,9 +18,9 @@ import numpy as np
 
 from smelt.artifacts.bytestrings import ByteStrings
 from smelt.artifacts.catalogue import Catalogue
-from smelt.artifacts.files import sync_folder
 from smelt.artifacts.longtexts import Kept, discard
 from smelt.errors import ArtifactError
+from smelt.files.atomic import sync_folder
 
 ROWS_PER_GROUP = 1 << 20
 LONG_BYTES_PER_GROUP = 1 << 27  # of texts that were cut: a group with more of them has fewer rows

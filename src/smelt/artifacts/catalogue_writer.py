@@ -15,16 +15,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings, combine, decode
 from smelt.artifacts.catalogue import INDEX, SPLITS, UNKNOWN, UNKNOWN_TRUTH, VERSION
-from smelt.artifacts.files import write_json
 from smelt.artifacts.longtexts import LongTexts, cut, cut_name
-from smelt.errors import ArtifactError, DataError
+from smelt.errors import DataError
+from smelt.files.arrays import GrowingArray
+from smelt.files.atomic import write_json
 
 MAX_SOURCES = 1 << 16  # codes are uint16; who has as many took another column for the source
 FILL = {"true_label": UNKNOWN_TRUTH, "rank": UNKNOWN, "size": UNKNOWN}
@@ -123,13 +124,8 @@ class Repeat:
     path: str
 
 
-class _Array:
-    """A one-dimensional `.npy` file that grows at its end."""
-
-    def __init__(self, path: Path, dtype: Any) -> None:
-        self.path, self.dtype, self.count = path, np.dtype(dtype), 0
-        self.file: BinaryIO = open(path, "wb", buffering=1 << 20)  # noqa: SIM115 closed by close()
-        self._header()
+class _Array(GrowingArray):
+    """A column that grows at its end."""
 
     def append(self, values: NDArray[Any]) -> None:
         """Write `values` at the end. Raises DataError for a number that the column cannot hold."""
@@ -140,22 +136,7 @@ class _Array:
                     f"column {self.path.stem} of the catalogue holds {limits.min}..{limits.max}, and there "
                     f"are values {found[0]}..{found[1]}"
                 )
-        try:
-            self.file.write(np.ascontiguousarray(values, self.dtype).data)
-        except OSError as error:
-            size = values.size * self.dtype.itemsize
-            raise ArtifactError(f"cannot write {size} bytes to {self.path}: {error.strerror}") from error
-        self.count += values.size
-
-    def close(self) -> None:
-        self.file.seek(0)
-        self._header()
-        self.file.close()
-
-    def _header(self) -> None:
-        # NumPy pads the header so that the length of a growing array always fits in place
-        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.count,)}
-        np.lib.format.write_array_header_1_0(self.file, header)
+        super().append(values)
 
 
 class _Strings:
@@ -371,9 +352,9 @@ class CatalogueWriter:
         """Path of a row that was added."""
         names, codes = self._columns["name"], self._columns["folder"]
         assert isinstance(names, _Strings) and isinstance(codes, _Array)
-        start, stop = _read_back(names.offsets, row, 2).tolist()
-        name = _read_back(names.heap, start, stop - start).tobytes()
-        code = int(_read_back(codes, row, 1)[0])
+        start, stop = names.offsets.read(row, 2).tolist()
+        name = names.heap.read(start, stop - start).tobytes()
+        code = int(codes.read(row, 1)[0])
         folder = next(itertools.islice(self._words["folder"].codes, code, None))
         return folder + b"/" + name if folder else name
 
@@ -432,13 +413,3 @@ def copy_with_splits(source: Path, folder: Path, splits_N: NDArray[np.uint8]) ->
     column = _Array(folder / "split.npy", np.uint8)
     column.append(splits_N)
     column.close()
-
-
-def _read_back(array: _Array, start: int, count: int) -> NDArray[Any]:
-    array.file.flush()
-    with open(array.path, "rb") as file:
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        first = file.tell()
-        data = os.pread(file.fileno(), count * array.dtype.itemsize, first + start * array.dtype.itemsize)
-    return np.frombuffer(data, array.dtype)

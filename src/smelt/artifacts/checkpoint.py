@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from smelt.artifacts.failpoints import reach
-from smelt.artifacts.files import read_json, sync_folder, write_json
 from smelt.errors import ArtifactError
+from smelt.files.atomic import read_json, replacing, sync_folder, write_json
+from smelt.files.failpoints import reach
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,18 +44,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    needed = sum(tensor.nbytes for tensor in plain.values())
     try:
-        save_file(plain, temporary)
-        reach("checkpoint:written", path.name)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        needed = sum(tensor.nbytes for tensor in plain.values())
+        with replacing(path, needed) as temporary:
+            save_file(plain, temporary)
+            reach("checkpoint:written", path.name)
+    except SafetensorError as error:
         raise ArtifactError(f"cannot write {path} ({needed} bytes): {error}") from error
-    sync_folder(path.parent)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.files import read_json, write_json
 from smelt.errors import ArtifactError
+from smelt.files.arrays import map_array, save_array
+from smelt.files.atomic import read_json, write_json
 
 DTYPES = (np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float32))
 OTHER_BITS = 31  # `last` = step << 32 | right << 31 | class of the largest other logit; -1: never seen
@@ -69,13 +70,9 @@ class Dynamics:
 def save_dynamics(folder: Path, arrays: Mapping[str, NDArray[Any]], summary: Mapping[str, Any]) -> None:
     """Write the columns `arrays` (as `Recorder.arrays` gives them) and `dynamics.json` (`summary`)."""
     dynamics = Dynamics(arrays)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, column in dynamics.columns.items():
-            np.save(folder / f"{name}.npy", column, allow_pickle=False)
-    except OSError as error:
-        needed = sum(column.nbytes for column in dynamics.columns.values())
-        raise ArtifactError(f"cannot write dynamics to {folder} ({needed} bytes): {error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, column in dynamics.columns.items():
+        save_array(folder / f"{name}.npy", column)
     write_json(folder / "dynamics.json", {**summary, "rows": dynamics.num_rows})
 
 
@@ -90,10 +87,7 @@ def open_dynamics(folder: Path) -> tuple[Dynamics, dict[str, Any]]:
 
 
 def _open(path: Path, rows: int) -> NDArray[Any]:
-    try:
-        column: NDArray[Any] = np.load(path, mmap_mode="r" if rows else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ArtifactError(f"{path} is damaged: {error}") from error
+    column = map_array(path)
     if column.shape != (rows,) or column.dtype not in DTYPES:
         raise ArtifactError(
             f"{path} holds {column.shape} {column.dtype}, not ({rows},) int32, int64 or float32"

@@ -13,7 +13,6 @@ interval, and what is concluded from intervals is certain.
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -23,8 +22,9 @@ from typing import IO, Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smelt.artifacts.files import read_json, sync_folder, write_json
 from smelt.errors import ArtifactError
+from smelt.files.arrays import map_array, read_array, save_array
+from smelt.files.atomic import read_json, replacing, write_json
 
 Kind = Literal["logits", "probabilities"]
 TOPK = ".topk.npz"
@@ -92,15 +92,8 @@ def write_dense(
     """
     assert path.suffix == ".npy" and info.rows_hash == rows_hash(rows_N)
     blocks = [scores] if isinstance(scores, np.ndarray) else scores
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            _write_blocks(file, blocks, info, path)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ArtifactError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "xb") as file:
+        _write_blocks(file, blocks, info, path)
     _write_sidecars(path, info, rows_N)
 
 
@@ -117,8 +110,6 @@ def _write_blocks(file: IO[bytes], blocks: Iterable[NDArray[Any]], info: ResultI
         done += len(half)
     if done != info.num_rows:
         raise ArtifactError(f"{path}: {done} lines where {info.num_rows} were announced")
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def to_half(scores: ArrayLike, what: str) -> NDArray[np.float16]:
@@ -133,12 +124,7 @@ def to_half(scores: ArrayLike, what: str) -> NDArray[np.float16]:
 def open_dense(path: Path) -> tuple[NDArray[np.float16], ResultInfo]:
     """Map the dense result `path`, (N, C) float16; ArtifactError if it is not what its sidecar says."""
     info = read_info(path)
-    try:
-        scores = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path} is not there") from error
-    except (ValueError, OSError, EOFError) as error:
-        raise ArtifactError(f"{path} is truncated or not a .npy file: {error}") from error
+    scores = map_array(path)
     if scores.dtype != np.float16 or scores.shape != (info.num_rows, info.num_classes):
         raise ArtifactError(
             f"{path} holds {scores.dtype} {scores.shape}, its sidecar says float16 "
@@ -162,20 +148,13 @@ def cut(scores_NC: ArrayLike, k: int) -> TopK:
 def write_topk(path: Path, top: TopK, info: ResultInfo, rows_N: NDArray[np.int64]) -> None:
     """Write a top-K result, uncompressed so that it can be mapped; the sidecar comes last."""
     assert path.name.endswith(TOPK) and info.rows_hash == rows_hash(rows_N) and len(top) == info.num_rows
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     members = {"classes": top.classes_NK, "scores": top.scores_NK, "floor": top.floor_N, "tail": top.tail_N}
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name, array in members.items():
-                # a fixed time, so that equal scores give equal bytes
-                member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                with archive.open(member, "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ArtifactError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
+        for name, array in members.items():
+            # a fixed time, so that equal scores give equal bytes
+            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            with archive.open(member, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
     _write_sidecars(path, info, rows_N)
 
 
@@ -266,10 +245,7 @@ def is_described(path: Path) -> bool:
 
 def read_rows(path: Path) -> NDArray[np.int64]:
     """Row ids (N,) of the result `path`, checked against the hash in its sidecar."""
-    try:
-        rows: NDArray[np.int64] = np.load(rows_path(path), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ArtifactError(f"{rows_path(path)} is missing or damaged: {error}") from error
+    rows: NDArray[np.int64] = read_array(rows_path(path))
     if rows_hash(rows) != read_info(path).rows_hash:
         raise ArtifactError(f"{rows_path(path)} holds other rows than {path} was written for")
     return rows
@@ -282,9 +258,5 @@ def find(folder: Path, split: str) -> list[Path]:
 
 
 def _write_sidecars(path: Path, info: ResultInfo, rows_N: NDArray[np.int64]) -> None:
-    with open(rows_path(path), "wb") as file:
-        np.save(file, np.ascontiguousarray(rows_N, dtype="<i8"))
-        file.flush()
-        os.fsync(file.fileno())
+    save_array(rows_path(path), np.ascontiguousarray(rows_N, dtype="<i8"))
     write_json(_sidecar(path), asdict(info))
-    sync_folder(path.parent)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from smelt.artifacts.files import read_json, write_bytes, write_json
-from smelt.errors import ArtifactError
+from smelt.files.atomic import read_json, write_json
+from smelt.files.parquet import read_table, write_table
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,6 @@ class Ranking:
 
 def write_selection(folder: Path, selection: Selection, summary: Mapping[str, Any] | None = None) -> None:
     """Write `selection.parquet` and `selection.json` (num_classes, counts by reason, `summary`)."""
-    import pyarrow as pa
-
     words = pa.DictionaryArray.from_arrays(
         pa.array(selection.reasons, pa.int32()), pa.array(selection.words, pa.string())
     )
@@ -72,7 +70,7 @@ def write_selection(folder: Path, selection: Selection, summary: Mapping[str, An
         "row": selection.rows, "label": selection.labels, "weight": selection.weights,
         "kept": selection.kept, "reason": words,
     }  # fmt: skip
-    _write_table(folder / "selection.parquet", columns)
+    write_table(folder / "selection.parquet", columns)
     write_json(
         folder / "selection.json",
         {**(summary or {}), "num_classes": selection.num_classes, "counts": selection.counts()},
@@ -81,7 +79,7 @@ def write_selection(folder: Path, selection: Selection, summary: Mapping[str, An
 
 def read_selection(folder: Path) -> Selection:
     """The selection that `write_selection` wrote into `folder`."""
-    table = _read_table(folder / "selection.parquet")
+    table = read_table(folder / "selection.parquet")
     reason = table["reason"].combine_chunks()
     if not hasattr(reason, "dictionary"):
         reason = reason.dictionary_encode()
@@ -100,37 +98,16 @@ def write_ranking(folder: Path, ranking: Ranking, summary: Mapping[str, Any] | N
     """Write `ranking.parquet` and `rank.json` (`summary`)."""
     scores = {f"score_{name}": values for name, values in ranking.scores.items()}
     columns = {"row": ranking.rows, "cleanness": ranking.cleanness, **scores}
-    _write_table(folder / "ranking.parquet", columns)
+    write_table(folder / "ranking.parquet", columns)
     write_json(folder / "rank.json", {**(summary or {}), "rows": len(ranking.rows)})
 
 
 def read_ranking(folder: Path) -> Ranking:
     """The ranking that `write_ranking` wrote into `folder`."""
-    table = _read_table(folder / "ranking.parquet")
+    table = read_table(folder / "ranking.parquet")
     names = [name for name in table.column_names if name.startswith("score_")]
     return Ranking(
         rows=table["row"].to_numpy(),
         scores={name.removeprefix("score_"): table[name].to_numpy() for name in names},
         cleanness=table["cleanness"].to_numpy(),
     )
-
-
-def _write_table(path: Path, columns: Mapping[str, Any]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(dict(columns)), buffer, compression="zstd")
-    write_bytes(path, buffer.getvalue())
-
-
-def _read_table(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(path)
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path} is not there") from error
-    except pa.ArrowInvalid as error:
-        raise ArtifactError(f"{path} is damaged: {error}") from error

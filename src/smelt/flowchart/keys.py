@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smelt.artifacts.files import sha256_text
+from smelt.files.atomic import sha256_text
 from smelt.settings import canonical
 
 KEY_LENGTH = 20  # hex digits: 80 bits, so that even a million artefacts meet with a chance below 1e-12

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from smelt.artifacts.files import content_hash
+from smelt.files.committed import content_hash
 from smelt.flowchart.graph import Graph
 from smelt.flowchart.work import Work
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.files import content_hash
 from smelt.errors import PreemptedError, RecipeError, RefusedError, StageFailedError
+from smelt.files.committed import content_hash
 from smelt.flowchart import lineage
 from smelt.flowchart.executors.protocol import Ended, Executor, Task
 from smelt.flowchart.graph import Graph, Node

@@ -8,7 +8,7 @@
     WORK/artifacts/<stage>-<key>/       committed, never changed
     WORK/attempts/<stage>-<key>/        being written; kept over a kill, so that the stage goes on
     WORK/damaged/                       artefacts found damaged, and what is no longer true, moved away
-    WORK/verified.txt                   which artefacts were found whole (artifacts/verified.py)
+    WORK/verified.txt                   which artefacts were found whole (files/verified.py)
     WORK/logs/<id>.log                  what the stage printed
 
 Everything is found by name below WORK, so the folder can be moved or copied.
@@ -22,10 +22,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.files import MANIFEST, read_json, write_bytes, write_json
-from smelt.artifacts.verified import Verified
-from smelt.artifacts.workfolder import FINISHED, FLOWCHART, make, refuse_strange
 from smelt.errors import ArtifactError, SmeltError
+from smelt.files.atomic import read_json, write_bytes, write_json
+from smelt.files.committed import MANIFEST
+from smelt.files.verified import Verified
+from smelt.files.workfolder import FINISHED, FLOWCHART, make, refuse_strange
 from smelt.flowchart.draw import draw
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.keys import key_of

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from smelt.artifacts.checkpoint import Checkpoints
-from smelt.artifacts.failpoints import reach
 from smelt.data.images.loader import Batch, Loader
 from smelt.data.images.sampler import Batches, ClassBalancedSampler
 from smelt.errors import PreemptedError, TrainingError
+from smelt.files.failpoints import reach
 from smelt.learning.config import TrainSettings
 from smelt.learning.distillation import Teacher
 from smelt.learning.distributed import Group, Stop

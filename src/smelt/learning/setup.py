@@ -11,11 +11,11 @@ from torch import nn
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.checkpoint import read_tensors
-from smelt.artifacts.files import read_json
 from smelt.artifacts.tables import Selection
 from smelt.data.images.loader import ImageStore, Loader
 from smelt.data.images.sampler import ClassBalancedSampler
 from smelt.errors import ArtifactError, DataError
+from smelt.files.atomic import read_json
 from smelt.learning.config import TrainSettings
 from smelt.learning.loop import TrainingData
 from smelt.learning.optimisation import load_weights

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue import Catalogue
-from smelt.artifacts.files import MANIFEST, read_json
 from smelt.artifacts.tables import Ranking, Selection, read_selection
-from smelt.artifacts.verified import Verified
-from smelt.artifacts.workfolder import catalogue_of, read_chart
+from smelt.files.atomic import read_json
+from smelt.files.committed import MANIFEST
+from smelt.files.verified import Verified
+from smelt.files.workfolder import catalogue_of, read_chart
 from smelt.report.shown import NAME, shown
 
 MOST_SOURCES = 8  # that tables and charts tell apart; there may be as many as sites were crawled

@@ -23,8 +23,8 @@ SIDE = 96
 
 def thumbnail(catalogue: Catalogue, root: Path | None, row: int) -> str | None:
     """`data:image/jpeg;base64,…` of the image of `row`, or None where it has no pixels to show."""
-    from smelt.data.images.reading import patiently
     from smelt.data.images.store import ImageStore
+    from smelt.files.opening import patiently
 
     store = ImageStore(catalogue, root)
     try:

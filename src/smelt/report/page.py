@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from smelt.artifacts.files import write_bytes
+from smelt.files.atomic import write_bytes
 from smelt.report import sections_data, sections_fuse, sections_learn, sections_mine
 from smelt.report.collect import Run
 from smelt.report.shown import lines, shown

@@ -14,7 +14,7 @@ memory holds one chunk (and a byte a row) whatever the size of the catalogue.
 
 Single images may be bad. That not one of a whole class or split can be read is far more often a folder that
 is not mounted or was not unpacked: it stops the run, and what was found bad is looked at again by the next.
-An error of the machine (a disk, a permission, too many open files) stops it too; see `data.images.reading`.
+An error of the machine (a disk, a permission, too many open files) stops it too; see `files.opening`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _check_rows(
     """The records of rows first..last−1 in order, computed by threads."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from smelt.data.images.reading import patiently
+    from smelt.files.opening import patiently
 
     def one(row: int) -> dict[str, Any]:
         return patiently(lambda: _check_row(store, row, heic), lambda: store.name(row))
@@ -195,8 +195,8 @@ def _write(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from smelt.artifacts.files import write_bytes, write_json
     from smelt.errors import DataError
+    from smelt.files.atomic import write_bytes, write_json
 
     bad, damaged = _List(catalogue, "reason"), _List(catalogue, "damage")
     ok_N = np.ones(catalogue.num_rows, bool)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from smelt.artifacts.workfolder import catalogue_of
+from smelt.files.workfolder import catalogue_of
 from smelt.settings import Settings
 from smelt.stages.config import Runtime
 from smelt.stages.table import STAGES

@@ -68,7 +68,7 @@ def run(context: Context[DedupeSettings]) -> None:
 
 def _held_out(index: Path) -> dict[str, Any] | None:
     """How the artefact `index` held images out; None where the data set came with its splits."""
-    from smelt.artifacts.files import read_json
+    from smelt.files.atomic import read_json
 
     found = read_json(index / "index.json") if (index / "index.json").is_file() else {}
     return found.get("held_out") or None
@@ -211,7 +211,7 @@ def _write(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from smelt.artifacts.files import write_bytes, write_json
+    from smelt.files.atomic import write_bytes, write_json
 
     rows, originals = verdict.rows, verdict.original
     exact, distance = _relation(hashes, copies, rows, originals)

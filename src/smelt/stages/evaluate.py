@@ -29,7 +29,7 @@ TOP = (1, 5)
 def run(context: Context[EvaluateSettings]) -> None:
     """Measure everything and write both files."""
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.files import read_json, write_json
+    from smelt.files.atomic import read_json, write_json
 
     settings = context.settings
     catalogue = Catalogue.open(context.catalogue)
@@ -234,7 +234,7 @@ def per_class(context: Context[EvaluateSettings], catalogue: Catalogue, method: 
 
 def diagnosis_of(context: Context[EvaluateSettings], one: RoundSettings) -> dict[str, Any]:
     """The tables that the round's ranking came with."""
-    from smelt.artifacts.files import read_json
+    from smelt.files.atomic import read_json
 
     path = context.one(f"rank/{one.name}") / "diagnosis.json"
     found: dict[str, Any] = read_json(path) if path.is_file() else {}

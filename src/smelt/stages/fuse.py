@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def run(context: Context[FuseSettings]) -> None:
     """Fit and choose on the labelled images of validation, then write lists for validation and test."""
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.files import write_json
+    from smelt.files.atomic import write_json
     from smelt.fusion.procedure import fuse
     from smelt.fusion.scores.identity import described
 
@@ -137,7 +137,8 @@ def matched(found: dict[str, Stored], val: dict[str, Stored], split: str) -> lis
 
 def hashes(found: dict[str, Stored]) -> dict[str, str]:
     """Name → sha256 of the result's file, as its artefact's manifest has it."""
-    from smelt.artifacts.files import MANIFEST, read_json, sha256_file
+    from smelt.files.atomic import read_json, sha256_file
+    from smelt.files.committed import MANIFEST
 
     digests = {}
     for name, source in found.items():

@@ -41,9 +41,9 @@ def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda ev
     from smelt.artifacts.catalogue import Catalogue
     from smelt.artifacts.catalogue_parquet import write_parquet
     from smelt.artifacts.catalogue_writer import CatalogueWriter
-    from smelt.artifacts.files import write_json
     from smelt.artifacts.longtexts import LIMIT
     from smelt.data.formats.base import Report
+    from smelt.files.atomic import write_json
 
     check_root(root)
     settings, layout = resolve(settings, root)
@@ -159,7 +159,7 @@ def _refuse_missing(out: Path, root: Path) -> None:
 def _refuse_one_class(out: Path) -> None:
     """Refuse what nothing can be learnt from: training images of fewer than two classes."""
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.files import read_json
+    from smelt.files.atomic import read_json
 
     catalogue, summary = Catalogue.open(out / "catalogue"), read_json(out / "index.json")
     counts = summary["classes"].get("train", [])

@@ -33,7 +33,7 @@ SEALS = "views"  # in scratch: what finished views hold
 def run(context: Context[PredictSettings]) -> None:
     """Write every view of every split that has images."""
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.files import read_json
+    from smelt.files.atomic import read_json
     from smelt.learning import distributed, setup
     from smelt.learning.pixels import Normaliser
 
@@ -74,9 +74,9 @@ def _view(
     position: tuple[int, int],
 ) -> None:
     """Write one result, unless a killed attempt has written it."""
-    from smelt.artifacts.failpoints import reach
-    from smelt.artifacts.files import seal, sealed
     from smelt.artifacts.results import TOPK, describe, write_dense
+    from smelt.files.committed import seal, sealed
+    from smelt.files.failpoints import reach
     from smelt.learning.prediction import score_blocks, write_best
 
     settings = context.settings
@@ -112,8 +112,8 @@ def _noting_bad(blocks: Any, loader: Loader, rows: NDArray[np.int64], path: Path
 
 
 def _write_bad(path: Path, loader: Loader, rows: NDArray[np.int64]) -> None:
-    from smelt.artifacts.files import write_bytes
     from smelt.artifacts.results import TOPK
+    from smelt.files.atomic import write_bytes
 
     bad = sorted(set(rows.tolist()) & set(loader.bad)) if loader.bad else []
     if not bad:
@@ -128,7 +128,8 @@ def _write_bad(path: Path, loader: Loader, rows: NDArray[np.int64]) -> None:
 
 def _name(train: Path) -> str:
     """What to call the model in results: backbone, seed and the beginning of its key."""
-    from smelt.artifacts.files import MANIFEST, read_json
+    from smelt.files.atomic import read_json
+    from smelt.files.committed import MANIFEST
 
     name = str(read_json(train / "model.json")["name"])
     if not (train / MANIFEST).is_file():

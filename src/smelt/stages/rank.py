@@ -30,8 +30,8 @@ def run(context: Context[RankSettings]) -> None:
     import numpy as np
 
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.files import write_json
     from smelt.artifacts.tables import write_ranking
+    from smelt.files.atomic import write_json
     from smelt.mining.diagnosis import diagnose
     from smelt.mining.ranks import rank
 
@@ -101,7 +101,8 @@ def curve_of(
 
     import numpy as np
 
-    from smelt.artifacts.files import MANIFEST, read_json
+    from smelt.files.atomic import read_json
+    from smelt.files.committed import MANIFEST
     from smelt.mining.noise_rate import Curve, class_average_over_mean
 
     manifest = path / MANIFEST

@@ -172,7 +172,7 @@ def noise_rate(
 
 def noise_of(context: Context[SelectSettings]) -> dict[str, Any]:
     """What the ranking on the port says of the noise; empty where it says nothing."""
-    from smelt.artifacts.files import read_json
+    from smelt.files.atomic import read_json
 
     path = context.maybe("ranking")
     if path is None or not (path / "diagnosis.json").is_file():
@@ -218,7 +218,7 @@ def mark(
     context: Context[SelectSettings],
 ) -> None:
     """Drop or weigh down flagged rows, as many as the classes can spare."""
-    from smelt.artifacts.files import read_json
+    from smelt.files.atomic import read_json
     from smelt.mining.selection import spare
 
     settings = context.settings

@@ -14,8 +14,8 @@ def run(context: Context[SubmitSettings]) -> None:
     import numpy as np
 
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.files import write_bytes
     from smelt.errors import ArtifactError, DataError
+    from smelt.files.atomic import write_bytes
     from smelt.fusion.submission import NAME, packed, predictions
 
     split = context.settings.split

@@ -122,7 +122,7 @@ def _prepared(
 
 def learning_rate(context: Context[TrainSettings], settings: TrainSettings) -> float:
     """The rate of the settings, or the one that the tune stage found. RecipeError if there is none."""
-    from smelt.artifacts.files import read_json
+    from smelt.files.atomic import read_json
 
     if settings.learning_rate != "tune":
         return settings.learning_rate
@@ -160,7 +160,7 @@ def _write(context: Context[TrainSettings], settings: TrainSettings, loop: Loop,
     """The artefact's files, from the loop's last state."""
     from smelt.artifacts.checkpoint import write_tensors
     from smelt.artifacts.dynamics import save_dynamics
-    from smelt.artifacts.files import write_bytes, write_json
+    from smelt.files.atomic import write_bytes, write_json
     from smelt.learning import setup
     from smelt.models.backbones import num_parameters
 

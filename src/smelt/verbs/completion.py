@@ -58,7 +58,7 @@ def _is_work(path: Path) -> bool:
 
 def stages(ctx: typer.Context, incomplete: str) -> list[str]:
     """Stages that the last flowchart of the work folder has; all, where there is none."""
-    from smelt.artifacts.workfolder import read_chart
+    from smelt.files.workfolder import read_chart
     from smelt.stages.table import STAGES
 
     try:

@@ -228,8 +228,8 @@ def _unsaid(alarms: Sequence[str], earlier: Sequence[str], names: Sequence[str])
 
 def _fusion_file(path: Path) -> dict[str, Any]:
     """An earlier `fusion.json`; ArtifactError if it is none."""
-    from smelt.artifacts.files import read_json
     from smelt.errors import ArtifactError
+    from smelt.files.atomic import read_json
     from smelt.fusion.scores.identity import known_names
 
     record = read_json(path)
@@ -336,8 +336,8 @@ def _write(out: Path, asked: Asked, outcome: Outcome, given: Gathered, names: Se
     """
     import shutil
 
-    from smelt.artifacts.workfolder import MODE
     from smelt.errors import ArtifactError
+    from smelt.files.workfolder import MODE
 
     out = out.resolve()  # a link to another disk: what is made aside must be on that disk
     aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
@@ -366,7 +366,7 @@ def _fill(folder: Path, asked: Asked, outcome: Outcome, given: Gathered, names: 
 
     import numpy as np
 
-    from smelt.artifacts.files import write_bytes, write_json
+    from smelt.files.atomic import write_bytes, write_json
     from smelt.fusion.apply import apply, top_classes
     from smelt.fusion.submission import lists_text, packed, predictions
 

@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 def require_work(verb: str, work: Path) -> None:
     """Refuse a folder that no run has written to, with the command that was probably meant."""
-    from smelt.artifacts.workfolder import chart_file
+    from smelt.files.workfolder import chart_file
 
     try:
         chart_file(work)
@@ -73,7 +73,7 @@ def show(
 
 def _tell_under_way(work: Path) -> None:
     """Say on stderr that what was shown is the finished run, where another has been begun since."""
-    from smelt.artifacts.workfolder import under_way
+    from smelt.files.workfolder import under_way
 
     if under_way(work):
         typer.echo(f"this is the last finished run of {work}; another has been begun there since", err=True)

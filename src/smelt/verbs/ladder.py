@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.files import read_json
-from smelt.artifacts.workfolder import read_chart
 from smelt.errors import ArtifactError
+from smelt.files.atomic import read_json
+from smelt.files.workfolder import read_chart
 from smelt.verbs.summaries import not_done
 
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smelt.artifacts.files import read_json
-from smelt.artifacts.workfolder import FLOWCHART, read_chart
 from smelt.errors import ArtifactError, printable
+from smelt.files.atomic import read_json
+from smelt.files.workfolder import FLOWCHART, read_chart
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from smelt.data.copies.alignment import Agreement, compare
 from smelt.data.copies.hashes import SIZE, content_box, luma, thumbnail
 from smelt.data.images.decode import decode
-from smelt.data.images.reading import patiently
 from smelt.errors import ArtifactError, BadImageError
+from smelt.files.opening import patiently
 
 Flags = NDArray[np.bool_]
 Scalar = TypeVar("Scalar", bound=np.generic)

@@ -16,8 +16,8 @@ from smelt.data.formats.base import IMAGE_SUFFIXES, Report, list_folder
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.imagefolder import add_labelled
 from smelt.data.formats.tree.names import hidden
-from smelt.data.images.reading import is_kind
 from smelt.errors import DataError
+from smelt.files.opening import is_kind
 
 CLASSES = (
     "cat", "lynx", "wolf", "coyote", "cheetah", "jaguar", "chimpanzee", "orangutan", "hamster", "guinea pig",

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue import SPLITS
 from smelt.data.formats.config import FormatSettings
-from smelt.data.images.reading import NOT_THERE, patiently
 from smelt.errors import WIDEST, DataError, short
+from smelt.files.opening import NOT_THERE, patiently
 from smelt.random import numbered
 
 SHOWN = 10

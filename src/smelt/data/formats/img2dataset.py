@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.bounded import refuse_many_rows
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.artifacts.pack import Pack
@@ -31,6 +30,7 @@ from smelt.data.formats.tree.census import Walk
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.webdataset import MAX_PART, add_samples, class_list, read_shards, split_of_path
 from smelt.errors import DataError, short
+from smelt.files.parquet import refuse_many_rows
 
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in (*IMAGE_SUFFIXES, ".jfif"))
 _SHARD = re.compile(r"\d{4,}")

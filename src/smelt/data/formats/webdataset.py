@@ -34,8 +34,8 @@ from smelt.data.formats.tree.census import HIDDEN
 from smelt.data.formats.tree.layout import Glimpse, classes_seen, of_another_kind
 from smelt.data.formats.tree.names import hidden
 from smelt.data.images.kinds import ENOUGH, sniff
-from smelt.data.images.reading import patiently, read_part
 from smelt.errors import DataError, short
+from smelt.files.opening import patiently, read_part
 
 _IMAGES = tuple(suffix.removeprefix(".") for suffix in (*IMAGE_SUFFIXES, ".jfif", ".jpe"))
 _SUFFIXES = frozenset(_IMAGES)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from smelt.data.images.decode import Pixels
-from smelt.data.images.reading import NOT_THERE, denied, patiently, read_part, resolved
 from smelt.errors import BadImageError, DataError
+from smelt.files.opening import NOT_THERE, denied, patiently, read_part, resolved
 
 if TYPE_CHECKING:
     from smelt.artifacts.catalogue import Catalogue

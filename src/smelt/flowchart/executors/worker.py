@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts import files
-from smelt.artifacts.failpoints import reach
 from smelt.errors import ArtifactError, DataError, PreemptedError, RecipeError, SmeltError
+from smelt.files import committed
+from smelt.files.failpoints import reach
 from smelt.flowchart import journal, versions
 from smelt.flowchart.executors import lifeline
 from smelt.flowchart.graph import Graph, Node
@@ -152,8 +152,8 @@ def _run(work: Work, key: str, runner: Runner, runtime: Mapping[str, Any] | None
     with Lock(lock, wait=10.0):  # a process of a run that was killed a moment ago may still be dying
         if not work.committed(node.stage, key):
             inputs, contents = _inputs(work, graph, node)
-            scratch = attempt / files.SCRATCH
-            if (link := files.first_link(attempt)) is not None:
+            scratch = attempt / committed.SCRATCH
+            if (link := committed.first_link(attempt)) is not None:
                 raise ArtifactError(f"{link} is a link, and attempts hold none: remove it; the stage goes on")
             scratch.mkdir(parents=True, exist_ok=True)
             for leftover in attempt.rglob(".*.tmp"):  # of an atomic write that a kill cut short
@@ -181,7 +181,7 @@ def _run(work: Work, key: str, runner: Runner, runtime: Mapping[str, Any] | None
 def _inputs(work: Work, graph: Graph, node: Node) -> tuple[dict[str, list[Path]], dict[str, list[str]]]:
     """Folders of the inputs and hashes of what is in them, by port; ArtifactError names one that is damaged.
 
-    The content of every file is compared with its hash, once (see `artifacts.verified`).
+    The content of every file is compared with its hash, once (see `files.verified`).
     """
     found: dict[str, list[Path]] = {}
     contents: dict[str, list[str]] = {}
@@ -195,12 +195,14 @@ def _inputs(work: Work, graph: Graph, node: Node) -> tuple[dict[str, list[Path]]
                     f"{node.id} reads from {parent}, which cannot be used: {wrong[0]}. "
                     f"Run the recipe again: it makes {parent} anew"
                 )
-            if strange := files.strangers(folder):
+            if strange := committed.strangers(folder):
                 raise ArtifactError(
                     f"{node.id} reads from {parent}, which did not make {folder / strange[0]}: move it away"
                 )
             found.setdefault(port, []).append(folder)
-            contents.setdefault(port, []).append(files.content_hash(work.identity(stage, key) or {}) or "")
+            contents.setdefault(port, []).append(
+                committed.content_hash(work.identity(stage, key) or {}) or ""
+            )
     return found, contents
 
 
@@ -212,7 +214,7 @@ def _commit(work: Work, graph: Graph, node: Node, contents: Mapping[str, Any]) -
         work.set_aside(node.stage, key)
     try:
         about = {"contents": contents, "made_with": versions.made_with(node)}
-        files.commit(work.attempt(node.stage, key), target, {**graph.identity(node), **about})
+        committed.commit(work.attempt(node.stage, key), target, {**graph.identity(node), **about})
     except OSError as error:
         raise ArtifactError(f"cannot commit {node.id} to {target}: {error.strerror}") from error
     reach("commit:after", node.stage)

@@ -20,8 +20,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.files import read_json, write_json
 from smelt.errors import ResultError
+from smelt.files.atomic import read_json, write_json
 from smelt.fusion.exact.candidates import FIELDS, INDEX, Store
 from smelt.fusion.exact.prune import (
     PER_IMAGE,

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.files import read_json
 from smelt.errors import ArtifactError
+from smelt.files.atomic import read_json
 from smelt.fusion.exact.prune import PER_IMAGE
 from smelt.fusion.scores.reference import single
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts import results
-from smelt.artifacts.bounded import refuse_beyond
 from smelt.errors import ArtifactError, OutOfProportionError, ResultError, SmeltError
+from smelt.files.bounded import refuse_beyond
 from smelt.fusion.scores import classnames
 from smelt.fusion.scores.brokenfiles import DAMAGED, broken
 from smelt.fusion.scores.meaning import Meaning

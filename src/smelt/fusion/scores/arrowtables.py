@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from smelt.artifacts import bounded
 from smelt.errors import ArtifactError, OutOfProportionError, ResultError
+from smelt.files import bounded, parquet
 from smelt.fusion.scores.brokenfiles import broken
 
 ROW = 100  # bytes that are made of a row of a table beside its scores: an id, a label
@@ -104,7 +104,7 @@ def read(path: Path) -> Arrow:
     """The table of a .parquet; ArtifactError where it is damaged, or asks for more memory than its size
     speaks for, ResultError where it has no rows."""
     try:
-        table = bounded.parquet_table(path, row=ROW)
+        table = parquet.parquet_table(path, row=ROW)
         table.validate(full=True)  # words that are no text, places beyond a dictionary
         assert all(isinstance(name, str) for name in table.column_names)  # so may the names be
     except OutOfProportionError as error:

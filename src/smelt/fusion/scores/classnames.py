@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from smelt.artifacts.files import read_json
 from smelt.errors import ResultError
+from smelt.files.atomic import read_json
 
 MAPS = ("class_to_idx", "class_to_index", "label2id", "label_to_id", "name_to_idx", "idx_to_class",
         "index_to_class", "id2label", "id_to_label")  # fmt: skip

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from smelt.artifacts.files import read_json
 from smelt.errors import ArtifactError
+from smelt.files.atomic import read_json
 from smelt.learning.config import TrainSettings
 from smelt.verbs.checks.asked import Asked
 

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.files import read_json, sha256_file, write_json
 from smelt.errors import SmeltError
+from smelt.files.atomic import read_json, sha256_file, write_json
 from smelt.flowchart.versions import here
 
 MOST = 2000  # nets that are kept, the latest

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.bounded import refuse_beyond, refuse_many_rows, size
 from smelt.data.formats.containers.arrowsizes import refuse_bomb
 from smelt.data.formats.containers.jsons import load, open_regular, parse, repeated
 from smelt.data.formats.tree.names import told
 from smelt.data.images.kinds import ENOUGH, sniff
 from smelt.errors import DataError, SmeltError, StorageError, short
+from smelt.files.bounded import refuse_beyond
+from smelt.files.parquet import refuse_many_rows, size
 
 BATCH = 64  # rows of a Parquet file that are held at once; Arrow's are mapped, and held by the system
 ROW = 100  # bytes that are kept of a row beside its image: its name, its label, where it is

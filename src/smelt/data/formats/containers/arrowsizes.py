@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.bounded import refuse_beyond
 from smelt.errors import DataError
+from smelt.files.bounded import refuse_beyond
 
 _MAGIC = 8  # bytes before the stream in a file of the kind that has a footer
 _HEADER, _BATCH, _DICTIONARY = 2, 3, 2  # Message.header; kinds of it: RecordBatch, DictionaryBatch

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from smelt.artifacts.bytestrings import encode
-from smelt.data.images.reading import NOT_THERE, patiently
 from smelt.errors import DataError, short
+from smelt.files.opening import NOT_THERE, patiently
 
 T = TypeVar("T")
 

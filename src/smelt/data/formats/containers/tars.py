@@ -29,8 +29,8 @@ from smelt.data.formats.containers import tarheaders as tar
 from smelt.data.formats.containers.tarheaders import BLOCK, Damaged
 from smelt.data.formats.tree.names import normalised
 from smelt.data.images.kinds import sniff
-from smelt.data.images.reading import NOT_THERE, patiently, read_part
 from smelt.errors import DataError, short
+from smelt.files.opening import NOT_THERE, patiently, read_part
 
 MAX_CHAIN = 16  # extended headers before a member: at most two names, two pax headers are usual
 MAX_RECORDS = 100  # pax records a member, on average, and a million beside

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from smelt.data.formats.base import Report
 from smelt.data.images.kinds import sniff
-from smelt.data.images.reading import NOT_THERE, patiently
 from smelt.errors import ArtifactError, DataError
+from smelt.files.opening import NOT_THERE, patiently
 
 PIECE = 1 << 20
 MOST_RATIO = 100

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts import bounded
 from smelt.artifacts.bytestrings import ByteStrings, decode, encode
 from smelt.errors import DataError, short
+from smelt.files import parquet
 
 _DEPTH = 4  # structs inside one another that have names
 _ROW = 100  # bytes that a catalogue takes for a row, and what is worked out on the way to it
@@ -24,7 +24,7 @@ def peek(path: Path, rows: int) -> tuple[list[str], list[list[str]]]:
         with pq.ParquetFile(path) as file:
             names = _names(file.schema_arrow)
         small = [name for name in names if not name.endswith(".bytes")]
-        table = bounded.parquet_head(path, small, rows)
+        table = parquet.parquet_head(path, small, rows)
     if not len(table):
         return names, []
     cells = {name: [decode(cell) for cell in _column(path, table, name)] for name in small}
@@ -34,7 +34,7 @@ def peek(path: Path, rows: int) -> tuple[list[str], list[list[str]]]:
 def columns(path: Path, names: Sequence[str]) -> list[ByteStrings]:
     """Whole columns as text."""
     with _named(path):
-        table = bounded.parquet_table(path, names, row=_ROW)
+        table = parquet.parquet_table(path, names, row=_ROW)
     return [_column(path, table, name) for name in names]
 
 

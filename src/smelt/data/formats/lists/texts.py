@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from smelt.artifacts.bounded import RATIO, allowed
 from smelt.data.formats.containers.jsons import open_regular
 from smelt.data.formats.lists.columns import looks_like_image
 from smelt.errors import DataError, short
+from smelt.files.bounded import RATIO, allowed
 
 MOST_LINE = 4 << 20  # bytes of a line; a text beside an image has some hundred
 MOST_LINES = 10_000  # that one quoted cell may go over

@@ -24,7 +24,7 @@ from smelt.data.formats.base import IMAGE_SUFFIXES, Report
 from smelt.data.formats.tree.names import hidden, left_by_a_program
 from smelt.data.formats.tree.samefiles import Named
 from smelt.data.images.kinds import HEIC_SUFFIXES, Sniffed, sniff
-from smelt.data.images.reading import NOT_THERE, patiently
+from smelt.files.opening import NOT_THERE, patiently
 
 SHOWN = 10  # names of each reason that are kept
 MOST_LINKS = 8  # to one folder that are followed: folders that link to one another are no end of paths

@@ -18,8 +18,8 @@ from smelt.data.formats.base import Report, list_folder, unsafe
 from smelt.data.formats.containers.archives import Archive
 from smelt.data.formats.containers.tars import Members, read_members
 from smelt.data.formats.tree.census import kind_of
-from smelt.data.images.reading import is_kind
 from smelt.errors import DataError
+from smelt.files.opening import is_kind
 
 _TRIED, _LOOKED_AT = 100, 5  # rows of a list that are tried, and files that are opened
 

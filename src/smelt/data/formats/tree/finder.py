@@ -19,8 +19,8 @@ from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.lists.exported import Rows
 from smelt.data.formats.tree.census import Walk
 from smelt.data.formats.tree.names import normalised, split_of
-from smelt.data.images.reading import is_kind
 from smelt.errors import short
+from smelt.files.opening import is_kind
 
 LONGEST = 4096  # bytes of a path, by Linux
 SAMPLE = 1000  # images by which a folder is chosen

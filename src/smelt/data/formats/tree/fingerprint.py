@@ -9,8 +9,8 @@ from pathlib import Path
 import xxhash
 
 from smelt.data.formats.tree.census import Walk
-from smelt.data.images.reading import NOT_THERE, patiently
 from smelt.errors import DataError
+from smelt.files.opening import NOT_THERE, patiently
 
 
 def identity_of(

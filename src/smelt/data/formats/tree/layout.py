@@ -19,8 +19,8 @@ from smelt.data.formats.config import FormatSettings, check_root
 from smelt.data.formats.tree.census import Walk, kind_of
 from smelt.data.formats.tree.names import hidden, no_class, numbered
 from smelt.data.images.kinds import sniff
-from smelt.data.images.reading import NOT_THERE, patiently
 from smelt.errors import DataError
+from smelt.files.opening import NOT_THERE, patiently
 
 # The most particular first: a data set of one of these also looks like some that come after it.
 ORDER = (

@@ -12,8 +12,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from smelt.artifacts.files import MANIFEST, problems, read_json, write_bytes
 from smelt.errors import ArtifactError
+from smelt.files.atomic import append_line, read_json, write_text
+from smelt.files.committed import MANIFEST, problems
 
 SPARE_LINES = 1000  # lines beyond one an artefact that a run leaves in place
 
@@ -52,7 +53,7 @@ class Verified:
         kept = sorted(line for line in self._known() if line.split()[0] in there)
         if len(self._lines) > len(kept) + SPARE_LINES:
             with contextlib.suppress(ArtifactError):
-                write_bytes(self.path, "".join(f"{line}\n" for line in kept).encode())
+                write_text(self.path, "".join(f"{line}\n" for line in kept))
 
     def _known(self) -> frozenset[str]:
         try:
@@ -69,13 +70,7 @@ class Verified:
         if line is None or line in self._known():
             return
         with contextlib.suppress(OSError):
-            file = os.open(
-                self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
-            )
-            try:
-                os.write(file, f"\n{line}\n".encode())  # begins afresh behind a line that a kill tore
-            finally:
-                os.close(file)
+            append_line(self.path, line)
 
 
 def _line(folder: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, hashes, the manifest and the commit of a stage's folder.
+"""The folder of an artefact: its manifest, its commit, and what is wrong with it.
 
 A stage writes into an attempt folder. `commit` makes it an artefact: fsync every file, write the manifest
 (sizes and sha256), fsync, rename, fsync the parent. No manifest, not done. Nothing that a clock, a host or
@@ -7,7 +7,6 @@ a path decides goes into a manifest, so equal work with the same versions gives 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,65 +14,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.failpoints import reach
 from smelt.errors import ArtifactError
+from smelt.files.atomic import read_json, sha256_file, sha256_text, sync_folder, write_json
+from smelt.files.failpoints import reach
 
 MANIFEST = "manifest.json"
 SCRATCH = "scratch"
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` in one step: a reader sees the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)
-        with open(temporary, "xb") as file:  # never through a link that lies under this name
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ArtifactError(f"cannot write {path} ({len(content)} bytes): {error.strerror}") from error
-    sync_folder(path.parent)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as readable JSON, keys sorted, in one step."""
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """The JSON value in `path`; ArtifactError names the file if it is missing or not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path} is not there") from error
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers of any length, no end of depth
-        raise ArtifactError(f"{path} is damaged: {error}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sha256_file(path: Path) -> str:
-    """Hex sha256 of the bytes of `path`."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_text(text: str) -> str:
-    """Hex sha256 of `text` in UTF-8."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def files_below(folder: Path) -> list[str]:

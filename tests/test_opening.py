@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smelt.data.images.reading import NOT_THERE, PAUSES, patiently, read_part, resolved
 from smelt.errors import BadImageError, StorageError, short
+from smelt.files.opening import NOT_THERE, PAUSES, patiently, read_part, resolved
 
 PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ENOSPC,
            errno.EINTR, errno.EAGAIN, errno.ENOTCONN, errno.EDQUOT, errno.EBUSY)  # fmt: skip

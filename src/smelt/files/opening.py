@@ -1,4 +1,4 @@
-"""What an error of the system says of a file, and what only of the machine.
+"""Somebody's files, opened to be read: what an error says of a file, and what only of the machine.
 
 That a file is not there (NOT_THERE) is a fact. All else may be over in a moment: a disk or a network that
 stutters, too many open files, no memory. Such a thing is tried again a few times and then stops the work with
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import BinaryIO, TextIO, TypeVar
 
 from smelt.errors import StorageError
 
@@ -79,6 +81,42 @@ def _given_up(error: OSError | MemoryError, name: str) -> StorageError:
 
 def _code(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, "no code")
+
+
+def open_descriptor(path: str | bytes | os.PathLike[str], flags: int = 0) -> int:
+    """A descriptor to read `path` by, never one that waits for the other end of a pipe. Raises OSError."""
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+
+
+def open_file(path: str | bytes | os.PathLike[str], buffering: int = -1) -> BinaryIO:
+    """`path` open to be read as bytes, a pipe not waited for. Raises OSError, also for a folder."""
+    return open(path, "rb", buffering, opener=lambda name, _: open_descriptor(name))
+
+
+def open_text(path: Path, errors: str = "strict", newline: str | None = None) -> TextIO:
+    """`path` open to be read as UTF-8. Raises OSError, and UnicodeDecodeError by `errors` when it is read."""
+    return open(path, encoding="utf-8", errors=errors, newline=newline)
+
+
+def read_bytes(path: Path) -> bytes:
+    """All bytes of `path`. Raises OSError."""
+    with open_file(path) as file:
+        return file.read()
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """All of `path` as UTF-8. Raises OSError, and UnicodeDecodeError by `errors`."""
+    with open_text(path, errors) as file:
+        return file.read()
+
+
+def read_head(path: str | bytes | os.PathLike[str], size: int) -> bytes:
+    """The first bytes of a plain file; b"" where it is something else. Raises OSError."""
+    descriptor = open_descriptor(path)
+    try:
+        return os.read(descriptor, size) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
 
 
 def read_part(descriptor: int, size: int, offset: int) -> bytes:

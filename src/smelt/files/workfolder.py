@@ -11,11 +11,11 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from smelt.artifacts.files import read_json
 from smelt.errors import ArtifactError, short
+from smelt.files.atomic import read_json
 
 FOLDERS = ("artifacts", "attempts", "damaged", "logs")
-MEMORY = "verified.txt"  # see `artifacts.verified`
+MEMORY = "verified.txt"  # see `files.verified`
 FILES = (
     "flowchart.json", "finished.json", "recipe.yaml", "events.jsonl", "lock", MEMORY, "report.html",
 )  # fmt: skip
@@ -38,7 +38,7 @@ def make(work: Path) -> None:
 def refuse_strange(work: Path) -> None:
     """ArtifactError by name where something below the work folder is not what smelt makes there.
 
-    Looks at its own names and at what lies directly in its folders; `files.first_link` looks into those.
+    Looks at its own names and at what lies directly in its folders; `committed.first_link` looks into those.
     """
     for name in (*FOLDERS, *FILES):
         _refuse_other(work / name, folder=name in FOLDERS)

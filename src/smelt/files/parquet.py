@@ -1,42 +1,52 @@
-"""Parquet from elsewhere, read in memory that the size of the file answers for.
+"""Parquet: files from elsewhere, read in memory that their size answers for, and our own, in one step.
 
-A dictionary, runs of equal values and compression let a megabyte ask for any number of rows. What reading
-takes is told from the footer, before a page is touched; texts, of which the footer does not say how long they
-are, are read in pieces and counted. A file may always ask for ALWAYS bytes, and for RATIO times its own size
-beyond that: lists and scores that say something take a tenth of it at most.
+What reading takes is told from the footer, before a page is touched; texts, of which the footer does not say
+how long they are, are read in pieces and counted.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from smelt.errors import OutOfProportionError
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-ALWAYS = 1 << 28
-RATIO = 200
+from smelt.errors import ArtifactError
+from smelt.files.atomic import replacing
+from smelt.files.bounded import allowed, refuse_beyond
+
 ROWS = 1 << 16  # that are decoded at once
 CELL = 8  # bytes that a text takes beside its letters
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 
 
-def allowed(path: Path) -> int:
-    """Bytes of memory that the file at `path` may ask for; what is a hole in a sparse file counts nothing."""
-    status = os.stat(path)
-    return max(ALWAYS, RATIO * min(status.st_size, getattr(status, "st_blocks", 1 << 50) * 512))
+def read_table(path: Path, columns: Sequence[str] | None = None, filters: Any = None) -> Any:
+    """A Parquet file of ours as a pyarrow table; ArtifactError where it is missing or damaged."""
+    try:
+        return pq.read_table(path, columns=columns, filters=filters)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is not there") from error
+    except pa.ArrowInvalid as error:
+        raise ArtifactError(f"{path} is damaged: {error}") from error
 
 
-def refuse_beyond(path: Path, needed: int, what: str) -> None:
-    """OutOfProportionError where `needed` bytes are more than `path` may ask for; `what` asks for them."""
-    if needed > (limit := allowed(path)):
-        raise OutOfProportionError(
-            f"{path}: {what} would take {needed >> 20:,} MiB of memory, and a file of "
-            f"{path.stat().st_size:,} bytes may ask for {limit >> 20:,} MiB ({RATIO} times its size): it "
-            "holds nearly the same in every row. If it is sound, write it without compression and "
-            "dictionaries, or in parts"
-        )
+def write_table(path: Path, table: Any) -> None:
+    """Replace `path` by a pyarrow table, or by columns by name, in one step."""
+    table = pa.table(dict(table)) if isinstance(table, Mapping) else table
+    with writing(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+@contextlib.contextmanager
+def writing(path: Path, schema: Any, **options: Any) -> Iterator[Any]:
+    """A `ParquetWriter` (zstd) whose file takes the place of `path` when the block ends well."""
+    options = {"compression": "zstd", **options}
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
+        yield writer
 
 
 def parquet_table(path: Path, columns: Sequence[str] | None = None, row: int = 0) -> Any:
@@ -45,9 +55,6 @@ def parquet_table(path: Path, columns: Sequence[str] | None = None, row: int = 0
     columns: names of the schema, a struct's field as `a.b`; all where None. row: bytes that whoever asks
     makes of each row beside them. Raises OutOfProportionError, and what pyarrow raises.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     with pq.ParquetFile(path) as file:
         wanted = list(dict.fromkeys(columns)) if columns is not None else None
         leaves = _leaves(file, wanted)
@@ -80,9 +87,6 @@ def _parted(file: Any, leaves: Sequence[int], wanted: list[str] | None) -> tuple
 
 def _counted(path: Path, columns: Sequence[str] | None, needed: int) -> Any:
     """Columns batch by batch; OutOfProportionError as soon as they and `needed` bytes are too much."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     limit, done = allowed(path), 0
     parts: list[Any] = []
     together: list[Any] = []
@@ -104,8 +108,6 @@ def _counted(path: Path, columns: Sequence[str] | None, needed: int) -> Any:
 
 def parquet_head(path: Path, columns: Sequence[str], rows: int) -> Any:
     """The first rows of some columns as a pyarrow table; raises as `parquet_table` does."""
-    import pyarrow as pa
-
     parts, needed, missing = [], 0, rows
     for batch in batches(path, columns, rows):
         part = batch.slice(0, missing)
@@ -120,8 +122,6 @@ def parquet_head(path: Path, columns: Sequence[str], rows: int) -> Any:
 
 def refuse_many_rows(path: Path, row: int) -> None:
     """OutOfProportionError where a Parquet has more rows, of `row` bytes each, than its size speaks for."""
-    import pyarrow.parquet as pq
-
     with pq.ParquetFile(path) as file:
         refuse_beyond(path, row * file.metadata.num_rows, _said(file))
 
@@ -131,8 +131,6 @@ def batches(path: Path, columns: Sequence[str] | None, rows: int = ROWS) -> Iter
 
     A text is no longer than its group of rows, and may be in every row of it.
     """
-    import pyarrow.parquet as pq
-
     with pq.ParquetFile(path, pre_buffer=False) as file:
         leaves = _leaves(file, columns)
         if any(_is_open(file, leaf) for leaf in leaves):
@@ -189,16 +187,11 @@ def _bytes(batch: Any) -> int:
 
 
 def _has_dictionary(schema: Any) -> bool:
-    import pyarrow as pa
-
     return any(pa.types.is_dictionary(kind) for kind in schema.types)
 
 
 def size(array: Any) -> int:
     """Bytes that an array takes once its dictionary is written out."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     kind = array.type
     if not pa.types.is_dictionary(kind):
         return int(array.nbytes)
@@ -209,16 +202,12 @@ def size(array: Any) -> int:
 
 
 def _is_binary(kind: Any) -> bool:
-    import pyarrow as pa
-
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
     return any(test(kind) for test in tests)
 
 
 def _decoded(batch: Any) -> Any:
     """The batch with its dictionaries written out."""
-    import pyarrow as pa
-
     if not _has_dictionary(batch.schema):
         return batch
     columns = [_plain(column) for column in batch.columns]
@@ -226,6 +215,4 @@ def _decoded(batch: Any) -> Any:
 
 
 def _plain(array: Any) -> Any:
-    import pyarrow as pa
-
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array

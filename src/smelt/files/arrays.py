@@ -1,0 +1,99 @@
+"""Arrays in `.npy` files: the one memory map, read, written in one step, grown at their end."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.errors import ArtifactError
+from smelt.files.atomic import replacing
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """The array in a `.npy` file, memory-mapped for reading; its base's base is the `mmap`.
+
+    ArtifactError where it is not there, cut short, damaged, or holds objects.
+    """
+    try:
+        with open(path, "rb") as file:
+            version = np.lib.format.read_magic(file)
+            if version not in ((1, 0), (2, 0)):
+                raise ArtifactError(f"{path} is not one of our arrays")
+            read = np.lib.format.read_array_header_1_0
+            shape, fortran, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+            start = file.tell()
+            count = int(np.prod(shape))
+            if dtype.hasobject or os.fstat(file.fileno()).st_size < start + count * dtype.itemsize:
+                raise ArtifactError(f"{path} is cut short or not plain numbers")
+            if not count:
+                return np.zeros(shape, dtype)
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is not there") from error
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+    except ArtifactError:
+        raise
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged: {error}") from error
+    return np.frombuffer(data, dtype, count, start).reshape(shape, order="F" if fortran else "C")
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """The array in a `.npy` file, in memory. Raises as `map_array` does."""
+    return map_array(path).copy(order="K")
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Replace `path` by the array as `.npy` in one step; ArtifactError names the bytes that were needed."""
+    with replacing(path, array.nbytes) as temporary, open(temporary, "xb") as file:
+        np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def new_array(path: Path, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """A `.npy` file of zeros, mapped to be written to; what is written is in the file once it is let go."""
+    return np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+
+
+class GrowingArray:
+    """A `.npy` file that grows along its first axis while it is written; whole once it is closed."""
+
+    def __init__(self, path: Path, dtype: Any, shape: tuple[int, ...] = ()) -> None:
+        self.path, self.dtype, self.shape, self.count = path, np.dtype(dtype), shape, 0
+        self._file = open(path, "wb", buffering=1 << 20)  # noqa: SIM115 closed by close()
+        self._header()
+        self._begin = self._file.tell()
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Write `values` (n, *shape) at the end. Raises ArtifactError."""
+        try:
+            self._file.write(np.ascontiguousarray(values, self.dtype).data)
+        except OSError as error:
+            size = values.size * self.dtype.itemsize
+            raise ArtifactError(f"cannot write {size} bytes to {self.path}: {error.strerror}") from error
+        self.count += len(values)
+
+    def read(self, start: int, count: int) -> NDArray[Any]:
+        """`count` entries of one dimension from `start` on, of those that were written."""
+        self._file.flush()
+        size = self.dtype.itemsize
+        with open(self.path, "rb") as file:
+            data = os.pread(file.fileno(), count * size, self._begin + start * size)
+        return np.frombuffer(data, self.dtype)
+
+    def close(self) -> None:
+        """Bring the header up to date; nothing can be appended afterwards."""
+        self._file.seek(0)
+        self._header()
+        self._file.close()
+
+    def _header(self) -> None:
+        # NumPy pads the header so that the length of a growing array always fits in place
+        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False,
+                  "shape": (self.count, *self.shape)}  # fmt: skip
+        np.lib.format.write_array_header_1_0(self._file, header)

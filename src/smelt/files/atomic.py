@@ -1,0 +1,112 @@
+"""Files that are whole or not there: one way to write them, JSON, hashes.
+
+A file is made beside its place under a name that nobody else uses (not a process of another host, if they
+share the folder), brought to the disk and renamed. What a kill leaves behind is called `.*.tmp`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from smelt.errors import ArtifactError
+
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+_ORDER = itertools.count()
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside `path` that no other process, on this host or another, has made or will make."""
+    return path.with_name(
+        f".{path.name[:128]}.{_HOST}-{os.getpid()}-{next(_ORDER)}-{secrets.token_hex(4)}.tmp"
+    )
+
+
+@contextlib.contextmanager
+def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
+    """The name to write a file under that takes the place of `path`, in one step, when the block ends well.
+
+    A reader sees the old file or the new one, never a part, also after a loss of power. ArtifactError for
+    what the system says; `size`: the bytes that were needed, for its message.
+    """
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        needed = "" if size is None else f" ({size} bytes)"
+        raise ArtifactError(f"cannot write {path}{needed}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` in one step."""
+    with replacing(path, len(content)) as temporary, open(temporary, "xb") as file:
+        file.write(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text` in UTF-8 in one step."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON, keys sorted, in one step."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`; ArtifactError names the file if it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is not there") from error
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers of any length, no end of depth
+        raise ArtifactError(f"{path} is damaged: {error}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file that several processes add to, never through a link. Raises OSError.
+
+    It begins afresh behind a line that a kill tore: readers pass over empty lines.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        os.write(descriptor, f"\n{line}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of the bytes of `path`."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """Hex sha256 of `text` in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
