@@ -220,7 +220,9 @@ def test_labels_are_joined_by_ids(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("".join(f"{ids[n]},{labels[n]}\n" for n in order))
     gathered = gather(files, labels=tmp_path / "l.csv")
     assert gathered.labels_N is not None and np.array_equal(gathered.labels_N, labels)
-    assert not gathered.alarms and "joined by id" in texts(gathered)
+    assert not gathered.alarms and "l.csv: lines are put into the order of the scores by id" in texts(
+        gathered
+    )
     subset = [ids[n] for n in (7, 3, 5)]
     gathered = gather(files, ids=subset, labels=tmp_path / "l.csv")
     assert gathered.labels_N is not None and gathered.labels_N.tolist() == labels[[7, 3, 5]].tolist()

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from smelt.errors import ResultError
+from smelt.fusion.scores.identity import Told
 from smelt.fusion.scores.labels import read_labels
 
 TRUTH = [1, 0, 3, 2, 1, 0, 2, 3]
@@ -21,10 +22,10 @@ ONE_HOT = np.eye(4, dtype=int)[TRUTH]
 
 
 def told(path: Path, **known: Any) -> tuple[list[int], str]:
-    notes: list[str] = []
-    labels = read_labels(path, 8, 4, notes=notes, **known)
+    said = Told()
+    labels = read_labels(path, 8, 4, told=said, **known)
     assert labels.dtype == np.int32
-    return labels.tolist(), " ".join(notes)
+    return labels.tolist(), " ".join(said.notes)
 
 
 def write(path: Path, rows: list[list[object]], sign: str = ",", header: str = "") -> Path:
@@ -71,7 +72,7 @@ def test_every_value_in_every_form(tmp_path: Path, values: str, form: str) -> No
     labels, words = told(path, **known)
     assert labels == TRUTH
     assert ("from 1 to 4" in words) == (values == "from one")
-    assert ("joined by id" in words) == (form not in ("npy", "lines"))
+    assert ("into the order of the scores by id" in words) == (form not in ("npy", "lines"))
 
 
 @pytest.mark.parametrize("form", ["npy", "npz", "csv", "parquet", "bool parquet", "no ids"])
@@ -125,14 +126,14 @@ def test_classes_that_are_called_by_numbers(tmp_path: Path, numbers: tuple[str, 
 
 
 def test_names_that_are_only_written_otherwise(tmp_path: Path) -> None:
-    path, notes = tmp_path / "l.csv", list[str]()
+    path, said = tmp_path / "l.csv", Told()
     classes = ("cat", "great dane")
     write(path, [["a", "Great_Dane"], ["b", "?"], ["c", "CAT"]], header="id,label\n")
-    assert read_labels(path, 3, 2, classes=classes, notes=notes, alarms=[]).tolist() == [1, -1, 0]
-    assert "Great_Dane is great dane" in " ".join(notes)
+    assert read_labels(path, 3, 2, classes=classes, told=said).tolist() == [1, -1, 0]
+    assert "Great_Dane is great dane" in " ".join(said.notes)
     write(path, [["a", "Great_Dane"], ["b", "dog"], ["c", "CAT"]], header="id,label\n")
     with pytest.raises(ResultError, match="'Great_Dane' is none of the 2 classes"):
-        read_labels(path, 3, 2, classes=classes, alarms=[])
+        read_labels(path, 3, 2, classes=classes)
 
 
 NO_TABLES = [
@@ -170,7 +171,7 @@ def test_ids_are_joined_or_refused(tmp_path: Path) -> None:
     labels, words = told(path, ids=IDS)
     assert labels == TRUTH and "val/img_0000 is img_0000.jpg" in words
     labels, words = told(write(path, [*rows, ["more.jpg", 0]]), ids=IDS)
-    assert labels == TRUTH and "1 images more" in words
+    assert labels == TRUTH and "8 of its 9 images are used" in words
     for odd, match in (
         (rows[:-2], r"l\.csv lacks 2 images of the scores \(img_0006\.jpg, img_0007\.jpg\)"),
         ([*rows, rows[3]], r"l\.csv has image img_0003\.jpg twice"),
@@ -182,9 +183,9 @@ def test_ids_are_joined_or_refused(tmp_path: Path) -> None:
 
 def test_ids_that_nothing_can_be_joined_to(tmp_path: Path) -> None:
     rows: list[list[object]] = [[name, label] for name, label in zip(IDS, TRUTH)]
-    path, alarms = write(tmp_path / "l.csv", rows), list[str]()
-    assert read_labels(path, 8, 4, alarms=alarms).tolist() == TRUTH
-    assert "the scores have none" in alarms[0] and "--ids" in alarms[0]
+    path, said = write(tmp_path / "l.csv", rows), Told()
+    assert read_labels(path, 8, 4, told=said).tolist() == TRUTH
+    assert "the scores have none" in said.alarms[0] and "--ids" in said.alarms[0]
     with pytest.raises(ResultError, match=r"8 labels for 9 images.*--ids"):
         read_labels(path, 9, 4)
     # numbers of lines say the order themselves

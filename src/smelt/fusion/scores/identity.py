@@ -10,6 +10,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,23 @@ from numpy.typing import NDArray
 
 from smelt.errors import ArtifactError, ResultError
 from smelt.fusion.scores.usual import few, stripped
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of what was read, each thing once. notes: what was done; alarms: what may be wrong."""
+
+    notes: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+
+    def note(self, *words: str) -> None:
+        """Say what was done; "" is nothing."""
+        self.notes.extend(dict.fromkeys(one for one in words if one and one not in self.notes))
+
+    def alarm(self, *words: str) -> None:
+        """Warn of what may be wrong."""
+        self.alarms.extend(dict.fromkeys(one for one in words if one and one not in self.alarms))
+
 
 # Images
 
@@ -34,15 +52,17 @@ def _without_suffix(name: str) -> str:
     return re.sub(r"\.[A-Za-z][A-Za-z0-9]{1,4}$", "", name)
 
 
-def _number(name: str) -> str:
-    stem = _without_suffix(_last(name))
-    return str(int(stem)) if re.fullmatch(r"\d{1,18}", stem) else stem
+def _without_zeros(name: str) -> str:
+    return str(int(name)) if re.fullmatch(r"\d{1,18}", name) else name
 
 
-def _whole(name: str) -> str:
-    """`55.0`, as tables with gaps write a number, as `55`; capitals are small letters."""
-    stem = _number(name).casefold()
-    return str(int(stem.partition(".")[0])) if re.fullmatch(r"\d{1,18}\.0+", stem) else stem
+def _without_point(name: str) -> str:
+    """`55.0`, as tables with gaps write a number, as `55`."""
+    return re.sub(r"^(\d+)\.0+$", r"\1", name)
+
+
+def _all_at_once(name: str) -> str:
+    return _without_zeros(_without_point(_without_zeros(_without_suffix(_last(name))).casefold()))
 
 
 LEVELS: tuple[tuple[str, Callable[[str], str]], ...] = (
@@ -51,12 +71,27 @@ LEVELS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("by suffix", lambda name: _without_suffix(_path(name))),
     ("by folder", _last),
     ("by folder and suffix", lambda name: _without_suffix(_last(name))),
-    ("by folder, suffix and leading zeros", _number),
+    ("by folder, suffix and leading zeros", lambda name: _without_zeros(_without_suffix(_last(name)))),
     ("by capitals", lambda name: _path(name).casefold()),
     ("by folder, suffix and capitals", lambda name: _without_suffix(_last(name)).casefold()),
-    ("by .0 behind numbers", lambda name: re.sub(r"^(\d+)\.0+$", r"\1", _path(name))),
-    ("by folder, suffix, capitals, leading zeros and .0", _whole),
+    ("by .0 behind numbers", lambda name: _without_point(_path(name))),
+    ("by folder, suffix, capitals, leading zeros and .0", _all_at_once),
 )
+
+
+def in_its_order(
+    wanted: Sequence[str], have: Sequence[str], whose: str, path: Path, told: Told, extras: bool = False
+) -> NDArray[np.int64] | None:
+    """As `match`, and said; None where nothing has to be moved. path: of the file that has the ids `have`."""
+    order, said = match(wanted, have, whose, str(path), extras)
+    told.note(said)
+    if np.array_equal(order, np.arange(len(have))):
+        return None
+    if len(order) < len(have):
+        told.note(f"{path}: {len(order):,} of its {len(have):,} images are used, those of {whose}")
+    if not np.array_equal(order, np.arange(len(order))):
+        told.note(f"{path}: lines are put into the order of {whose} by id")
+    return order
 
 
 def match(
@@ -123,14 +158,9 @@ def ids_hash(ids: Sequence[str]) -> str:
 def in_order(names: Sequence[str]) -> tuple[str, ...]:
     """Class names in the order of columns: by number where they count classes, else as they are."""
     numbers = numbered(names)
-    if numbers is not None and sorted(numbers) in (counted(len(names), 0), counted(len(names), 1)):
-        return tuple(names[numbers.index(number)] for number in sorted(numbers))
-    return tuple(names)
-
-
-def counted(count: int, start: int) -> list[int]:
-    """`count` whole numbers from `start`."""
-    return list(range(start, start + count))
+    if numbers is None or sorted(numbers) not in [list(range(n, n + len(names))) for n in (0, 1)]:
+        return tuple(names)
+    return tuple(names[numbers.index(number)] for number in sorted(numbers))
 
 
 def numbered(names: Sequence[str]) -> list[int] | None:

@@ -23,8 +23,7 @@ from smelt.fusion.scores import suspects
 from smelt.fusion.scores.arrayfiles import Raw, turned
 from smelt.fusion.scores.classorder import joined
 from smelt.fusion.scores.holding import BLOCK, directed, hold
-from smelt.fusion.scores.identity import match, refuse_twice, unique
-from smelt.fusion.scores.labels import read_labels
+from smelt.fusion.scores.identity import Told, in_its_order, refuse_twice, unique
 from smelt.fusion.scores.meaning import Found, Meaning
 from smelt.fusion.scores.scorefiles import read_file, read_ids
 from smelt.fusion.scores.sources import Held
@@ -100,12 +99,15 @@ def gather(
     raws = _named([raw for path in paths for raw in read_file(path)], _said_names(names, paths))
     if not raws:
         raise ResultError("no result to fuse")
-    notes, alarms = list(dict.fromkeys(note for raw in raws for note in raw.notes)), list[str]()
-    raws, classes, num_classes = joined(raws, wanted, notes, alarms)
-    order = _order(raws, ids, alarms)
-    orders = [_lines(raw, order, ids is not None, raws, notes, alarms) for raw in raws]
-    count = len(raws[0]) if orders[0] is None else len(orders[0])
-    truth = _labels(raws, orders, labels, count, num_classes, order, classes, notes, alarms)
+    told = Told()
+    told.note(*(note for raw in raws for note in raw.notes))
+    raws, classes, num_classes = joined(raws, wanted, told)
+    order = _order(raws, ids)
+    orders = [_lines(raw, order, ids is not None, raws, told) for raw in raws]
+    images = labelling.Images(
+        len(raws[0]) if orders[0] is None else len(orders[0]), num_classes, order, classes
+    )
+    truth = _labels(raws, orders, labels, images, told)
     held, found = [], []
     for raw, lines in zip(raws, orders):
         one, what = hold(raw, lines, num_classes, given.get(raw.path))
@@ -113,11 +115,10 @@ def gather(
         found.append(what)
     held, found = directed(held, found, truth)
     _refuse_copies(held)
-    alarms += [f"{one.name}: {words}" for one, what in zip(held, found) for words in what.warnings]
-    alarms += suspects.warnings(held, truth, num_classes)
-
+    told.alarm(*(f"{one.name}: {words}" for one, what in zip(held, found) for words in what.warnings))
+    told.alarm(*suspects.warnings(held, truth, num_classes))
     return Gathered(
-        held, [raw.path for raw in raws], found, num_classes, order, classes, truth, notes, alarms
+        held, [raw.path for raw in raws], found, num_classes, order, classes, truth, told.notes, told.alarms
     )
 
 
@@ -180,7 +181,7 @@ def _named(raws: list[Raw], said: Mapping[Path, str]) -> list[Raw]:
 # Images
 
 
-def _order(raws: Sequence[Raw], ids: Sequence[str] | None, alarms: list[str]) -> tuple[str, ...] | None:
+def _order(raws: Sequence[Raw], ids: Sequence[str] | None) -> tuple[str, ...] | None:
     """The order of images: the one that is asked for, else that of the first input which knows its ids.
 
     Ids that are the numbers of lines are put in order, so that files without ids have it too.
@@ -203,64 +204,50 @@ def _order(raws: Sequence[Raw], ids: Sequence[str] | None, alarms: list[str]) ->
 
 
 def _lines(
-    raw: Raw, order: tuple[str, ...] | None, asked: bool, raws: Sequence[Raw], notes: list[str],
-    alarms: list[str],
-) -> NDArray[np.int64] | None:  # fmt: skip
+    raw: Raw, order: tuple[str, ...] | None, asked: bool, raws: Sequence[Raw], told: Told
+) -> NDArray[np.int64] | None:
     """The line of each image; None where lines are in the common order. Without ids they must be."""
     first = next((str(one.path) for one in raws if one.ids is not None), "")
     whose = "--ids" if asked else first
-    if raw.ids is None or order is None:
-        count = len(order) if order is not None else len(raws[0])
-        if len(raw) != count:
-            hint = f" (those of {whose})" if whose else f" (as in {raws[0].path})"
-            hint += turned(raw, raws[0])
-            raise ResultError(f"{raw.path} has {len(raw)} lines, {count} images are wanted{hint}")
-        if first and not _counted(order):
-            words = f"{raw.path} has no ids, other files have: its lines are taken in the order of {whose}"
-            alarms += [words] * (words not in alarms)
-        return None
-    places, said = match(order, raw.ids, whose, str(raw.path), extras=asked)
-    for words in (said, _moved(raw, places, whose)):
-        notes += [words] * bool(words and words not in notes)
-    return None if np.array_equal(places, np.arange(len(raw))) else places
-
-
-def _counted(order: Sequence[str] | None) -> bool:
-    return order is not None and list(order) == [str(line) for line in range(len(order))]
-
-
-def _moved(raw: Raw, places: NDArray[np.int64], whose: str) -> str:
-    """What is said of lines that are taken in another order, or not at all."""
-    if len(places) < len(raw):
-        return f"{raw.path}: {len(places):,} of its {len(raw):,} images are used, those of {whose}"
-    if not np.array_equal(places, np.arange(len(raw))):
-        return f"{raw.path}: lines are put into the order of {whose} by id"
-    return ""
+    if raw.ids is not None and order is not None:
+        return in_its_order(order, raw.ids, whose, raw.path, told, extras=asked)
+    count = len(order) if order is not None else len(raws[0])
+    if len(raw) != count:
+        hint = f" (those of {whose})" if whose else f" (as in {raws[0].path})"
+        hint += turned(raw, raws[0])
+        raise ResultError(f"{raw.path} has {len(raw)} lines, {count} images are wanted{hint}")
+    if first and list(order or ()) != [str(line) for line in range(count)]:
+        told.alarm(f"{raw.path} has no ids, other files have: its lines are taken in the order of {whose}")
+    return None
 
 
 def _labels(
-    raws: Sequence[Raw], orders: Sequence[NDArray[np.int64] | None], path: Path | None, count: int,
-    num_classes: int, ids: tuple[str, ...] | None, classes: tuple[str, ...] | None, notes: list[str],
-    alarms: list[str],
-) -> NDArray[np.int32] | None:  # fmt: skip
+    raws: Sequence[Raw],
+    orders: Sequence[NDArray[np.int64] | None],
+    path: Path | None,
+    images: labelling.Images,
+    told: Told,
+) -> NDArray[np.int32] | None:
     """Labels from their file, else those that stand beside scores."""
     if path is not None:
-        truth = read_labels(path, count, num_classes, ids=ids, classes=classes, notes=notes, alarms=alarms)
+        held = labelling.read_file(path, images.classes)
         moved = any(lines is not None for lines in orders)
-        if moved and any(f"{path} has no ids" in note for note in notes):
-            alarms.append(f"{path} has no ids, and files of scores have different orders: check the order")
-        return truth
+        if moved and held.ids is None and images.ids is not None:
+            told.alarm(f"{path} has no ids, and files of scores have different orders: check the order")
+        return labelling.resolve(held, images, told)
     beside = next((raw for raw in raws if raw.labels is not None), None)
     if beside is None:
         return None
     held = labelling.of_result(beside)
-    own = tuple(map(str, range(len(beside)))) if ids is None or beside.ids is None else ids
-    held = held if held.ids is not None else replace(held, ids=tuple(map(str, range(len(held.values)))))
-    truth = labelling.resolve(held, count, num_classes, own, classes, notes, alarms)
+    lines = tuple(map(str, range(len(beside))))
+    own = lines if images.ids is None or beside.ids is None else images.ids
+    truth = labelling.resolve(
+        held if held.ids is not None else replace(held, ids=lines), replace(images, ids=own), told
+    )
     for raw in raws:
         if raw.labels is not None and raw.path != beside.path:
-            notes.append(f"{raw.path}: its labels are not used, those of {beside.path} are")
-    notes.append(f"labels are those in {beside.path}")
+            told.note(f"{raw.path}: its labels are not used, those of {beside.path} are")
+    told.note(f"labels are those in {beside.path}")
     return truth
 
 

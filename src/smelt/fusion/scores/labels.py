@@ -21,7 +21,7 @@ from smelt.errors import ResultError
 from smelt.fusion.scores import arrayfiles, arrowtables, scorefiles, textfiles
 from smelt.fusion.scores.arrayfiles import Raw
 from smelt.fusion.scores.arrowtables import Arrow
-from smelt.fusion.scores.identity import called, columns, match, numbered, spelt
+from smelt.fusion.scores.identity import Told, called, columns, in_its_order, numbered, spelt
 from smelt.fusion.scores.textfiles import Text
 from smelt.fusion.scores.usual import ID_NAMES, INDEX_NAMES, LABEL_NAMES, few, key, plain
 
@@ -52,6 +52,17 @@ class Labels:
         return f"image {place} ({self.ids[place]})" if self.ids else f"image {place}"
 
 
+@dataclass(frozen=True)
+class Images:
+    """What labels are wanted for: images, by their ids in their order where these are known, and classes,
+    by their names in the order of columns."""
+
+    count: int
+    num_classes: int
+    ids: Sequence[str] | None = None
+    classes: Sequence[str] | None = None
+
+
 def read_labels(
     path: Path,
     count: int,
@@ -59,38 +70,32 @@ def read_labels(
     *,
     ids: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
-    notes: list[str] | None = None,
-    alarms: list[str] | None = None,
+    told: Told | None = None,
 ) -> NDArray[np.int32]:
     """Labels (N,) of the images, −1 for unknown.
 
     ids: the images in their order, where they are known; labels that have ids are joined by them. classes:
-    names in the order of columns. notes, alarms: what was done and what may be wrong is added to them.
+    names in the order of columns. told: what was done and what may be wrong is added to it.
     ResultError names what is wrong: another number of them, another set of images, out of range.
     """
-    return resolve(read_file(path, classes), count, num_classes, ids, classes,
-                   [] if notes is None else notes, [] if alarms is None else alarms)  # fmt: skip
+    return resolve(read_file(path, classes), Images(count, num_classes, ids, classes), told or Told())
 
 
-def resolve(
-    held: Labels, count: int, num_classes: int, ids: Sequence[str] | None, classes: Sequence[str] | None,
-    notes: list[str], alarms: list[str],
-) -> NDArray[np.int32]:  # fmt: skip
+def resolve(held: Labels, images: Images, told: Told) -> NDArray[np.int32]:
     """Numbers of classes in the order of the images; see `read_labels`."""
     if not len(held.values):
         raise ResultError(f"{held.path} holds no labels")
     if held.ids is not None and len(held.ids) != len(held.values):
         raise ResultError(f"{held.path} has {len(held.values)} labels but {len(held.ids)} ids")
-    order = _order(held, count, ids, notes, alarms)
-    values = _numbers(held, num_classes, classes, notes)
-    values = values if order is None else values[order]
-    places = np.arange(len(values)) if order is None else order
-    wrong = (values >= num_classes) | (values < -1)
+    order = _order(held, images, told)
+    order = np.arange(len(held.values)) if order is None else order
+    values = _numbers(held, images, told)[order]
+    wrong = (values >= images.num_classes) | (values < -1)
     if wrong.any():
-        place = int(places[int(wrong.argmax())])
+        place = int(order[wrong.argmax()])
         raise ResultError(
             f"{held.where(place)}: label {values[wrong.argmax()]} of {held.image(place)} is not among "
-            f"{num_classes} classes"
+            f"{images.num_classes} classes"
         )
     return values.astype(np.int32)
 
@@ -98,47 +103,37 @@ def resolve(
 # The order
 
 
-def _order(
-    held: Labels, count: int, ids: Sequence[str] | None, notes: list[str], alarms: list[str]
-) -> NDArray[np.int64] | None:
+def _order(held: Labels, images: Images, told: Told) -> NDArray[np.int64] | None:
     """Where the label of each image is; None where labels are in the images' order."""
-    if held.ids is not None and ids is not None:
+    if held.ids is not None and images.ids is not None:
         try:
-            order, said = match(ids, held.ids, "the scores", str(held.path), extras=True)
+            return in_its_order(images.ids, held.ids, "the scores", held.path, told, extras=True)
         except ResultError as error:
             hint = "; label what is unknown −1, or name the images that are wanted with --ids"
             raise ResultError(f"{error}{hint if ' lacks ' in str(error) else ''}") from error
-        notes += [said] * bool(said)
-        if len(held.ids) > len(ids):
-            notes.append(f"{held.path} has labels of {len(held.ids) - len(ids):,} images more: not used")
-        if np.array_equal(order, np.arange(len(order))):
-            return order
-        notes.append(f"labels of {held.path} are joined by id (its order is another)")
-        return order
-    if len(held.values) != count:
-        hint = (
+    if len(held.values) != images.count:
+        joined = (
             "" if held.ids is None else ": the scores have no ids that they could be joined by (--ids FILE)"
         )
-        raise ResultError(f"{held.path} holds {len(held.values)} labels for {count} images{hint}")
+        raise ResultError(f"{held.path} holds {len(held.values)} labels for {images.count} images{joined}")
     if held.ids is not None:
-        return _by_line(held, count, notes, alarms)
-    if ids is not None:
-        notes.append(f"{held.path} has no ids: its labels are taken in the order of the images")
+        return _by_line(held.path, held.ids, told)
+    if images.ids is not None:
+        told.note(f"{held.path} has no ids: its labels are taken in the order of the images")
     return None
 
 
-def _by_line(held: Labels, count: int, notes: list[str], alarms: list[str]) -> NDArray[np.int64] | None:
+def _by_line(path: Path, ids: Sequence[str], told: Told) -> NDArray[np.int64] | None:
     """Ids that are the numbers of lines give the order; others only a warning, for the scores have none."""
-    assert held.ids is not None
-    if all(name.isdecimal() for name in held.ids):
-        numbers = np.array(held.ids, np.int64)
-        if np.array_equal(np.sort(numbers), np.arange(count)):
-            if not np.array_equal(numbers, np.arange(count)):
-                notes.append(f"ids of {held.path} are numbers of lines: labels are joined by them")
+    if all(name.isdecimal() for name in ids):
+        numbers = np.array(ids, np.int64)
+        if np.array_equal(np.sort(numbers), np.arange(len(ids))):
+            if not np.array_equal(numbers, np.arange(len(ids))):
+                told.note(f"ids of {path} are numbers of lines: labels are joined by them")
             return np.argsort(numbers)
-    alarms.append(
-        f"{held.path} has ids ({few(held.ids[:1])}, …) but the scores have none: labels are taken in the "
-        f"order of lines. Say the scores' ids with --ids FILE, or put them into A.ids.txt beside A.npy"
+    told.alarm(
+        f"{path} has ids ({ids[0]}, …) but the scores have none: labels are taken in the order of lines. "
+        f"Say the scores' ids with --ids FILE, or put them into A.ids.txt beside A.npy"
     )
     return None
 
@@ -146,50 +141,40 @@ def _by_line(held: Labels, count: int, notes: list[str], alarms: list[str]) -> N
 # The values
 
 
-def _numbers(
-    held: Labels, num_classes: int, classes: Sequence[str] | None, notes: list[str]
-) -> NDArray[np.int64]:
+def _numbers(held: Labels, images: Images, told: Told) -> NDArray[np.int64]:
     """Values as numbers of classes, in the order of the file."""
     values = held.values
-    if values.ndim == 2:
-        return _from_one_hot(held, num_classes, classes, notes)
     if values.dtype.kind == "S":
         values = arrayfiles.decoded_words(values)
-    if values.dtype.kind == "U":
-        return _from_words(
-            held, [str(value).strip() for value in values.tolist()], num_classes, classes, notes
-        )
+    if values.ndim == 1 and values.dtype.kind == "U":
+        return _from_words(held, [str(value).strip() for value in values.tolist()], images, told)
     if values.dtype.kind not in "iufb":
         raise ResultError(f"{held.path} holds {values.dtype}, neither numbers nor names of classes")
-    return _from_numbers(held, values, num_classes, classes, notes)
+    return (_from_one_hot if values.ndim == 2 else _from_numbers)(held, values, images, told)
 
 
-def _from_numbers(
-    held: Labels, values: NDArray[Any], num_classes: int, classes: Sequence[str] | None, notes: list[str]
-) -> NDArray[np.int64]:
+def _from_numbers(held: Labels, values: NDArray[Any], images: Images, told: Told) -> NDArray[np.int64]:
     """Whole numbers, from 0 or from 1, or the classes' own numbers where their names are numbers."""
     if values.dtype.kind == "f":
-        values = _whole(held, values, notes)
+        values = _whole(held, values, told)
     elif values.dtype.kind == "u" and values.max(initial=0) > np.iinfo(np.int64).max:
-        raise ResultError(f"{held.path}: label {values.max()} is not among {num_classes} classes")
+        raise ResultError(f"{held.path}: label {values.max()} is not among {images.num_classes} classes")
     values = values.astype(np.int64)
     known = values[values != -1]
     if not len(known):
         return values
-    own = None if classes is None else numbered(classes)
-    if classes is not None and own is not None:
-        numbers = np.array(own)
-        if np.isin(known, numbers).all() and not np.array_equal(numbers, np.arange(len(numbers))):
-            notes.append(f"{held.path}: labels are the classes' own numbers ({few(list(classes))})")
-            place = {int(number): column for column, number in enumerate(numbers)}
-            return np.array([place.get(value, -1) for value in values.tolist()], np.int64)
-    if known.min() == 1 and known.max() == num_classes:
-        notes.append(f"{held.path}: labels run from 1 to {num_classes}: 1 is taken as the first class")
+    own = numbered(images.classes or ())
+    if own and own != list(range(len(own))) and np.isin(known, own).all():
+        told.note(f"{held.path}: labels are the classes' own numbers ({few(list(images.classes or ()))})")
+        place = {number: column for column, number in enumerate(own)}
+        return np.array([place.get(value, -1) for value in values.tolist()], np.int64)
+    if known.min() == 1 and known.max() == images.num_classes:
+        told.note(f"{held.path}: labels run from 1 to {images.num_classes}: 1 is taken as the first class")
         return np.where(values == -1, -1, values - 1)
     return values
 
 
-def _whole(held: Labels, values: NDArray[Any], notes: list[str]) -> NDArray[np.int64]:
+def _whole(held: Labels, values: NDArray[Any], told: Told) -> NDArray[np.int64]:
     """Floats that are whole numbers; NaN is unknown."""
     unknown = np.isnan(values)
     odd = ~unknown & ((values != np.round(values)) | (np.abs(values) > 1 << 53))
@@ -200,28 +185,26 @@ def _whole(held: Labels, values: NDArray[Any], notes: list[str]) -> NDArray[np.i
             f"whole number"
         )
     if unknown.any():
-        notes.append(f"{held.path}: {int(unknown.sum()):,} labels are NaN: taken as unknown")
+        told.note(f"{held.path}: {int(unknown.sum()):,} labels are NaN: taken as unknown")
     return np.where(unknown, -1, values).astype(np.int64)
 
 
-def _from_words(
-    held: Labels, words: list[str], num_classes: int, classes: Sequence[str] | None, notes: list[str]
-) -> NDArray[np.int64]:
+def _from_words(held: Labels, words: list[str], images: Images, told: Told) -> NDArray[np.int64]:
     """Names of classes, or numbers written as words."""
+    classes = images.classes
     place = {name: column for column, name in enumerate(classes or ())}
-    words = _as_called(held, words, classes or (), notes)
+    words = _as_called(held, words, classes or (), told)
     known = [word for word in words if word in place or word.lower() not in UNKNOWN]
-    named = [word for word in known if word in place]
-    if classes is not None and known and len(named) == len(known):
+    odd = [word for word in dict.fromkeys(known) if word not in place]
+    if classes is not None and known and not odd:
         return np.array([place.get(word, -1) for word in words], np.int64)
     if all(textfiles.is_number(word) for word in known):
-        values = np.array([np.nan if word.lower() in UNKNOWN else float(word) for word in words])
-        return _from_numbers(held, values, num_classes, classes, notes)
-    odd = [word for word in dict.fromkeys(known) if word not in place]
+        numbers = [np.nan if word.lower() in UNKNOWN else textfiles.number(word) for word in words]
+        return _from_numbers(held, np.array(numbers, np.float64), images, told)
     if classes is not None:
-        where = held.where(words.index(odd[0]))
         raise ResultError(
-            f"{where}: {odd[0]!r} is none of the {len(classes)} classes ({few(list(classes))})"
+            f"{held.where(words.index(odd[0]))}: {odd[0]!r} is none of the {len(classes)} classes "
+            f"({few(list(classes))})"
             + (f"; neither are {len(odd) - 1} other labels ({few(odd[1:])})" if len(odd) > 1 else "")
         )
     first = next(word for word in odd if not textfiles.is_number(word))
@@ -231,32 +214,27 @@ def _from_words(
     )
 
 
-def _as_called(held: Labels, words: list[str], classes: Sequence[str], notes: list[str]) -> list[str]:
+def _as_called(held: Labels, words: list[str], classes: Sequence[str], told: Told) -> list[str]:
     """Labels as `classes` call them, where they are only written otherwise (`Great Dane`, `great_dane`)."""
-    names = spelt(classes)
-    strange = [word for word in dict.fromkeys(words) if word not in set(classes)]
-    other = {word: called(word, names) for word in strange if word.lower() not in UNKNOWN}
-    changed = {word: name for word, name in other.items() if word != name}
-    if not changed or len(changed) < len(other) or any(textfiles.is_number(word) for word in changed):
+    names, same = spelt(classes), set(classes)
+    strange = [word for word in dict.fromkeys(words) if word not in same and word.lower() not in UNKNOWN]
+    changed = {word: called(word, names) for word in strange}
+    if not changed or any(word == name or textfiles.is_number(word) for word, name in changed.items()):
         return words
     word, name = next(iter(changed.items()))
-    notes.append(f"{held.path}: classes are called otherwise ({word} is {name})")
+    told.note(f"{held.path}: classes are called otherwise ({word} is {name})")
     return [changed.get(word, word) for word in words]
 
 
-def _from_one_hot(
-    held: Labels, num_classes: int, classes: Sequence[str] | None, notes: list[str]
-) -> NDArray[np.int64]:
+def _from_one_hot(held: Labels, values: NDArray[Any], images: Images, told: Told) -> NDArray[np.int64]:
     """Rows with a single 1; all zeros are unknown."""
-    if held.values.dtype.kind not in "iufb":
-        raise ResultError(f"{held.path} holds {held.values.dtype} {held.values.shape}, no one-hot labels")
-    rows = np.nan_to_num(np.asarray(held.values, np.float64), nan=-1.0)
-    if rows.shape[1] != num_classes:
+    rows = np.nan_to_num(np.asarray(values, np.float64), nan=-1.0)
+    if rows.shape[1] != images.num_classes:
         raise ResultError(
-            f"{held.path} has {rows.shape[1]} columns of labels, the scores have {num_classes} classes"
+            f"{held.path} has {rows.shape[1]} columns of labels, the scores have {images.num_classes} classes"
         )
-    if held.columns is not None and classes is not None:
-        order = columns(classes, held.columns, "the scores", str(held.path))
+    if held.columns is not None and images.classes is not None:
+        order = columns(images.classes, held.columns, "the scores", str(held.path))
         rows = rows if order is None else rows[:, order]
     odd = ~np.isin(rows, (0, 1)).all(axis=1) | (rows.sum(axis=1) > 1)
     if odd.any():
@@ -264,10 +242,10 @@ def _from_one_hot(
         raise ResultError(
             f"{held.where(place)}: {held.image(place)} has no single 1 among zeros: not one-hot"
         )
-    notes.append(f"{held.path}: labels are one-hot")
+    told.note(f"{held.path}: labels are one-hot")
     empty = rows.sum(axis=1) == 0
     if empty.any():
-        notes.append(f"{held.path}: {int(empty.sum()):,} images have no class: taken as unknown")
+        told.note(f"{held.path}: {int(empty.sum()):,} images have no class: taken as unknown")
     return np.where(empty, -1, rows.argmax(axis=1))
 
 
