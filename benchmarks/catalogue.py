@@ -142,8 +142,7 @@ def _per_class(rows: int) -> int:
 
 def epoch(folder: Path, rows: int) -> dict[str, Any]:
     sampler = _sampler(folder)
-    order = sampler.order(1)
-    drawn = sum(len(batch) for batch in sampler.batches(order, BATCH, 0, 1))
+    drawn = sum(len(batch) for batch in sampler.batches(1, BATCH))
     assert drawn == len(sampler)
     return {"draws": drawn}
 
@@ -164,7 +163,7 @@ def epoch_check(folder: Path, rows: int) -> dict[str, Any]:
         times += once
     assert (times <= -(-2 * sampler.images_per_class // sizes[labels])).all()
     number = len(drawn) // BATCH // 2
-    parts = [sampler.batches(sampler.order(1), BATCH, rank, 4)[number] for rank in range(4)]
+    parts = [sampler.batches(1, BATCH, rank, 4)[number] for rank in range(4)]
     assert sorted(np.concatenate(parts)) == sorted(drawn[number * BATCH : (number + 1) * BATCH])
     return {"checked": True}
 

@@ -2,7 +2,7 @@
 
     python benchmarks/duplicates.py [--rows 16000000] [--photos FOLDER_OR_TAR] [--quick] [--json]
 
-1. `join_near` over `rows` random 64-bit hashes, 1 % of them copies of others with 1 to 4 bits flipped:
+1. `near_candidates` over `rows` random 64-bit hashes, 1 % of them copies of others with 1 to 4 bits flipped:
    seconds, peak memory of its process, planted pairs found; and beside a plain all-with-all comparison at a
    size where that ends.
 2. Copies of eight kinds among photos, each kind alone with the originals. Recall: copies found. Precision:
@@ -31,9 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from smelt.data.copies.confirm import Hashes, Search, find_copies
-from smelt.data.copies.groups import join_near
-from smelt.data.copies.hashes import perceptual_hash, perceptual_hashes
+from smelt.data.copies.confirm import CopyFinder, Hashes, Search
+from smelt.data.copies.hashes import perceptual_hashes
+from smelt.data.copies.pairs import near_candidates
 from smelt.data.copies.thumbnails import Thumbnails
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos" / "photos_small600.tar"
@@ -54,11 +54,16 @@ def planted(rows: int, seed: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]
     return hashes, np.sort(pairs, axis=1)
 
 
+def joined(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Pairs of rows whose hashes differ in at most 4 bits, as the search makes them."""
+    return near_candidates(np.arange(len(hashes)), hashes[:, None], 4, mirror=False).pairs_R2
+
+
 def join(rows: int) -> dict[str, Any]:
     """Time and memory of one join; runs in a process of its own."""
     hashes, wanted = planted(rows, 1)
     before = time.perf_counter(), time.process_time()
-    pairs, _ = join_near(hashes, 4)
+    pairs = joined(hashes)
     seconds, cpu = time.perf_counter() - before[0], time.process_time() - before[1]
     codes = pairs[:, 0] * rows + pairs[:, 1]
     # a planted pair of one hash with a third row is reported through the lowest of them
@@ -84,7 +89,7 @@ def against_plain(rows: int, rounds: int = 3) -> dict[str, Any]:
     times: dict[str, list[float]] = {"ours": [], "plain": []}
     counts = set()
     calls: list[tuple[str, Callable[[], int]]] = [
-        ("ours", lambda: len(join_near(hashes, 4)[0])),
+        ("ours", lambda: len(joined(hashes))),
         ("plain", lambda: all_with_all(hashes, 4)),
     ]
     for number in range(rounds):
@@ -184,7 +189,8 @@ def ours(images: list[Pixels], hashes: NDArray[np.uint64], search: Search) -> ND
     with tempfile.TemporaryDirectory() as folder:
         thumbnails = Thumbnails(InMemory(images), Path(folder) / "thumbnails", 2)
         everything = Hashes(np.ones(len(images), bool), alone, alone, hashes)
-        return find_copies(everything, thumbnails, search, lambda *_: None).groups_N
+        finder = CopyFinder(everything, thumbnails, search, lambda *_: None)
+        return finder.find(np.zeros(len(images), bool)).groups_N
 
 
 def hash_pairs(hashes: NDArray[np.uint64], count: int, distance: int) -> set[tuple[int, int]]:
@@ -250,12 +256,10 @@ def photos(images: list[Image.Image]) -> dict[str, Any]:
 
     base = {name: hashed(name, call, originals) for name, call in methods.items()}
     own = hashed("all our hashes", perceptual_hashes, originals)
-    hashed("perceptual_hash", perceptual_hash, originals)
     for kind, change in KINDS.items():
         random = np.random.default_rng(7)
         copies = [change(image, random) for image in images]
         hashes = np.concatenate([own, hashed("all our hashes", perceptual_hashes, copies)])
-        hashed("perceptual_hash", perceptual_hash, copies)
         line: dict[str, Any] = {}
         for name, search in (
             ("smelt", Search()),

@@ -25,7 +25,8 @@ def image(data: bytes, folder: Path) -> str:
     import numpy as np
 
     from smelt.data.images.decode import examine, load_crop
-    from smelt.data.images.headers import probe, sniff
+    from smelt.data.images.headers import probe
+    from smelt.data.images.kinds import sniff
 
     kind = sniff(data[:64])
     try:

@@ -44,7 +44,8 @@ from loader_peers import PEERS
 from loader_process import BATCH, SIZE, Failed, Pass, Peer, Work
 from smelt.data.config import AugmentSettings
 from smelt.data.images.augment import random_box, uniform
-from smelt.data.images.decode import load_crop, probe
+from smelt.data.images.decode import load_crop
+from smelt.data.images.headers import probe
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos" / "photos_small600.tar"
 QUICK = ("smelt", "torchvision", "simplejpeg + v2")

@@ -270,7 +270,7 @@ def ffcv(work: Work) -> Epoch:
     from ffcv.transforms import NormalizeImage, RandomHorizontalFlip, ToTensor
     from ffcv.writer import DatasetWriter
 
-    from smelt.data.images.decode import probe
+    from smelt.data.images.headers import probe
 
     if work.randaugment:
         raise NotOffered("has no RandAugment")

@@ -13,7 +13,7 @@ import pytest
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers import arrowfiles
 from smelt.data.formats.lists import parquets
-from smelt.data.formats.lists.tables import peek
+from smelt.data.formats.lists.sheets import peek
 from smelt.errors import ArtifactError, DataError, OutOfProportionError, SmeltError
 from smelt.files import bounded, parquet
 from smelt.fusion.scores import labels, scorefiles
@@ -149,7 +149,7 @@ def test_one_hot_parquet_needs_no_text_for_each_cell(tmp_path: Path) -> None:
 def test_a_line_without_end_is_refused_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from smelt.data.formats.base import Report
     from smelt.data.formats.lists import pathlists, texts
-    from smelt.data.formats.lists.tables import read
+    from smelt.data.formats.lists.sheets import read
     from smelt.data.formats.tree.files import Part
     from smelt.fusion.scores import textfiles
 

@@ -22,7 +22,8 @@ from PIL import Image
 
 from smelt.data.images import decode as module
 from smelt.data.images.decode import crop_resize, decode, load_crop
-from smelt.data.images.headers import MAX_PIXELS, MAX_SCANS, Header, probe
+from smelt.data.images.headers import probe
+from smelt.data.images.limits import MAX_PIXELS, MAX_SCANS, Header
 from smelt.errors import BadImageError
 
 REASONS = {"empty", "not_an_image", "unsupported_format", "too_large", "truncated", "corrupt"}

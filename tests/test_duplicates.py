@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from smelt.data.copies import alignment, near
-from smelt.data.copies.confirm import CopyFinder, Hashes, Search, find_copies
+from smelt.data.copies.confirm import CopyFinder, Hashes, Search
 from smelt.data.copies.groups import (
     decide,
     followers,
     group_rows,
     join_exact,
-    join_near,
     lowest_of,
     partners,
     stars,
@@ -32,7 +31,6 @@ from smelt.data.copies.hashes import (  # fmt: skip
     content_box,
     luma,
     mirrored,
-    perceptual_hash,
     perceptual_hashes,
     thumbnail,
 )
@@ -44,6 +42,11 @@ from smelt.errors import BadImageError
 
 Values = NDArray[np.uint64]
 Pixels = NDArray[np.uint8]
+
+
+def perceptual_hash(picture: NDArray[np.uint8]) -> int:
+    """The hash of the whole picture."""
+    return int(perceptual_hashes(picture)[0])
 
 
 def plain_near(values: Values, distance: int) -> list[tuple[int, int]]:
@@ -115,24 +118,6 @@ def test_near_join_at_a_size_that_uses_tables() -> None:
     assert np.array_equal(one[0], lower) and np.array_equal(one[1], higher)
 
 
-def test_rows_of_equal_hash_are_paired_with_the_first_only() -> None:
-    count = 200_000
-    hashes = np.full(count, 77, np.uint64)
-    hashes[5] = 76  # one bit off
-    pairs, distance = join_near(hashes)
-    assert len(pairs) == count - 1
-    assert pairs[:, 0].tolist() == [0] * (count - 1)
-    assert distance.tolist().count(1) == 1 and distance[pairs[:, 1] == 5].tolist() == [1]
-
-
-def test_blank_and_invalid_rows_are_left_out() -> None:
-    hashes = np.array([BLANK, BLANK, 9, 9, 9, 1], np.uint64)
-    valid = np.array([True, True, True, False, True, True])
-    pairs, distance = join_near(hashes, 4, valid)
-    assert pairs.tolist() == [[2, 4], [2, 5]] and distance.tolist() == [0, 1]
-    assert len(join_near(np.zeros(0, np.uint64))[0]) == 0
-
-
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=60))
 @settings(deadline=None)
 def test_exact_join_is_the_first_row_of_equal_bytes(rows: list[tuple[int, bool]]) -> None:
@@ -178,7 +163,7 @@ def test_followers_tell_pictures_of_one_hash_apart() -> None:
         seen.extend(pairs.tolist())
         return np.asarray(pictures[pairs[:, 0]] == pictures[pairs[:, 1]])
 
-    pairs, leaders = followers(np.arange(8), classes, same)
+    pairs, leaders = followers(np.arange(8), classes, same, np.arange(8))
     assert sorted(pairs.tolist()) == [[0, 2], [1, 4], [6, 7]]
     assert leaders.tolist() == [0, 1, 3, 5, 6]
     assert [0, 5] not in seen, "rows of different hashes are not compared"
@@ -192,7 +177,7 @@ def test_followers_give_up_in_bounded_time() -> None:
         compared += len(pairs)
         return np.zeros(len(pairs), bool)
 
-    pairs, leaders = followers(np.arange(5_000), np.zeros(5_000), never)
+    pairs, leaders = followers(np.arange(5_000), np.zeros(5_000), never, np.arange(5_000))
     assert compared < 8 * 5_000 and not len(pairs) and leaders.tolist() == list(range(5_000))
 
 
@@ -390,7 +375,7 @@ def search_pictures(images: list[Image.Image | None], tmp_path: Path, search: Se
     perceptual = np.array([perceptual_hashes(pixels(image or scene(0))) for image in images], np.uint64)
     thumbnails = Thumbnails(Memory(images), tmp_path / "thumbnails", 2)
     everything = Hashes(np.ones(count, bool), alone, alone, perceptual)
-    return find_copies(everything, thumbnails, search, lambda *_: None).groups_N
+    return CopyFinder(everything, thumbnails, search, lambda *_: None).find(np.zeros(count, bool)).groups_N
 
 
 def family(seed: int) -> Iterator[Image.Image]:
@@ -416,7 +401,7 @@ def test_equal_hashes_are_no_copies_until_the_pixels_agree(tmp_path: Path) -> No
     forced = np.full((7, 1), 12345, np.uint64)
     thumbnails = Thumbnails(Memory(images), tmp_path / "thumbnails", 1)
     everything = Hashes(np.ones(7, bool), alone, alone, forced)
-    copies = find_copies(everything, thumbnails, Search(), lambda *_: None)
+    copies = CopyFinder(everything, thumbnails, Search(), lambda *_: None).find(np.zeros(7, bool))
     assert copies.groups_N.tolist() == [0, 1, 0, 3, 1, 0, 6]
 
 
@@ -645,8 +630,9 @@ def test_the_frames_of_a_pan_are_no_single_picture(tmp_path: Path) -> None:
     perceptual = np.array([perceptual_hashes(pixels(image)) for image in images if image], np.uint64)
     thumbnails = Thumbnails(Memory(images), tmp_path / "thumbnails", 2)
     held = np.arange(count) == 30
-    copies = find_copies(Hashes(np.ones(count, bool), alone, alone, perceptual), thumbnails, Search(),
-                         lambda *_: None, held)  # fmt: skip
+    copies = CopyFinder(
+        Hashes(np.ones(count, bool), alone, alone, perceptual), thumbnails, Search(), lambda *_: None
+    ).find(held)
     assert np.bincount(copies.chains_N).max() >= 40, "each frame is like the next"
     assert len(np.unique(copies.groups_N)) > 4
     zeros = np.zeros(count, np.int64)

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from smelt.data.images import kinds
-from smelt.data.images.headers import sniff
-from smelt.data.images.kinds import ENOUGH, HEIC_HINT, READ
+from smelt.data.images.kinds import ENOUGH, HEIC_HINT, READ, sniff
 
 
 def encoded(format: str) -> bytes:

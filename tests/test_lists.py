@@ -29,7 +29,7 @@ from smelt.data.formats.config import FormatSettings, fingerprint
 from smelt.data.formats.labels.several import several_in
 from smelt.data.formats.lists import scan, texts
 from smelt.data.formats.lists.columns import Chooser, plain
-from smelt.data.formats.lists.tables import peek, read
+from smelt.data.formats.lists.sheets import peek, read
 from smelt.errors import DataError, SmeltError
 from smelt.files import bounded
 from smelt.stages.index import index
@@ -408,8 +408,8 @@ def test_quick_and_careful_reading_agree(
     assert careful == [[f"p{first}", f"x{second}"] for first, second in cells]
     columns, where = read(sheet, [0, 1], Report())
     assert [[a.decode(), b.decode()] for a, b in zip(*columns)] == careful
-    assert where.where(0).endswith("l.csv:2")
-    if scan.Scan.of(sheet.form).plain:
+    assert where(0).endswith("l.csv:2")
+    if scan.looked_over(sheet.form)[0]:
         quick = scan.fast_columns(sheet.form, [0, 1])
         assert quick is not None and [[a.decode(), b.decode()] for a, b in zip(*quick)] == careful
         assert scan.line_numbers(sheet.form).tolist() == list(range(2, 2 + len(cells)))
@@ -451,12 +451,12 @@ def test_a_million_rows_take_little_memory_beyond_the_columns(tmp_path: Path) ->
     text = "path,label,title\n" + "".join(f"a/{i}.jpg,{i % 9},t\n" for i in range(count - 1))
     root = put(tmp_path / "d", {"images.csv": text + f'a/{count}.jpg,0,"two\nlines"\n'}, [])
     sheet = peek(root / "images.csv", FormatSettings(format="csv"))
-    assert sheet.form is not None and not scan.Scan.of(sheet.form).plain
+    assert sheet.form is not None and not scan.looked_over(sheet.form)[0]
     tracemalloc.start()
     columns, where = read(sheet, [0, 1], Report())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(columns[0]) == count and where.where(count - 1).endswith(f":{count + 1}")
+    assert len(columns[0]) == count and where(count - 1).endswith(f":{count + 1}")
     assert peak < 60 << 20
 
 
@@ -964,17 +964,16 @@ def test_tables_are_added_from_anywhere(tmp_path: Path) -> None:
     from smelt.artifacts.catalogue_writer import CatalogueWriter
     from smelt.data.formats.lists.imagetable import Table
     from smelt.data.formats.lists.listed import add_tables
-    from smelt.data.formats.lists.tables import Numbered
 
     root = put(tmp_path / "d", {}, [f"data/{file}" for file in FILES])
     columns = {
         "path": ByteStrings.of(file.encode() for file in FILES),
         "label": ByteStrings.of([b"a", b"b", b"", b"a", b"b", b"a"]),
     }
-    where = Numbered(root / "export.json", "{path}: images[{place}]")
     chosen, report = FormatSettings(format="csv", val_fraction=0.0, multi_label="first"), Report()
+    table = Table("all", columns, lambda row: f"export.json: images[{row}]", b"data", {2: [b"b", b"a"]})
     with CatalogueWriter(tmp_path / "out") as writer:
-        add_tables([Table("all", columns, where, b"data", {2: [b"b", b"a"]})], chosen, root, writer, report)
+        add_tables([table], chosen, root, writer, report)
         writer.finish()
     c = Catalogue.open(tmp_path / "out")
     assert [label for _, label in rows_of(c)] == [0, 1, 1, 0, 1, 0] and not len(c.missing)

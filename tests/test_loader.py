@@ -27,8 +27,9 @@ from smelt.data.config import AugmentSettings, RandAugmentSettings, ViewSettings
 from smelt.data.images import loader as module
 from smelt.data.images.augment import random_box
 from smelt.data.images.decode import Pixels, crop_resize, decode, load_crop
-from smelt.data.images.loader import Batch, ImageStore, Loader, _Occurrences, scaled_size
-from smelt.data.images.sampler import ClassBalancedSampler, Order
+from smelt.data.images.loader import Batch, Loader, _Occurrences, scaled_size
+from smelt.data.images.sampler import ClassBalancedSampler
+from smelt.data.images.store import ImageStore
 from smelt.errors import BadImageError, DataError, StorageError, TrainingError
 
 COUNT = 48
@@ -405,7 +406,7 @@ def epoch_of(
     """(rows, images) of each global batch of epoch 1, put together from all ranks' parts."""
     parts = []
     for rank in range(world_size):
-        batches = sampler.batches(sampler.order(1), batch, rank, world_size)
+        batches = sampler.batches(1, batch, rank, world_size)
         parts.append(list(loader.training(batches, AugmentSettings(sizes=(4,)), epoch=1, start=start)))
     whole = []
     for ranks in zip(*parts, strict=True):
@@ -452,15 +453,14 @@ def test_ranks_of_plain_lists_are_counted_as_they_are(numbers: Numbers) -> None:
 def test_an_epoch_is_not_drawn_to_count_it(numbers: Numbers, monkeypatch: pytest.MonkeyPatch) -> None:
     sampler = ClassBalancedSampler(range(40), np.zeros(40, int), images_per_class=4000, seed=0)
     drawn: list[int] = []
-    original = Order.__getitem__
+    original = sampler.draw
 
-    def counting(self: Order, index: Any) -> Any:
-        found = original(self, index)
-        drawn.append(np.size(found))
-        return found
+    def counting(epoch: int, start: int, stop: int) -> Any:
+        drawn.append(stop - start)
+        return original(epoch, start, stop)
 
-    monkeypatch.setattr(Order, "__getitem__", counting)
-    iterator = numbers.training(sampler.batches(sampler.order(0), 10, 0, 2), AUGMENT, epoch=0)
+    monkeypatch.setattr(sampler, "draw", counting)
+    iterator = numbers.training(sampler.batches(0, 10, 0, 2), AUGMENT, epoch=0)
     next(iterator)
     assert 0 < sum(drawn) <= 10 * (module.AHEAD + 2)
     iterator.close()

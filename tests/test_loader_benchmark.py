@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from smelt.data.images.loader import ImageStore
+from smelt.data.images.store import ImageStore
 from smelt.learning import setup
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

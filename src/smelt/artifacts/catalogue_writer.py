@@ -88,7 +88,7 @@ class Block:
 
     labels: (N,) int32, -1 where unknown. fixed: further columns by name, as `true_label`, `rank`, or
     `shard`, `offset`, `size`. words: columns with few values: (codes (N,), words). strings: free text.
-    listed_in: what they came from, for messages: row i is at `listed_in.where(entries[i])`, or at
+    listed_in: what they came from, for messages: row i is at `listed_in(entries[i])`, or at
     `where(entries + i)` where that is one number.
     """
 

@@ -157,8 +157,8 @@ class Loop:
 
     def _batches(self, epoch: int) -> Batches:
         """This rank's rows of each step. All steps are of one size except for a single image."""
-        sampler, size = self.data.sampler, self.settings.batch_size
-        return sampler.batches(sampler.order(epoch), size, self.group.rank, self.group.world_size, even=True)
+        size, group = self.settings.batch_size, self.group
+        return self.data.sampler.batches(epoch, size, group.rank, group.world_size, even=True)
 
     def _epoch(self, epoch: int, start: int) -> None:
         for observer in self.observers:

@@ -12,8 +12,9 @@ from torch import nn
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.checkpoint import read_tensors
 from smelt.artifacts.tables import Selection
-from smelt.data.images.loader import ImageStore, Loader
+from smelt.data.images.loader import Loader
 from smelt.data.images.sampler import ClassBalancedSampler
+from smelt.data.images.store import ImageStore
 from smelt.errors import ArtifactError, DataError
 from smelt.files.atomic import read_json
 from smelt.learning.config import TrainSettings

@@ -109,8 +109,7 @@ def _check_row(store: ImageStore, row: int, heic: bool) -> dict[str, Any]:
 
     from smelt.data.copies.hashes import HASHES, perceptual_hashes
     from smelt.data.images.decode import examine
-    from smelt.data.images.headers import sniff
-    from smelt.data.images.kinds import HEIC_HINT
+    from smelt.data.images.kinds import HEIC_HINT, sniff
     from smelt.errors import BadImageError
 
     record: dict[str, Any] = {"row": row, "ok": False, "reason": "", "damaged": "", "width": 0, "height": 0}

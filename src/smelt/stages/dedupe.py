@@ -39,7 +39,7 @@ def run(context: Context[DedupeSettings]) -> None:
     from smelt.artifacts.catalogue import Catalogue
     from smelt.data.copies.confirm import CopyFinder, Search
     from smelt.data.copies.thumbnails import Thumbnails
-    from smelt.data.images.loader import ImageStore
+    from smelt.data.images.store import ImageStore
 
     catalogue = Catalogue.open(context.catalogue)
     hashes, area_N = _read_checks(context.one("check") / "images.parquet", catalogue.num_rows)

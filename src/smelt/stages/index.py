@@ -189,7 +189,7 @@ def _refuse_repeats(writer: CatalogueWriter, report: Report) -> None:
 
 
 def _place(listed_in: Any, entry: int) -> str:
-    return "the folder" if listed_in is None else str(listed_in.where(entry))
+    return "the folder" if listed_in is None else str(listed_in(entry))
 
 
 def _summary(catalogue: Catalogue, report: Report) -> dict[str, Any]:

@@ -64,10 +64,10 @@ def _batches(
 
     done, epoch, steps = 0, 0, settings.tune.steps
     while done < steps:
-        order = data.sampler.order(epoch)  # drawn batch by batch: an epoch may be far more than the test
-        size = min(settings.batch_size, len(order))
-        whole = min(len(order) // size, steps - done)
-        batches = data.sampler.batches(order, size, 0, 1)[:whole]
+        # drawn batch by batch: an epoch may be far more than the test
+        size = min(settings.batch_size, len(data.sampler))
+        whole = min(len(data.sampler) // size, steps - done)
+        batches = data.sampler.batches(epoch, size)[:whole]
         for batch in data.loader.training(batches, settings.augment, epoch):
             yield batch, torch.from_numpy(data.labels_N[batch.rows_B.numpy()]).long()
             done += 1

@@ -12,18 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from smelt.data.copies.alignment import Agreement
 from smelt.data.copies.groups import followers, group_rows, join_exact, lowest_of, partners, stars
 from smelt.data.copies.hashes import BLANK
 from smelt.data.copies.pairs import Candidates, crop_candidates, near_candidates
-
-if TYPE_CHECKING:
-    from smelt.data.copies.alignment import Agreement
-    from smelt.data.copies.thumbnails import Thumbnails
+from smelt.data.copies.thumbnails import Thumbnails
 
 NEXT = 8  # partners of a partner that a row is compared with
 ROUNDS = 4  # times that rows left alone are compared with the centre that took their partner
@@ -195,15 +192,6 @@ class CopyFinder:
         thumbnails = self.compare.thumbnails
         pairs, _ = followers(rows, thumbnails.colours(rows), thumbnails.same_blank, rank_N[rows])
         return Candidates(pairs, np.zeros(len(pairs), bool))
-
-
-def find_copies(
-    hashes: Hashes, thumbnails: Thumbnails, search: Search, progress: Progress,
-    held_out_N: NDArray[np.bool_] | None = None, area_N: NDArray[np.int64] | None = None,
-) -> Copies:  # fmt: skip
-    """All copies among the rows that are ok, as groups; see `CopyFinder`."""
-    held = np.zeros(len(hashes.ok_N), bool) if held_out_N is None else held_out_N
-    return CopyFinder(hashes, thumbnails, search, progress, area_N).find(held)
 
 
 def _pairs(*firsts_N: NDArray[np.int64]) -> NDArray[np.int64]:

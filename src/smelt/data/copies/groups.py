@@ -1,4 +1,4 @@
-"""Exact and near duplicates among millions of images: joins of hashes, groups, and which copy is kept.
+"""Exact and near duplicates among millions of images: equal hashes, groups, and which copy is kept.
 
 To be like is not transitive: of the frames of a pan each is like the next, and the first has nothing in
 common with the last. So groups are stars: every member was compared with the best copy of its group, and is
@@ -12,14 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from smelt.data.copies.hashes import BLANK, perceptual_hash
-from smelt.data.copies.near import near_values
-
-__all__ = [
-    "Verdict", "decide", "followers", "group_rows", "join_exact", "join_near", "lowest_of", "partners",
-    "perceptual_hash", "stars",
-]  # fmt: skip
 
 ROUNDS = 8  # pictures told apart among those of one hash; what is left after so many stays unjoined
 
@@ -52,36 +44,6 @@ def _repeated(values_N: NDArray[np.uint64]) -> NDArray[np.bool_]:
         return np.zeros(len(values_N), np.bool_)
     place = np.minimum(np.searchsorted(twice, values_N), len(twice) - 1)
     return np.asarray(twice[place] == values_N, np.bool_)
-
-
-def join_near(
-    hashes_N: NDArray[np.uint64], max_distance: int = 4, valid_N: NDArray[np.bool_] | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-    """Pairs of rows whose hashes differ in at most `max_distance` of 64 bits: (pairs_R2, distance_R).
-
-    Exact: every pair of different hash values within the distance is there, as the lowest rows that have
-    them. Rows of equal hash are paired with the lowest such row only, so a million copies give a million
-    pairs. `BLANK` hashes say nothing and are left out, as are rows that are not valid. Sorted by pair.
-    """
-    usable = hashes_N != BLANK
-    rows = np.flatnonzero(usable if valid_N is None else usable & valid_N)
-    order = np.argsort(hashes_N[rows], kind="stable")
-    rows = rows[order]
-    del order
-    hashes = hashes_N[rows]
-    starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]][: len(rows)])
-    values, first_rows = hashes[starts], rows[starts]
-    first = np.repeat(first_rows, np.diff(np.r_[starts, len(rows)]))
-    equal = first != rows
-    same_R2 = np.stack([first[equal], rows[equal]], axis=1)
-    del hashes, rows, first, equal
-    lower, higher = near_values(values, max_distance)
-    ends = [first_rows[np.searchsorted(values, side)] for side in (lower, higher)]
-    near_R2 = np.sort(np.stack(ends, axis=1), axis=1)
-    distance = np.r_[np.zeros(len(same_R2), np.int8), np.bitwise_count(lower ^ higher).astype(np.int8)]
-    pairs = np.concatenate([same_R2, near_R2])
-    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
-    return pairs[order], distance[order]
 
 
 def group_rows(count: int, pairs_R2: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -158,15 +120,15 @@ def followers(
     rows_N: NDArray[np.int64],
     classes_N: NDArray[np.generic],
     same: Callable[[NDArray[np.int64]], NDArray[np.bool_]],
-    rank_N: NDArray[np.int64] | None = None,
+    rank_N: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split the rows of each class (one hash) into pictures: (pairs_R2 of leader and follower, leaders).
 
-    The lowest row leads (by `rank_N`, a number for each, where it is given), those for which `same(pairs_R2)`
-    holds follow it; the lowest of the others leads next. So a class of any size costs ROUNDS comparisons a
+    The first by `rank_N`, a number for each, leads, those for which `same(pairs_R2)`
+    holds follow it; the first of the others leads next. So a class of any size costs ROUNDS comparisons a
     row at most. Classes of one row lead untested.
     """
-    order = np.lexsort((rows_N if rank_N is None else rank_N, classes_N))
+    order = np.lexsort((rank_N, classes_N))
     rows, classes = rows_N[order], classes_N[order]
     pairs, leaders = [np.zeros((0, 2), np.int64)], []
     for _ in range(ROUNDS):

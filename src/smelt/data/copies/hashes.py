@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SIZE = 64  # side of the luma thumbnail
-BLANK = 0  # hash of a picture without structure: never joined by hash, see `duplicates.join_near`
+BLANK = 0  # hash of a picture without structure: never joined by hash, see `pairs`
 # RMS of the 64 frequencies in grey levels, below which their signs are those of the coding noise
 BLANK_LEVEL = 0.5
 NOTHING = 0.01  # a frequency up to this is one that is not there: rounding must not decide its sign
@@ -119,15 +119,11 @@ def _hashes(luma_SS: NDArray[np.uint8], windows: int = 1) -> NDArray[np.uint64]:
     return np.where(level < BLANK_LEVEL, np.uint64(BLANK), hashes)
 
 
-def perceptual_hash(pixels_HW3: NDArray[np.uint8]) -> int:
-    """The 64-bit perceptual hash of a picture of any size, `BLANK` (0) where it has no structure."""
-    return int(_hashes(thumbnail(luma(pixels_HW3)))[0])
-
-
 def perceptual_hashes(pixels_HW3: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Hashes of the picture, of it unframed, of each of CROPS of it, of it turned by TURNS, (HASHES,).
 
-    The first is `perceptual_hash`; the second equals it where there is no frame.
+    The first is of the whole picture, and the second equals it where there is no frame. `BLANK` (0) where
+    there is no structure.
     """
     grey = luma(pixels_HW3)
     small = thumbnail(grey)

@@ -18,7 +18,7 @@ from smelt.artifacts.catalogue import UNKNOWN, UNKNOWN_TRUTH
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import SHOWN, Report
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.lists.pathlists import Entries, Listed, read_lines, read_list
+from smelt.data.formats.lists.pathlists import Entries, read_lines, read_list, where_in
 from smelt.data.formats.tree.files import Files, Part
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.tree.pathcolumns import find_paths
@@ -73,7 +73,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
         found = find_paths(keys.paths, labels[kind].paths)
         for entry in np.flatnonzero(found < 0)[:SHOWN].tolist():
             report.problem(
-                f"{Listed(path).where(entry)}: {decode(keys.paths[entry])!r} has no label in {_LISTS[kind]}"
+                f"{where_in(path)(entry)}: {decode(keys.paths[entry])!r} has no label in {_LISTS[kind]}"
             )
         report.num_problems += max(0, int((found < 0).sum()) - SHOWN)
         known = find_paths(keys.paths, labels["clean"].paths)
@@ -84,7 +84,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
         given = _at(labels[kind].labels, found, UNKNOWN)
         writer.add(
             Block(split, "web" if split == "train" else split, placed, given,
-                  {**fixed, "true_label": truth}, missing=missing, listed_in=Listed(path))
+                  {**fixed, "true_label": truth}, missing=missing, listed_in=where_in(path))
         )  # fmt: skip
 
 

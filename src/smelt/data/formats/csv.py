@@ -22,12 +22,12 @@ from smelt.data.formats.base import Report, as_bytes, unsafe
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers.numbering import tell_missing
 from smelt.data.formats.labels.onehot import labels_of
-from smelt.data.formats.lists.imagetable import Table
+from smelt.data.formats.lists.imagetable import Table, Where
 from smelt.data.formats.lists.listed import add_tables
 from smelt.data.formats.lists.listfiles import ListFile, chosen, seen
-from smelt.data.formats.lists.sifted import NOT_SO, Those, headers_again, held
-from smelt.data.formats.lists.tables import Where, stream
-from smelt.data.formats.lists.tables import read as read_sheet
+from smelt.data.formats.lists.sheets import read as read_sheet
+from smelt.data.formats.lists.sheets import stream
+from smelt.data.formats.lists.sifted import NOT_SO, headers_again, held, of_rows
 from smelt.data.formats.lists.testlists import table_of, unlisted_test
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.tree.names import first_few
@@ -89,7 +89,7 @@ def _table(found: ListFile, settings: FormatSettings, root: Path, report: Report
     if rows is not None:
         columns = [column.take(rows) for column in columns]
     table = Table(
-        found.split, dict(zip(places, columns)), where if rows is None else Those(where, rows), found.base,
+        found.split, dict(zip(places, columns)), where if rows is None else of_rows(where, rows), found.base,
         name=found.name, split_words=found.columns.flags or {}, spelling=found.spelling,
     )  # fmt: skip
     table.columns.pop("confidence", None)
@@ -100,7 +100,7 @@ def _table(found: ListFile, settings: FormatSettings, root: Path, report: Report
             "they are classes"
         )
         table.columns["label"], table.several = labels_of(
-            names, _one_by_one(found, rows), table.where.where, report
+            names, _one_by_one(found, rows), table.where, report
         )
     if found.path.is_relative_to(root):
         report.used.add(as_bytes(found.path, root))
@@ -120,7 +120,7 @@ def _kept(
     rows = np.flatnonzero(kept)
     place = list(places).index("confidence")
     column, name = columns[place].take(rows), sheet.names[places["confidence"]]
-    holds = held(column, name, Those(where, rows), found.name, settings, report)
+    holds = held(column, name, of_rows(where, rows), found.name, settings, report)
     path = columns[list(places).index("path")]
     if not holds.all():
         keys = path.hashes()

@@ -18,6 +18,7 @@ from smelt.artifacts.catalogue import SPLITS, UNKNOWN_TRUTH
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import Report, hold_out, unsafe
 from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.lists.imagetable import Where
 from smelt.data.formats.lists.pathlists import read_lines
 from smelt.data.formats.tree.files import Files, Part
 from smelt.data.formats.tree.layout import Glimpse
@@ -87,7 +88,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
             rows = np.flatnonzero(codes[first : first + len(part)] == code) + first
             block = _block(files, SPLITS[code], base, [keys[row] for row in rows.tolist()], labels[rows])
             _verdicts(block, known if split == "train" else None, [keys[row] for row in rows.tolist()])
-            block.listed_in, block.entries = _Lines(path, 2 if split == "train" else 1), rows - first
+            block.listed_in, block.entries = _lines(path, 2 if split == "train" else 1), rows - first
             writer.add(block)
         first += len(part)
 
@@ -114,14 +115,9 @@ def _verdicts(block: Block, known: dict[bytes, bool] | None, keys: list[bytes]) 
     block.words["noise"] = (wrong, [b"", b"wrong"])
 
 
-class _Lines:
-    """Names the lines of a list that begins at line `first`."""
-
-    def __init__(self, path: Path, first: int) -> None:
-        self.path, self.first = path, first
-
-    def where(self, entry: int) -> str:
-        return f"{self.path}:{entry + self.first}"
+def _lines(path: Path, first: int) -> Where:
+    """What messages call the lines of a list that begins at line `first`."""
+    return lambda entry: f"{path}:{entry + first}"
 
 
 def _keys(path: Path, report: Report, *, header: bool, suffix: bytes) -> list[bytes]:

@@ -308,7 +308,7 @@ class _Split:
             "offset": np.array([offset for _, offset, _ in self.places], np.int64),
             "size": np.array([size for _, _, size in self.places], np.int64),
         }
-        return Table(self.name, columns, self, several=several, spelling=Spelling(), inside=inside)
+        return Table(self.name, columns, self.where, several=several, spelling=Spelling(), inside=inside)
 
     def _find(self, rows: list[int], settings: FormatSettings, report: Report) -> None:
         """Put the paths of files in the place of what the rows call them."""

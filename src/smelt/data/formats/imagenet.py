@@ -148,18 +148,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
 def _table(split: str, images: Sequence[tuple[bytes, bytes]], root: Path) -> Table:
     paths = ByteStrings.of(path for path, _ in images)
     columns = {"path": paths, "label": ByteStrings.of(synset for _, synset in images)}
-    return Table(split, columns, _Images(root, paths), spelling=Spelling())
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Names images by their paths."""
-
-    root: Path
-    paths: ByteStrings
-
-    def where(self, entry: int) -> str:
-        return str(self.root / decode(self.paths[entry]))
+    return Table(split, columns, lambda row: str(root / decode(paths[row])), spelling=Spelling())
 
 
 def _sorted_images(root: Path, base: bytes, split: bytes, report: Report) -> Iterator[tuple[bytes, bytes]]:

@@ -38,7 +38,7 @@ from smelt.data.formats.lists.exported import (
     text_or_number,
     wrong,
 )
-from smelt.data.formats.lists.rowtexts import text_rows
+from smelt.data.formats.lists.sheets import rows_by_name
 from smelt.data.formats.tree.finder import Finder, local
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.errors import DataError, short
@@ -139,7 +139,7 @@ class _Export:
         """Take in all tasks. What cannot be right goes to the report with its place."""
         if self.path.suffix.lower() in (".csv", ".tsv", ".txt"):
             self.lines = True
-            for line, row in text_rows(self.path, self.settings, self.report):
+            for line, row in rows_by_name(self.path, self.settings, self.report):
                 refuse_many(self.report)
                 self._row(row, line, f"{self.path}:{line}")
             return

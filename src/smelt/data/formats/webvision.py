@@ -25,7 +25,7 @@ from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers.archives import SUFFIX, find_archives, open_archive, stem
-from smelt.data.formats.lists.pathlists import Entries, Listed, read_lines, read_list
+from smelt.data.formats.lists.pathlists import Entries, read_lines, read_list, where_in
 from smelt.data.formats.lists.truth import Truth
 from smelt.data.formats.tree.files import Files, Part
 from smelt.data.formats.tree.layout import Glimpse
@@ -128,7 +128,7 @@ class _Layout:
         return list(wanted)
 
     def place(self, paths: Paths, source: str) -> Paths:
-        """Listed paths of training images as paths below the root."""
+        """where_in paths of training images as paths below the root."""
         return Paths(
             [self._place(folder, source) for folder in paths.folders], paths.folder_codes, paths.names
         )
@@ -202,7 +202,7 @@ def _add(
     fixed, missing = layout.files.locate(placed)
     block = Block(
         split, source, placed, entries.labels[chosen], fixed, missing=missing,
-        listed_in=Listed(part), entries=entries.first + chosen,
+        listed_in=where_in(part), entries=entries.first + chosen,
     )  # fmt: skip
     if text is not None:
         text.join(block, paths)

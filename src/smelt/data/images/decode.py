@@ -60,15 +60,13 @@ from PIL import (  # noqa: F401
 )
 
 from smelt.data.images.damage import EXTRANEOUS, damage_of
-from smelt.data.images.headers import Header, gif_frame, png_chunks, probe
+from smelt.data.images.headers import gif_frame, png_chunks, probe
 from smelt.data.images.kinds import HEIF_READERS, heif_reader
-from smelt.data.images.limits import RESULT
+from smelt.data.images.limits import RESULT, Header
 from smelt.errors import BadImageError
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
-
-__all__ = ["Box", "Pixels", "crop_resize", "decode", "load_crop", "probe"]
 
 _SMALL = 64 * 64  # pixels up to which numpy mirrors quicker than torch starts to
 _ROWS_BELOW = 16  # rows decoded below a box: upsampling of colour looks at neighbours

@@ -11,23 +11,15 @@ import struct
 from collections.abc import Iterator
 
 from smelt.data.images import heif, jpegs
-from smelt.data.images.kinds import Sniffed, heif_reader, sniff
+from smelt.data.images.kinds import sniff
 from smelt.data.images.limits import (
-    MAX_HELD,
     MAX_PARTS,
-    MAX_PIXELS,
-    MAX_SCANS,
     RESULT,
     Header,
     too_large,
     too_many_parts,
 )
 from smelt.errors import BadImageError
-
-__all__ = [
-    "MAX_HELD", "MAX_PIXELS", "MAX_SCANS", "Header", "Sniffed", "gif_frame", "heif_reader", "png_chunks",
-    "probe", "sniff",
-]  # fmt: skip
 
 _PNG_MODES = {0: (1, 2), 2: (4, 4), 3: (1, 1), 4: (4, 4), 6: (4, 4)}  # bytes that Pillow holds: of 8, 16 bits
 _WEBP = 17  # bytes a pixel: two canvases and two copies of a frame, each of four

@@ -27,16 +27,15 @@ from torch import Tensor
 
 from smelt.data.config import AugmentSettings, ViewSettings
 from smelt.data.images import augment as aug
-from smelt.data.images.decode import Pixels, crop_resize, decode, load_crop, probe
-from smelt.data.images.headers import Header
+from smelt.data.images.decode import Pixels, crop_resize, decode, load_crop
+from smelt.data.images.headers import probe
+from smelt.data.images.limits import Header
 from smelt.data.images.randaugment import randaugment
 from smelt.data.images.sampler import Batches
 from smelt.data.images.store import ImageStore
 from smelt.errors import BadImageError, TrainingError, some
 from smelt.files.opening import patiently
 from smelt.random import keys
-
-__all__ = ["Batch", "ImageStore", "Loader", "scaled_size"]
 
 CHUNK = 16  # images per task of a worker
 AHEAD = 3  # batches under way before the one that is asked for

@@ -19,11 +19,6 @@ from smelt.data.config import RandAugmentSettings
 from smelt.data.images.decode import Pixels
 
 BINS = 31  # magnitudes 0..30
-OPERATIONS = (
-    "identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "color",
-    "contrast", "sharpness", "posterize", "solarize", "auto_contrast", "equalize",
-)  # fmt: skip
-SIGNED = OPERATIONS[1:10]
 _LUMA = np.array([19595, 38470, 7471]) / 65536.0  # ITU-R 601-2 in the fixed point that Pillow uses
 
 
@@ -184,7 +179,7 @@ def _quantised(values: NDArray[np.float32]) -> Pixels:
     return np.clip(values, 0.0, 255.0, out=values).astype(np.uint8)
 
 
-_FUNCTIONS: dict[str, Callable[[Pixels, float], Pixels]] = {
+_FUNCTIONS: dict[str, Callable[[Pixels, float], Pixels]] = {  # in the order that numbers choose them
     "identity": lambda pixels_HW3, _: pixels_HW3,
     "shear_x": _shear_x,
     "shear_y": _shear_y,
@@ -200,3 +195,5 @@ _FUNCTIONS: dict[str, Callable[[Pixels, float], Pixels]] = {
     "auto_contrast": _auto_contrast,
     "equalize": _equalize,
 }
+OPERATIONS = tuple(_FUNCTIONS)
+SIGNED = OPERATIONS[1:10]

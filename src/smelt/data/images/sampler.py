@@ -29,17 +29,15 @@ _ROUNDS = 6
 class ClassBalancedSampler:
     """Draws rows (N,) with labels (N,); see the module.
 
-    images_per_class: draws of each class in an epoch, or None: every row once. rank, world_size: which part
-    of each global batch `batches` gives. Rows and draws number less than 2**32; labels are at least 0.
+    images_per_class: draws of each class in an epoch, or None: every row once. Rows and draws number less
+    than 2**32; labels are at least 0.
     """
 
     def __init__(
-        self, rows: NDArray[Any] | range, labels: NDArray[Any], *, images_per_class: int | None, seed: int,
-        rank: int = 0, world_size: int = 1,
-    ) -> None:  # fmt: skip
-        assert len(rows) == len(labels) and 0 <= rank < world_size
+        self, rows: NDArray[Any] | range, labels: NDArray[Any], *, images_per_class: int | None, seed: int
+    ) -> None:
+        assert len(rows) == len(labels)
         self.images_per_class, self.seed = images_per_class, seed
-        self.rank, self.world_size = rank, world_size
         if images_per_class is None:
             self._rows = _array(rows).astype(np.uint32)
             self.num_draws = len(rows)
@@ -58,10 +56,6 @@ class ClassBalancedSampler:
     def epoch(self, epoch: int) -> NDArray[np.int64]:
         """All draws of an epoch in global order; (num_draws,) int64."""
         return self.draw(epoch, 0, self.num_draws)
-
-    def order(self, epoch: int) -> Order:
-        """The same, drawn slice by slice when asked for: for epochs that are not worth their memory."""
-        return Order(self, epoch)
 
     def draw(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         """Draws start..stop-1 of an epoch."""
@@ -84,34 +78,10 @@ class ClassBalancedSampler:
         return places
 
     def batches(
-        self, order: NDArray[np.int64] | Order, batch_size: int, rank: int | None = None,
-        world_size: int | None = None, even: bool = False,
-    ) -> Batches:  # fmt: skip
+        self, epoch: int, batch_size: int, rank: int = 0, world_size: int = 1, *, even: bool = False
+    ) -> Batches:
         """Batches of one rank: its part [rank::world_size] of each global batch; see `Batches`."""
-        rank = self.rank if rank is None else rank
-        world_size = self.world_size if world_size is None else world_size
-        return Batches(order, batch_size, rank, world_size, even)
-
-
-class Order:
-    """The order of one epoch; slices are drawn when they are asked for."""
-
-    def __init__(self, sampler: ClassBalancedSampler, epoch: int) -> None:
-        self.sampler, self.number = sampler, epoch
-
-    def __len__(self) -> int:
-        return self.sampler.num_draws
-
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: slice) -> NDArray[np.int64]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            start, stop, step = index.indices(len(self))
-            assert step == 1, "an order is drawn in steps of one"
-            return self.sampler.draw(self.number, start, max(start, stop))
-        return int(self.sampler.draw(self.number, range(len(self))[index], range(len(self))[index] + 1)[0])
+        return Batches(self, epoch, batch_size, rank, world_size, even)
 
 
 class Batches(Sequence[NDArray[np.int64]]):
@@ -123,18 +93,19 @@ class Batches(Sequence[NDArray[np.int64]]):
 
     def __init__(
         self,
-        order: NDArray[np.int64] | Order,
+        sampler: ClassBalancedSampler,
+        epoch: int,
         batch_size: int,
         rank: int,
         world_size: int,
-        even: bool = False,
+        even: bool,
     ) -> None:
         assert batch_size >= 1 and 0 <= rank < world_size
-        self.order, self.batch_size, self.rank, self.world_size = order, batch_size, rank, world_size
-        self.even = even
+        self.sampler, self.epoch, self.batch_size, self.even = sampler, epoch, batch_size, even
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
+        return -(-len(self.sampler) // self.batch_size)
 
     @overload
     def __getitem__(self, index: int) -> NDArray[np.int64]: ...
@@ -148,13 +119,13 @@ class Batches(Sequence[NDArray[np.int64]]):
     def _begin(self, index: int) -> int:
         """Where global batch `index` begins in the order."""
         if self.even:
-            return index * len(self.order) // len(self)
-        return min(index * self.batch_size, len(self.order))
+            return index * len(self.sampler) // len(self)
+        return min(index * self.batch_size, len(self.sampler))
 
     def whole(self, index: int) -> NDArray[np.int64]:
         """Row numbers of global batch `index`, of all ranks."""
         place = range(len(self))[index]
-        return np.asarray(self.order[self._begin(place) : self._begin(place + 1)], np.int64)
+        return self.sampler.draw(self.epoch, self._begin(place), self._begin(place + 1))
 
     def size(self, index: int) -> int:
         """Images of global batch `index`; nothing is drawn for it."""
@@ -166,7 +137,7 @@ class Batches(Sequence[NDArray[np.int64]]):
         if not len(self):
             return 0
         # all batches have one of two sizes
-        size, images = (len(self.order) // len(self) if self.even else self.batch_size), len(self.order)
+        size, images = (len(self.sampler) // len(self) if self.even else self.batch_size), len(self.sampler)
         if self.even:
             sizes = {size: len(self) - images % len(self), size + 1: images % len(self)}
         else:

@@ -14,7 +14,7 @@ from smelt.data.formats.lists.columns import plain
 from smelt.data.formats.lists.jsontables import text_of
 from smelt.data.formats.lists.letters import in_utf8, known
 from smelt.data.formats.lists.pathlists import read_lines
-from smelt.data.formats.lists.tables import peek, read
+from smelt.data.formats.lists.sheets import peek, read
 from smelt.data.formats.tree.files import Part
 from smelt.errors import DataError
 

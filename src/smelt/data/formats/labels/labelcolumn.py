@@ -32,7 +32,7 @@ class LabelColumn:
     def first(self, split: int, word: bytes) -> str:
         """Where the first row of a split with that word is; "" where there is none."""
         rows = np.flatnonzero((self.splits == split) & (self.codes == self.words.index(word)))
-        return self.table.where.where(int(rows[0])) if len(rows) else ""
+        return self.table.where(int(rows[0])) if len(rows) else ""
 
 
 Columns = Sequence[LabelColumn]

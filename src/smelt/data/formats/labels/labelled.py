@@ -68,7 +68,7 @@ def _tell_wrong(column: LabelColumn, wrong: NDArray[np.bool_], classes: Classes,
     for row in places[:SHOWN].tolist():
         word = column.words[int(column.codes[row])]
         shown, hint = short(decode(word), 80), classes.why_not(word)
-        report.problem(f"{column.table.where.where(row)}: label {shown!r} is not one of the classes{hint}")
+        report.problem(f"{column.table.where(row)}: label {shown!r} is not one of the classes{hint}")
     report.num_problems += max(0, len(places) - SHOWN)
 
 
@@ -102,7 +102,7 @@ def _with_several(
     entry, labels = next(iter(more.items()))
     texts = entry not in table.several  # and not by columns or lists
     names = ", ".join(short(decode(classes.names[label]), 40) for label in labels if label >= 0)
-    what = f"{len(more):,} rows have several labels, such as {table.where.where(entry)} ({names})"
+    what = f"{len(more):,} rows have several labels, such as {table.where(entry)} ({names})"
     if settings.multi_label in ("refuse", "whole"):
         report.problem(
             f"{what}: smelt learns one label an image. -o data.multi_label=first takes the first, "
@@ -139,7 +139,7 @@ def _without_label(rows: Rows, settings: FormatSettings, report: Report) -> None
         return
     if settings.unlabelled == "refuse":
         for place in places[:SHOWN].tolist():
-            where = rows.table.where.where(int(rows.entries[place]))
+            where = rows.table.where(int(rows.entries[place]))
             report.problem(f"{where}: label '' is not one of the classes (only test images may have none)")
         report.num_problems += max(0, len(places) - SHOWN)
         return
@@ -172,7 +172,7 @@ def drop_repeats(tables: Sequence[Rows], settings: FormatSettings, report: Repor
             elif label in labels:
                 kept[place] = False
                 count += 1
-                where, earlier = rows.table.where.where(entry), first.table.where.where(before)
+                where, earlier = rows.table.where(entry), first.table.where(before)
                 example = example or f"{where}: {decode(key[0])!r} (before: {earlier})"
             else:
                 kept[place] = _takes_another(rows, entry, key[0], first, before, settings, report)
@@ -191,7 +191,7 @@ def _takes_another(
         return True
     if settings.multi_label in ("refuse", "whole"):
         report.problem(
-            f"{rows.table.where.where(entry)}: {decode(path)!r} is listed twice, with another label (before: "
-            f"{first.table.where.where(before)}); -o data.multi_label=first takes the first, split both"
+            f"{rows.table.where(entry)}: {decode(path)!r} is listed twice, with another label (before: "
+            f"{first.table.where(before)}); -o data.multi_label=first takes the first, split both"
         )
     return False

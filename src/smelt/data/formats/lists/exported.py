@@ -66,7 +66,7 @@ class Rows:
         }
         if self.splits:
             columns["split"] = ByteStrings.of(self.splits)
-        return Table(self.split, columns, self, several=several, spelling=Spelling())
+        return Table(self.split, columns, self.where, several=several, spelling=Spelling())
 
 
 def found_lists(

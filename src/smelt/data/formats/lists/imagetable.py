@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from smelt.data.formats.lists.letters import in_utf8, shown
 from smelt.data.formats.tree.spelling import Spelling
 
 Codes = tuple[NDArray[np.int64], list[bytes]]  # (N,) codes, words
+Where = Callable[[int], str]  # what messages call row i, from 0: file and line (or row, or object)
 
 
 def coded(strings: ByteStrings) -> Codes:
@@ -27,20 +28,13 @@ def coded(strings: ByteStrings) -> Codes:
     return encoded.indices.to_numpy().astype(np.int64), words
 
 
-class Located(Protocol):
-    """Names the rows of a table in messages."""
-
-    def where(self, entry: int) -> str:
-        """File and line (or row, or object) of row `entry`, from 0."""
-
-
 @dataclass
 class Table:
     """Rows of one list, each an image.
 
     split: the one that all rows are of, or "all" where the column `split` says it. columns: by our names
     (`path`; `label`, `split`, `source`, `query`, `title`, `description`, `tags`, `true_label`, `noise` where
-    there are any), all of N strings; "" is none. where: names rows in messages. base: folder below the root
+    there are any), all of N strings; "" is none. where: what messages call each. base: folder below the root
     that the list lies in, which its paths may start from. several: all labels of those rows that have more
     than one (`label` is not looked at there). name: the list, for messages. split_words: what words of the
     column `split` mean, where they are not the usual ones. spelling: how its paths are read; found by their
@@ -50,7 +44,7 @@ class Table:
 
     split: str
     columns: dict[str, ByteStrings]
-    where: Located
+    where: Where
     base: bytes = b""
     several: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
     name: str = ""
@@ -73,6 +67,5 @@ class Table:
         words = [word.strip() for word in words]
         if name == "query":
             return codes, list(map(shown, words))
-        where = self.where.where
         names = name != "source"  # crawled, and only counted
-        return codes, in_utf8(words, None, lambda code: where(int((codes == code).argmax())), names)
+        return codes, in_utf8(words, None, lambda code: self.where(int((codes == code).argmax())), names)

@@ -23,7 +23,7 @@ from smelt.data.formats.labels.labelcolumn import LabelColumn
 from smelt.data.formats.labels.labelled import Rows
 from smelt.data.formats.labels.nolabels import quoted
 from smelt.data.formats.labels.pipeline import numbered
-from smelt.data.formats.lists.imagetable import Located, Table
+from smelt.data.formats.lists.imagetable import Table, Where
 from smelt.data.formats.lists.letters import shown
 from smelt.data.formats.tree.files import Files
 from smelt.data.formats.tree.fitting import fit
@@ -64,7 +64,7 @@ def add_tables(
         part.check_splits(report)
         if (count := len(part.table.words("source")[1])) > MAX_SOURCES:
             column = settings.columns.get("source", "source")
-            raise DataError(f"{part.table.where.where(0)}: column {column!r}: {too_many_sources(count)}")
+            raise DataError(f"{part.table.where(0)}: column {column!r}: {too_many_sources(count)}")
     columns = [
         LabelColumn(part.table, part.paths, part.splits, *part.table.words("label")) for part in placed
     ]
@@ -143,7 +143,7 @@ class _Placed:
         if self.spelling.note:
             report.note(self.spelling.note)
         self.paths = _paths(strings, self.spelling)
-        check_paths(self.paths, table.where.where, report)
+        check_paths(self.paths, table.where, report)
         self.splits = np.zeros(len(self.paths), np.uint8)
         self.split_words = {word.lower(): split for word, split in settings.split_words.items()}
 
@@ -159,7 +159,7 @@ class _Placed:
         for code, split in enumerate(table):
             if not split:
                 rows = np.flatnonzero(codes == code)
-                where = self.table.where.where(int(rows[0]))
+                where = self.table.where(int(rows[0]))
                 word = short(decode(words[code]), 80)
                 report.problem(
                     f"{where}: split {word!r} is not train, val or test, nor a word for one (training, "
@@ -199,7 +199,7 @@ class _Placed:
         if not missing.count:
             row = int(np.flatnonzero(self.missing)[0])
             entry = int(self.rows.entries[row])
-            missing.where, missing.path = self.table.where.where(entry), self.placed[row]
+            missing.where, missing.path = self.table.where(entry), self.placed[row]
             missing.given, missing.hint = self.table.columns["path"][entry], self.spelling.hint
         missing.count += int(self.missing.sum())
 
@@ -249,9 +249,9 @@ def _as_utf8(strings: ByteStrings) -> ByteStrings:
     return strings
 
 
-def _file_of(where: Located) -> str:
+def _file_of(where: Where) -> str:
     """The name of a list, from where its first row is."""
-    return where.where(0).rpartition("/")[2].partition(":")[0]
+    return where(0).rpartition("/")[2].partition(":")[0]
 
 
 def _paths(strings: ByteStrings, spelling: Spelling) -> Paths:

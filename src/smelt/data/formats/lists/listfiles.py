@@ -14,7 +14,7 @@ from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers.archives import SUFFIX as ARCHIVE
 from smelt.data.formats.lists.columns import Chooser, Columns
 from smelt.data.formats.lists.listnames import ALL, SHARD, is_list, lists_among, rank, said, stem_of
-from smelt.data.formats.lists.tables import Sheet, peek, stream
+from smelt.data.formats.lists.sheets import Sheet, peek, stream
 from smelt.data.formats.tree.fitting import SAMPLE, fit
 from smelt.data.formats.tree.layout import Glimpse, classes_seen, what_is_there
 from smelt.data.formats.tree.names import first_few, split_of

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue_writer import Paths
 from smelt.data.formats.base import SHOWN, Report
+from smelt.data.formats.lists.imagetable import Where
 from smelt.data.formats.lists.texts import MOST_LINE
 from smelt.data.formats.tree.files import Part
 from smelt.data.formats.tree.pathcolumns import check_paths, split_paths
@@ -24,17 +25,6 @@ BLOCK_BYTES = 8 << 20
 _LF, _SPACE, _ZERO, _MINUS = 10, 32, 48, 45
 _MAX_DIGITS = 9
 _BOM = b"\xef\xbb\xbf"
-
-
-@dataclass(frozen=True)
-class Listed:
-    """What listed some rows, for messages: entry i of it, from 0, is at `where(i)`."""
-
-    part: Part
-
-    def where(self, entry: int) -> str:
-        """File and line."""
-        return f"{self.part}:{line_of(self.part, entry)}"
 
 
 @dataclass(frozen=True)
@@ -63,6 +53,11 @@ def read_list(path: Part, report: Report, *, labelled: bool, num_classes: int) -
         if len(entries):
             yield entries
         first += len(entries)
+
+
+def where_in(path: Part) -> Where:
+    """What messages call the entries of a list: file and line."""
+    return lambda entry: f"{path}:{line_of(path, entry)}"
 
 
 def line_of(path: Part, entry: int) -> int:
@@ -123,7 +118,7 @@ def _parse(data: NDArray[np.uint8], labelled: bool, first: int, path: Part, repo
         labels[wrong] = 0
         ends = np.where(wrong, ends, stops)
     paths = split_paths(data, starts, ends)
-    check_paths(paths, lambda row: Listed(path).where(first + row), report)
+    check_paths(paths, lambda row: where_in(path)(first + row), report)
     return Entries(paths, labels, first)
 
 

@@ -201,7 +201,7 @@ class Samples:
         return Table(
             "all",
             columns,
-            self,
+            self.where,
             several=several,
             spelling=Spelling(),
             inside=places if len(self.shards) else {},

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,32 +19,22 @@ BLOCK_BYTES = 8 << 20
 _LF, _CR, _QUOTE, _SPACE, _TAB, _HASH = 10, 13, 34, 32, 9, 35
 
 
-@dataclass
-class Scan:
-    """plain: whether every row is one line of ordinary form. note: what is odd and can be lived with."""
-
-    plain: bool = True
-    note: str = ""
-
-    @classmethod
-    def of(cls, form: Form) -> Scan:
-        """Look over all of a list."""
-        plain = form.delimiter != "" and not (form.delimiter == BLANKS and len(form.names) != 2)
-        utf8, found = True, cls()
-        for data in _blocks(form):
-            plain = plain and _is_plain(data, form)
-            utf8 = utf8 and _is_utf8(data)
-            if not plain and not utf8:
-                break
-        found.plain = plain
-        if not utf8:
-            found.note = (
-                "it is not all UTF-8: what is not is read as latin-1 if it is a word in it "
-                "(-o data.encoding=… names another, such as cp1252, gb18030, cp932)"
-            )
-        elif form.guessed:
-            found.note = f"it is read as {form.guessed}; -o data.encoding=… names another"
-        return found
+def looked_over(form: Form) -> tuple[bool, str]:
+    """(whether every row is one line of ordinary form; what is odd and can be lived with) of a whole list."""
+    plain = form.delimiter != "" and not (form.delimiter == BLANKS and len(form.names) != 2)
+    utf8 = True
+    for data in _blocks(form):
+        plain = plain and _is_plain(data, form)
+        utf8 = utf8 and _is_utf8(data)
+        if not plain and not utf8:
+            break
+    note = f"it is read as {form.guessed}; -o data.encoding=… names another" if form.guessed else ""
+    if not utf8:
+        note = (
+            "it is not all UTF-8: what is not is read as latin-1 if it is a word in it "
+            "(-o data.encoding=… names another, such as cp1252, gb18030, cp932)"
+        )
+    return plain, note
 
 
 def _blocks(form: Form) -> Iterator[NDArray[np.uint8]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from smelt.artifacts.bytestrings import ByteStrings, decode
 from smelt.data.formats.base import SHOWN, Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.lists.columns import plain
-from smelt.data.formats.lists.imagetable import Located, coded
+from smelt.data.formats.lists.imagetable import Where, coded
 from smelt.data.formats.tree.names import first_few
 
 # beside the usual words those of Prodigy's `answer` and of Mechanical Turk's `AssignmentStatus`
@@ -26,20 +25,13 @@ _FALSE = frozenset({"false", "no", "f", "n", "reject", "ignore", "rejected"})
 NOT_SO = "an image that the list names only to say which classes it is not of"
 
 
-@dataclass(frozen=True)
-class Those:
-    """Names the rows of a list that are left, by their rows (R,) in the file."""
-
-    all_rows: Located
-    rows: NDArray[np.int64]
-
-    def where(self, entry: int) -> str:
-        """File and line."""
-        return self.all_rows.where(int(self.rows[entry]))
+def of_rows(where: Where, rows: NDArray[np.int64]) -> Where:
+    """What messages call the rows of a list that are left, by their rows (R,) in the file."""
+    return lambda entry: where(int(rows[entry]))
 
 
 def headers_again(
-    names: Sequence[str], columns: Sequence[ByteStrings], where: Located, name: str, report: Report
+    names: Sequence[str], columns: Sequence[ByteStrings], where: Where, name: str, report: Report
 ) -> NDArray[np.bool_]:
     """(N,) which rows are the names of the columns once more. In another order they are a problem.
 
@@ -57,11 +49,11 @@ def headers_again(
         again[row] = False
         if len(set(cells)) == len(cells) > 1:
             report.problem(
-                f"{where.where(row)}: the names of the columns stand here again, in another order: the lists "
+                f"{where(row)}: the names of the columns stand here again, in another order: the lists "
                 "that were joined have other columns; join them by their names"
             )
     if count := int(again.sum()):
-        places = [where.where(row).rpartition(":")[2] for row in np.flatnonzero(again)[:SHOWN].tolist()]
+        places = [where(row).rpartition(":")[2] for row in np.flatnonzero(again)[:SHOWN].tolist()]
         report.note(
             f"{name}: the names of the columns stand again in {count:,} row(s), as where lists are joined: "
             f"left out (line {first_few(places, count)})"
@@ -87,7 +79,7 @@ def _among(column: ByteStrings, rows: NDArray[np.int64], known: set[str]) -> NDA
 
 
 def held(
-    column: ByteStrings, called: str, where: Located, name: str, settings: FormatSettings, report: Report
+    column: ByteStrings, called: str, where: Where, name: str, settings: FormatSettings, report: Report
 ) -> NDArray[np.bool_]:
     """(N,) which rows have a label that holds, by the column `called` of how sure it is.
 
@@ -105,7 +97,7 @@ def held(
     wrong = [code for code, value in enumerate(values) if value is None or not 0 <= value <= most]
     if wrong:
         row = int(np.flatnonzero(codes == wrong[0])[0])
-        what = f"{where.where(row)}: {words[wrong[0]][:40]!r} in column {called!r} is no confidence of 0 to 1"
+        what = f"{where(row)}: {words[wrong[0]][:40]!r} in column {called!r} is no confidence of 0 to 1"
         if meant:
             report.problem(what, len(wrong))
         else:
@@ -123,7 +115,7 @@ def held(
         report.warn(f"{name}: column {called!r} is 0 in every row: it is not looked at")
         return everything
     if least is None:
-        first = where.where(int(np.flatnonzero(~kept_N)[0]))
+        first = where(int(np.flatnonzero(~kept_N)[0]))
         report.warn(
             f"{name}: {count:,} of {len(kept_N):,} rows have 0 or no in column {called!r}, such as {first}: "
             "they say that an image is not of that class. They are left out (-o data.min_confidence=0 takes "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from smelt.data.formats.lists.columns import looks_like_image
 from smelt.data.formats.lists.imagetable import Table
 from smelt.data.formats.lists.listfiles import ListFile, opened
 from smelt.data.formats.lists.listnames import lists_among, said
-from smelt.data.formats.lists.tables import read, stream
+from smelt.data.formats.lists.sheets import read, stream
 from smelt.data.formats.tree.fitting import SAMPLE
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.tree.names import hidden, split_of
@@ -23,18 +22,6 @@ from smelt.data.formats.tree.spelling import Spelling
 from smelt.errors import DataError, short
 
 _MOST = 10  # lists that are looked into
-
-
-@dataclass(frozen=True)
-class _Folder:
-    """Names rows by the files that they are."""
-
-    root: Path
-    paths: Sequence[bytes]
-
-    def where(self, entry: int) -> str:
-        """The file."""
-        return str(self.root / decode(self.paths[entry])) if entry < len(self.paths) else str(self.root)
 
 
 def unlisted_test(lists: Sequence[ListFile], settings: FormatSettings, root: Path) -> list[bytes]:
@@ -65,8 +52,11 @@ def table_of(paths: list[bytes], root: Path, report: Report) -> Table:
     """Images without labels, as a table of the test."""
     top = decode(paths[0]).partition("/")[0]
     report.note(f"{len(paths):,} images of {top}/ are in no list: they are a test without labels")
-    columns = {"path": ByteStrings.of(paths)}
-    return Table("test", columns, _Folder(root, paths), name=top, spelling=Spelling())
+
+    def where(entry: int) -> str:
+        return str(root / decode(paths[entry])) if entry < len(paths) else str(root)
+
+    return Table("test", {"path": ByteStrings.of(paths)}, where, name=top, spelling=Spelling())
 
 
 def list_of_test(root: Path) -> ListFile | None:
@@ -111,7 +101,7 @@ def labels_of_test(
     if other := words - set(classes):
         row = next(row for row, label in enumerate(labels) if label.strip() in other)
         report.warn(
-            f"{found.name} may hold the labels of the test, and {where.where(row)}: "
+            f"{found.name} may hold the labels of the test, and {where(row)}: "
             f"{short(decode(labels[row]), 60)!r} is no folder of a class: the test is read without labels. "
             "Write the names of the class folders there"
         )

@@ -6,8 +6,10 @@ whole columns; `stream` the cells of one, without pyarrow where the file is no P
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import csv
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.bytestrings import ByteStrings, concatenate, encode
+from smelt.artifacts.bytestrings import ByteStrings, concatenate, decode, encode
 from smelt.data.formats.base import SHOWN, Report
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.containers.jsons import open_regular
+from smelt.data.formats.containers.jsons import open_regular, repeated
 from smelt.data.formats.lists import jsontables, parquets
-from smelt.data.formats.lists.scan import Scan, fast_columns, line_numbers
+from smelt.data.formats.lists.imagetable import Where
+from smelt.data.formats.lists.scan import fast_columns, line_numbers, looked_over
 from smelt.data.formats.lists.textforms import form_of
 from smelt.data.formats.lists.texts import BLANKS, Form, Rows, as_text, packing_of
-from smelt.errors import DataError
+from smelt.errors import DataError, short
 
 SAMPLE = 200  # rows that are looked at to tell the columns apart
 AT_ONCE = 1 << 16  # rows of Python objects at a time
@@ -45,47 +48,14 @@ class Sheet:
     form: Form | None = None
 
 
-@dataclass(frozen=True)
-class Lines:
-    """Names rows of a text in messages: the line of each, found when it is first asked for."""
+def _at_lines(path: Path, lines: Callable[[], NDArray[np.int64]]) -> Where:
+    """What messages call the rows of a text whose lines are given, when they are first asked for."""
 
-    form: Form
-    known: NDArray[np.int64] | None = None
-    cache: list[NDArray[np.int64]] = field(default_factory=list)
+    def where(entry: int) -> str:
+        numbers = lines()
+        return f"{path}:{numbers[entry]}" if entry < len(numbers) else str(path)
 
-    def where(self, entry: int) -> str:
-        """File and line."""
-        if self.known is None and not self.cache:
-            self.cache.append(line_numbers(self.form))
-        lines = self.cache[0] if self.known is None else self.known
-        return f"{self.form.path}:{lines[entry]}" if entry < len(lines) else str(self.form.path)
-
-
-@dataclass(frozen=True)
-class Numbered:
-    """Names rows by their number: `file row 7` counts from 1, `file[6]` from 0."""
-
-    path: Path
-    form: str
-
-    def where(self, entry: int) -> str:
-        """File and row."""
-        return self.form.format(path=self.path, row=entry + 1, place=entry)
-
-
-@dataclass(frozen=True)
-class LinesOf:
-    """Names rows by lines that are known."""
-
-    path: Path
-    numbers: NDArray[np.int64]
-
-    def where(self, entry: int) -> str:
-        """File and line."""
-        return f"{self.path}:{self.numbers[entry]}"
-
-
-Where = Lines | Numbered | LinesOf
+    return where
 
 
 def peek(path: Path, settings: FormatSettings) -> Sheet:
@@ -133,26 +103,43 @@ def _rows_of(form: Form) -> Iterator[tuple[int, list[str]]]:
 
 def read(sheet: Sheet, places: Sequence[int], report: Report) -> tuple[list[ByteStrings], Where]:
     """The columns at `places`, and what names their rows. Rows that cannot be right go to `report`."""
+    path = sheet.path
     if sheet.kind == "parquet":
         names = [sheet.names[place] for place in places]
-        return parquets.columns(sheet.path, names), Numbered(sheet.path, "{path} row {row}")
+        return parquets.columns(path, names), lambda entry: f"{path} row {entry + 1}"
     if sheet.kind != "text":
-        rows = jsontables.rows(sheet.path, sheet.kind, [sheet.names[place] for place in places])
-        mark = "{path}:{row}" if sheet.kind == "lines" else "{path}[{place}]"
+        rows = jsontables.rows(path, sheet.kind, [sheet.names[place] for place in places])
         numbers, columns = _gathered(rows, len(places))
         if sheet.kind == "lines":
-            return columns, LinesOf(sheet.path, numbers)
-        return columns, Numbered(sheet.path, mark)
-    assert sheet.form is not None
-    scan = Scan.of(sheet.form)
-    if scan.note:
-        report.note(f"{sheet.path.name}: {scan.note}")
-    if scan.plain and (found := fast_columns(sheet.form, places)) is not None:
-        return found, Lines(sheet.form)
-    reader = _Checked(sheet.form, places, report)
+            return columns, _at_lines(path, lambda: numbers)
+        return columns, lambda entry: f"{path}[{entry}]"
+    form = sheet.form
+    assert form is not None
+    plain, note = looked_over(form)
+    if note:
+        report.note(f"{path.name}: {note}")
+    if plain and (found := fast_columns(form, places)) is not None:
+        return found, _at_lines(path, cache(lambda: line_numbers(form)))
+    reader = _Checked(form, places, report)
     numbers, columns = _gathered(reader, len(places))
     reader.tell()
-    return columns, Lines(sheet.form, numbers)
+    return columns, _at_lines(path, lambda: numbers)
+
+
+def rows_by_name(
+    path: Path, settings: FormatSettings, report: Report
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, cells by column) of a text whose first row names the columns; rows of another width are told.
+
+    DataError where it cannot be read, and where a column is named twice.
+    """
+    form = form_of(path, settings.model_copy(update={"header": True}))
+    if (twice := repeated(form.names)) is not None:
+        raise DataError(f"{path}:{form.skipped}: column {short(twice, 80)!r} is there twice")
+    reader = _Checked(form, range(len(form.names)), report)
+    for line, cells in reader:
+        yield line, dict(zip(form.names, map(decode, cells)))
+    reader.tell()
 
 
 def _gathered(rows: Any, count: int) -> tuple[NDArray[np.int64], list[ByteStrings]]:
@@ -221,8 +208,6 @@ def stream(sheet: Sheet, place: int) -> Iterator[bytes]:
 
 def _quick(form: Form, place: int) -> Iterator[bytes]:
     """Cells of a text, whose faults are told elsewhere."""
-    import csv
-
     if form.delimiter in ("", BLANKS):
         yield from (encode(row[place]) for _, row in _rows_of(form) if len(row) > place)
         return
