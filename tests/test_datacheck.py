@@ -11,7 +11,8 @@ from PIL import Image
 from smelt.errors import RecipeError
 from smelt.flowchart.work import Work
 from smelt.recipe import loading as recipes
-from smelt.recipe.unfolding import Recipe, unfold
+from smelt.recipe.schema import Recipe
+from smelt.recipe.unfolding import unfold
 from smelt.stages.index import index
 from smelt.verbs import run
 from smelt.verbs.checks import precheck, trials

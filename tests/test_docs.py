@@ -31,7 +31,8 @@ from smelt import errors
 from smelt.cli import app
 from smelt.data.config import ViewSettings
 from smelt.recipe import loading
-from smelt.recipe.unfolding import Recipe, unfold
+from smelt.recipe.schema import Recipe
+from smelt.recipe.unfolding import unfold
 from smelt.stages.table import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,12 +16,13 @@ from smelt.cli import app
 from smelt.errors import RecipeError
 from smelt.recipe import loading as recipes
 from smelt.recipe.fields import Entry, find, limits, nearest, walk
-from smelt.recipe.unfolding import Recipe, unfold
+from smelt.recipe.schema import Recipe
+from smelt.recipe.unfolding import unfold
 from smelt.settings import Partial, Settings
 from smelt.stages.config import Runtime
 from smelt.stages.table import STAGES
 from smelt.verbs import settings_page
-from smelt.verbs.explain import READ_BY
+from smelt.verbs.explain import readers
 
 ENTRIES = list(walk(Recipe))
 STAGE_ENTRIES = [entry for stage in STAGES for entry in walk(STAGES[stage].settings, (stage,))]
@@ -174,9 +175,11 @@ def test_explain_knows_which_stages_a_field_belongs_to(entry: Entry) -> None:
         assert changed, f"{entry.name} changes nothing, and explain says: {told}"
 
 
-def test_every_part_that_is_read_is_a_field() -> None:
+def test_every_section_says_who_reads_it() -> None:
     names = {entry.name for entry in ENTRIES}
-    assert set(READ_BY) <= names and {name.partition(".")[0] for name in names} <= set(READ_BY)
+    known = readers(Recipe)
+    assert {name.partition(".")[0] for name in names} <= set(known)
+    assert {stage for stages in known.values() for stage in stages} <= set(STAGES)
 
 
 # The verb

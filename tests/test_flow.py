@@ -11,7 +11,8 @@ import pytest
 from smelt.errors import DataError, RecipeError
 from smelt.flowchart.graph import Graph
 from smelt.recipe import loading as recipes
-from smelt.recipe.unfolding import Recipe, unfold
+from smelt.recipe.schema import Recipe
+from smelt.recipe.unfolding import unfold
 
 SMALL: dict[str, Any] = {
     "name": "small",

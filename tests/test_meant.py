@@ -18,7 +18,7 @@ from smelt.cli import app
 from smelt.errors import RecipeError, SmeltError
 from smelt.recipe import loading as recipes
 from smelt.recipe.fields import walk
-from smelt.recipe.unfolding import Recipe
+from smelt.recipe.schema import Recipe
 from smelt.recipe.yaml_lines import read_yaml
 
 

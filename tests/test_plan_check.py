@@ -26,7 +26,8 @@ from smelt.models.backbones import build
 from smelt.models.trial import Net, judge
 from smelt.models.weights import missing
 from smelt.recipe import loading as recipes
-from smelt.recipe.unfolding import Recipe, unfold
+from smelt.recipe.schema import Recipe
+from smelt.recipe.unfolding import unfold
 from smelt.verbs.checks import disk, machine, precheck, trials, tried, weights
 from smelt.verbs.checks.asked import Asked
 from smelt.verbs.checks.tried import Tried

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, get_args
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from smelt.recipe.unfolding import Recipe
+from smelt.recipe.schema import Recipe
 from smelt.settings import (
     InKey,
     KeyIf,

@@ -21,7 +21,8 @@ from smelt.flowchart.journal import Journal
 from smelt.flowchart.reasons import plan
 from smelt.flowchart.work import Work
 from smelt.recipe import loading as recipes
-from smelt.recipe.unfolding import Recipe, unfold
+from smelt.recipe.schema import Recipe
+from smelt.recipe.unfolding import unfold
 from smelt.verbs import ladder, run
 from toy import execute, node
 

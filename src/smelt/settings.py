@@ -77,6 +77,17 @@ class Limit:
     why: str
 
 
+@dataclass(frozen=True, init=False)
+class ReadBy:
+    """Which stages read a field of a recipe, and what is below it that does not say so itself; a section that
+    is called as a stage is read by that one."""
+
+    stages: tuple[str, ...]
+
+    def __init__(self, *stages: str) -> None:
+        object.__setattr__(self, "stages", stages)
+
+
 class Disagreement(ValueError):
     """Settings of which each may be so, and which cannot be so together.
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from smelt.mining.config import SelectSettings
 from smelt.models import names
 from smelt.random import SEEDS, derived
+from smelt.recipe.parts import Parts, Round
 from smelt.recipe.yaml_lines import dotted
 from smelt.settings import MAX_SEED, Disagreement, Settings
 
-if TYPE_CHECKING:
-    from smelt.recipe.unfolding import Recipe, Round
 
-
-def refuse(recipe: Recipe) -> None:
+def refuse(recipe: Parts) -> None:
     """ValueError that begins with the field, or Disagreement of several, by their paths in the recipe."""
     if why := names.unknown(recipe.train.backbone):
         raise ValueError(f"train.backbone: {why}")
@@ -56,7 +53,7 @@ def _mistakes(one: Round, earlier: Mapping[str, Round]) -> Iterator[tuple[str, s
             yield field, f"names {name!r}, not an earlier round (there: {', '.join(earlier) or 'none'})"
 
 
-def _trainings(recipe: Recipe, number: int, one: Round) -> None:
+def _trainings(recipe: Parts, number: int, one: Round) -> None:
     """Raise where the settings of a model, which come from three places, do not go together."""
     for place, model in enumerate(one.models):
         try:
@@ -74,7 +71,7 @@ def _trainings(recipe: Recipe, number: int, one: Round) -> None:
 
 
 def _where_given(
-    recipe: Recipe, cause: Disagreement, model: tuple[int, int], loc: tuple[str, ...]
+    recipe: Parts, cause: Disagreement, model: tuple[int, int], loc: tuple[str, ...]
 ) -> Disagreement:
     """A disagreement at `loc` of the settings of a model, by the fields that they come from; it is mended
     where the most special of these is, which leaves other models alone."""
@@ -87,7 +84,7 @@ def _where_given(
 
 
 def _selection(
-    recipe: Recipe, number: int, one: Round, select: SelectSettings, earlier: Mapping[str, Round]
+    recipe: Parts, number: int, one: Round, select: SelectSettings, earlier: Mapping[str, Round]
 ) -> None:
     """Raise where `select` does not go with `ranking`, the rounds before or what they predict."""
     at = f"rounds.{number}"
@@ -122,7 +119,7 @@ def _selection(
         )
 
 
-def _seeds(recipe: Recipe) -> None:
+def _seeds(recipe: Parts) -> None:
     """A stage is given its own seed with the recipe's added, and that must be one too."""
     shift = derived(recipe.seed, 0)
     parts: dict[str, Settings | None] = {
@@ -141,7 +138,7 @@ def _seeds(recipe: Recipe) -> None:
             )
 
 
-def _splits(recipe: Recipe) -> None:
+def _splits(recipe: Parts) -> None:
     """What is to be fused, submitted or written must be predicted."""
     splits = list(recipe.predict.splits)
     if "val" not in splits:
@@ -158,7 +155,7 @@ def _splits(recipe: Recipe) -> None:
             )
 
 
-def _weights(recipe: Recipe) -> None:
+def _weights(recipe: Parts) -> None:
     """Averaged weights can predict only where training keeps them."""
     if recipe.predict.weights != "ema":
         return

@@ -1,4 +1,4 @@
-"""The recipe as a whole, and how it unfolds into a flowchart.
+"""How a recipe unfolds into a flowchart.
 
 A recipe only combines the components' own settings. `unfold` names the nodes, joins their ports and decides
 what each key holds; nothing here computes anything.
@@ -6,226 +6,41 @@ what each key holds; nothing here computes anything.
     synthesise ─▶ index ─▶ check ─▶ dedupe
       round:  select ─▶ (tune) ─▶ train ×models ─▶ rank ─▶ the next round's select
               predict (val, test) ×models            predict (train) where a later round has it as teacher
-    all results ─▶ fuse ─▶ submit;   everything ─▶ evaluate
+    all results ─▶ fuse ─▶ what comes last (submit, …);   everything ─▶ evaluate
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import Field, model_validator
+from typing import Any
 
 from smelt.data.config import ViewSettings
-from smelt.data.copies.config import DedupeSettings
 from smelt.data.formats.config import OWN, DataSettings, fingerprint
-from smelt.data.images.config import CheckSettings
-from smelt.data.synthetic.config import SyntheticSettings
 from smelt.errors import RecipeError
 from smelt.flowchart.graph import Graph, Node
-from smelt.fusion.config import FuseSettings, SubmitSettings
-from smelt.learning.config import PredictSettings, TrainSettings
-from smelt.mining.config import RankSettings, SelectSettings
-from smelt.random import SEEDS, derived
-from smelt.recipe import agreement
-from smelt.recipe.yaml_lines import Steps
-from smelt.settings import (
-    MAX_KEPT,
-    Disagreement,
-    Limit,
-    Settings,
-    changes,
-    merged,
-    not_in_key,
-    partial_of,
-)
-from smelt.stages.config import EvaluateSettings, RoundSettings, Runtime
-from smelt.stages.table import STAGES
-
-if TYPE_CHECKING:
-    PartialTrain = Settings
-else:
-    PartialTrain = partial_of(TrainSettings)
-
-NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}$"
-
-
-class Model(Settings):
-    """One line-up entry of a round: training settings (over the round's and the recipe's) and its seeds."""
-
-    name: str = Field(
-        pattern=NAME,
-        description="What the model is called in the flowchart and in results; a later round's `start` and "
-        "the report go by it.",
-    )
-    seeds: tuple[
-        Annotated[int, Field(ge=0, lt=SEEDS), Limit("the recipe's seed counts in steps of 1,000")], ...
-    ] = Field(
-        default=(0,),
-        min_length=1,
-        max_length=SEEDS,
-        description="One training for each. Several make an ensemble, and show how much a figure moves.",
-    )
-    train: PartialTrain = Field(
-        default=PartialTrain(),
-        description="Training settings of this model, over the round's and the recipe's.",
-    )
-
-    @model_validator(mode="after")
-    def _seeds(self) -> Model:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: one of {list(self.seeds)} is there twice")
-        return self
-
-
-class Teacher(Settings):
-    """Whose scores a round distils from."""
-
-    round: str = Field(description="An earlier round; the mean of its models is the teacher.")
-    view: ViewSettings | None = Field(
-        default=None,
-        description="How the teacher is shown the training images; null: the first of `predict.views`.",
-    )
-    top_k: Annotated[int, Limit("no data set has more classes")] = Field(
-        default=50,
-        ge=1,
-        le=MAX_KEPT,
-        description="Scores kept of each image; all of them where there are fewer classes.",
-    )
-
-
-class Round(Settings):
-    """One pass of learning."""
-
-    name: str = Field(pattern=NAME, description="What other rounds and the flowchart call it.")
-    title: str = Field(
-        default="", max_length=200, description="What the ladder and the report call it; empty: its name."
-    )
-    models: tuple[Model, ...] = Field(
-        min_length=1, max_length=1000, description="What is trained in it, each on the same selection."
-    )
-    train: PartialTrain = Field(
-        default=PartialTrain(), description="Training settings of this round, over the recipe's."
-    )
-    select: SelectSettings | None = Field(
-        default=None,
-        description="What the round learns from; null: the selection of the round before, or everything "
-        "usable.",
-    )
-    ranking: str | tuple[str, ...] | None = Field(
-        default=None,
-        description="The round that `select` goes by, null: the round before; for threshold samples the two "
-        "rounds that had them.",
-    )
-    rank: RankSettings = Field(
-        default=RankSettings(), description="How the images are ranked by what its training recorded."
-    )
-    teacher: Teacher | None = Field(
-        default=None, description="An earlier round that this one distils from; null: none."
-    )
-    start: str | None = Field(
-        default=None,
-        description="An earlier round whose models (of the same name and seed) are fine-tuned; null: train "
-        "from the beginning.",
-    )
-    fuse: bool = Field(
-        default=True,
-        description="Whether its results join the fusion. Off for rounds that later ones improve on.",
-    )
-
-    @model_validator(mode="after")
-    def _names(self) -> Round:
-        called = [model.name for model in self.models]
-        if len(set(called)) < len(called):
-            raise ValueError(f"models: two have the same name ({', '.join(called)})")
-        if self.ranking is not None and self.select is None:
-            raise Disagreement(
-                {"ranking": self.ranking, "select": None},
-                "`ranking` says what `select` goes by, and there is no `select`",
-                "leave {ranking} out, or give {select}",
-            )
-        return self
-
-    @property
-    def rankings(self) -> tuple[str, ...]:
-        """The rounds that `ranking` names."""
-        if self.ranking is None:
-            return ()
-        return (self.ranking,) if isinstance(self.ranking, str) else self.ranking
-
-
-class Recipe(Settings):
-    """Everything of one run."""
-
-    name: str = Field(pattern=NAME, description="Name of the run; its work folder is work/NAME.")
-    seed: Annotated[int, Limit("seeds are this one × 1,000 and their own")] = Field(
-        default=0,
-        ge=0,
-        lt=1_000_000,
-        description="Shifts every other seed: of the data, the models and the searches. Another one is "
-        "another run of everything.",
-    )
-    synthesise: SyntheticSettings | None = Field(
-        default=None,
-        description="Make the images: the embedded data set, with known noise. null: `data` has them.",
-    )
-    data: DataSettings = Field(default=DataSettings(), description="Which data set, and how it is read.")
-    check: CheckSettings = Field(
-        default=CheckSettings(), description="What is made of images that cannot be read."
-    )
-    dedupe: DedupeSettings | None = Field(
-        default=DedupeSettings(), description="What counts as a copy; null: do not look for copies."
-    )
-    train: TrainSettings = Field(
-        default=TrainSettings(),
-        description="How models are trained, unless a round or a model says otherwise.",
-    )
-    rounds: tuple[Round, ...] = Field(
-        min_length=1,
-        max_length=100,
-        description="Passes of learning, each on what the one before shows of the data.",
-    )
-    predict: PredictSettings = Field(
-        default=PredictSettings(), description="Which scores every model writes: views, splits."
-    )
-    fuse: FuseSettings = Field(default=FuseSettings(), description="How results are fused.")
-    submit: SubmitSettings | None = Field(
-        default=None, description="Write the challenge's submission; null: only a challenge wants one."
-    )
-    runtime: Runtime = Field(
-        default=Runtime(), description="What differs from machine to machine and changes no result."
-    )
-
-    @model_validator(mode="after")
-    def _joined(self) -> Recipe:
-        agreement.refuse(self)
-        return self
-
-    def given(self, number: int, place: int, *steps: str) -> Steps:
-        """Where the recipe gives a training setting of a model: at the model, its round, or for all."""
-        one = self.rounds[number]
-        layers: tuple[tuple[Steps, Any], ...] = (
-            (("rounds", number, "models", place, "train"), changes(one.models[place].train)),
-            (("rounds", number, "train"), changes(one.train)),
-        )
-        for prefix, values in layers:
-            for step in steps:
-                values = values.get(step) if isinstance(values, Mapping) else None
-            if values is not None:
-                return (*prefix, *steps)
-        return ("train", *steps)
-
-    def training(self, one: Round, model: Model, seed: int) -> TrainSettings:
-        """Settings of one model: the recipe's, the round's laid over them, the model's over both."""
-        layers = [changes(part) for part in (one.train, model.train)]
-        values = merged(self.train.model_dump(mode="json"), *layers)
-        return TrainSettings.model_validate({**values, "seed": derived(self.seed, seed)})
+from smelt.mining.config import SelectSettings
+from smelt.random import derived
+from smelt.recipe.parts import Model, Round, Teacher
+from smelt.recipe.schema import Recipe
+from smelt.settings import Settings, not_in_key
+from smelt.stages.config import EvaluateSettings, RoundSettings
+from smelt.stages.table import STAGES, Stage, refuse_ports
 
 
 def unfold(recipe: Recipe) -> Graph:
     """The flowchart of `recipe`. Raises RecipeError or DataError for a data folder that is not there."""
-    return Graph(_Unfolding(recipe).nodes())
+    return checked(_Unfolding(recipe).nodes())
+
+
+def checked(nodes: Iterable[Node]) -> Graph:
+    """The flowchart of these nodes, each with what its stage reads; RecipeError says what is wrong."""
+    graph = Graph(nodes)
+    for node in graph:
+        refuse_ports(
+            node.stage, {port: [graph[name].stage for name in ids] for port, ids in node.inputs.items()}
+        )
+    return graph
 
 
 class _Unfolding:
@@ -237,6 +52,7 @@ class _Unfolding:
         self.checked = {"check": ("check",)} | ({"dedupe": ("dedupe",)} if recipe.dedupe else {})
         # all that reads the splits: `dedupe` may have drawn them again
         self.catalogued = {"catalogue": ("index",)} | ({"dedupe": ("dedupe",)} if recipe.dedupe else {})
+        self.made: list[str] = []  # ids of the nodes so far, in order
         self.selected: dict[str, str] = {}  # round → id of the node whose selection it learns from
 
     def node(self, name: str, settings: Settings, inputs: Mapping[str, tuple[str, ...]], **rest: Any) -> Node:
@@ -244,6 +60,7 @@ class _Unfolding:
         row = STAGES[rest.pop("stage", name.split("/")[0])]
         values = settings.model_dump(mode="json")
         ports = {port: ids for port, ids in inputs.items() if ids}
+        self.made.append(name)
         own = row.settings.model_validate(values)  # its rules of what is in the key
         return Node(
             id=name,
@@ -267,9 +84,18 @@ class _Unfolding:
         fused = tuple(f"predict/{n}" for one in recipe.rounds if one.fuse for n in _models(one))
         fuse = _shifted(recipe.fuse, recipe.seed)
         yield self.node("fuse", fuse, {**self.catalogued, "predict": fused}, threads=recipe.runtime.workers)
-        if recipe.submit is not None:
-            yield self.node("submit", recipe.submit, {**self.catalogued, "fuse": ("fuse",)})
+        for row in (one for one in STAGES.values() if one.last):
+            if (settings := getattr(recipe, row.name)) is not None:
+                yield self.node(row.name, settings, self.latest(row))
         yield self.evaluate()
+
+    def latest(self, row: Stage) -> dict[str, tuple[str, ...]]:
+        """What a stage reads that comes last: on each port all that there is for it, or the latest of it."""
+        found = {
+            name: tuple(i for i in self.made if i.partition("/")[0] == port.of)
+            for name, port in row.ports.items()
+        }
+        return {name: ids if row.ports[name].many else ids[-1:] for name, ids in found.items()}
 
     def catalogue(self) -> Iterator[Node]:
         """What comes before the first round: images found, checked, and copies among them."""

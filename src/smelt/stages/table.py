@@ -1,6 +1,6 @@
 """The stages, a row each: all that anybody but a stage's own module has to know of it.
 
-Plan, recipe, commands and tests read it here, so it imports nothing. The module of a stage is
+Plan, recipe, commands and tests read it here, so it imports nothing that computes. The module of a stage is
 `smelt.stages.NAME`; it imports what it needs at its top and has
 
     def run(context: Context[ITS_SETTINGS]) -> None
@@ -11,10 +11,12 @@ A new stage is a row here, a module beside this one and a test (see CONTRIBUTING
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
+
+from smelt.errors import RecipeError
 
 if TYPE_CHECKING:
     from smelt.settings import Settings
@@ -43,6 +45,8 @@ class Stage:
     summary: what it does, in a sentence; what the command of its name is for.
     command: whether `smelt NAME` runs a recipe as far as this; `fuse` has a command of its own.
     device: it computes nets, on the device of the recipe's `runtime`, and the kind of it is in its key.
+    last: it comes at the end of the flowchart, where the recipe has a section of its name (null: it has not),
+    and reads on each port all that the flowchart has for it, the latest of it where the port takes one.
     warm: it is forked from a process that has imported torch and the like; the others start sooner without.
     """
 
@@ -53,6 +57,7 @@ class Stage:
     ports: Mapping[str, Port] = field(default_factory=dict)
     command: bool = True
     device: bool = False
+    last: bool = False
     warm: bool = True
 
     @cached_property
@@ -60,6 +65,12 @@ class Stage:
         """Its settings class, which says what of it goes into the key (see `smelt.settings`)."""
         module, _, name = self.config.rpartition(".")
         return cast("type[Settings]", getattr(importlib.import_module(f"smelt.{module}"), name))
+
+    def port(self, name: str) -> Port | None:
+        """The port of that name, `train/ROUND` for a family; None where there is none."""
+        family, slash, _ = name.partition("/")
+        known = self.ports.get(family)
+        return known if known and known.each_round == bool(slash) else None
 
 
 DATA = {"data": Port("synthesise", optional=True)}  # without it the images lie in `data.root`
@@ -157,6 +168,27 @@ ROWS = (
         "submit", 1, "fusion.config.SubmitSettings",
         "Write the challenge's submission from the fused test scores.",
         {**CATALOGUE, "fuse": Port("fuse")},
+        last=True,
     ),
 )  # fmt: skip
 STAGES: Mapping[str, Stage] = {row.name: row for row in ROWS}
+
+
+def refuse_ports(stage: str, connected: Mapping[str, Sequence[str]]) -> None:
+    """Raise RecipeError where `connected` (port → stages of the artefacts on it, in order) is not what the
+    stage reads: a port that it has not or that is missing, a stage that does not belong there, too many."""
+    row = STAGES[stage]
+    for port, stages in connected.items():
+        known = row.port(port)
+        if known is None:
+            ports = ", ".join(f"{name}/ROUND" if one.each_round else name for name, one in row.ports.items())
+            raise RecipeError(f"the stage {stage} has no port {port!r}; its ports: {ports or 'none'}")
+        if strange := [name for name in stages if name != known.of]:
+            raise RecipeError(f"{stage}: port {port!r} takes what {known.of} made, not {strange[0]}")
+        if len(stages) > 1 and not known.many:
+            raise RecipeError(f"{stage}: port {port!r} takes one artefact of {known.of}, not {len(stages)}")
+    families = {port.partition("/")[0] for port, stages in connected.items() if stages}
+    for name, one in row.ports.items():
+        if not one.optional and name not in families:
+            what = "artefacts" if one.many else "an artefact"
+            raise RecipeError(f"{stage}: port {name!r} needs {what} of {one.of}, and nothing is connected")

@@ -72,7 +72,7 @@ def stages(ctx: typer.Context, incomplete: str) -> list[str]:
 def fields(incomplete: str) -> list[str]:
     """Names of fields that go on from `incomplete` by one step; places in lists as they were typed, or 0."""
     from smelt.recipe.fields import walk
-    from smelt.recipe.unfolding import Recipe
+    from smelt.recipe.schema import Recipe
 
     *typed, start = incomplete.split(".")
     found = []
@@ -94,7 +94,7 @@ def overrides(incomplete: str) -> list[str]:
     from typing import Literal, get_args, get_origin
 
     from smelt.recipe.fields import find
-    from smelt.recipe.unfolding import Recipe
+    from smelt.recipe.schema import Recipe
 
     name, equals, value = incomplete.partition("=")
     if not equals:

@@ -16,6 +16,7 @@ from smelt.verbs import completion, meant, usage
 if TYPE_CHECKING:
     from smelt.recipe.fields import Entry
     from smelt.recipe.yaml_lines import Places
+    from smelt.settings import Settings
 
 EXAMPLES = """Explain a field of recipes: what it is and takes, its default, what a change of it runs again.
 
@@ -60,34 +61,6 @@ def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-# Which stages read a part of a recipe: the longest path counts. Held against the flowchart by the tests.
-READ_BY: Mapping[str, tuple[str, ...]] = {
-    "name": (),
-    "seed": ("synthesise", "index", "train", "select", "fuse"),
-    "synthesise": ("synthesise",),
-    "data": ("index",),
-    "check": ("check",),
-    "dedupe": ("dedupe",),
-    "train": ("train", "tune"),
-    "rounds": ("train", "rank", "select", "predict", "fuse", "evaluate"),
-    "rounds.N.name": ("evaluate",),
-    "rounds.N.title": ("evaluate",),
-    "rounds.N.models": ("train", "rank", "predict", "fuse", "evaluate"),
-    "rounds.N.models.N.name": ("evaluate",),
-    "rounds.N.models.N.seeds": ("train",),
-    "rounds.N.models.N.train": ("train", "tune"),
-    "rounds.N.train": ("train", "tune"),
-    "rounds.N.select": ("select",),
-    "rounds.N.ranking": ("select",),
-    "rounds.N.rank": ("rank",),
-    "rounds.N.teacher": ("predict", "train"),
-    "rounds.N.start": ("train",),
-    "rounds.N.fuse": ("fuse", "evaluate"),
-    "predict": ("predict",),
-    "fuse": ("fuse",),
-    "submit": ("submit",),
-    "runtime": (),
-}
 # What no rule of a class says
 SPECIAL: Mapping[str, str] = {
     "name": "in no key; it decides the work folder, unless --work names one",
@@ -113,7 +86,7 @@ def explain(
     """See EXAMPLES."""
     from smelt.recipe import loading as recipes
     from smelt.recipe.fields import at_lists, find, walk
-    from smelt.recipe.unfolding import Recipe
+    from smelt.recipe.schema import Recipe
 
     if override and of is None:
         raise RecipeError("-o changes a recipe: name it with --recipe")
@@ -144,7 +117,7 @@ def explain(
 
 def _unknown(field: str) -> str:
     from smelt.recipe.fields import nearest
-    from smelt.recipe.unfolding import Recipe
+    from smelt.recipe.schema import Recipe
 
     near = nearest(Recipe, field)
     meant = f"; did you mean {' or '.join(near)}?" if near else f" (the sections: {', '.join(sections())})"
@@ -160,7 +133,7 @@ def _no_list(field: str, entry: Entry) -> str:
 
 def sections() -> list[str]:
     """The first steps of all fields."""
-    from smelt.recipe.unfolding import Recipe
+    from smelt.recipe.schema import Recipe
 
     return list(Recipe.model_fields)
 
@@ -240,16 +213,18 @@ def _values(data: Any, path: tuple[str, ...], asked: str) -> Iterator[tuple[tupl
 def key_of(entry: Entry) -> str:
     """What runs again when the field changes."""
     from smelt.recipe.fields import ITEM, key_words
+    from smelt.recipe.schema import Recipe
     from smelt.settings import InKey, KeyIf, KeyIfInput, NotInKey, rule_of
 
     if entry.name in SPECIAL:
         return SPECIAL[entry.name]
-    part = _part(entry)
-    if not READ_BY[part]:
+    known = readers(Recipe)
+    part = max((name for name in known if f"{entry.name}.".startswith(f"{name}.")), key=len)
+    if not known[part]:
         return f"{key_words(entry.rule)}; a change runs nothing again"
     steps = [step for step in entry.path[len(part.split(".")) :] if step != ITEM]
     found: dict[str, list[str]] = {}
-    for stage in READ_BY[part]:
+    for stage in known[part]:
         cls = STAGES[stage].settings
         own = [rule_of(cls, steps[0])] if steps and steps[0] in cls.model_fields else []
         rules = [*own, entry.rule] if len(steps) > 1 or not own else own
@@ -264,9 +239,17 @@ def key_of(entry: Entry) -> str:
     return f"{told}; a change runs {_and(stages)} again, and what reads from {them}"
 
 
-def _part(entry: Entry) -> str:
-    """The longest path of READ_BY that leads to the field."""
-    return max((known for known in READ_BY if f"{entry.name}.".startswith(f"{known}.")), key=len)
+def readers(cls: type[Settings]) -> dict[str, tuple[str, ...]]:
+    """Field of a recipe → the stages that read it and what is below it, as far as that says nothing else."""
+    from smelt.recipe.fields import walk
+    from smelt.settings import ReadBy
+
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in walk(cls):
+        mark = next((one for one in entry.info.metadata if isinstance(one, ReadBy)), None)
+        if mark or entry.name in STAGES:
+            found[entry.name] = mark.stages if mark else (entry.name,)
+    return found
 
 
 def first_sentence(text: str) -> str:

@@ -164,6 +164,6 @@ def schema() -> None:
     Example: smelt schema > recipe.schema.json
     """
     from smelt.recipe.loading import json_schema
-    from smelt.recipe.unfolding import Recipe
+    from smelt.recipe.schema import Recipe
 
     typer.echo(json.dumps(json_schema(Recipe), indent=1, sort_keys=True))

@@ -75,7 +75,7 @@ def _refuse_bare(words: list[str]) -> None:
 def _refuse_section(word: str) -> None:
     """Refuse an override that names a section and no value (`-o data`), with the fields of the section."""
     from smelt.recipe.fields import find
-    from smelt.recipe.unfolding import Recipe
+    from smelt.recipe.schema import Recipe
 
     known = find(Recipe, word)
     if len(known) != 1 or not known[0].inside:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from smelt.flowchart.graph import Graph
     from smelt.flowchart.reasons import PlanLine
     from smelt.flowchart.work import Work
-    from smelt.recipe.unfolding import Recipe
+    from smelt.recipe.schema import Recipe
     from smelt.recipe.yaml_lines import Places, Steps
 
 RecipeName = Annotated[
@@ -176,7 +176,8 @@ def stage_run(key: str, work: Annotated[Path, typer.Option("--work", help="Work 
 def load(recipe: str, override: list[str] | None, verb: str = "run") -> tuple[Recipe, Graph, Places]:
     """The checked recipe, its flowchart, and the places of its values; `verb` is what an error proposes."""
     from smelt.recipe import loading as recipes
-    from smelt.recipe.unfolding import Recipe, unfold
+    from smelt.recipe.schema import Recipe
+    from smelt.recipe.unfolding import unfold
 
     meant.refuse(verb, recipe)
     data, places = recipes.load(recipe, override or ())

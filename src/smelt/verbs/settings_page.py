@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from smelt.recipe.fields import Entry, walk
-from smelt.recipe.unfolding import Recipe
+from smelt.recipe.schema import Recipe
 from smelt.settings import InKey
 from smelt.verbs.explain import key_of, where
 

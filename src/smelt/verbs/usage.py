@@ -194,7 +194,7 @@ def _missing(error: Exception) -> bool:
 def _option(verb: str, words: Sequence[str], option: str, error: Exception) -> str:
     """What was meant by an option that the verb does not have."""
     from smelt.recipe.fields import find
-    from smelt.recipe.unfolding import Recipe
+    from smelt.recipe.schema import Recipe
 
     if not option.startswith("--"):
         return _short(verb, words, option, error)

@@ -10,7 +10,8 @@ from smelt.errors import RecipeError
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.work import Work
 from smelt.learning.config import TrainSettings
-from smelt.recipe.unfolding import Model, Recipe, Round
+from smelt.recipe.parts import Model, Round
+from smelt.recipe.schema import Recipe
 from smelt.recipe.yaml_lines import Places, Steps, dotted
 
 SHOWN = 10  # problems that a refusal lists

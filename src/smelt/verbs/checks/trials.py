@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from smelt.learning.config import TrainSettings
-from smelt.recipe.unfolding import Recipe, Round
+from smelt.recipe.parts import Round
+from smelt.recipe.schema import Recipe
 from smelt.recipe.yaml_lines import Steps
 from smelt.stages.table import STAGES
 from smelt.verbs.checks import asking, disk, resized
