@@ -120,26 +120,17 @@ def _join_choice(
         for mask in masks:
             first &= (difference & mask) != 0
         if first.any():
-            yield _unpermute(lower[first], order), _unpermute(higher[first], order)
+            yield _permute(lower[first], order, back=True), _permute(higher[first], order, back=True)
 
 
-def _permute(values_N: Values, order: list[int]) -> Values:
-    """Bit `order[i]` of each value becomes bit i; neighbours that stay neighbours move together."""
+def _permute(values_N: Values, order: list[int], back: bool = False) -> Values:
+    """Bit `order[i]` of each value becomes bit i, or back; neighbours that stay neighbours move together."""
     out = np.zeros_like(values_N)
     for source, target, width in _moves(order):
-        out |= _shift(values_N & _mask(list(range(source, source + width))), target - source)
+        start, end = (target, source) if back else (source, target)
+        moved = values_N & _mask(list(range(start, start + width)))
+        out |= moved << np.uint64(end - start) if end >= start else moved >> np.uint64(start - end)
     return out
-
-
-def _unpermute(values_N: Values, order: list[int]) -> Values:
-    out = np.zeros_like(values_N)
-    for source, target, width in _moves(order):
-        out |= _shift(values_N & _mask(list(range(target, target + width))), source - target)
-    return out
-
-
-def _shift(values_N: Values, left: int) -> Values:
-    return values_N << np.uint64(left) if left >= 0 else values_N >> np.uint64(-left)
 
 
 def _moves(order: list[int]) -> Iterator[tuple[int, int, int]]:

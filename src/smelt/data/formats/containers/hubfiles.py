@@ -9,7 +9,7 @@ from smelt.artifacts.bytestrings import encode
 from smelt.data.formats.base import SHOWN, natural
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers.jsons import load
-from smelt.data.formats.lists.exported import LISTS, split_of_list
+from smelt.data.formats.lists.exported import LISTS, named_lists, split_of_list
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.errors import DataError
 
@@ -33,13 +33,7 @@ def found_files(glimpse: Glimpse) -> list[str]:
 
 def files_of(settings: FormatSettings, root: Path) -> dict[str, list[Path]]:
     """Split (or "all") → its files, in natural order. DataError where there are none, or of several sets."""
-    named = {split: pattern for split, pattern in settings.lists.items() if split != "classes"}
-    if unknown := named.keys() - set(LISTS):
-        raise DataError(
-            f"data.lists: format huggingface has all, train, val, test and classes, not "
-            f"{', '.join(sorted(unknown))}"
-        )
-    if named:
+    if named := named_lists(settings):
         return {split: _matching(split, pattern, root) for split, pattern in named.items()}
     by_split: dict[str, list[str]] = {}
     for name in found_files(Glimpse(root)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import io
-import re
 import struct
 import zipfile
 import zlib
@@ -20,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.data.formats.containers.jsons import open_regular
+from smelt.data.formats.containers.standins import PLAIN_TYPE, array_of
 from smelt.errors import DataError, short
 
 MOST_DIRECTORY = 1 << 20
 MOST_BYTES = 1 << 28
 MOST_IN_ALL = 1 << 30
 MOST_HEADER = 1 << 14
-_DTYPE = re.compile(r"[|<>=]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,3})")
 _TAIL = 22 + 20 + 56 + (1 << 16)  # what ends a zip, in both its forms, and a comment
 
 # What zipfile raises on damage, beside its own error: of fields, of packed bytes, of passwords and methods
@@ -109,14 +108,8 @@ def _array(data: bytes) -> NDArray[Any]:
     if not isinstance(header, dict):
         raise ValueError("it has no header")
     kind, shape = header.get("descr"), header.get("shape")
-    if not isinstance(kind, str) or not _DTYPE.fullmatch(kind):
+    if not isinstance(kind, str) or not PLAIN_TYPE.fullmatch(kind):
         raise ValueError(f"its elements are {short(repr(kind), 60)}, not numbers or short texts")
-    if not isinstance(shape, tuple) or any(type(side) is not int or side < 0 for side in shape):
+    if not isinstance(shape, tuple):
         raise ValueError(f"its shape is {short(repr(shape), 60)}")
-    dtype, count = np.dtype(kind), 1
-    for side in shape:
-        count *= side
-    if count * dtype.itemsize != len(data) - start:
-        raise ValueError(f"its header says {shape}, and there are {len(data) - start:,} bytes")
-    values = np.frombuffer(data, dtype, count, start)
-    return values.reshape(shape, order="F" if header.get("fortran_order") is True else "C")
+    return array_of(memoryview(data)[start:], np.dtype(kind), shape, header.get("fortran_order") is True)

@@ -201,13 +201,18 @@ def _int(machine: _Machine) -> None:
     machine.push(machine.decimal())
 
 
-def _stack_global(machine: _Machine) -> None:
-    module, name = _two(machine)
-    machine.name(module, name)
-
-
 def _utf8(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
+
+
+def _sized(form: str, made: Callable[[bytes], Any] = bytes) -> Callable[[_Machine], None]:
+    """Push what is `made` of as many bytes as a number of this form says."""
+    return lambda m: m.push(made(m.take(m.number(form))))
+
+
+def _kept(place: Callable[[_Machine], int]) -> Callable[[_Machine], None]:
+    """Keep the top of the stack under a number."""
+    return lambda m: m.memo.__setitem__(place(m), m.stack[-1])
 
 
 _ACTIONS: dict[int, Callable[[_Machine], Any]] = {
@@ -232,16 +237,9 @@ _ACTIONS: dict[int, Callable[[_Machine], Any]] = {
         "F": lambda m: m.push(m.fraction()),
         "G": lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
         "S": lambda m: m.push(_string(m.line())),
-        "T": lambda m: m.push(m.take(m.number("I"))),
-        "U": lambda m: m.push(m.take(m.number("B"))),
-        "B": lambda m: m.push(m.take(m.number("I"))),
-        "C": lambda m: m.push(m.take(m.number("B"))),
-        "\x8e": lambda m: m.push(m.take(m.number("Q"))),
-        "\x96": lambda m: m.push(m.take(m.number("Q"))),
+        **{code: _sized(form) for code, form in zip("TUBC\x8e\x96", "IBIBQQ")},
         "V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
-        "X": lambda m: m.push(_utf8(m.take(m.number("I")))),
-        "\x8c": lambda m: m.push(_utf8(m.take(m.number("B")))),
-        "\x8d": lambda m: m.push(_utf8(m.take(m.number("Q")))),
+        **{code: _sized(form, _utf8) for code, form in zip("X\x8c\x8d", "IBQ")},
         "]": lambda m: m.push([]),
         ")": lambda m: m.push(()),
         "}": lambda m: m.push({}),
@@ -255,15 +253,15 @@ _ACTIONS: dict[int, Callable[[_Machine], Any]] = {
         "e": lambda m: m.fill(m.items()),
         "s": lambda m: m.set(_two(m)),
         "u": lambda m: m.set(m.items()),
-        "p": lambda m: m.memo.__setitem__(m.decimal(), m.stack[-1]),
-        "q": lambda m: m.memo.__setitem__(m.number("B"), m.stack[-1]),
-        "r": lambda m: m.memo.__setitem__(m.number("I"), m.stack[-1]),
-        "\x94": lambda m: m.memo.__setitem__(len(m.memo), m.stack[-1]),
+        "p": _kept(lambda m: m.decimal()),
+        "q": _kept(lambda m: m.number("B")),
+        "r": _kept(lambda m: m.number("I")),
+        "\x94": _kept(lambda m: len(m.memo)),
         "g": lambda m: m.push(m.memo[m.decimal()]),
         "h": lambda m: m.push(m.memo[m.number("B")]),
         "j": lambda m: m.push(m.memo[m.number("I")]),
         "c": lambda m: m.name(m.line(), m.line()),
-        "\x93": _stack_global,
+        "\x93": lambda m: m.name(*_two(m)),
         "Q": _refuse_tensors,
         "P": _refuse_tensors,
         "R": lambda m: m.reduce(),

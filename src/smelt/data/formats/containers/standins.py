@@ -5,13 +5,16 @@ Nothing of NumPy's is called with arguments that a file gives but by way of thes
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_DTYPE = re.compile(r"[|<>=]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,3})")
+from smelt.errors import short
+
+PLAIN_TYPE = re.compile(r"[|<>=]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,3})")
 TENSORS = ": tensors of torch are not read, save them as arrays (tensor.numpy())"
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
@@ -46,7 +49,7 @@ class Dtype:
     def __init__(self, name: Any) -> None:
         name = text_of(name)
         self.objects = name in ("O", "O8", "|O")
-        if not self.objects and not _DTYPE.fullmatch(name):
+        if not self.objects and not PLAIN_TYPE.fullmatch(name):
             raise UnreadableError(f"it holds an array of type {name!r}"[:200])
         self.name, self.order = name, ""
 
@@ -84,19 +87,20 @@ class Array:
 
 
 def _array(data: Any, kind: Any, shape: Any, order: str) -> NDArray[Any]:
-    """An array made of bytes that are there. Raises UnreadableError where they do not fill its shape."""
     if not isinstance(data, bytes) or not isinstance(kind, Dtype) or kind.objects:
         raise UnreadableError("it holds an array that is not made of bytes")
-    sides = shape if isinstance(shape, tuple) else (shape,)
-    if len(sides) > 8 or any(type(side) is not int or not 0 <= side < 1 << 40 for side in sides):
-        raise UnreadableError("it holds an array of an odd shape")
-    dtype = kind.dtype()
-    count = 1
-    for side in sides:
-        count *= side
-    if count * dtype.itemsize != len(data):
-        raise UnreadableError(f"it holds an array of {count:,} elements in {len(data):,} bytes")
-    return np.frombuffer(data, dtype).reshape(sides, order="F" if order == "F" else "C")
+    return array_of(data, kind.dtype(), shape if isinstance(shape, tuple) else (shape,), order == "F")
+
+
+def array_of(
+    data: bytes | memoryview, dtype: np.dtype[Any], shape: tuple[Any, ...], columns_first: bool
+) -> NDArray[Any]:
+    """An array made of bytes that are there. Raises UnreadableError where they do not fill its shape."""
+    if len(shape) > 8 or any(type(side) is not int or not 0 <= side < 1 << 40 for side in shape):
+        raise UnreadableError(f"it holds an array of an odd shape, {short(repr(shape), 60)}")
+    if math.prod(shape) * dtype.itemsize != len(data):
+        raise UnreadableError(f"it holds an array of {math.prod(shape):,} elements in {len(data):,} bytes")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if columns_first else "C")
 
 
 def text_of(value: Any) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.bytestrings import decode
+from smelt.artifacts.bytestrings import ByteStrings, decode
 from smelt.artifacts.catalogue_writer import Paths
 from smelt.data.formats.base import Report, unsafe
 from smelt.data.formats.containers import tarheaders as tar
@@ -282,8 +282,6 @@ class _Scan:
         self.sizes.append(size)
 
     def _members(self) -> Members:
-        from smelt.artifacts.bytestrings import ByteStrings
-
         names = ByteStrings(np.frombuffer(self.names, np.uint8), np.array(self.name_ends, np.int64))
         paths = Paths(list(self.folders), np.array(self.codes, np.uint32), names)
         return Members(paths, np.array(self.offsets, np.int64), np.array(self.sizes, np.int64))

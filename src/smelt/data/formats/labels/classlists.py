@@ -20,19 +20,8 @@ from smelt.errors import DataError
 
 _MOST = 64 << 20  # bytes of a list of classes
 _TABLES = (".csv", ".tsv", ".psv", ".parquet")
-_IDS = (
-    "id",
-    "label",
-    "index",
-    "idx",
-    "number",
-    "classid",
-    "categoryid",
-    "labelid",
-    "code",
-    "classindex",
-    "key",
-)
+_IDS = ("id", "label", "index", "idx", "number", "classid", "categoryid", "labelid", "code", "classindex",
+        "key")  # fmt: skip
 _NAMES = ("name", "classname", "class", "category", "categoryname", "labelname", "species", "breed", "title",
           "description")  # fmt: skip
 

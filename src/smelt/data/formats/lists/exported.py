@@ -69,6 +69,17 @@ class Rows:
         return Table(self.split, columns, self.where, several=several, spelling=Spelling())
 
 
+def named_lists(settings: FormatSettings) -> dict[str, str]:
+    """Split (or "all") → file or pattern of the lists that the settings name. DataError for other names."""
+    named = {split: path for split, path in settings.lists.items() if split != "classes"}
+    if unknown := named.keys() - set(LISTS):
+        raise DataError(
+            f"data.lists: format {settings.format} has all, train, val, test and classes, not "
+            f"{', '.join(sorted(unknown))}"
+        )
+    return named
+
+
 def found_lists(
     settings: FormatSettings, root: Path, found: Sequence[str], what: str
 ) -> list[tuple[str, Path]]:
@@ -76,12 +87,7 @@ def found_lists(
 
     DataError where a named one is not there, where none was found, and where a split has several.
     """
-    named = {split: root / path for split, path in settings.lists.items() if split != "classes"}
-    if unknown := named.keys() - set(LISTS):
-        raise DataError(
-            f"data.lists: format {settings.format} has all, train, val, test and classes, not "
-            f"{', '.join(sorted(unknown))}"
-        )
+    named = {split: root / path for split, path in named_lists(settings).items()}
     if named:
         for split, path in named.items():
             if not path.is_file():

@@ -37,17 +37,9 @@ AT_ONCE = 1 << 16  # rows of Python objects at a time
 MANY_MISSING = 0.1  # share of the files from which on an example is shown
 # beside the usual names, what a column `is_valid` says
 _SPLIT_WORDS = {
-    **SPLIT_NAMES,
-    **SPLIT_WORDS,
-    "true": "val",
-    "false": "train",
-    "1": "val",
-    "0": "train",
-    "": "train",
-    "unassigned": "train",
-    "all": "train",
-    "trainval": "train",
-}
+    **SPLIT_NAMES, **SPLIT_WORDS, "true": "val", "false": "train", "1": "val", "0": "train",
+    **dict.fromkeys(("", "unassigned", "all", "trainval"), "train"),
+}  # fmt: skip
 
 
 def add_tables(

@@ -9,20 +9,8 @@ from collections.abc import Sequence
 from smelt.data.formats.lists.columns import looks_like_image
 from smelt.data.formats.tree.names import split_of
 
-SUFFIXES = (
-    ".csv",
-    ".tsv",
-    ".txt",
-    ".psv",
-    ".parquet",
-    ".jsonl",
-    ".ndjson",
-    ".json",
-    ".lst",
-    ".list",
-    ".dat",
-    ".manifest",
-)
+SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".parquet", ".jsonl", ".ndjson", ".json", ".lst", ".list", ".dat",
+            ".manifest")  # fmt: skip
 _PACKED = (".gz", ".bz2", ".xz")
 # What lists of all images are called, the first that is there going first
 ALL = ("images", "data", "labels", "metadata", "annotations", "dataset", "index", "list", "files")

@@ -14,7 +14,7 @@ import gzip
 import io
 import lzma
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
@@ -25,6 +25,7 @@ from smelt.errors import DataError, short
 from smelt.files.bounded import RATIO, allowed
 
 MOST_LINE = 4 << 20  # bytes of a line; a text beside an image has some hundred
+PIECE = 1 << 20  # bytes read at once
 MOST_LINES = 10_000  # that one quoted cell may go over
 ROW = 24  # bytes that a line of a packed list counts beside its letters: what is made of an empty one
 
@@ -56,85 +57,87 @@ class Form:
     guessed: str = ""  # what the encoding was guessed from
 
 
-class _Bounded(io.RawIOBase):
-    """The text of a packed file, refused where it is out of all proportion; and any text as UTF-8."""
+class _Stream(io.RawIOBase):
+    """Pieces of bytes as a file."""
 
-    def __init__(self, form: Form) -> None:
-        self.form = form
-        self.raw = raw = open_regular(form.path)
-        self.limit = allowed(form.path)
-        self.file = _unpacking(raw, form.packing)
-        self.count = self.lines = self.since = 0  # bytes, line ends, bytes since the last of them
-        self.decoder = None if form.encoding == "utf-8" else codecs.getincrementaldecoder(form.encoding)()
-        self._left = b""
-        try:
-            self._unpacked(form.bom)
-        except DataError:
-            self.close()
-            raise
+    def __init__(self, pieces: Generator[bytes, None, None]) -> None:
+        self._pieces, self._left = pieces, b""
 
     def readable(self) -> bool:
         return True
 
     def close(self) -> None:
-        self.file.close()
-        self.raw.close()
+        self._pieces.close()
         super().close()
 
     def readinto(self, buffer: object) -> int:
-        """Fill `buffer` with UTF-8, as `io.RawIOBase` has it; 0 at the end. DataError on damage."""
+        """Fill `buffer`, as `io.RawIOBase` has it; 0 at the end."""
         view = memoryview(buffer)  # type: ignore[arg-type]
-        while not self._left:
-            data = self._unpacked(max(len(view), 1 << 16))
-            if self.decoder is not None:
-                self._left = self._decoded(data)
-            else:
-                self._left = data
-            self._look_at_lines(self._left)
-            if not data:
-                break
+        self._left = self._left or next(self._pieces, b"")
         part, self._left = self._left[: len(view)], self._left[len(view) :]
         view[: len(part)] = part
         return len(part)
 
-    def _look_at_lines(self, data: bytes) -> None:
-        """DataError for a line without an end: whoever splits it into cells would be busy for long."""
-        first = min((at for at in (data.find(b"\n"), data.find(b"\r")) if at >= 0), default=len(data))
+
+def _pieces(form: Form) -> Generator[bytes, None, None]:
+    """The text as UTF-8, or bytes as they are. DataError for damage and what is out of all proportion."""
+    limit, ends = allowed(form.path), _Ends(form.path)
+    decoder = None if form.encoding == "utf-8" else codecs.getincrementaldecoder(form.encoding)()
+    with open_regular(form.path) as raw, _unpacking(raw, form.packing) as file:
+        count = len(_unpacked(file, form.bom, form.path))
+        while True:
+            data = _unpacked(file, PIECE, form.path)
+            count += len(data)
+            if form.packing and count + ROW * ends.lines > limit:
+                raise DataError(
+                    f"{form.path}: unpacks to more than {limit >> 20:,} MiB, {RATIO} times its size: unpack "
+                    "it yourself if it is sound"
+                )
+            try:
+                text = data
+                if decoder is not None:
+                    text = decoder.decode(data, final=not data).encode("utf-8", "surrogateescape")
+            except (UnicodeDecodeError, UnicodeEncodeError) as error:
+                raise DataError(
+                    f"{form.path}: no text in {form.encoding}: {error.reason} near byte {count:,}; "
+                    "-o data.encoding=… names another"
+                ) from error
+            ends.look_at(text)
+            if text:
+                yield text
+            if not data:
+                return
+
+
+class _Ends:
+    """Counts the lines of a text: whoever splits one without an end into cells would be busy for long."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines = self.since = 0  # line ends, and bytes since the last of them
+
+    def look_at(self, text: bytes) -> None:
+        """The next bytes. DataError for a line without an end."""
+        first = min((at for at in (text.find(b"\n"), text.find(b"\r")) if at >= 0), default=len(text))
         if self.since + first > MOST_LINE:
             raise DataError(
-                f"{self.form.path}:{self.lines + 1}: a line of more than {MOST_LINE >> 20} MiB, which is no "
-                "row of a list: are the line ends lost, or is it another file?"
+                f"{self.path}:{self.lines + 1}: a line of more than {MOST_LINE >> 20} MiB, which is no row "
+                "of a list: are the line ends lost, or is it another file?"
             )
-        self.lines += data.count(b"\n") or data.count(b"\r")
-        last = max(data.rfind(b"\n"), data.rfind(b"\r"))
-        self.since = self.since + len(data) if last < 0 else len(data) - last - 1
+        self.lines += text.count(b"\n") or text.count(b"\r")
+        last = max(text.rfind(b"\n"), text.rfind(b"\r"))
+        self.since = self.since + len(text) if last < 0 else len(text) - last - 1
 
-    def _decoded(self, data: bytes) -> bytes:
-        assert self.decoder is not None
-        try:
-            return self.decoder.decode(data, final=not data).encode("utf-8", "surrogateescape")
-        except (UnicodeDecodeError, UnicodeEncodeError) as error:
-            raise DataError(
-                f"{self.form.path}: no text in {self.form.encoding}: {error.reason} near byte "
-                f"{self.count:,}; -o data.encoding=… names another"
-            ) from error
 
-    def _unpacked(self, size: int) -> bytes:
-        try:
-            data = self.file.read(size) if size else b""
-        except (OSError, EOFError, lzma.LZMAError) as error:
-            raise DataError(f"cannot read {self.form.path}: {error}") from error
-        except MemoryError:
-            raise
-        except Exception as error:  # zlib.error is none of the above, and bz2 raises ValueError
-            raise DataError(f"{self.form.path} is damaged: {error}") from error
-        self.count += len(data)
-        if self.form.packing and self.count + ROW * self.lines > self.limit:
-            raise DataError(
-                f"{self.form.path}: unpacks to more than {self.limit >> 20:,} MiB, {RATIO} times its size: "
-                "unpack it yourself if it is sound"
-            )
-        return data
+def _unpacked(file: BinaryIO, size: int, path: Path) -> bytes:
+    try:
+        return file.read(size) if size else b""
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # zlib.error is none of the above, and bz2 raises ValueError
+        raise DataError(f"{path} is damaged: {error}") from error
 
 
 def zero_byte(path: Path, line: int) -> DataError:
@@ -155,7 +158,7 @@ def _unpacking(raw: BinaryIO, packing: str) -> BinaryIO:
 
 def as_utf8(form: Form) -> io.BufferedReader:
     """The text of a list from its first line on: UTF-8, or bytes as they are, without a mark before it."""
-    return io.BufferedReader(_Bounded(form), 1 << 20)
+    return io.BufferedReader(_Stream(_pieces(form)), PIECE)
 
 
 def as_text(form: Form) -> IO[str]:
