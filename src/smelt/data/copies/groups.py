@@ -209,20 +209,19 @@ def decide(
     keep = held_out | firsts | (not within_training)
     if against_held_out:
         keep &= ~leak
+    cross = _crosses(group, labels, None if same_N is None else same_N[rows], count)
+    return Verdict(rows, group.astype(np.int32), shown, keep, leak, cross[group])
+
+
+def _crosses(
+    group_G: NDArray[np.int64], labels_G: NDArray[np.int32], file_G: NDArray[np.int64] | None, count: int
+) -> NDArray[np.bool_]:
+    """(count,) whether the known labels of a group are not all one, and not so in each file alone."""
     low, high = np.full(count, np.iinfo(np.int32).max), np.full(count, -1)
-    np.minimum.at(low, group[labels >= 0], labels[labels >= 0])
-    np.maximum.at(high, group, labels)
-    cross = high > low
-    if same_N is not None:
-        cross &= _differ(group, same_N[rows], labels, count)
-    return Verdict(
-        rows=rows,
-        group=group.astype(np.int32),
-        original=shown,
-        keep=keep,
-        leak=leak,
-        cross_label=cross[group],
-    )
+    np.minimum.at(low, group_G[labels_G >= 0], labels_G[labels_G >= 0])
+    np.maximum.at(high, group_G, labels_G)
+    cross = np.asarray(high > low)
+    return cross if file_G is None else cross & _differ(group_G, file_G, labels_G, count)
 
 
 def _differ(

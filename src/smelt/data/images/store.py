@@ -10,16 +10,13 @@ import os
 import stat
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smelt.artifacts.catalogue import Catalogue
 from smelt.data.images.decode import Pixels
 from smelt.errors import BadImageError, DataError
 from smelt.files.opening import NOT_THERE, denied, patiently, read_part, resolved
-
-if TYPE_CHECKING:
-    from smelt.artifacts.catalogue import Catalogue
 
 MAX_BYTES = 1 << 28  # of a file; what is larger is no photograph
 MOST_OPEN = 128  # shards kept open; a process is often allowed 1,024 files, and there may be 65,000 shards
