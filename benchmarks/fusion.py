@@ -39,9 +39,9 @@ from smelt.fusion.config import FuseSettings, GeneticSettings
 from smelt.fusion.exact.build import build, choose_cap
 from smelt.fusion.exact.table import Table, table_of
 from smelt.fusion.exact.units import working_type
-from smelt.fusion.methods.folded import together
-from smelt.fusion.methods.search import Found, Steps, genetic_steps
-from smelt.fusion.methods.vectors import capped
+from smelt.fusion.fitting.searching import Found, Steps, together
+from smelt.fusion.fitting.vectors import capped
+from smelt.fusion.methods.genetic import genetic_steps
 from smelt.fusion.procedure import fuse
 from smelt.fusion.scores.reference import normalised
 from smelt.fusion.scores.sources import Held, Pool

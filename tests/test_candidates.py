@@ -22,7 +22,7 @@ from smelt.fusion.exact.build import Wanted, build, build_all, choose_cap
 from smelt.fusion.exact.candidates import Store
 from smelt.fusion.exact.prune import extreme_means, extreme_shares
 from smelt.fusion.exact.table import table_of, tables_of
-from smelt.fusion.methods.vectors import capped
+from smelt.fusion.fitting.vectors import capped
 from smelt.fusion.scores import soften, sources
 from smelt.fusion.scores.ranks import ranks
 from smelt.fusion.scores.reference import fused, normalised, rounding

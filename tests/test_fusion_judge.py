@@ -13,22 +13,14 @@ import pytest
 from smelt.artifacts.results import Kind, cut
 from smelt.fusion import worth
 from smelt.fusion.apply import Fusion, apply, fused_lines, plain_hits, top_classes, top_classes_of_all
-from smelt.fusion.config import (
-    MEANS,
-    POOLS,
-    SEARCHES,
-    STACKED,
-    TEMPERED,
-    FuseSettings,
-    GeneticSettings,
-    Method,
-)  # fmt: skip
+from smelt.fusion.config import FuseSettings, GeneticSettings, Method
 from smelt.fusion.exact.pooled import Tables
+from smelt.fusion.fitting.fits import Option
+from smelt.fusion.fitting.folded import Counts, joined, lefts
+from smelt.fusion.fitting.method import simple
 from smelt.fusion.folds import make_folds
 from smelt.fusion.guard import Choice, Setup, certainty, evidence, guarded, in_words
 from smelt.fusion.judge import Judge
-from smelt.fusion.methods.fits import Option
-from smelt.fusion.methods.folded import Counts, joined, lefts
 from smelt.fusion.procedure import fuse
 from smelt.fusion.scores import temperature
 from smelt.fusion.scores.reference import fused, normalised
@@ -43,6 +35,9 @@ QUICK = FuseSettings(
     shrinkage=(0.0, 0.5),
     genetic=GeneticSettings(population=16, generations=15),
 )
+
+
+MEANS = ("mean_probability", "mean_log_probability", "mean_rank")
 
 
 def sources_of(scores_MNC: np.ndarray) -> list[Held]:
@@ -69,8 +64,8 @@ def judge_of(
     tables = Tables(sources, labels, settings, folder=None)
     judge = Judge(sources, labels, tables, settings, num_classes=scores.shape[2])
     if folds is not None:
-        judge.folds_N = judge.methods.folds_N = folds
-        judge.methods.counts = Counts(labels, folds, judge.count)
+        judge.folds_N = judge.fits.folds_N = folds
+        judge.fits.counts = Counts(labels, folds, judge.count)
     return judge
 
 
@@ -78,7 +73,7 @@ def test_nothing_fitted_or_chosen_for_a_fold_saw_its_labels() -> None:
     """Permute the labels of one fold: whatever leaves that fold out stays the same, to the last bit."""
     scores, labels = problem(good=2.0, images=420)
     settings = QUICK.model_copy(update={"folds": 4})
-    assert {*POOLS, *STACKED, *SEARCHES, *TEMPERED} < set(settings.methods)
+    assert len(settings.methods) == 11
     folds = make_folds(labels, 4, 0)
     other = labels.copy()
     other[folds == 2] = np.random.default_rng(5).permutation(labels[folds == 2])
@@ -91,7 +86,9 @@ def test_nothing_fitted_or_chosen_for_a_fold_saw_its_labels() -> None:
                     assert mine.fusions[left] == theirs.fusions[left], (method, left)
                 elif mine.fusions[left] != theirs.fusions[left]:
                     changed.add(method)
-    assert changed >= set(settings.methods) - set(MEANS)  # and the labels do matter where they are seen
+    assert changed >= {
+        method for method in settings.methods if not simple(method)
+    }  # and the labels do matter where they are seen
     ours, theirs = one.choices(), two.choices()
     assert ours[2,].method == theirs[2,].method and ours[2,].rival == theirs[2,].rival
     assert ours[2,].accuracies == theirs[2,].accuracies and ours[2,].sure == theirs[2,].sure
@@ -146,7 +143,7 @@ def drawn_of(*gains: tuple[float, float, float]) -> np.ndarray:
 
 def choice_of(sure: float = 0.8, **methods: tuple[float, float, float]) -> Choice:
     """The guard on methods given by (gain, spread, likelihood); the first is the plain average."""
-    setups: dict[Method, Setup] = {m: setup_of(m, 0.8 + gain[0]) for m, gain in methods.items()}  # type: ignore[misc, arg-type]
+    setups: dict[Method, Setup] = {m: setup_of(m, 0.8 + gain[0]) for m, gain in methods.items()}
     return guarded(setups, drawn_of(*methods.values()), next(iter(setups)), sure)
 
 
@@ -225,7 +222,7 @@ def test_counts_by_fold_give_class_averaged_accuracy() -> None:
 def test_weights_are_used_where_they_help_and_only_there() -> None:
     scores, labels = problem(good=4.0)
     outcome = fuse(sources_of(scores), labels, QUICK, num_classes=8)
-    assert outcome.chosen.method not in MEANS
+    assert not simple(outcome.chosen.method)
     fresh, fresh_labels = problem(good=4.0, seed=1)
     hits = plain_hits(outcome.chosen, sources_of(fresh), fresh_labels, np.arange(1200), (1,))[1]
     plain = hits_topk(fused(fresh, normalised(np.ones(6))), fresh_labels, 1)
@@ -410,7 +407,7 @@ def test_small_and_large_problems_fuse_alike(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("smelt.fusion.procedure.KEPT", 0)
     assert fused_now() == small
     monkeypatch.setattr("smelt.fusion.procedure.SMALL", 0)
-    monkeypatch.setattr("smelt.fusion.methods.fits.PLAIN", 0)
+    monkeypatch.setattr("smelt.fusion.fitting.fits.PLAIN", 0)
     monkeypatch.setattr("smelt.fusion.exact.table.halved", lambda numbers: True)
     large = fused_now()
     assert (tmp_path / "tables" / "probability-low" / "candidates.json").exists()

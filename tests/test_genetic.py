@@ -7,12 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smelt.fusion.config import GeneticSettings, Method
+from smelt.fusion.config import GeneticSettings
 from smelt.fusion.exact.build import build
 from smelt.fusion.exact.table import Table, table_of, tables_of
-from smelt.fusion.methods import folded, search
-from smelt.fusion.methods.folded import Counts, Left, dealt, lefts, searched, together
-from smelt.fusion.methods.vectors import capped, shrunk
+from smelt.fusion.fitting import searching
+from smelt.fusion.fitting.folded import Counts, Left, dealt, lefts
+from smelt.fusion.fitting.searching import Found, Steps, best_of, searched, together
+from smelt.fusion.fitting.vectors import capped, shrunk
+from smelt.fusion.methods.coordinate import coordinate_steps
+from smelt.fusion.methods.genetic import genetic_steps
+from smelt.fusion.methods.greedy import greedy_steps
 from smelt.fusion.scores.reference import equal, normalised
 from smelt.fusion.scores.sources import Held, Pool
 from smelt.fusion.worth import singles
@@ -34,17 +38,17 @@ def planted(
     return table_of(build(pool, labels, 1, bound=bound), labels), scores
 
 
-def alone(table: Table, steps: search.Steps) -> search.Found:
+def alone(table: Table, steps: Steps) -> Found:
     """One search over one table."""
     return together([table], {("genetic", ()): steps})["genetic", ()]
 
 
-def genetic(table: Table, settings: GeneticSettings = QUICK, seed: int = 1) -> search.Found:
-    return alone(table, search.genetic_steps(table.cap, singles(table), settings, seed))
+def genetic(table: Table, settings: GeneticSettings = QUICK, seed: int = 1) -> Found:
+    return alone(table, genetic_steps(table.cap, singles(table), settings, seed))
 
 
-def coordinate(table: Table) -> search.Found:
-    return alone(table, search.coordinate_steps(table.cap, equal(table.num_results).astype(np.float64)))
+def coordinate(table: Table) -> Found:
+    return alone(table, coordinate_steps(table.cap, equal(table.num_results).astype(np.float64)))
 
 
 @pytest.mark.parametrize("kind", ["genetic", "greedy", "coordinate"])
@@ -52,11 +56,11 @@ def coordinate(table: Table) -> search.Found:
 def test_finds_the_planted_weights(kind: str, bound: float | None) -> None:
     table, scores = planted(bound=bound)
 
-    def run() -> search.Found:
+    def run() -> Found:
         if kind == "genetic":
             return genetic(table, seed=5)
         if kind == "greedy":
-            return alone(table, search.greedy_steps(table.cap, singles(table), 20))
+            return alone(table, greedy_steps(table.cap, singles(table), 20))
         return coordinate(table)
 
     found = run()
@@ -99,7 +103,7 @@ def test_greedy_is_caruanas() -> None:
             )
         bag.append(-max(tried)[2])
         best = max(best, (max(tried)[0], list(bag)), key=lambda pair: pair[0])
-    found = alone(table, search.greedy_steps(table.cap, np.array(accuracies), patience=12))
+    found = alone(table, greedy_steps(table.cap, np.array(accuracies), patience=12))
     assert found.accuracy >= best[0] > accuracies[0]
     assert found.history[1:13] == pytest.approx(
         np.maximum.accumulate([found.history[0], *found.history[1:13]])[1:]
@@ -110,7 +114,7 @@ def test_of_equally_good_weights_the_nearest_to_equal_ones_win() -> None:
     population = np.array(
         [[0.9, 0.1, 0.0], [0.4, 0.3, 0.3], [0.5, 0.25, 0.25], [0.4, 0.3, 0.3], [0.1, 0.1, 0.8]]
     )
-    order = search.best_of(np.array([0.7, 0.7, 0.7, 0.7, 0.8]), population)
+    order = best_of(np.array([0.7, 0.7, 0.7, 0.7, 0.8]), population)
     assert order.tolist() == [4, 1, 3, 2, 0]
     # right whatever the weights: every search ends at the equal ones, or as near as its steps come
     labels = np.arange(60) % 3
@@ -124,7 +128,7 @@ def test_of_equally_good_weights_the_nearest_to_equal_ones_win() -> None:
 def test_seeds_are_tried_as_they_are() -> None:
     table, _ = planted(images=300)
     good = np.array([[0.5, 0.5, *([0.0] * 8)], [0.6, 0.4, *([0.0] * 8)]])
-    first = next(search.genetic_steps(1.0, singles(table), QUICK, 0, good))
+    first = next(genetic_steps(1.0, singles(table), QUICK, 0, good))
     for seed in good:
         assert np.isclose(first, seed).all(axis=1).any()
     assert np.isfinite(first).all() and first.sum(axis=1) == pytest.approx(np.ones(len(first)))
@@ -136,12 +140,12 @@ def test_searches_together_find_what_each_finds_alone() -> None:
     folds = np.random.default_rng(0).integers(0, 3, 400).astype(np.int8)
     counts = Counts(table.labels_N, folds, 3)
     right = counts.right(np.asarray(table.store.singles(1)))
-    steps: dict[tuple[Method, Left], search.Steps] = {}
+    steps: dict[tuple[str, Left], Steps] = {}
     for left in lefts(3):
         accuracy = counts.accuracy(right, left)
-        steps["genetic", left] = search.genetic_steps(1.0, accuracy, QUICK, 3)
-        steps["greedy", left] = search.greedy_steps(1.0, accuracy, 20)
-        steps["coordinate", left] = search.coordinate_steps(1.0, equal(5).astype(np.float64))
+        steps["genetic", left] = genetic_steps(1.0, accuracy, QUICK, 3)
+        steps["greedy", left] = greedy_steps(1.0, accuracy, 20)
+        steps["coordinate", left] = coordinate_steps(1.0, equal(5).astype(np.float64))
     parts = dealt(folds, 0)
     found = together(searched(tables_of(table.store, table.labels_N, parts_N=parts)[1], parts, 3), steps)
     assert set(found) == set(steps)
@@ -152,7 +156,7 @@ def test_searches_together_find_what_each_finds_alone() -> None:
         one = genetic(part, seed=3)
         assert np.array_equal(found["genetic", left].weights_M, one.weights_M)
         assert found["genetic", left].history == one.history
-        two = alone(part, search.greedy_steps(1.0, singles(part), 20))
+        two = alone(part, greedy_steps(1.0, singles(part), 20))
         assert np.array_equal(found["greedy", left].weights_M, two.weights_M)
         assert found["coordinate", left].accuracy == coordinate(part).accuracy
 
@@ -160,7 +164,7 @@ def test_searches_together_find_what_each_finds_alone() -> None:
 def test_searches_of_a_very_large_table_see_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     table, _ = planted(images=900)
     folds = (np.arange(900) % 3).astype(np.int8)
-    monkeypatch.setattr(folded, "SEARCHED", table.candidates // 4)
+    monkeypatch.setattr(searching, "SEARCHED", table.candidates // 4)
     parts = dealt(folds, 0)
     some = searched(tables_of(table.store, table.labels_N, parts_N=parts)[1], parts, 3)
     assert sum(part.candidates for part in some) == pytest.approx(table.candidates / 4, rel=0.3)

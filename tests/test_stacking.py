@@ -14,9 +14,12 @@ from smelt.fusion import worth
 from smelt.fusion.apply import Fusion, apply, fused_lines, plain_hits, top_classes
 from smelt.fusion.config import FuseSettings, GeneticSettings
 from smelt.fusion.exact.pooled import Tables
+from smelt.fusion.fitting import likelihood
+from smelt.fusion.fitting.folded import lefts
+from smelt.fusion.fitting.quasinewton import minimum
+from smelt.fusion.fitting.sample import sample
 from smelt.fusion.judge import Judge
-from smelt.fusion.methods import pools, stacking
-from smelt.fusion.methods.folded import lefts
+from smelt.fusion.methods import stacking
 from smelt.fusion.procedure import fuse, usable
 from smelt.fusion.scores.sources import Held, Kept, Source
 from smelt.metrics import class_averaged, hits_in_list, hits_topk
@@ -75,24 +78,26 @@ def naive(
     return float(np.mean([np.mean(one) for one in losses.values()])) + penalty / 2 * float(away)
 
 
-def fit_of(scores: np.ndarray, labels: np.ndarray, base: np.ndarray, penalty: float) -> stacking.Fit:
-    """A fit that begins at the logarithmic pool, of images that are all seen."""
+def loss_of(
+    scores: np.ndarray, labels: np.ndarray, base: np.ndarray, penalty: float
+) -> tuple[stacking.Loss, np.ndarray]:
+    """The loss over images that are all seen, and the weights of the logarithmic pool to begin at."""
     logs = log_softmax(scores).astype(np.float32).transpose(0, 2, 1)
     seen, classes = stacking.Stacker(logs, labels).seen(balanced(labels))
     base_P = np.append(base, 0.0)
-    return stacking.Fit(seen, base_P, penalty, np.repeat(base_P[None], len(classes), axis=0))
+    return stacking.Loss(seen, base_P, penalty), np.repeat(base_P[None], len(classes), axis=0)
 
 
 def test_loss_gradient_and_blocks_are_those_of_the_formula() -> None:
     scores, labels = problem(60, lean=0.5, results=3, classes=4)
     labels[:30] = 0  # classes of very different sizes
     base = np.array([0.5, 0.2, 0.0])
-    fit = fit_of(scores, labels, base, 0.05)
+    of, _ = loss_of(scores, labels, base, 0.05)
     weights = np.abs(np.random.default_rng(1).normal(size=(4, 4)))
-    loss, gradient = fit.judged(weights)
+    loss, gradient = of.judged(weights)
     logs = log_softmax(scores)
     assert loss == pytest.approx(naive(weights, logs, labels, base, 0.05), rel=1e-5)
-    blocks = fit.seen.bends(weights)
+    blocks = of.images.bends(weights)
     step = 1e-4
     for c in range(4):
         for p in range(4):
@@ -100,7 +105,7 @@ def test_loss_gradient_and_blocks_are_those_of_the_formula() -> None:
             moved[c, p] = step
             up, down = (naive(weights + sign * moved, logs, labels, base, 0.05) for sign in (1, -1))
             assert gradient[c, p] == pytest.approx((up - down) / (2 * step), abs=1e-4)
-            up, down = (fit.seen.judged(weights + sign * 100 * moved)[1][c] for sign in (1, -1))
+            up, down = (of.images.judged(weights + sign * 100 * moved)[1][c] for sign in (1, -1))
             assert blocks[c, :, p] == pytest.approx((up - down) / (200 * step), abs=2e-3)
 
 
@@ -109,8 +114,8 @@ def test_loss_gradient_and_blocks_are_those_of_the_formula() -> None:
 def test_the_minimum_is_that_of_another_minimiser(penalty: float, lean: float) -> None:
     scores, labels = problem(400, lean=lean)
     base = np.array([0.3, 0.2, 0.1, 0.0])
-    fit = fit_of(scores, labels, base, penalty)
-    found = fit.minimum()
+    of, start = loss_of(scores, labels, base, penalty)
+    found = minimum(of, start)
     assert (found[:, :-1] >= 0).all()
     logs = np.moveaxis(log_softmax(scores), 0, 2)
     units = np.append(np.sqrt((logs**2).mean(axis=(0, 1))), 1.0)
@@ -128,21 +133,19 @@ def test_the_minimum_is_that_of_another_minimiser(penalty: float, lean: float) -
         return float(loss), gradient.ravel()
 
     best = minimize(
-        value, (fit.start_GP * units).ravel(), jac=True, method="L-BFGS-B",
+        value, (start * units).ravel(), jac=True, method="L-BFGS-B",
         bounds=([(0, None)] * 4 + [(None, None)]) * 6, options={"maxiter": 5000, "ftol": 1e-14, "gtol": 1e-8},
     )  # fmt: skip
     ours = value((found * units).ravel())[0]
     assert best.fun - 1e-6 < ours < best.fun + 2e-5
-    assert value((fit.start_GP * units).ravel())[0] > ours + (2e-4 if penalty < 1 else 0)
+    assert value((start * units).ravel())[0] > ours + (2e-4 if penalty < 1 else 0)
 
 
 def test_a_start_elsewhere_ends_at_the_same_place() -> None:
     scores, labels = problem(300, lean=1.0)
-    fit = fit_of(scores, labels, np.array([0.3, 0.2, 0.1, 0.0]), 0.01)
-    far = stacking.Fit(
-        fit.seen, fit.base_P, fit.penalty, np.abs(np.random.default_rng(0).normal(size=(6, 5)))
-    )
-    assert far.minimum() == pytest.approx(fit.minimum(), abs=0.02)
+    of, start = loss_of(scores, labels, np.array([0.3, 0.2, 0.1, 0.0]), 0.01)
+    far = np.abs(np.random.default_rng(0).normal(size=(6, 5)))
+    assert minimum(of, far) == pytest.approx(minimum(of, start), abs=0.02)
 
 
 def test_a_class_without_images_stays_as_the_pool_has_it() -> None:
@@ -181,7 +184,7 @@ def judge_of(scores: np.ndarray, labels: np.ndarray, settings: FuseSettings = QU
 
 def test_what_sees_more_starts_from_what_sees_less_only() -> None:
     judge = judge_of(*problem(200))
-    order = judge.methods._least_first
+    order = judge.fits._least_first
     assert {left for left, _ in order} == set(lefts(3))
     for place, (left, near) in enumerate(order):
         assert near is None or (set(near) > set(left) and near in [one for one, _ in order[:place]])
@@ -193,7 +196,7 @@ def test_a_penalty_without_end_gives_the_hits_of_the_logarithmic_pool() -> None:
     judge = judge_of(scores, labels, settings)
     lines = np.arange(500)
     (pool,), (stacked,) = judge.options["log_pool"], judge.options["stacking"]
-    for left in judge.methods.lefts:
+    for left in judge.fits.lefts:
         both = pool.fusions[left], stacked.fusions[left]
         assert both[1].weights == pytest.approx(both[0].weights, abs=1e-5)
         ours, theirs = (plain_hits(one, held(scores), labels, lines, (1, 3)) for one in both)
@@ -366,9 +369,9 @@ def test_a_shift_of_an_images_logits_changes_nothing() -> None:
     fusion = stacked_fusion(4, 6)
     one, two = (fused_lines([fusion], held(s), np.arange(80))[0] for s in (scores, scores + shifts))
     assert one == pytest.approx(two, abs=1e-3)
-    found, moved = (pools.sample(held(s), np.zeros(80, int), np.zeros(80, np.int8), 0, 6)
+    found, moved = (sample(held(s), np.zeros(80, int), np.zeros(80, np.int8), 0, 6)
                     for s in (scores, scores + shifts))  # fmt: skip
-    ours, theirs = (pools.log_chances(one, [fusion], slice(None))[0] for one in (found, moved))
+    ours, theirs = (likelihood.log_chances(one, [fusion], slice(None))[0] for one in (found, moved))
     assert ours == pytest.approx(theirs, abs=1e-3)
 
 
@@ -378,8 +381,8 @@ def test_log_chances_are_those_of_the_scores_that_are_delivered() -> None:
         "stacking", "log_probability", (1.0, 0.0, 0.0, 0.0), class_weights=((1.0,) * 6, *((0.0,) * 6,) * 3),
         biases=(0.0,) * 6,
     )]  # fmt: skip
-    found = pools.sample(held(scores), labels, (np.arange(60) % 3).astype(np.int8), 0, 6)
-    ours = pools.log_chances(found, fusions, slice(10, 40))
+    found = sample(held(scores), labels, (np.arange(60) % 3).astype(np.int8), 0, 6)
+    ours = likelihood.log_chances(found, fusions, slice(10, 40))
     theirs = fused_lines(fusions, held(scores), found.lines[10:40])
     for one, other in zip(ours, theirs, strict=True):
         assert log_softmax(one.T) == pytest.approx(log_softmax(other), abs=1e-4)

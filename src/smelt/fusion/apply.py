@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import ArtifactError
-from smelt.fusion.config import STACKED, Method, Pooling
+from smelt.fusion.config import Method, Pooling
 from smelt.fusion.scores.reference import normalised, single
 from smelt.fusion.scores.sources import Pool, Source
 from smelt.metrics import before_label, top_lists
@@ -67,7 +67,7 @@ class Fusion:
         found = len(self.weights) == len(self.temperatures or self.weights) == num_results
         if self.class_weights is None or self.biases is None:
             both = self.class_weights is None and self.biases is None
-            return found and both and self.method not in STACKED
+            return found and both and self.method != "stacking"
         width = len(self.biases) if num_classes is None else num_classes
         return (
             found

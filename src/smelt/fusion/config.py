@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import pkgutil
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from smelt.fusion import methods
 from smelt.settings import Disagreement, KeyIf, Limit, Seed, Settings, Share
 
 Pooling = Literal["probability", "log_probability", "rank"]
-Method = Literal[
-    "mean_probability", "mean_log_probability", "mean_rank",
-    "tempered_probability", "tempered_log_probability",
-    "linear_pool", "log_pool", "stacking",
-    "greedy", "coordinate", "genetic",
-]  # fmt: skip
-MEANS: tuple[Method, ...] = ("mean_probability", "mean_log_probability", "mean_rank")
-TEMPERED: tuple[Method, ...] = ("tempered_probability", "tempered_log_probability")
-POOLS: tuple[Method, ...] = ("linear_pool", "log_pool")
-STACKED: tuple[Method, ...] = ("stacking",)
-SEARCHES: tuple[Method, ...] = ("greedy", "coordinate", "genetic")
+if TYPE_CHECKING:
+    Method = str
+else:
+    Method = Literal[tuple(one.name for one in pkgutil.iter_modules(methods.__path__))]  # a module a method
 
 
 class GeneticSettings(Settings):
@@ -78,7 +73,19 @@ class FuseSettings(Settings):
         "more than five classes, else top-1.",
     )
     methods: tuple[Method, ...] = Field(
-        default=(*MEANS, *TEMPERED, *POOLS, *STACKED, *SEARCHES),
+        default=(
+            "mean_probability",
+            "mean_log_probability",
+            "mean_rank",
+            "tempered_probability",
+            "tempered_log_probability",
+            "linear_pool",
+            "log_pool",
+            "stacking",
+            "greedy",
+            "coordinate",
+            "genetic",
+        ),
         min_length=1,
         description="What is tried: all are fitted, judged and kept. Fewer are quicker.",
     )

@@ -2,7 +2,7 @@
 
 The guard asks for certainty by bootstrap. Accuracy counts the few images that change sides and says little
 at a few thousand; so where both fusions give likelihoods, the evidence is the gain in accuracy and that in
-calibrated log likelihood (see `pools.calibrated`), each in units of its own spread. A gain in accuracy must
+calibrated log likelihood (`likelihood.calibrated`), each in units of its own spread. A gain in accuracy must
 be there in any case. Figures: docs/log.md.
 """
 
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.fusion.config import MEANS, Method
-from smelt.fusion.methods.fits import Option
+from smelt.fusion.config import Method
+from smelt.fusion.fitting.fits import Option
+from smelt.fusion.fitting.method import simple
 from smelt.fusion.resample import LEAST, ahead
 
 
@@ -67,8 +68,8 @@ def guarded(
         worth = evidence(np.stack([over(m, rival) for m in good]))
         return good[int(np.argmax(worth))]
 
-    means = [m for m in setups if m in MEANS and m != plain]
-    fitted = [m for m in setups if m not in MEANS and m != plain]
+    means = [m for m in setups if simple(m) and m != plain]
+    fitted = [m for m in setups if not simple(m) and m != plain]
     rival = best(means, plain)
     return Choice(
         {m: setup.option for m, setup in setups.items()},
@@ -109,7 +110,7 @@ def in_words(choice: Choice, asked: float, plain: Method, gain: float, interval:
         f"the whole of this choice, judged on images that had no part in it, gains {100 * gain:+.2f} points "
         f"over the plain average (95 %: {100 * interval[0]:+.2f} … {100 * interval[1]:+.2f})"
     )
-    if used not in MEANS and used != choice.rival:
+    if not simple(used) and used != choice.rival:
         sure = f"{choice.sure[used]:.0%} certainty (accuracy and likelihood together)"
         return f"{titled(used)} is used: it is better than {rival} with {sure}; {whole}"
     if used != plain:

@@ -18,14 +18,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smelt.fusion.apply import Fusion, hits_of
-from smelt.fusion.config import MEANS, POOLS, STACKED, FuseSettings, Method, Pooling
+from smelt.fusion.config import FuseSettings, Method, Pooling
 from smelt.fusion.exact.pooled import Tables
 from smelt.fusion.exact.table import Table
+from smelt.fusion.fitting import likelihood
+from smelt.fusion.fitting.fits import Fits, Option
+from smelt.fusion.fitting.folded import Left, by_fold, joined
+from smelt.fusion.fitting.method import method, simple
 from smelt.fusion.folds import effective, make_folds
 from smelt.fusion.guard import Choice, Setup, guarded, in_words
-from smelt.fusion.methods import pools
-from smelt.fusion.methods.fits import Methods, Option
-from smelt.fusion.methods.folded import Left, by_fold, joined
 from smelt.fusion.resample import Bootstrap, Column
 from smelt.fusion.scores.sources import Kept, Source
 from smelt.metrics import class_averaged
@@ -104,7 +105,7 @@ class Judge:
         for source in sources:
             if isinstance(source, Kept):
                 source.arrange(order)
-        self.methods = Methods(sources, labels_N, self.folds_N, tables, settings, num_classes)
+        self.fits = Fits(sources, labels_N, self.folds_N, tables, settings, num_classes)
         self._known: dict[tuple[Fusion, int], dict[int, NDArray[np.bool_]]] = {}  # (fusion, fold) → k → hits
         self._logs: dict[tuple[Fusion, int], NDArray[np.float32]] = {}
         self.draws = Bootstrap(labels_N, groups_N, settings.bootstrap, settings.seed)
@@ -112,16 +113,16 @@ class Judge:
     @property
     def plain(self) -> Method:
         """The method that gains are counted from: the plain average of probabilities, if it is tried."""
-        means = [method for method in self.settings.methods if method in MEANS]
+        means = [name for name in self.settings.methods if simple(name)]
         return means[0] if means else self.settings.methods[0]
 
     @cached_property
     def options(self) -> dict[Method, list[Option]]:
         """All methods with their options, fitted."""
         found = {}
-        for method in self.settings.methods:
-            self.told(method)
-            found[method] = self.methods.options(method)
+        for name in self.settings.methods:
+            self.told(name)
+            found[name] = self.fits.options(name)
         return found
 
     def judgement(self) -> Judgement:
@@ -199,7 +200,7 @@ class Judge:
             rows = [row for row in range(len(wishes)) if known[row]]
             for pooling in dict.fromkeys(_pooling(wishes[row]) for row in rows):
                 mine = [row for row in rows if _pooling(wishes[row]) == pooling]
-                of_folds = by_fold(self.methods.table(pooling, k), self.methods.parts_N, self.count)
+                of_folds = by_fold(self.fits.table(pooling, k), self.fits.parts_N, self.count)
                 found[k][mine] = table_hits(of_folds, self.folds_N, [wishes[row] for row in mine])
         return found
 
@@ -221,8 +222,8 @@ class Judge:
     def _over_table(self, wish: Mapping[int, Fusion], k: int) -> bool:
         """Whether a table knows the hits: it is there, or evaluating everything would cost more."""
         alike = len({fusion.pooling for fusion in wish.values()}) == 1
-        there = all(fusion.summed and fusion.pooling in self.methods.tabled for fusion in wish.values())
-        return alike and there and not self.cut and (k == self.settings.k or self.methods.large)
+        there = all(fusion.summed and fusion.pooling in self.fits.tabled for fusion in wish.values())
+        return alike and there and not self.cut and (k == self.settings.k or self.fits.large)
 
     def choices(self) -> dict[Left, Choice]:
         """What is chosen from all folds, and from all but each."""
@@ -230,9 +231,9 @@ class Judge:
         setups = self._setups(lefts)
         columns = []
         for left in lefts:
-            for method in self.options:
-                columns += [self.draws.column(setups[left][method].hits_N, self._seen(left))]
-                columns += [self._likelihoods(setups[left][method])]
+            for name in self.options:
+                columns += [self.draws.column(setups[left][name].hits_N, self._seen(left))]
+                columns += [self._likelihoods(setups[left][name])]
         drawn = self.draws(columns).reshape(self.settings.bootstrap, len(lefts), len(self.options), 2)
         return {
             left: guarded(setups[left], drawn[:, row], self.plain, self.settings.sure)
@@ -246,34 +247,34 @@ class Judge:
         far to shrink than a count does; others' by accuracy. Among equals the most shrunk.
         """
         tried: dict[tuple[Left, Method], list[tuple[Option, NDArray[np.float64] | None]]] = {}
-        by_likelihood = [m for m in self.options if m in (*POOLS, *STACKED)]
+        by_likelihood = [m for m in self.options if method(m).by_likelihood]
         self._mix([(option, left) for m in by_likelihood for option in self.options[m] for left in lefts])
         for left in lefts:
-            for method, options in self.options.items():
-                tried[left, method] = [(option, None) for option in options]
-                if method in by_likelihood:
-                    tried[left, method] = [self._likeliest(options, left)]
+            for name, options in self.options.items():
+                tried[left, name] = [(option, None) for option in options]
+                if name in by_likelihood:
+                    tried[left, name] = [self._likeliest(options, left)]
         wishes = [self._inner(option, left) for (left, _), some in tried.items() for option, _ in some]
         hits = iter(self.hits(wishes, (self.settings.k,))[self.settings.k])
         found: dict[Left, dict[Method, Setup]] = {left: {} for left in lefts}
-        for (left, method), some in tried.items():
+        for (left, name), some in tried.items():
             seen = self._seen(left)
             setups = []
             for option, likely in some:
                 own = next(hits)
                 accuracy = class_averaged(own[seen], self.labels_N[seen])
                 setups.append(Setup(option, own, accuracy, likely))
-            found[left][method] = max(setups, key=lambda one: (one.accuracy, one.option.final.shrinkage))
+            found[left][name] = max(setups, key=lambda one: (one.accuracy, one.option.final.shrinkage))
         self._mix([(setup.option, left) for left in lefts for setup in found[left].values()])
         for left in lefts:
-            for method, setup in found[left].items():
+            for name, setup in found[left].items():
                 if setup.likely is None:
-                    found[left][method] = replace(setup, likely=self._likely(setup.option, left))
+                    found[left][name] = replace(setup, likely=self._likely(setup.option, left))
         return found
 
     def _likeliest(self, options: Sequence[Option], left: Left) -> tuple[Option, NDArray[np.float64] | None]:
         """The option under which the labels of the folds seen are likeliest, and their likelihoods."""
-        balance = self.methods.sample.balanced(self.methods.sample.seen(left))
+        balance = self.fits.sample.balanced(self.fits.sample.seen(left))
         likely = [self._likely(option, left) for option in options]
         worth = [float(np.nansum(one * balance)) if one is not None else -np.inf for one in likely]
         best = max(range(len(options)), key=lambda place: (worth[place], options[place].final.shrinkage))
@@ -292,12 +293,12 @@ class Judge:
         the folds left out. They are mixed already."""
         if option.final.pooling == "rank":
             return None
-        sample = self.methods.sample
+        sample = self.fits.sample
         seen_n = sample.seen(left)
         parts = [self._logs[fusion, fold] for fold, fusion in self._inner(option, left).items()]
         likely = np.full(len(seen_n), np.nan)
         balance = sample.balanced(seen_n)[seen_n]
-        likely[seen_n] = pools.calibrated(np.concatenate(parts, axis=1), sample.place_n[seen_n], balance)
+        likely[seen_n] = likelihood.calibrated(np.concatenate(parts, axis=1), sample.place_n[seen_n], balance)
         return likely
 
     def _mix(self, options: Sequence[tuple[Option, Left]]) -> None:
@@ -309,9 +310,9 @@ class Judge:
                 if (fusion, fold) not in self._logs:
                     kind = fusion.pooling, fusion.class_weights is None
                     alike.setdefault(fusion if fusion.temperatures else kind, {})[fusion] = None
-            begin, end = np.searchsorted(self.methods.sample.folds_n, [fold, fold + 1])
+            begin, end = np.searchsorted(self.fits.sample.folds_n, [fold, fold + 1])
             for fusions in map(list, alike.values()):
-                logs = pools.log_chances(self.methods.sample, fusions, slice(begin, end))
+                logs = likelihood.log_chances(self.fits.sample, fusions, slice(begin, end))
                 self._logs.update({(fusion, fold): one for fusion, one in zip(fusions, logs)})
 
     def _likelihoods(self, setup: Setup) -> Column:
@@ -319,7 +320,7 @@ class Judge:
         values_N = np.full(len(self.labels_N), np.nan)
         if setup.likely is None:
             return self.draws.column(values_N)
-        values_N[self.methods.sample.lines] = setup.likely
+        values_N[self.fits.sample.lines] = setup.likely
         return self.draws.column(values_N, ~np.isnan(values_N))
 
 

@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from smelt.errors import ResultError
 from smelt.fusion import worth
 from smelt.fusion.apply import Fusion, hits_of
-from smelt.fusion.config import MEANS, SEARCHES, STACKED, FuseSettings, Method, Pooling
+from smelt.fusion.config import FuseSettings, Method, Pooling
 from smelt.fusion.exact.pooled import Tables
 from smelt.fusion.exact.threads import one_blas_thread, one_thread
+from smelt.fusion.fitting.fits import large
+from smelt.fusion.fitting.method import method, simple
 from smelt.fusion.folds import effective, equal_rows
 from smelt.fusion.guard import titled
 from smelt.fusion.judge import KS, Judge, Judgement, Verdict
-from smelt.fusion.methods import stacking
-from smelt.fusion.methods.fits import POOLING, large
 from smelt.fusion.resample import Bootstrap
 from smelt.fusion.scores.reference import equal
 from smelt.fusion.scores.screen import screened
@@ -57,20 +57,19 @@ def usable(
             return False
         return True
 
-    def reason(method: Method) -> str:
-        if not (poolings if method in SEARCHES else possible(POOLING[method])) or (cut and method in STACKED):
+    def reason(name: Method) -> str:
+        one = method(name)
+        there = poolings if one.pooling is None else possible(one.pooling)
+        if not there or (cut and one.every_score):
             return "it needs every score, and some results are top-K"
-        if scores > OWN_PASS and method in ("mean_rank", "tempered_probability"):
+        if scores > OWN_PASS and one.own_pass:
             return f"it needs a pass of its own over {scores:.2g} scores"
-        if method in STACKED:
-            return stacking.too_large(len(sources), num_classes, scores)
-        return ""
+        return one.too_large(len(sources), num_classes, scores)
 
     poolings = tuple(pooling for pooling in settings.poolings if possible(pooling))
-    methods: list[Method] = [method for method in settings.methods if not reason(method)]
-    left = [f"{titled(method)} is left out: {reason(method)}"
-            for method in settings.methods if reason(method)]  # fmt: skip
-    methods = methods or ["mean_rank"]
+    reasons = {name: reason(name) for name in settings.methods}
+    left = [f"{titled(name)} is left out: {text}" for name, text in reasons.items() if text]
+    methods = [name for name, text in reasons.items() if not text] or ["mean_rank"]
     return settings.model_copy(
         update={"methods": tuple(methods), "poolings": poolings or settings.poolings}
     ), left
@@ -109,6 +108,12 @@ class Case:
             temperatures=None if degrees is None else tuple(all_of(degrees, 1.0)),
             class_weights=None if of_classes is None else tuple(map(tuple, all_of(of_classes, 0.0))),
         )
+
+    def means(self) -> list[Fusion]:
+        """The simple means of the results that take part, of those that are asked for."""
+        weights = tuple(map(float, equal(len(self.active))))
+        names = [name for name in self.settings.methods if simple(name)] or ["mean_rank"]
+        return [Fusion(name, method(name).pooling or "rank", weights) for name in names]
 
     def record(self, images: int) -> dict[str, Any]:
         """What `fusion.json` says whatever comes of the judging."""
@@ -267,9 +272,8 @@ def _too_few(
 ) -> Outcome:
     """Simple means, valued on what labels there are; nothing is fitted or chosen by so few."""
     settings = case.settings
-    methods: list[Method] = [method for method in settings.methods if method in MEANS] or ["mean_rank"]
-    weights = tuple(map(float, equal(len(case.active))))
-    fusions = [Fusion(method, POOLING[method], weights) for method in methods]
+    fusions = case.means()
+    methods, weights = [fusion.method for fusion in fusions], fusions[0].weights
     known = labels_N >= 0
     hits = hits_of(fusions, case.taking_part, labels_N, np.flatnonzero(known), KS)
     draws = Bootstrap(labels_N, groups_N, settings.bootstrap, settings.seed)
@@ -321,9 +325,9 @@ def _plainly(case: Case, weights: Sequence[float]) -> list[dict[str, Any]]:
 
 def _blind(case: Case) -> Outcome:
     """Simple means, of which none can be judged."""
-    methods: list[Method] = [method for method in case.settings.methods if method in MEANS] or ["mean_rank"]
-    weights = tuple(map(float, equal(len(case.active))))
-    fusions = tuple(case.spread(Fusion(method, POOLING[method], weights)) for method in methods)
+    means = case.means()
+    methods, weights = [fusion.method for fusion in means], means[0].weights
+    fusions = tuple(map(case.spread, means))
     words = f"{titled(methods[0])} is used: without labels nothing can be fitted or judged"
     record = {
         **case.record(0),

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from smelt.fusion.apply import Fusion, hits_of
 from smelt.fusion.exact.table import Table
-from smelt.fusion.methods.vectors import capped
+from smelt.fusion.fitting.vectors import capped
 from smelt.fusion.scores.sources import Source
 from smelt.metrics import class_averaged
 

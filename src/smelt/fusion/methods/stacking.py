@@ -9,8 +9,7 @@ Witten 1999, Issues in stacked generalization, for a model of each class). Minim
 log loss, and λ/2 of the squared distance from the logarithmic pool, in units of logits: without it so many
 weights fit noise. λ is the method's option.
 
-The loss is convex. It is minimised by quasi-Newton steps in the weights that are free, projected (Bertsekas
-1982, Projected Newton methods): L-BFGS over the Hessian's blocks of each class, made anew now and then.
+The loss is convex; `quasinewton` minimises it.
 """
 
 from __future__ import annotations
@@ -22,20 +21,18 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from smelt.fusion.apply import Fusion
+from smelt.fusion.fitting.method import Method, Seen
+from smelt.fusion.fitting.quasinewton import minimum
+from smelt.fusion.fitting.sample import picked
+from smelt.fusion.fitting.vectors import capped
+from smelt.fusion.scores.reference import equal, normalised
+
 CLASSES = 64  # of more there are too few images a class, and a sample holds the likeliest of each image only
 IMAGES = 1500  # that it is fitted on, or fewer:
 ELEMENTS = 1 << 19  # values that fits look at
 FEWEST = 16  # images a class below which such a sample is too small
 PASS = 1 << 30  # scores up to which it is tried: no table knows its hits, all are evaluated some seven times
-STEPS = 30
-FRESH = 8  # steps after which the Hessian's blocks are made anew
-HOLDS = 2  # times that weights are held at 0 in one step
-PAIRS = 8  # of steps and changes of the gradient that are remembered
-TOLERANCE = 5e-5  # of the projected gradient, in units of logits
-ENOUGH = 3e-6  # a step that gains less is the last one
-TRIES = 7  # lengths of a step, each a third of the one before
-FEW_TRIES = 2  # of a bold one, where a sure one is at hand
-Pair = tuple[NDArray[np.float64], NDArray[np.float64]]  # a step and the change of the gradient, (G, P) each
 
 
 def sampled(num_classes: int, num_results: int) -> int:
@@ -55,7 +52,7 @@ def too_large(num_results: int, num_classes: int, scores: float) -> str:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Images:
     """The images that a fit sees, of the classes that have any among them.
 
     values: (G, M + 1, n) log probabilities, then ones that the bias is multiplied by. place_n: of the label
@@ -99,6 +96,36 @@ class Seen:
         return np.asarray(np.matmul(weighted, self.values_GPn.transpose(0, 2, 1)), np.float64)
 
 
+@dataclass(frozen=True)
+class Loss:
+    """The penalised loss of weights (G, P), those of results not below 0. base_P: what it draws them to."""
+
+    images: Images
+    base_P: NDArray[np.float64]
+    penalty: float
+
+    @property
+    def units_P(self) -> NDArray[np.float64]:
+        """Logits that a weight of 1 stands for."""
+        return self.images.units_P
+
+    @cached_property
+    def lowest_P(self) -> NDArray[np.float64]:
+        """0 for the weights of results, nothing for the bias."""
+        return np.append(np.zeros(len(self.base_P) - 1), -np.inf)
+
+    def judged(self, weights_GP: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """The penalised loss and its gradient (G, P)."""
+        loss, gradient_GP = self.images.judged(weights_GP)
+        away_GP = (weights_GP - self.base_P) * self.images.units_P
+        penalty = self.penalty / 2 * float((away_GP**2).sum())
+        return loss + penalty, gradient_GP + self.penalty * away_GP * self.images.units_P
+
+    def blocks(self, weights_GP: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The Hessian within each class, (G, P, P)."""
+        return self.images.bends(weights_GP) + np.diag(self.penalty * self.images.units_P**2)
+
+
 class Stacker:
     """Fits on a sample: log probabilities (M, C, n) and labels (n,) of its images."""
 
@@ -111,14 +138,14 @@ class Stacker:
         self.units_P = np.append(np.sqrt(squares_M / max(1, size * num_classes)), 1.0)
         self.units_P[self.units_P <= 0] = 1.0  # a result that says 0 of everything says nothing
 
-    def seen(self, balance_n: NDArray[np.float64]) -> tuple[Seen, NDArray[np.int64]]:
+    def seen(self, balance_n: NDArray[np.float64]) -> tuple[Images, NDArray[np.int64]]:
         """What has a weight in `balance_n`, and the classes (G,) that have images there."""
         mine = np.flatnonzero(balance_n > 0)
         labels = self.labels_n[mine]
         classes = np.flatnonzero(np.bincount(labels, minlength=self.num_classes))
         values = self.values_CPn if len(classes) == self.num_classes else self.values_CPn[classes]
         values = np.take(values, mine, axis=2)
-        found = Seen(values, np.searchsorted(classes, labels), balance_n[mine], self.units_P)
+        found = Images(values, np.searchsorted(classes, labels), balance_n[mine], self.units_P)
         return found, classes
 
     def path(
@@ -140,124 +167,42 @@ class Stacker:
         start = whole[classes]
         for penalty in penalties:
             start = start if near is None else near[penalty][classes]
-            start = Fit(seen, base_P, penalty, start).minimum()
+            start = minimum(Loss(seen, base_P, penalty), start)
             found[penalty] = whole.copy()
             found[penalty][classes] = start
         return found
 
 
-@dataclass(frozen=True)
-class Fit:
-    """The search for the weights (G, P) of least penalised loss, those of results not below 0.
+def fit(seen: Seen) -> dict[float, NDArray[np.float64]]:
+    """Penalty → weights and biases (C, M + 1), for the images seen."""
+    sample = seen.sample
+    few = sample.few(sampled(sample.logs_MKn.shape[1], len(sample.logs_MKn)))
+    logs_MKn, below_Mn = (picked(one, few) for one in (sample.logs_MKn, sample.normalisers_Mn))
+    fits = Stacker(logs_MKn - below_Mn[:, None], sample.labels_n[few])
+    # the strongest penalty first: among equals it is taken, and fits start from it
+    penalties = tuple(sorted(set(seen.settings.penalties), reverse=True))
+    balance_n = sample.balanced(seen.seen_n & few)[few]
+    return fits.path(balance_n, seen.of("log_pool"), penalties, seen.near)
 
-    base_P: what the penalty draws them to. start_GP: where it begins.
-    """
 
-    seen: Seen
-    base_P: NDArray[np.float64]
-    penalty: float
-    start_GP: NDArray[np.float64]
+def fusions(seen: Seen, found: Mapping[float, NDArray[np.float64]]) -> list[Fusion]:
+    """A fusion a penalty; no result has more than its bound in any class."""
+    return [_fusion(weights_CP, penalty, seen.settings.bound) for penalty, weights_CP in found.items()]
 
-    def minimum(self) -> NDArray[np.float64]:
-        """The weights (G, P)."""
-        weights, memory = self.start_GP, list[Pair]()
-        loss, gradient = self.judged(weights)
-        for count in range(STEPS):
-            if count % FRESH == 0:
-                blocks = self.blocks(weights)
-            free = (weights > self.lowest_P) | (gradient < 0)
-            if np.abs(np.where(free, gradient, 0) / self.seen.units_P).max() < TOLERANCE:
-                break
-            bold = self.step(weights, gradient, free, blocks, memory)
-            found = self.along(weights, loss, gradient, bold, FEW_TRIES)
-            if found is None:  # then what is sure to go down
-                sure = -self.newton(gradient, free, blocks, [])
-                found = self.along(weights, loss, gradient, sure, TRIES)
-            if found is None:
-                break
-            tried, value, turned = found
-            memory = [*memory[1 - PAIRS :], (tried - weights, turned - gradient)]
-            gained, weights, loss, gradient = loss - value, tried, value, turned
-            if gained < ENOUGH:
-                break
-        return weights
 
-    @cached_property
-    def lowest_P(self) -> NDArray[np.float64]:
-        """0 for the weights of results, nothing for the bias."""
-        return np.append(np.zeros(len(self.base_P) - 1), -np.inf)
+def _fusion(weights_CP: NDArray[np.float64], penalty: float, bound: float | None) -> Fusion:
+    weights_CM, biases_C = weights_CP[:, :-1], weights_CP[:, -1]
+    cap = min(1.0, (bound or np.inf) / weights_CM.shape[1])
+    some = weights_CM.sum(axis=1, keepdims=True)
+    if cap < 1:
+        weights_CM = some * capped(np.where(some > 0, weights_CM, 1.0), cap)
+    mean_M = weights_CM.mean(axis=0) if some.any() else equal(weights_CM.shape[1])
+    single_CM, single_C = weights_CM.astype(np.float32), biases_C.astype(np.float32)
+    return Fusion(
+        "stacking", "log_probability", tuple(map(float, normalised(mean_M))),
+        class_weights=tuple(map(tuple, single_CM.T.tolist())), biases=tuple(single_C.tolist()),
+        penalty=penalty,
+    )  # fmt: skip
 
-    def blocks(self, weights_GP: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The Hessian within each class, (G, P, P)."""
-        return self.seen.bends(weights_GP) + np.diag(self.penalty * self.seen.units_P**2)
 
-    def judged(self, weights_GP: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """The penalised loss and its gradient (G, P)."""
-        loss, gradient_GP = self.seen.judged(weights_GP)
-        away_GP = (weights_GP - self.base_P) * self.seen.units_P
-        penalty = self.penalty / 2 * float((away_GP**2).sum())
-        return loss + penalty, gradient_GP + self.penalty * away_GP * self.seen.units_P
-
-    def along(
-        self,
-        weights_GP: NDArray[np.float64],
-        loss: float,
-        gradient_GP: NDArray[np.float64],
-        step_GP: NDArray[np.float64],
-        tries: int,
-    ) -> tuple[NDArray[np.float64], float, NDArray[np.float64]] | None:
-        """The first weights on the way back from the end of a step, cut off at their lowest, that lower the
-        loss enough, and what is judged of them; None where there are none."""
-        for place in range(tries):
-            tried_GP = np.maximum(self.lowest_P, weights_GP + step_GP / 3**place)
-            value, turned_GP = self.judged(tried_GP)
-            slope = float((gradient_GP * (tried_GP - weights_GP)).sum())
-            if slope < 0 and value <= loss + 1e-4 * slope:
-                return tried_GP, value, turned_GP
-        return None
-
-    def step(
-        self,
-        weights_GP: NDArray[np.float64],
-        gradient_GP: NDArray[np.float64],
-        free_GP: NDArray[np.bool_],
-        blocks_GPP: NDArray[np.float64],
-        memory: list[Pair],
-    ) -> NDArray[np.float64]:
-        """Where to go, (G, P): weights that would fall below 0 go there, and the others to what is best for
-        them then. Cut off instead, such steps often lower nothing."""
-        held_GP = np.zeros_like(weights_GP)
-        for _ in range(HOLDS):
-            pull_GP = gradient_GP + np.matmul(blocks_GPP, held_GP[:, :, None])[:, :, 0]
-            step_GP = held_GP - self.newton(pull_GP, free_GP, blocks_GPP, memory)
-            below_GP = free_GP & (weights_GP + step_GP < self.lowest_P)
-            if not below_GP.any():
-                break
-            held_GP[below_GP] = -weights_GP[below_GP]
-            free_GP = free_GP & ~below_GP
-        return step_GP
-
-    def newton(
-        self,
-        gradient_GP: NDArray[np.float64],
-        free_GP: NDArray[np.bool_],
-        blocks_GPP: NDArray[np.float64],
-        memory: list[Pair],
-    ) -> NDArray[np.float64]:
-        """The gradient over the Hessian, in the free weights only: as L-BFGS knows it (Nocedal & Wright 2006,
-        algorithm 7.4) from the blocks of each class and the steps since."""
-        pairs = [(np.where(free_GP, moved, 0), np.where(free_GP, turned, 0)) for moved, turned in memory]
-        bent = [float(np.vdot(moved, turned)) for moved, turned in pairs]
-        known = [(*pair, bend) for pair, bend in zip(pairs, bent) if bend > 1e-12]
-        found, shares = np.where(free_GP, gradient_GP, 0), list[float]()
-        for moved, turned, bend in reversed(known):
-            shares.append(float(np.vdot(moved, found)) / bend)
-            found -= shares[-1] * turned
-        blocks = np.where(free_GP[:, :, None] & free_GP[:, None, :], blocks_GPP, 0)
-        diagonal = blocks.reshape(len(blocks), -1)[:, :: blocks.shape[1] + 1]  # a view
-        diagonal *= 1 + 1e-9
-        diagonal[~free_GP] = 1.0
-        found = np.asarray(np.linalg.solve(blocks, found[:, :, None])[:, :, 0], np.float64)
-        for (moved, turned, bend), share in zip(known, reversed(shares)):
-            found += (share - float(np.vdot(turned, found)) / bend) * moved
-        return np.asarray(np.where(free_GP, found, 0))
+METHOD = Method("log_probability", fit, fusions=fusions, every_score=True, too_large=too_large)

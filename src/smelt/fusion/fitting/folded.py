@@ -3,18 +3,15 @@ class."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.fusion.config import Method
 from smelt.fusion.exact.table import Table
-from smelt.fusion.methods.search import Found, Steps
 
 Left = tuple[int, ...]  # folds that are left out, in ascending order
-SEARCHED = 1 << 21  # candidates of a table up to which searches see all of its images
 SHARES = 16  # that each fold's images are dealt to, so that a part of them can be looked at
 
 
@@ -70,67 +67,3 @@ def dealt(folds_N: NDArray[np.int8], seed: int, shares: int = SHARES) -> NDArray
 def by_fold(table: Table, parts_N: NDArray[np.integer], folds: int, shares: int = SHARES) -> list[Table]:
     """The table of each fold's images, or of so many of its shares."""
     return [table.part(range(f * SHARES, f * SHARES + shares), parts_N) for f in range(folds)]
-
-
-def searched(table: Table, parts_N: NDArray[np.integer], folds: int) -> list[Table]:
-    """What searches see: every fold's images; of a very large table some shares, the same for all."""
-    shares = int(np.clip(SHARES * SEARCHED // max(1, table.candidates), 1, SHARES))
-    return by_fold(table, parts_N, folds, shares)
-
-
-def together(
-    tables: Sequence[Table], searches: Mapping[tuple[Method, Left], Steps]
-) -> dict[tuple[Method, Left], Found]:
-    """Run searches that each see the images of all folds but those they leave out, step by step together.
-
-    tables: of each fold. searches: (method, folds left out) → steps. What several ask for is evaluated once.
-    """
-    counts = [
-        Counts(table.labels_N, np.where(table.labels_N >= 0, 0, -1).astype(np.int8), 1) for table in tables
-    ]
-    classes = np.unique(np.concatenate([count.classes for count in counts]))
-    images_FG = np.zeros((len(tables), len(classes)), np.int64)
-    places = [np.searchsorted(classes, count.classes) for count in counts]
-    for fold, count in enumerate(counts):
-        images_FG[fold, places[fold]] = count.images_FG[0]
-    asked = {key: next(steps) for key, steps in searches.items()}
-    found: dict[tuple[Method, Left], Found] = {}
-    while asked:
-        right = {key: np.zeros((len(batch), len(classes)), np.int32) for key, batch in asked.items()}
-        for fold, table in enumerate(tables):
-            mine = [key for key in asked if fold not in key[1]]
-            if mine and len(counts[fold].classes):
-                _counted(table, mine, asked, right, places[fold])
-        for key, right_PG in right.items():
-            images = np.delete(images_FG, list(key[1]), axis=0).sum(axis=0)
-            accuracy = averaged(right_PG, images)
-            try:
-                asked[key] = searches[key].send(accuracy)
-            except StopIteration as stop:
-                found[key] = stop.value
-                del asked[key]
-    return found
-
-
-def _counted(
-    table: Table,
-    mine: Sequence[tuple[Method, Left]],
-    asked: Mapping[tuple[Method, Left], NDArray[np.float64]],
-    right: Mapping[tuple[Method, Left], NDArray[np.int32]],
-    places: NDArray[np.int64],
-) -> None:
-    """Add one fold's right images to what the searches that see it have asked for."""
-    weights = np.concatenate([asked[key] for key in mine]).astype(np.float32)
-    places_of: dict[bytes, int] = {}
-    back = np.array([places_of.setdefault(row.tobytes(), len(places_of)) for row in weights])
-    first = np.unique(back, return_index=True)[1]
-    counted = table.right(weights[first])
-    if len(places) < right[mine[0]].shape[1]:  # not all classes are in this fold
-        spread = np.zeros((len(counted), right[mine[0]].shape[1]), np.int32)
-        spread[:, places] = counted
-        counted = spread
-    start = 0
-    for key in mine:
-        stop = start + len(asked[key])
-        right[key] += counted[back[start:stop]]
-        start = stop
