@@ -1,4 +1,4 @@
-"""Judging: folds, intervals, the guard, temperatures, likeness; and that a fusion is chosen by what holds."""
+"""Judging: folds, intervals, the guard, temperatures, similarity; a fusion is chosen by what holds."""
 
 from __future__ import annotations
 
@@ -280,11 +280,11 @@ def test_losses_without_each_result() -> None:
         assert result["without"] == pytest.approx(whole - without)
 
 
-def test_likeness_is_the_correlation_of_errors() -> None:
+def test_similarity_is_the_correlation_of_errors() -> None:
     random = np.random.default_rng(0)
     hits = random.random((5, 300)) < 0.7
     hits[4] = True
-    found = worth.likeness(hits, np.zeros(300, int))
+    found = worth.similarity(hits, np.zeros(300, int))
     assert found[:4, :4] == pytest.approx(np.corrcoef(hits[:4]), abs=1e-4)
     assert (found[4, :4] == 0).all() and found[4, 4] == 1
 

@@ -12,6 +12,7 @@ from smelt.artifacts.results import cut
 from smelt.errors import ResultError
 from smelt.fusion import worth
 from smelt.fusion.apply import Fusion, apply, fused_lines, plain_hits, top_classes
+from smelt.fusion.case import usable
 from smelt.fusion.config import FuseSettings, GeneticSettings
 from smelt.fusion.exact.pooled import Tables
 from smelt.fusion.fitting import likelihood
@@ -20,7 +21,7 @@ from smelt.fusion.fitting.quasinewton import minimum
 from smelt.fusion.fitting.sample import sample
 from smelt.fusion.judge import Judge
 from smelt.fusion.methods import stacking
-from smelt.fusion.procedure import fuse, usable
+from smelt.fusion.procedure import fuse
 from smelt.fusion.scores.sources import Held, Kept, Source
 from smelt.metrics import class_averaged, hits_in_list, hits_topk
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import ArtifactError
+from smelt.fusion.arrays import Results, as_sources, num_classes_of, num_images_of
 from smelt.fusion.config import Method, Pooling
 from smelt.fusion.scores.reference import normalised, single
 from smelt.fusion.scores.sources import Pool, Source
@@ -76,6 +77,26 @@ class Fusion:
             and len(self.class_weights) == num_results
             and {len(self.biases), *map(len, self.class_weights)} == {width}
         )
+
+    def scores(self, results: Results) -> NDArray[np.float32]:
+        """The fused scores (N, C) of M results in the fusion's order, arrays or sources (see `arrays`)."""
+        sources = self._suiting(results)
+        return np.concatenate([block for _, block in apply(self, sources, num_images_of(sources))])
+
+    def top(self, results: Results, k: int = 5) -> NDArray[np.int32]:
+        """The k best classes of each image, most confident first, (N, min(k, C))."""
+        sources = self._suiting(results)
+        return top_classes(self, sources, num_images_of(sources), k)
+
+    def _suiting(self, results: Results) -> list[Source]:
+        sources = as_sources(results)
+        if not self.fitting(len(sources), num_classes_of(sources)):
+            of_classes = "" if self.class_weights is None else f" of {len(self.biases or ())} classes"
+            raise ValueError(
+                f"a fusion of {len(self.weights)} results{of_classes}, not of {len(sources)} of "
+                f"{num_classes_of(sources)} classes"
+            )
+        return sources
 
     def pool(self, sources: Sequence[Source]) -> Pool:
         """The results as this fusion pools them."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from smelt.fusion.config import Method
 from smelt.fusion.fitting.fits import Option
-from smelt.fusion.fitting.method import simple
+from smelt.fusion.fitting.method import simple, titled
 from smelt.fusion.resample import LEAST, ahead
 
 
@@ -130,8 +130,3 @@ def in_words(choice: Choice, asked: float, plain: Method, gain: float, interval:
         f"{words}: {titled(best)} gains {100 * ahead_by:+.2f} points on held-out images, but is better with "
         f"only {choice.sure[best]:.0%} certainty, {asked:.0%} are asked for"
     )
-
-
-def titled(method: Method) -> str:
-    """A method in words."""
-    return method.replace("_", " ")

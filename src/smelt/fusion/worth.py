@@ -10,10 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smelt.fusion.apply import Fusion, hits_of
+from smelt.fusion.case import Case
+from smelt.fusion.config import Pooling
+from smelt.fusion.exact.pooled import Tables
 from smelt.fusion.exact.table import Table
+from smelt.fusion.fitting.fits import large
 from smelt.fusion.fitting.vectors import capped
+from smelt.fusion.judge import KS
 from smelt.fusion.scores.sources import Source
-from smelt.metrics import class_averaged
+from smelt.metrics import before_label, class_averaged
 
 PRODUCTS = 1 << 28  # of weights and values, for what is lost without each result
 
@@ -23,7 +28,7 @@ def singles(table: Table) -> NDArray[np.float64]:
     return np.array([class_averaged(hits, table.labels_N) for hits in table.store.singles(table.k)])
 
 
-def likeness(hits_MN: NDArray[np.bool_], labels_N: NDArray[np.integer]) -> NDArray[np.float64]:
+def similarity(hits_MN: NDArray[np.bool_], labels_N: NDArray[np.integer]) -> NDArray[np.float64]:
     """Correlation (M, M) of being wrong on the same images: 1 alike, 0 independent, rounded to 4 places.
 
     A result that is always right or always wrong is like no other (0).
@@ -93,3 +98,51 @@ def curve(table: Table) -> list[dict[str, Any]]:
         for count, accuracy in zip(counts, table.accuracy(weights)):
             points.append({"results": count, "accuracy": float(accuracy)})
     return points
+
+
+def explained(
+    case: Case, chosen: Fusion, tables: Tables, labels_N: NDArray[np.int32], num_classes: int
+) -> dict[str, Any]:
+    """What each result is worth, how alike they err, and what their number gains, as `fusion.json` says it.
+
+    `likeness` there is the similarity of errors; its name stays for those who read the file.
+    """
+    k = case.settings.k
+    table = tables[chosen.pooling, k]
+    hits = alone(case, tables, chosen.pooling, labels_N, num_classes)
+    if chosen.class_weights is None:
+        lost_M = without_each(table, chosen.weights)
+    else:
+        lost_M = without_each_by_class(chosen, case.taking_part, labels_N, k)
+    without = dict(zip(case.active, lost_M.tolist()))
+    results = case.results(chosen.weights)
+    for index, entry in enumerate(results):
+        entry["accuracy"] = {f"top{n}": class_averaged(hits[n][index], labels_N) for n in KS}
+        entry["without"] = without.get(index, 0.0)
+    return {
+        "cap": table.cap,
+        "undecided": len(table.store.images_U),
+        "candidates": len(table.store.classes_R),
+        "results": results,
+        "likeness": similarity(hits[k], labels_N).tolist(),
+        "curve": curve(table),
+    }
+
+
+def alone(
+    case: Case, tables: Tables, pooling: Pooling, labels_N: NDArray[np.int32], num_classes: int
+) -> dict[int, NDArray[np.bool_]]:
+    """k → hits (M, N) of each result's own list; of very many scores those that the tables hold anyway."""
+    known = np.flatnonzero(labels_N >= 0)
+    found = {k: np.zeros((len(case.sources), len(labels_N)), np.bool_) for k in KS}
+    known_anyway = large(case.taking_part, labels_N, num_classes)
+    for index, source in enumerate(case.sources):
+        if known_anyway and index in case.active:
+            for k in KS:
+                found[k][index] = tables.store(pooling).singles(k)[case.active.index(index)]
+            continue
+        for lines in np.array_split(known, max(1, len(known) * num_classes >> 22)):
+            before = before_label(source.block(lines, "middle"), labels_N[lines])
+            for k in KS:
+                found[k][index, lines] = before < k
+    return found

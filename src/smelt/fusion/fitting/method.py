@@ -93,3 +93,8 @@ def method(name: str) -> Method:
 def simple(name: str) -> bool:
     """Whether a method is a simple mean."""
     return method(name).simple
+
+
+def titled(name: str) -> str:
+    """A method in words."""
+    return name.replace("_", " ")

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ INFINITE = 0x7C00  # the bits of infinity in float16
 LEAST = 1e-7  # probabilities below count as this before their logarithm is taken
 
 
+@runtime_checkable
 class Source(Protocol):
     """One result: scores of N images for C classes, in the order that all results of a fusion share."""
 
