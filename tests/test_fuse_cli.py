@@ -430,12 +430,11 @@ def test_an_earlier_fusion_leaves_nothing_beside_a_later_one(fusion: Path, tmp_p
 def test_nothing_is_written_where_writing_fails(
     fusion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from smelt.files import atomic
 
     def broken(path: Path, value: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(atomic, "write_json", broken)
+    monkeypatch.setattr("smelt.fusion.delivered.write_json", broken)
     found = smelt(fusion / "good.npy", fusion / "mid.npy", "--out", tmp_path / "deep" / "out")
     assert "No space left" in str(found.exception)
     assert not list(tmp_path.rglob("*.*"))

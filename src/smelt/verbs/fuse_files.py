@@ -16,7 +16,6 @@ from smelt.verbs.meant import RecipeCommand
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from smelt.fusion.apply import Fusion
     from smelt.fusion.procedure import Outcome
     from smelt.fusion.scores.inputs import Gathered
 
@@ -40,15 +39,6 @@ smelt fuse a-test.npy b-test.npy new.npz --as c=new.npz --use fused/fusion.json 
 smelt fuse demo --work work/demo
 """
 
-WRITTEN = (
-    "weights.csv",
-    "class_weights.csv",
-    "top5.txt",
-    "predictions.txt",
-    "submission.zip",
-    "scores.npy",
-    "fusion.json",
-)
 Inputs = Annotated[
     list[Path] | None, typer.Argument(metavar="FILES|RECIPE", help="Score files, or one recipe.")
 ]
@@ -157,61 +147,60 @@ class Asked:
 
 def files_fuse(asked: Asked) -> Outcome:
     """The verb on score files. Everything is read and checked first; all files are written, or none."""
-    from smelt.fusion.config import FuseSettings
-    from smelt.fusion.procedure import fuse as fit
-    from smelt.fusion.scores.identity import described
+    from smelt.fusion.delivered import Delivery
+    from smelt.fusion.earlier import read_record, used
+    from smelt.fusion.procedure import Outcome
+    from smelt.fusion.scores.brokenfiles import refuse_no_file, weights_file
     from smelt.fusion.scores.inputs import gather, read_ids
 
     if asked.metric not in ("auto", "top1", "top5"):
         raise ResultError(f"--metric is auto, top1 or top5, not {asked.metric!r}")
     if asked.use is not None and asked.labels is not None:
         raise ResultError("--use applies weights, --labels fits them: give one of the two")
-    asked = _found(asked)
-    record = _fusion_file(asked.use) if asked.use is not None else None
-    wanted = (
-        (None, None, "")
-        if record is None
-        else (record.get("classes"), record.get("num_classes"), str(asked.use))
-    )
-    order = read_ids(asked.ids) if asked.ids else None
+    if asked.labels is not None:
+        refuse_no_file(asked.labels, "--labels ", "a label of each image")
+    if asked.ids is not None:
+        refuse_no_file(asked.ids, "--ids ", "the ids of the images, one a line")
+    use = None if asked.use is None else weights_file(asked.use)
+    record = None if use is None else read_record(use)
     given = gather(
-        asked.inputs, ids=order, labels=asked.labels, kinds=asked.kinds, names=asked.names, wanted=wanted
-    )
+        asked.inputs, ids=read_ids(asked.ids) if asked.ids else None, labels=asked.labels,
+        kinds=asked.kinds, names=asked.names,
+        wanted=(None, None, "") if record is None
+        else (record.get("classes"), record.get("num_classes"), str(use)),
+    )  # fmt: skip
     names = given.ids if given.ids is not None else [str(line) for line in range(len(given.sources[0]))]
-    _check_out(asked, names)
+    delivery = None if asked.out is None else Delivery(asked.out, names, asked.submission, asked.scores)
+    if delivery is not None:
+        delivery.check()
     if record is not None:
-        outcome, given = _used(str(asked.use), record, given)
+        fusion, given = used(str(use), record, given)
+        outcome = Outcome((fusion,), fusion, dict(record))
     else:
-        settings = FuseSettings.model_validate({"metric": asked.metric, "seed": asked.seed})
-        outcome = fit(given.sources, given.labels_N, settings, num_classes=given.num_classes)
-        outcome.record.update(
-            described(given.names, given.kinds, given.num_classes, given.classes, given.ids)
-        )
-    if record is None:
-        earlier = outcome.record.get("warnings", [])
-        outcome.record["warnings"] = [*earlier, *_unsaid(given.alarms, earlier, given.names)]
+        outcome = _fitted(asked, given)
     outcome.record["inputs" if record is None else "applied"] = {
         "files": [str(path) for path in given.paths],
         "read": given.told(),
         "notes": given.notes,
         "warnings": given.alarms,
     }
-    if asked.out is not None:
-        _write(asked.out, asked, outcome, given, names)
+    if delivery is not None:
+        delivery.write(outcome, given)
     return outcome
 
 
-def _found(asked: Asked) -> Asked:
-    """The request with files where options name files; ArtifactError names the option that does not."""
-    from dataclasses import replace
+def _fitted(asked: Asked, given: Gathered) -> Outcome:
+    """Weights fitted and judged, with what reading had to say among the warnings."""
+    from smelt.fusion.config import FuseSettings
+    from smelt.fusion.procedure import fuse as fit
+    from smelt.fusion.scores.identity import described
 
-    from smelt.fusion.scores.brokenfiles import refuse_no_file, weights_file
-
-    if asked.labels is not None:
-        refuse_no_file(asked.labels, "--labels ", "a label of each image")
-    if asked.ids is not None:
-        refuse_no_file(asked.ids, "--ids ", "the ids of the images, one a line")
-    return asked if asked.use is None else replace(asked, use=weights_file(asked.use))
+    settings = FuseSettings.model_validate({"metric": asked.metric, "seed": asked.seed})
+    outcome = fit(given.sources, given.labels_N, settings, num_classes=given.num_classes)
+    outcome.record.update(described(given.names, given.kinds, given.num_classes, given.classes, given.ids))
+    earlier = outcome.record.get("warnings", [])
+    outcome.record["warnings"] = [*earlier, *_unsaid(given.alarms, earlier, given.names)]
+    return outcome
 
 
 def _unsaid(alarms: Sequence[str], earlier: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -224,188 +213,6 @@ def _unsaid(alarms: Sequence[str], earlier: Sequence[str], names: Sequence[str])
         and (not text.startswith(tuple(f"{name}{end}" for name in aside for end in (": ", " is ")))
              or "are in another order (" in text or "worse than chance" in text)
     ]  # fmt: skip
-
-
-def _fusion_file(path: Path) -> dict[str, Any]:
-    """An earlier `fusion.json`; ArtifactError if it is none."""
-    from smelt.errors import ArtifactError
-    from smelt.files.atomic import read_json
-    from smelt.fusion.scores.identity import known_names
-
-    record = read_json(path)
-    if not isinstance(record, dict) or not isinstance(record.get("methods"), list) or "chosen" not in record:
-        raise ArtifactError(f"{path} is not a fusion.json")
-    classes, count = record.get("classes"), record.get("num_classes")
-    words = classes is None or (isinstance(classes, list) and all(isinstance(one, str) for one in classes))
-    if not words or not (count is None or (isinstance(count, int) and count > 0)):
-        raise ArtifactError(f"{path} is not a fusion.json: its classes are no list of names")
-    known_names(record, str(path))
-    return record
-
-
-def _chosen(path: str, record: Mapping[str, Any], count: int, num_classes: int) -> Fusion:
-    """The fusion that a `fusion.json` says was chosen; ArtifactError where it cannot be applied."""
-    from math import isfinite
-    from typing import get_args
-
-    from smelt.errors import ArtifactError
-    from smelt.fusion.apply import Fusion
-    from smelt.fusion.config import Pooling
-
-    try:
-        fusion = Fusion.from_json(next(m for m in record["methods"] if m["method"] == record["chosen"]))
-        of_classes = [number for row in fusion.class_weights or () for number in row]
-        numbers = [*fusion.weights, *(fusion.temperatures or ()), *of_classes]
-        sound = all(isfinite(number) and number >= 0 for number in numbers) and sum(fusion.weights) > 0
-        sound = sound and all(map(isfinite, fusion.biases or ()))
-        sound = sound and fusion.pooling in get_args(Pooling) and 0 not in (fusion.temperatures or ())
-    except (KeyError, TypeError, ValueError, StopIteration) as error:
-        raise ArtifactError(
-            f"{path} is not a fusion.json: the chosen fusion is missing or damaged"
-        ) from error
-    if not sound:
-        raise ArtifactError(f"{path} is not a fusion.json: its weights are no weights")
-    if not fusion.fitting(count, num_classes):
-        of = f"{count} results" + (f" and {num_classes} classes" if fusion.class_weights else "")
-        found = f"{len(fusion.weights)} weights" + (" and those of classes" if fusion.class_weights else "")
-        raise ArtifactError(f"{path} is not a fusion.json: {found} do not fit {of}")
-    return fusion
-
-
-def _used(path: str, record: dict[str, Any], given: Gathered) -> tuple[Outcome, Gathered]:
-    """The chosen fusion of an earlier `fusion.json`, and the results in its order."""
-    from dataclasses import replace
-
-    from smelt.fusion.procedure import Outcome
-    from smelt.fusion.scores.identity import known_names, placed
-
-    wanted = known_names(record, path)
-    fusion = _chosen(path, record, len(wanted), given.num_classes)
-    order, notes = placed(wanted, given.names, path)
-    given = replace(
-        given,
-        sources=[given.sources[place] for place in order],
-        paths=[given.paths[place] for place in order],
-        found=[given.found[place] for place in order],
-        notes=[*given.notes, *notes],
-    )
-    given.alarms += _changed(path, record, given, wanted)
-    # `gather` called them by the files that are used now; the fusion knows them by its own names
-    given.sources = [replace(source, name=name) for source, name in zip(given.sources, wanted)]
-    return Outcome((fusion,), fusion, dict(record)), given
-
-
-def _changed(path: str, record: Mapping[str, Any], given: Gathered, wanted: Sequence[str]) -> list[str]:
-    """What is other than when the weights were fitted, and may be a mistake."""
-    alarms = [
-        f"{name} held {before.replace('_', ' ')} when {path} was made, {file} holds {now.replace('_', ' ')} "
-        f"(if that is wrong say --kind {file.name}=KIND)"
-        for name, before, now, file in zip(wanted, record.get("kinds", []), given.kinds, given.paths)
-        if before != now
-    ]
-    if record.get("classes") is None and given.classes is not None:
-        alarms.append(f"{path} knows no names of classes: columns are taken to be in its order")
-    return alarms
-
-
-def _check_out(asked: Asked, names: Sequence[str]) -> None:
-    """Refuse before anything is fitted what could not be written afterwards."""
-    from smelt.fusion.submission import names_of
-
-    if asked.submission:
-        names_of(names)
-    broken = next((name for name in names if any(sign in name for sign in "\t\r\n")), None)
-    if broken is not None and asked.out is not None:
-        raise ResultError(f"the id {broken!r} holds a tab or a line end: top5.txt could not be read again")
-    if asked.out is None:
-        return
-    if asked.out.exists() and not asked.out.is_dir():
-        raise ResultError(f"--out {asked.out} is a file; name a folder")
-    link = next((asked.out / name for name in WRITTEN if (asked.out / name).is_symlink()), None)
-    if link is not None:
-        raise ResultError(f"--out {asked.out}: {link} is a link (to {os.readlink(link)}); remove it")
-    there = next(folder for folder in (asked.out, *asked.out.absolute().parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise ResultError(f"--out {asked.out}: {there} cannot be written to")
-
-
-def _write(out: Path, asked: Asked, outcome: Outcome, given: Gathered, names: Sequence[str]) -> None:
-    """fusion.json, weights.csv, top5.txt and what else is asked for: made aside, then moved into place.
-
-    A new folder is for its owner alone, as a work folder is.
-    """
-    import shutil
-
-    from smelt.errors import ArtifactError
-    from smelt.files.workfolder import MODE
-
-    out = out.resolve()  # a link to another disk: what is made aside must be on that disk
-    aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        aside.mkdir(MODE, parents=True)
-        _fill(aside, asked, outcome, given, names)
-        if not out.exists():
-            os.replace(aside, out)
-            return
-        # what an earlier fusion left must not stand beside this one; fusion.json goes first and comes last
-        for name in reversed(WRITTEN):
-            (out / name).unlink(missing_ok=True)
-        for name in WRITTEN:
-            if (aside / name).exists():
-                os.replace(aside / name, out / name)
-    except OSError as error:
-        raise ArtifactError(f"cannot write to {out}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _fill(folder: Path, asked: Asked, outcome: Outcome, given: Gathered, names: Sequence[str]) -> None:
-    """All files of a fusion."""
-    import csv
-    import io
-
-    import numpy as np
-
-    from smelt.files.atomic import write_bytes, write_json
-    from smelt.fusion.apply import apply, top_classes
-    from smelt.fusion.submission import lists_text, packed, predictions
-
-    count = len(names)
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["result", "weight"])
-    rows.writerows([one.name, f"{w:.9g}"] for one, w in zip(given.sources, outcome.chosen.weights))
-    write_bytes(folder / "weights.csv", table.getvalue().encode())
-    if outcome.chosen.class_weights is not None:
-        write_bytes(folder / "class_weights.csv", _by_class(outcome.chosen, given).encode())
-    lists = top_classes(outcome.chosen, given.sources, count, min(5, given.num_classes))
-    write_bytes(folder / "top5.txt", lists_text(names, lists).encode())
-    if asked.submission:
-        text = predictions(names, lists)
-        write_bytes(folder / "predictions.txt", text.encode())
-        write_bytes(folder / "submission.zip", packed(text))
-    if asked.scores:
-        fused = np.lib.format.open_memmap(
-            folder / "scores.npy", mode="w+", dtype=np.float32, shape=(count, given.num_classes)
-        )
-        for lines, block in apply(outcome.chosen, given.sources, count):
-            fused[lines] = block
-        fused.flush()
-    write_json(folder / "fusion.json", outcome.record)
-
-
-def _by_class(fusion: Fusion, given: Gathered) -> str:
-    """Weights of each class, a line a class: its name (or number), bias, and the weight of each result."""
-    import csv
-    import io
-
-    names = given.classes or [str(number) for number in range(given.num_classes)]
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["class", "bias", *given.names])
-    for name, bias, weights in zip(names, fusion.biases or (), zip(*(fusion.class_weights or ()))):
-        rows.writerow([name, *(f"{number:.9g}" for number in (bias, *weights))])
-    return table.getvalue()
 
 
 def _print(record: Mapping[str, Any], explain: bool, as_json: bool) -> None:
@@ -435,7 +242,7 @@ def show(record: Mapping[str, Any], explain: bool = False) -> None:
         console.print(_results_table(record))
         if "likeness" in record:
             console.print("How alike they err: correlation of being wrong, in %", highlight=False)
-            console.print(_likeness_table(record))
+            console.print(_similarity_table(record))
 
 
 def _held_out(record: Mapping[str, Any]) -> list[str]:
@@ -502,7 +309,7 @@ def by_class(record: Mapping[str, Any]) -> bool:
     return any(one.get("class_weights") is not None for one in chosen)
 
 
-def _likeness_table(record: Mapping[str, Any], most: int = 12) -> Any:
+def _similarity_table(record: Mapping[str, Any], most: int = 12) -> Any:
     from rich.table import Table
 
     names = [result["name"] for result in record["results"]][:most]
