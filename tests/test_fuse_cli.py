@@ -430,7 +430,6 @@ def test_an_earlier_fusion_leaves_nothing_beside_a_later_one(fusion: Path, tmp_p
 def test_nothing_is_written_where_writing_fails(
     fusion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     def broken(path: Path, value: Any) -> None:
         raise OSError(28, "No space left on device")
 

@@ -1,7 +1,7 @@
 """Stage `fuse`: every way of fusing all results, chosen on validation, applied to every split.
 
 Ports: catalogue, predict (an artefact for each model), dedupe (optional: copies of one image are kept
-together when fusions are judged). Writes `fusion.json` (see `fusion.run`); for each split
+together when fusions are judged). Writes `fusion.json` (see `fusion.procedure`); for each split
 `<split>/rows.npy`, `<split>/<method>.top5.npy` of every method, `<split>/top5.npy` of the chosen one, and,
 where the settings ask for it, `<split>/fused.npy` with its sidecar, a result like any other. A data set
 without labelled validation images gets the plain average, and `fusion.json` says so.
@@ -10,67 +10,68 @@ without labelled validation images gets the plain average, and `fusion.json` say
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from smelt.artifacts import results
+from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.files import MANIFEST, read_json, sha256_file, write_json
+from smelt.errors import ResultError
+from smelt.fusion.apply import apply, top_classes_of_all
 from smelt.fusion.config import FuseSettings
+from smelt.fusion.procedure import Outcome, fuse
+from smelt.fusion.scores.identity import described
+from smelt.fusion.scores.sources import Stored
 from smelt.stages.context import Context
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.fusion.apply import Fusion
-    from smelt.fusion.scores.sources import Stored
+Found = dict[str, Stored]  # name (model/view) → result
 
 
 def run(context: Context[FuseSettings]) -> None:
     """Fit and choose on the labelled images of validation, then write lists for validation and test."""
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.files.atomic import write_json
-    from smelt.fusion.procedure import fuse
-    from smelt.fusion.scores.identity import described
-
     settings = context.settings
     catalogue = Catalogue.open(context.catalogue)
-    folders = context.inputs["predict"]
-    results = {split: collect(folders, split, catalogue) for split in ("val", "test", "train")}
-    by = next((split for split in results if results[split]), None)
+    found = {
+        split: collect(context.inputs["predict"], split, catalogue) for split in ("val", "test", "train")
+    }
+    by = next((split for split in found if found[split]), None)
     if by is None:
         write_json(context.out / "fusion.json", nothing(settings, len(catalogue.classes)))
         return
-    val = results[by]  # where there is no validation, another split names the results
-    copies = context.maybe("dedupe")
+    val, rows = found[by], catalogue.rows(by)  # where there is no validation, another split names the results
+    digests = [digest(source.path) for source in val.values()]
+    copies = context.maybe("dedupe") if by == "val" else None
     outcome = fuse(
         list(val.values()),
-        catalogue.labels_N[catalogue.rows("val")] if by == "val" else None,
+        catalogue.labels_N[rows] if by == "val" else None,
         settings,
         num_classes=len(catalogue.classes),
-        groups_N=None if copies is None or by != "val" else groups(copies, catalogue.rows("val")),
+        groups_N=None if copies is None else groups(copies, rows),
         folder=context.scratch / "tables",
         workers=context.runtime.workers,
-        fingerprint=" ".join(hashes(val).values()),
+        fingerprint=" ".join(digests),
         emit=context.emit,
     )
-    images = [str(row) for row in catalogue.rows(by).tolist()]
+    images = [str(row) for row in rows.tolist()]
     kinds = [source.kind for source in val.values()]
     outcome.record.update(described(list(val), kinds, len(catalogue.classes), catalogue.classes, images))
-    for entry, digest in zip(outcome.record["results"], hashes(val).values()):
-        entry["sha256"] = digest
+    for entry, sha256 in zip(outcome.record["results"], digests):
+        entry["sha256"] = sha256
     for split in ("val", "test"):
-        if results[split]:
-            write_split(context, catalogue, split, matched(results[split], val, split), outcome)
-    if "train" in settings.write_scores and results["train"]:
-        write_scores(context, catalogue, "train", matched(results["train"], val, "train"), outcome.chosen)
+        if found[split]:
+            write_lists(context, catalogue, split, matched(found[split], val, split), outcome)
+    for split in settings.write_scores:
+        if found[split]:
+            write_scores(context, catalogue, split, matched(found[split], val, split), outcome)
     write_json(context.out / "fusion.json", outcome.record)
 
 
 def groups(folder: Path, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
     """The group (N,) of copies that each of these rows of the catalogue is in; a row without any has its
     own."""
-    import numpy as np
-    import pyarrow.parquet as pq
-
     path = folder / "duplicates.parquet"
     # folds are to have nothing in common: by chain, all that hangs together, where that was found
     key = "chain" if "chain" in pq.read_schema(path).names else "group"
@@ -94,20 +95,14 @@ def nothing(settings: FuseSettings, num_classes: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def collect(folders: list[Path], split: str, catalogue: Catalogue) -> dict[str, Stored]:
-    """Name (model/view) → result of `split`, all aligned to the rows of the catalogue.
+def collect(folders: list[Path], split: str, catalogue: Catalogue) -> Found:
+    """The results of a split, all aligned to the rows of the catalogue.
 
     ResultError for results of other classes or rows, or two of one name.
     """
-    import numpy as np
-
-    from smelt.artifacts import results
-    from smelt.errors import ResultError
-    from smelt.fusion.scores.sources import Stored
-
     wanted = catalogue.rows(split)
     wanted_hash, classes_hash = results.rows_hash(wanted), results.classes_hash(catalogue.classes)
-    found: dict[str, Stored] = {}
+    found: Found = {}
     for path in (path for folder in folders for path in results.find(folder, split)):
         info = results.read_info(path)
         name = f"{info.model}/{info.view}"
@@ -125,42 +120,29 @@ def collect(folders: list[Path], split: str, catalogue: Catalogue) -> dict[str, 
     return found
 
 
-def matched(found: dict[str, Stored], val: dict[str, Stored], split: str) -> list[Stored]:
+def matched(found: Found, val: Found, split: str) -> list[Stored]:
     """The results of a split in the order of validation's; ResultError when they are not the same ones."""
-    from smelt.errors import ResultError
-
     if found.keys() != val.keys():
         odd = ", ".join(sorted(found.keys() ^ val.keys()))
         raise ResultError(f"val and {split} have different results ({odd}): predict the same for both")
     return [found[name] for name in val]
 
 
-def hashes(found: dict[str, Stored]) -> dict[str, str]:
-    """Name → sha256 of the result's file, as its artefact's manifest has it."""
-    from smelt.files.atomic import read_json, sha256_file
-    from smelt.files.committed import MANIFEST
-
-    digests = {}
-    for name, source in found.items():
-        folder = source.path.parent.parent
-        manifest = folder / MANIFEST
-        key = str(source.path.relative_to(folder))
-        listed = read_json(manifest)["files"] if manifest.exists() else {}
-        digests[name] = listed[key]["sha256"] if key in listed else sha256_file(source.path)
-    return digests
+def digest(path: Path) -> str:
+    """sha256 of a result's file, as its artefact's manifest has it."""
+    folder = path.parent.parent
+    manifest = folder / MANIFEST
+    listed = read_json(manifest)["files"] if manifest.exists() else {}
+    key = str(path.relative_to(folder))
+    return str(listed[key]["sha256"]) if key in listed else sha256_file(path)
 
 
-def write_split(
-    context: Context[FuseSettings], catalogue: Catalogue, split: str, sources: list[Stored], outcome: Any
+def write_lists(
+    context: Context[FuseSettings], catalogue: Catalogue, split: str, sources: list[Stored], outcome: Outcome
 ) -> None:
     """The best five classes of each image, by every method."""
-    import numpy as np
-
-    from smelt.fusion.apply import top_classes_of_all
-
-    folder = context.out / split
+    folder, rows = context.out / split, catalogue.rows(split)
     folder.mkdir(exist_ok=True)
-    rows = catalogue.rows(split)
     np.save(folder / "rows.npy", rows)
     context.emit("progress", done=0, total=len(rows), unit="images", text=f"lists of {split}")
     found = top_classes_of_all(outcome.fusions, sources, len(rows), min(5, len(catalogue.classes)))
@@ -168,18 +150,13 @@ def write_split(
         np.save(folder / f"{fusion.method}.top5.npy", lists)
         if fusion is outcome.chosen:
             np.save(folder / "top5.npy", lists)
-    if split in context.settings.write_scores:
-        write_scores(context, catalogue, split, sources, outcome.chosen)
 
 
 def write_scores(
-    context: Context[FuseSettings], catalogue: Catalogue, split: str, sources: list[Stored], fusion: Fusion
+    context: Context[FuseSettings], catalogue: Catalogue, split: str, sources: list[Stored], outcome: Outcome
 ) -> None:
     """The chosen fusion's scores as a dense result."""
-    from smelt.artifacts import results
-    from smelt.fusion.apply import apply
-
-    rows = catalogue.rows(split)
+    fusion, rows = outcome.chosen, catalogue.rows(split)
     kind: results.Kind = "probabilities" if fusion.pooling == "probability" else "logits"
     info = results.describe("fused", fusion.method, split, rows, catalogue.classes, kind)
     (context.out / split).mkdir(exist_ok=True)
