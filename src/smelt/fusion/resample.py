@@ -144,19 +144,6 @@ def _poisson() -> NDArray[np.uint8]:
     return np.concatenate(tables)
 
 
-def bootstrap(
-    hits_N: ArrayLike,
-    other_N: ArrayLike,
-    labels_N: NDArray[np.integer],
-    samples: int,
-    seed: int,
-    groups_N: ArrayLike | None = None,
-) -> NDArray[np.float64]:
-    """Differences of class-averaged accuracy of two sets of hits (N,) in bootstrap samples, (samples,)."""
-    draws = Bootstrap(labels_N, groups_N, samples, seed)
-    return draws([draws.column(np.asarray(hits_N, np.float64) - np.asarray(other_N, np.float64))])[:, 0]
-
-
 def ahead(differences: NDArray[np.float64]) -> float:
     """Share of the samples in which a difference is a gain: more than nothing, and more than rounding."""
     return float((differences > LEAST).mean())

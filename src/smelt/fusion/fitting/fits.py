@@ -19,7 +19,7 @@ from smelt.fusion.config import FuseSettings, Pooling
 from smelt.fusion.exact.pooled import Tables
 from smelt.fusion.exact.table import Table
 from smelt.fusion.fitting import likelihood
-from smelt.fusion.fitting.folded import SHARES, Counts, Left, dealt, lefts
+from smelt.fusion.fitting.folded import SHARES, Counts, Left, dealt, joined, lefts
 from smelt.fusion.fitting.method import Method, Searching, Seen, method
 from smelt.fusion.fitting.sample import Sample, sample
 from smelt.fusion.fitting.searching import searched, together
@@ -46,6 +46,10 @@ class Option:
     def final(self) -> Fusion:
         """Fitted on all labelled images."""
         return self.fusions[()]
+
+    def inner(self, left: Left, folds: int) -> dict[int, Fusion]:
+        """For each fold that is seen, the fusion fitted without it."""
+        return {fold: self.fusions[joined(left, fold)] for fold in range(folds) if fold not in left}
 
 
 class Fits:
