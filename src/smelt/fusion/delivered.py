@@ -17,6 +17,7 @@ from smelt.artifacts.files import write_bytes, write_json
 from smelt.artifacts.workfolder import MODE
 from smelt.errors import ArtifactError, ResultError
 from smelt.fusion.apply import Fusion, apply, top_classes
+from smelt.fusion.exact.threads import one_thread
 from smelt.fusion.procedure import Outcome
 from smelt.fusion.scores.inputs import Gathered
 from smelt.fusion.submission import lists_text, names_of, packed, predictions
@@ -67,7 +68,8 @@ class Delivery:
         aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
         try:
             aside.mkdir(MODE, parents=True)
-            self._fill(aside, outcome, given)
+            with one_thread():
+                self._fill(aside, outcome, given)
             if not out.exists():
                 os.replace(aside, out)
                 return

@@ -103,22 +103,16 @@ def _by_group(
     """Large groups first, each to the fold that has fewest of its class; then single images likewise."""
     _, codes, sizes = np.unique(groups_N[order], return_inverse=True, return_counts=True)
     single = sizes[codes] == 1
-    counts: dict[int, NDArray[np.int64]] = {}
-    total = np.zeros(folds, np.int64)
-    members = np.split(order[~single][np.argsort(codes[~single], kind="stable")],
-                       np.cumsum(sizes[sizes > 1])[:-1])  # fmt: skip
-    for group in sorted((g for g in members if len(g)), key=len, reverse=True):
-        own = counts.setdefault(int(labels_N[group[0]]), np.zeros(folds, np.int64))
-        fold = int(np.lexsort((np.arange(folds), total, own))[0])
+    together = order[~single][np.argsort(codes[~single], kind="stable")]
+    members = [one for one in np.split(together, np.cumsum(sizes[sizes > 1])[:-1]) if len(one)]
+    own_GF = np.zeros((int(labels_N.max()) + 1, folds), np.int64)
+    total_F = np.zeros(folds, np.int64)
+    for group in [*sorted(members, key=len, reverse=True), *order[single][:, None]]:
+        own_F = own_GF[labels_N[group[0]]]
+        fold = int(np.lexsort((np.arange(folds), total_F, own_F))[0])
         folds_N[group] = fold
-        own += np.bincount([fold], minlength=folds) * len(group)
-        total += np.bincount([fold], minlength=folds) * len(group)
-    for image in order[single].tolist():
-        own = counts.setdefault(int(labels_N[image]), np.zeros(folds, np.int64))
-        fold = min(range(folds), key=lambda f: (own[f], total[f], f))
-        folds_N[image] = fold
-        own[fold] += 1
-        total[fold] += 1
+        own_F[fold] += len(group)
+        total_F[fold] += len(group)
     return folds_N
 
 

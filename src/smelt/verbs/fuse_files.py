@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smelt.errors import RecipeError, ResultError
+from smelt.verbs import run
 from smelt.verbs.meant import RecipeCommand
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ def fuse(
     """See EXAMPLES."""
     inputs = list(inputs or ())
     if _is_recipe(inputs):
-        from smelt.verbs.run import run_until
-
-        folder = run_until("fuse", str(inputs[0]), override=override, work=work, jobs=jobs, replace=replace)
+        folder = run.run_until(
+            "fuse", str(inputs[0]), override=override, work=work, jobs=jobs, replace=replace
+        )
         typer.echo(f"fused; work folder {folder}")
         return
     if override or work or jobs or replace:
@@ -93,15 +94,10 @@ def fuse(
     inputs = [*inputs, *_only_named(inputs, name or ())]
     if not inputs:
         raise ResultError("nothing to fuse: name score files, or one recipe (smelt fuse --help)")
-    # NumPy's own products are small here, and more threads than one only wait for one another
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from smelt.fusion.exact.threads import one_thread
-
     asked = Asked(
         inputs, labels, ids, out, use, metric, seed, submission, scores, tuple(kind or ()), tuple(name or ())
     )
-    with one_thread():
-        outcome = files_fuse(asked)
+    outcome = files_fuse(asked)
     _print(outcome.record, explain, as_json)
     if out is not None and not as_json:
         typer.echo(f"written to {out}")
@@ -147,6 +143,8 @@ class Asked:
 
 def files_fuse(asked: Asked) -> Outcome:
     """The verb on score files. Everything is read and checked first; all files are written, or none."""
+    # NumPy's own products are small here, and more threads than one only wait for one another
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from smelt.fusion.delivered import Delivery
     from smelt.fusion.earlier import read_record, used
     from smelt.fusion.procedure import Outcome
@@ -264,49 +262,44 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
-def _methods_table(record: Mapping[str, Any]) -> Any:
+def _table(title: str, columns: Sequence[str]) -> Any:
+    """A table whose first column holds names, and the others figures."""
     from rich.table import Table
 
-    metric = record["metric"]
-    table = Table(title=f"Class-averaged accuracy in %, {record['images']} images, chosen by {metric}")
-    table.add_column("method")
-    for column in ("on all", "held out", "gain over plain (95 %)"):
+    table = Table(title=title)
+    table.add_column(columns[0])
+    for column in columns[1:]:
         table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _methods_table(record: Mapping[str, Any]) -> Any:
+    metric = record["metric"]
+    title = f"Class-averaged accuracy in %, {record['images']} images, chosen by {metric}"
+    table = _table(title, ("method", "on all", "held out", "gain over plain (95 %)"))
     for method in record["methods"]:
         low, high = method["interval"]
         on_all, held = (_percent(method[key][metric]) for key in ("chosen_by", "held_out"))
         if "certified" in method:
             on_all = "{} … {}".format(*map(_percent, method["certified"][metric]))
         used = method["method"] == record["chosen"]
-        table.add_row(
-            ("→ " if used else "  ") + method["title"],
-            on_all,
-            held,
-            f"{100 * method['gain']:+.2f} ({100 * low:+.2f} … {100 * high:+.2f})",
-            style="bold" if used else None,
-        )
+        gain = f"{100 * method['gain']:+.2f} ({100 * low:+.2f} … {100 * high:+.2f})"
+        name = ("→ " if used else "  ") + method["title"]
+        table.add_row(name, on_all, held, gain, style="bold" if used else None)
     return table
 
 
 def _results_table(record: Mapping[str, Any]) -> Any:
-    from rich.table import Table
-
-    table = Table(title="What each result is worth" + " (weight: mean of the classes')" * by_class(record))
-    table.add_column("result")
-    for column in ("weight", "alone", "lost without it"):
-        table.add_column(column, justify="right")
+    chosen = (one for one in record["methods"] if one["method"] == record["chosen"])
+    by_class = any(one.get("class_weights") is not None for one in chosen)
+    title = "What each result is worth" + " (weight: mean of the classes')" * by_class
+    table = _table(title, ("result", "weight", "alone", "lost without it"))
     for result in sorted(record["results"], key=lambda one: -one["weight"]):
         cells = ["–", "–"]
         if "accuracy" in result:
             cells = [_percent(result["accuracy"][record["metric"]]), f"{100 * result['without']:+.2f}"]
         table.add_row(result["name"], f"{result['weight']:.4f}", *cells)
     return table
-
-
-def by_class(record: Mapping[str, Any]) -> bool:
-    """Whether the chosen fusion has weights of each class."""
-    chosen = (one for one in record["methods"] if one["method"] == record["chosen"])
-    return any(one.get("class_weights") is not None for one in chosen)
 
 
 def _similarity_table(record: Mapping[str, Any], most: int = 12) -> Any:
