@@ -273,10 +273,7 @@ def _library_is_right(names: dict[str, Any]) -> None:
     flagged = set(names["suspicious"][:6].tolist())
     assert len(flagged & set(range(6))) >= 5  # the six labels that are wrong
     assert names["lowest_fifth_N"].sum() == 12
-    assert names["lists_N5"].shape == (150, 5) and names["in_memory"].block(np.arange(2), "low").shape == (
-        2,
-        10,
-    )
+    assert names["lists_N5"].shape == (150, 5) and names["again_NC"].shape == (150, 10)
     assert names["top5"] > 0.95 > np.mean(names["lists_N5"][:, 0] == names["labels_N"]) > 0.7
 
 
