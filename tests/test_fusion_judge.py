@@ -119,11 +119,13 @@ def test_inner_hits_are_of_fits_without_either_fold() -> None:
     judge = judge_of(scores, labels)
     for method in ("linear_pool", "genetic", "tempered_probability", "mean_rank", "stacking"):
         option = judge.options[method][0]
-        wish = option.inner((1,), 3)
-        assert set(wish) == {0, 2} and wish[0] == option.fusions[joined((1,), 0)] == option.fusions[0, 1]
-        hits = judge.valued.hits([wish], (1,))[1][0]
+        per_fold = option.inner((1,), 3)
+        assert (
+            set(per_fold) == {0, 2} and per_fold[0] == option.fusions[joined((1,), 0)] == option.fusions[0, 1]
+        )
+        hits = judge.evaluator.hits([per_fold], (1,))[1][0]
         assert not hits[judge.folds_N == 1].any()
-        right = plain_hits(wish[2], sources_of(scores), labels, np.arange(240), (1,))[1]
+        right = plain_hits(per_fold[2], sources_of(scores), labels, np.arange(240), (1,))[1]
         assert np.array_equal(hits[judge.folds_N == 2], right[judge.folds_N == 2])
 
 

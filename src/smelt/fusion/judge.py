@@ -20,10 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from smelt.fusion.apply import Fusion
 from smelt.fusion.config import FuseSettings, Method
 from smelt.fusion.exact.pooled import Tables
+from smelt.fusion.fitting.evaluator import KS, Evaluator
 from smelt.fusion.fitting.fits import Fits, Option
 from smelt.fusion.fitting.folded import Left
 from smelt.fusion.fitting.method import method, simple
-from smelt.fusion.fitting.valued import KS, Valued
 from smelt.fusion.folds import effective, make_folds
 from smelt.fusion.guard import Choice, Setup, guarded, in_words
 from smelt.fusion.resample import Bootstrap, Column
@@ -102,7 +102,7 @@ class Judge:
             if isinstance(source, Kept):
                 source.arrange(order)
         self.fits = Fits(sources, labels_N, self.folds_N, tables, settings, num_classes)
-        self.valued = Valued(self.fits)
+        self.evaluator = Evaluator(self.fits)
         self.draws = Bootstrap(labels_N, groups_N, settings.bootstrap, settings.seed)
 
     @property
@@ -128,8 +128,8 @@ class Judge:
         final = {
             method: dict.fromkeys(range(self.count), choices[()].options[method].final) for method in outer
         }
-        wishes = [*outer.values(), *final.values(), self._applied(choices, taken)]
-        hits = self.valued.hits(wishes, KS)
+        asked = [*outer.values(), *final.values(), self._applied(choices, taken)]
+        hits = self.evaluator.hits(asked, KS)
         own = hits[self.settings.k]
         gains = self._gains(own, own[list(outer).index(self.plain)])
         verdicts = tuple(
@@ -202,7 +202,7 @@ class Judge:
         """
         tried: dict[tuple[Left, Method], list[tuple[Option, NDArray[np.float64] | None]]] = {}
         by_likelihood = [m for m in self.options if method(m).by_likelihood]
-        self.valued.mix(
+        self.evaluator.mix(
             [o.inner(left, self.count) for m in by_likelihood for o in self.options[m] for left in lefts]
         )
         for left in lefts:
@@ -210,8 +210,8 @@ class Judge:
                 tried[left, name] = [(option, None) for option in options]
                 if name in by_likelihood:
                     tried[left, name] = [self._likeliest(options, left)]
-        wishes = [option.inner(left, self.count) for (left, _), some in tried.items() for option, _ in some]
-        hits = iter(self.valued.hits(wishes, (self.settings.k,))[self.settings.k])
+        asked = [option.inner(left, self.count) for (left, _), some in tried.items() for option, _ in some]
+        hits = iter(self.evaluator.hits(asked, (self.settings.k,))[self.settings.k])
         found: dict[Left, dict[Method, Setup]] = {left: {} for left in lefts}
         for (left, name), some in tried.items():
             seen = self._seen(left)
@@ -221,7 +221,7 @@ class Judge:
                 accuracy = class_averaged(own[seen], self.labels_N[seen])
                 setups.append(Setup(option, own, accuracy, likely))
             found[left][name] = max(setups, key=lambda one: (one.accuracy, one.option.final.shrinkage))
-        self.valued.mix(
+        self.evaluator.mix(
             [one.option.inner(left, self.count) for left in lefts for one in found[left].values()]
         )
         for left in lefts:
@@ -239,7 +239,7 @@ class Judge:
         return options[best], likely[best]
 
     def _likely(self, option: Option, left: Left) -> NDArray[np.float64] | None:
-        return self.valued.likely(option.inner(left, self.count), left)
+        return self.evaluator.likely(option.inner(left, self.count), left)
 
     def _seen(self, left: Left) -> NDArray[np.bool_]:
         seen = ~np.isin(np.arange(self.count), left)

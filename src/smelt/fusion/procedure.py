@@ -16,9 +16,9 @@ from smelt.fusion.case import Case, prepared
 from smelt.fusion.config import FuseSettings
 from smelt.fusion.exact.pooled import Tables
 from smelt.fusion.exact.threads import one_blas_thread, one_thread
+from smelt.fusion.fitting.evaluator import KS
 from smelt.fusion.fitting.fits import large
 from smelt.fusion.fitting.method import titled
-from smelt.fusion.fitting.valued import KS
 from smelt.fusion.folds import effective, equal_rows
 from smelt.fusion.judge import Judge, Judgement, Verdict
 from smelt.fusion.resample import Bootstrap
@@ -123,7 +123,7 @@ def _judged(
                   told=tell)  # fmt: skip
     found = judge.judgement()
     possible = None
-    if judge.valued.cut:
+    if judge.evaluator.cut:
         possible = Tables(case.taking_part, labels_N, settings, ks=ks, pessimistic=False, **options)
     record = {
         **case.record(found.images),

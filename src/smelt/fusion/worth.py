@@ -14,8 +14,8 @@ from smelt.fusion.case import Case
 from smelt.fusion.config import Pooling
 from smelt.fusion.exact.pooled import Tables
 from smelt.fusion.exact.table import Table
+from smelt.fusion.fitting.evaluator import KS
 from smelt.fusion.fitting.fits import large
-from smelt.fusion.fitting.valued import KS
 from smelt.fusion.fitting.vectors import capped
 from smelt.fusion.scores.sources import Source
 from smelt.metrics import before_label, class_averaged
