@@ -28,11 +28,11 @@ from smelt.fusion.exact.prune import (
     Labels,
     Pruned,
     Values,
+    count,
     counted,
     joined,
     moved,
     prune_counted,
-    prune_each,
 )
 
 PART = 1024  # images of a part, the unit of work and of resuming
@@ -165,7 +165,9 @@ def choose_cap(pool: Blocks, labels_N: NDArray[np.int32], ks: tuple[int, ...], m
     sizes = np.zeros(len(caps))
     for line in np.array_split(lines, max(1, len(lines) // 16)):
         values, own = pool.block(line, labels_N[line])
-        for index, found in enumerate(prune_each(values, own, labels_N[line], ks, caps)):
+        counts = count(values, own, labels_N[line])
+        for index, cap in enumerate(caps):
+            found = prune_counted(values, own, labels_N[line], counts, ks, cap)
             sizes[index] += 2 * found.values_RM.size + 16 * len(found.values_RM)
     gib = sizes * len(known) / len(lines) / 2**30
     for cap, size in zip(caps, gib):

@@ -87,19 +87,6 @@ def counted(blocks: Sequence[tuple[Sequence[Values], Labels]], labels_B: NDArray
     return [found[index] for index in range(len(blocks))]
 
 
-def prune_each(
-    values_MBC: Sequence[Values],
-    own_MB: Labels,
-    labels_B: NDArray[np.integer],
-    ks: Sequence[int],
-    caps: Sequence[float],
-) -> list[Pruned]:
-    """Decide the images of a block or find their candidates, for several caps: every score is looked at once
-    for all of them. Labels below 0: decided as wrong."""
-    counts = count(values_MBC, own_MB, labels_B)
-    return [prune_counted(values_MBC, own_MB, labels_B, counts, ks, cap) for cap in caps]
-
-
 def prune_counted(
     values_MBC: Sequence[Values],
     own_MB: Labels,
@@ -108,7 +95,8 @@ def prune_counted(
     ks: Sequence[int],
     cap: float,
 ) -> Pruned:
-    """One table's share of a block whose classes were counted."""
+    """Decide the images of a block, whose classes were counted, or find their candidates. Labels below 0:
+    decided as wrong."""
     labels_B = np.asarray(labels_B)
     k_K1 = np.array(ks)[:, None]
     possible_BC = counts.near_BC > 0

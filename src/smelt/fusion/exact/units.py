@@ -50,7 +50,8 @@ def rounded(units_RM: NDArray[np.float32], many: bool) -> tuple[Units, float]:
         return units_RM, 0.0
     import torch
 
-    held = torch.from_numpy(units_RM).to(working_store())
+    half = torch.bfloat16 if working_type() == torch.bfloat16 else torch.float16
+    held = torch.from_numpy(units_RM).to(half)
     moved = float((held.float() - torch.from_numpy(units_RM)).norm(dim=1).max()) if len(held) else 0.0
     return held, moved
 
@@ -132,10 +133,3 @@ def working_type() -> torch.dtype:
             best = min(best, time.perf_counter() - begun)
         seconds[dtype] = best
     return min(seconds, key=lambda dtype: seconds[dtype])
-
-
-def working_store() -> torch.dtype:
-    """What many unit vectors are held in: two bytes a number."""
-    import torch
-
-    return torch.bfloat16 if working_type() == torch.bfloat16 else torch.float16
