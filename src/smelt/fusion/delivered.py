@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from smelt.artifacts.files import write_bytes, write_json
-from smelt.artifacts.workfolder import MODE
 from smelt.errors import ArtifactError, ResultError
+from smelt.files.atomic import write_bytes, write_json
+from smelt.files.workfolder import MODE
 from smelt.fusion.apply import Fusion, apply, top_classes
 from smelt.fusion.exact.threads import one_thread
 from smelt.fusion.procedure import Outcome

@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from smelt.artifacts.files import read_json
 from smelt.errors import ArtifactError
+from smelt.files.atomic import read_json
 from smelt.fusion.apply import Fusion
 from smelt.fusion.config import Pooling
 from smelt.fusion.scores.identity import known_names, placed

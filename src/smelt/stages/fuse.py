@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from smelt.artifacts import results
 from smelt.artifacts.catalogue import Catalogue
-from smelt.artifacts.files import MANIFEST, read_json, sha256_file, write_json
 from smelt.errors import ResultError
+from smelt.files.atomic import read_json, sha256_file, write_json
+from smelt.files.committed import MANIFEST
 from smelt.fusion.apply import apply, top_classes_of_all
 from smelt.fusion.config import FuseSettings
 from smelt.fusion.procedure import Outcome, fuse
