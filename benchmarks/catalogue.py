@@ -128,11 +128,12 @@ def open_(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def _sampler(folder: Path) -> Any:
+    from smelt.artifacts.catalogue import Catalogue
     from smelt.data.images.sampler import ClassBalancedSampler
-    from smelt.files.arrays import map_array
 
-    split, labels = (map_array(folder / "out" / "catalogue" / f"{name}.npy") for name in ("split", "label"))
-    count = int(np.searchsorted(split, np.uint8(1)))  # training rows come first
+    catalogue = Catalogue.open(folder / "out" / "catalogue")
+    labels = catalogue.labels_N
+    count = int(np.searchsorted(catalogue.split_codes_N, np.uint8(1)))  # training rows come first
     return ClassBalancedSampler(range(count), labels[:count], images_per_class=_per_class(count), seed=0)
 
 
@@ -149,10 +150,10 @@ def epoch(folder: Path, rows: int) -> dict[str, Any]:
 
 def epoch_check(folder: Path, rows: int) -> dict[str, Any]:
     """What `epoch` promises, counted: classes, repeats, rotation, ranks, resuming."""
-    from smelt.files.arrays import map_array
+    from smelt.artifacts.catalogue import Catalogue
 
     sampler = _sampler(folder)
-    labels = map_array(folder / "out" / "catalogue" / "label.npy")[:rows]
+    labels = Catalogue.open(folder / "out" / "catalogue").labels_N[:rows]
     sizes = np.bincount(labels)
     times = np.zeros(rows, np.int32)
     for number in range(2):
@@ -246,11 +247,12 @@ def plain_index(folder: Path, rows: int) -> dict[str, Any]:
 
 def plain_epoch(folder: Path, rows: int) -> dict[str, Any]:
     """Rows of each class in a list, shuffled and repeated to the number wanted, all shuffled, in batches."""
-    from smelt.files.arrays import map_array
+    from smelt.artifacts.catalogue import Catalogue
 
+    labels = Catalogue.open(folder / "out" / "catalogue").labels_N[:rows]
     per_class = _per_class(rows)
     members: list[list[int]] = [[] for _ in range(CLASSES)]
-    for row, label in enumerate(map_array(folder / "out" / "catalogue" / "label.npy")[:rows].tolist()):
+    for row, label in enumerate(labels.tolist()):
         members[label].append(row)
     drawn: list[int] = []
     for own in members:

@@ -35,6 +35,7 @@ from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.dynamics import OTHER_BITS, save_dynamics
 from smelt.files import atomic, committed
+from smelt.files.ipc import map_batch
 from smelt.flowchart import versions
 from smelt.mining.visits import declared
 from smelt.stages.config import Runtime
@@ -374,6 +375,11 @@ def _file(path: Path) -> Any:
     if path.suffix == ".parquet":
         table = pq.read_table(path)
         return {name: _plain(table[name].to_pylist()) for name in table.column_names}
+    if path.suffix == ".arrow":
+        batch = map_batch(path)
+        return {
+            field.name: [str(field.type), _plain(batch[field.name].to_pylist())] for field in batch.schema
+        }
     if path.suffix == ".npy":
         return _array(np.load(path, allow_pickle=False))
     if path.suffix == ".npz":

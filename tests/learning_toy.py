@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.tables import Selection, write_selection
-from smelt.files import artefact, atomic
+from smelt.files import atomic, committed
 from smelt.stages.context import run
 
 SIZE, CLASSES = 16, 4
@@ -128,7 +128,7 @@ def run_stage(
 
 def hashes(out: Path) -> dict[str, str]:
     """sha256 of every file that a commit would take."""
-    return {name: atomic.sha256_file(out / name) for name in artefact.files_below(out)}
+    return {name: atomic.sha256_file(out / name) for name in committed.files_below(out)}
 
 
 if __name__ == "__main__":

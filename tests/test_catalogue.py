@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -19,10 +20,11 @@ from hypothesis import strategies as st
 
 from smelt.artifacts.bytestrings import ByteStrings, decode, encode, gather, hash_spans, offsets_of
 from smelt.artifacts.catalogue import Catalogue
-from smelt.artifacts.catalogue_parquet import arrow_binary, from_arrow, write_parquet
+from smelt.artifacts.catalogue_parquet import write_parquet
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths, shard_codes
 from smelt.errors import ArtifactError, DataError
 from smelt.files.arrays import map_array
+from smelt.files.ipc import write_batch
 
 STRINGS = st.lists(st.binary(max_size=40), max_size=30)
 NAMES = st.lists(st.binary(min_size=1, max_size=30).filter(lambda b: b"/" not in b), min_size=1, max_size=20)
@@ -49,7 +51,7 @@ def test_byte_strings_are_a_list(items: list[bytes], data: st.DataObject) -> Non
     if items:
         picks = data.draw(st.lists(st.integers(0, len(items) - 1)))
         assert list(strings.take(np.array(picks, np.int64))) == [items[i] for i in picks]
-    assert list(from_arrow(arrow_binary(strings))) == items
+    assert list(ByteStrings.from_arrow(strings.to_arrow())) == items
 
 
 @given(STRINGS)
@@ -261,14 +263,16 @@ def test_damage_is_told(tmp_path: Path) -> None:
     folder = c.folder
     with pytest.raises(ArtifactError, match="not there"):
         Catalogue.open(tmp_path)
-    whole = (folder / "label.npy").read_bytes()
-    (folder / "label.npy").write_bytes(whole[:-1])
-    with pytest.raises(ArtifactError, match="cut short"):
-        Catalogue.open(folder)
-    (folder / "label.npy").write_bytes(b"rubbish")
+    rows = folder / "catalogue.arrow"
+    whole = rows.read_bytes()
+    for part in (whole[:-1], whole[: len(whole) // 2], b"rubbish", b"", b"ARROW1\0\0" + bytes(100)):
+        rows.write_bytes(part)
+        with pytest.raises(ArtifactError, match="cut short"):
+            Catalogue.open(folder)
+    write_batch(rows, pa.RecordBatch.from_pydict({"label": [1]}))
     with pytest.raises(ArtifactError, match="damaged"):
         Catalogue.open(folder)
-    (folder / "label.npy").write_bytes(whole)
+    rows.write_bytes(whole)
     (folder / "catalogue.json").write_text('{"version": 99}')
     with pytest.raises(ArtifactError, match="version"):
         Catalogue.open(folder)

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from smelt.files.artefact import files_below
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.copies.config import DedupeSettings
 from smelt.errors import ArtifactError
 from smelt.files.atomic import read_json
+from smelt.files.committed import files_below
 from smelt.stages import check, dedupe
 from smelt.stages.config import Runtime
 from smelt.stages.context import Context

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from smelt.files.artefact import files_below
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.data.formats.config import FormatSettings
 from smelt.errors import DataError
 from smelt.files.atomic import sha256_file
+from smelt.files.committed import files_below
 from smelt.stages.config import Runtime
 from smelt.stages.context import Context
 from smelt.stages.index import run

@@ -104,7 +104,7 @@ def test_the_catalogue_is_cut_and_the_parquet_file_whole(tmp_path: Path) -> None
     assert set(table["source"].to_pylist()) == {"s" * 200_000}
     assert json.loads(table.schema.metadata[b"smelt.classes"]) == {"1": "c" * 200_000}
     assert not list((tmp_path / "c").glob("*.long.*")), "what lay aside is not part of the artefact"
-    size = sum(path.stat().st_size for path in (tmp_path / "c").glob("*.npy"))
+    size = (tmp_path / "c" / "catalogue.arrow").stat().st_size
     assert size < 20_000, "the columns that are mapped hold no long text"
 
 
@@ -131,8 +131,9 @@ def test_ordinary_text_leaves_no_trace(tmp_path: Path) -> None:
         writer.add(block)
         writer.finish()
     assert writer.long.counts == {} and not list((tmp_path / "c").glob("*.long.*"))
-    heap = np.load(tmp_path / "c" / "title.heap.npy")
-    assert heap.tobytes() == "".join(titles).encode()
+    files = sorted(path.name for path in (tmp_path / "c").iterdir())
+    assert files == ["catalogue.arrow", "catalogue.json"], "what was written on the way is gone"
+    assert Catalogue.open(tmp_path / "c").to_arrow()["title"].to_pylist() == titles
 
 
 def test_an_attempt_that_was_killed_leaves_nothing_behind(tmp_path: Path) -> None:

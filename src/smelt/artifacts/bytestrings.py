@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from smelt.random import GOLDEN, WORD, mixed_words
@@ -39,6 +41,21 @@ class ByteStrings:
         parts = list(items)
         lengths = np.fromiter((len(part) for part in parts), np.int64, len(parts))
         return cls(np.frombuffer(b"".join(parts), np.uint8), offsets_of(lengths))
+
+    @classmethod
+    def from_arrow(cls, column: pa.Array | pa.ChunkedArray) -> ByteStrings:
+        """From strings or bytes, without a copy where they are one piece; null is the empty string."""
+        array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        array = pc.fill_null(array.cast(pa.large_binary()), b"")
+        _, offsets, heap = array.buffers()
+        found = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+        return cls(np.frombuffer(heap or b"", np.uint8), found)
+
+    def to_arrow(self) -> pa.LargeBinaryArray:
+        """The same strings as an Arrow array, without a copy."""
+        offsets = np.ascontiguousarray(self.offsets, np.int64)
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(self.heap))]
+        return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(self), buffers)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -1,15 +1,15 @@
-"""The catalogue: one row for each image of a data set, as memory-mapped columns.
+"""The catalogue: one row for each image of a data set, as a memory-mapped Arrow file.
 
 The folder `catalogue/` holds
 
-    catalogue.json           classes, splits, sources, shards, and the kind of every column
-    <name>.npy               a fixed-width column, or codes into words
-    <name>.heap.npy          bytes of a column of strings …
-    <name>.offsets.npy       … and where each begins: of rows, or of the words of a column of codes
-    catalogue.parquet        the same for other programs (see `catalogue_parquet`)
+    catalogue.json       what is not of single rows: classes, shards, …
+    catalogue.arrow      Arrow IPC, one record batch: label, split, source, folder, name; where the data set
+                         has them shard, offset, size, true_label, rank and texts; missing, where files are
+    catalogue.parquet    the same for other programs, with whole paths and texts (see `catalogue_parquet`)
 
-Opening it maps files, so processes share one copy and pay only for the pages that they read; a path is put
-together from its folder (a word) and its name when it is asked for.
+Columns of few values (split, source, folder, query, …) are coded by dictionaries. Opening maps the file, so
+processes share one copy and pay only for the pages that they read; a path is put together from its folder and
+its name when it is asked for.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings, combine, decode
 from smelt.errors import ArtifactError
-from smelt.files.arrays import map_array
 from smelt.files.atomic import read_json
+from smelt.files.ipc import map_batch
 
-VERSION = 2
+VERSION = 3
 INDEX = "catalogue.json"
+ROWS = "catalogue.arrow"
+PARQUET = "catalogue.parquet"
 UNKNOWN = -1  # a label nobody gave
 OUT_OF_VOCABULARY = -1  # true_label of an image of none of the classes
 UNKNOWN_TRUTH = -2  # true_label of an image whose truth is not known
@@ -56,25 +59,25 @@ class Location:
 class Catalogue:
     """An opened catalogue; open it by `Catalogue.open(folder)`. Pickles as its folder."""
 
-    def __init__(self, folder: Path, index: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, index: dict[str, Any], batch: pa.RecordBatch) -> None:
         self.folder = folder
-        self._kinds: dict[str, str] = index["columns"]
+        self._batch = batch
         self._opened: dict[str, ByteStrings] = {}
-        self.num_rows: int = index["num_rows"]
+        self.num_rows: int = batch.num_rows
         self.classes: tuple[str, ...] = tuple(index["classes"])
         self.class_ids: tuple[str, ...] = tuple(index["class_ids"])  # WordNet ids and the like; may be empty
-        self.splits: tuple[str, ...] = tuple(index["splits"])
-        self.sources: tuple[str, ...] = tuple(index["sources"])
+        self.splits: tuple[str, ...] = tuple(batch.column("split").dictionary.to_pylist())
+        self.sources: tuple[str, ...] = tuple(batch.column("source").dictionary.to_pylist())
         self.shards: tuple[str, ...] = tuple(index["shards"])
         self.raw_shape: tuple[int, int, int] | None = (
             tuple(index["raw_shape"]) if index["raw_shape"] else None
         )
         self.inside = frozenset(index["inside"])  # those of `shards` that lie in this folder
         self.follow: bool = index["follow"]  # whether links may lead out of the root
-        self.labels_N: NDArray[np.int32] = self._map("label.npy")
-        self.split_codes_N: NDArray[np.uint8] = self._map("split.npy")
-        self.source_codes_N: NDArray[np.uint16] = self._map("source.npy")
-        self._folder_codes_N: NDArray[np.uint32] = self._map("folder.npy")
+        self.labels_N: NDArray[np.int32] = batch.column("label").to_numpy()
+        self.split_codes_N: NDArray[np.uint8] = self._codes("split").view(np.uint8)
+        self.source_codes_N: NDArray[np.int32] = self._codes("source")
+        self._folder_codes_N = self._codes("folder")
 
     @classmethod
     def open(cls, folder: Path) -> Catalogue:
@@ -83,9 +86,9 @@ class Catalogue:
         if not isinstance(index, dict) or index.get("version") != VERSION:
             raise ArtifactError(f"{folder / INDEX} is not a catalogue of version {VERSION}: index again")
         try:
-            return cls(folder, index)
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{folder / INDEX} is damaged: {error!r}") from error
+            return cls(folder, index, map_batch(folder / ROWS))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{folder / INDEX} or {ROWS} is damaged: {error!r}") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Catalogue.open, (self.folder,)
@@ -94,6 +97,13 @@ class Catalogue:
     def num_classes(self) -> int:
         """C."""
         return len(self.classes)
+
+    def to_arrow(self) -> pa.Table:
+        """All columns as a table, mapped and not copied.
+
+        `folder` and `name` are bytes, which joined by "/" are the path; `catalogue.parquet` holds it whole.
+        """
+        return pa.Table.from_batches([self._batch])
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Rows of a split, ascending; empty where the data set has no such split."""
@@ -105,104 +115,77 @@ class Catalogue:
     def path(self, row: int) -> str:
         """Path of the image relative to the root, or its name in its shard; `os.fsencode` gives the bytes."""
         folder = self._folders[int(self._folder_codes_N[row])]
-        name = self._names[row]
+        name = self._strings("name")[row]
         return decode(folder + b"/" + name if folder else name)
 
     def location(self, row: int) -> Location:
         """Where the bytes of the image of `row` are."""
         path = self.path(row)
-        if "offset" not in self._kinds:
+        sizes, codes, offsets = (self._places[name] for name in ("size", "shard", "offset"))
+        if offsets is None or sizes is None or codes is None:
             return Location(None, 0, 0, path)
-        size = int(self._columns["size"][row])
-        code = int(self._columns["shard"][row])
+        size, code = int(sizes[row]), int(codes[row])
         if size < 0 or code >= len(self.shards):
             return Location(None, 0, size, path)
-        offset = int(self._columns["offset"][row])
         shard = self.shards[code]
-        return Location(shard, offset, size, path, self.raw_shape, shard in self.inside)
+        return Location(shard, int(offsets[row]), size, path, self.raw_shape, shard in self.inside)
 
     def column(self, name: str) -> NDArray[Any] | None:
-        """A fixed-width column such as "true_label" or "rank" (int32, -1 unknown); None if not there."""
-        return self._columns[name] if self._kinds.get(name) == "fixed" else None
+        """A column of numbers such as "true_label" or "rank" (int32, -1 unknown); None if not there."""
+        found = self._find(name)
+        return found.to_numpy() if found is not None and pa.types.is_integer(found.type) else None
 
     def strings(self, column: str, rows: Iterable[int]) -> list[str]:
         """Text of "query", "title", "description", "tags", "noise"; "" where there is none."""
-        kind = self._kinds.get(column)
-        if kind == "words":
-            words, codes = self._strings(column), self._columns[column]
-            return [words[int(codes[row])].decode("utf-8", "replace") for row in rows]
-        if kind == "strings":
-            strings = self._strings(column)
-            return [strings[row].decode("utf-8", "replace") for row in rows]
-        return ["" for _ in rows]
+        found = self._find(column)
+        if found is None:
+            return ["" for _ in rows]
+        strings = self._strings(column)
+        if pa.types.is_dictionary(found.type):
+            codes = found.indices.to_numpy()
+            return [strings[int(codes[row])].decode("utf-8", "replace") for row in rows]
+        return [strings[row].decode("utf-8", "replace") for row in rows]
 
     @cached_property
     def missing(self) -> NDArray[np.int64]:
         """Rows whose file was not there when the data set was indexed."""
-        return self._map("missing.npy")
-
-    @property
-    def column_kinds(self) -> dict[str, str]:
-        """Name of every further column → "fixed", "words" or "strings"."""
-        return dict(self._kinds)
-
-    def codes(self, column: str) -> NDArray[np.uint32]:
-        """(N,) codes into `words(column)` of a column of kind "words"."""
-        return self._columns[column]
+        found = self._find("missing")
+        if found is None:
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(found.to_numpy(zero_copy_only=False))
 
     def coded(self, column: str, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
-        """A column of kind "words" as (words, codes (len(rows),) into them); all "" where it is not there."""
-        if self._kinds.get(column) != "words":
+        """A column of few values as (words, codes (len(rows),) into them); all "" where it is not there."""
+        found = self._find(column)
+        if found is None or not pa.types.is_dictionary(found.type):
             return [""], np.zeros(len(rows), np.int64)
-        words = [word.decode("utf-8", "replace") for word in self._strings(column)]
-        return words, self._columns[column][rows].astype(np.int64)
-
-    def words(self, column: str) -> ByteStrings:
-        """What the codes of a column of kind "words" (or "folder") stand for, or all its strings."""
-        return self._strings(column)
+        return found.dictionary.to_pylist(), found.indices.to_numpy()[rows].astype(np.int64)
 
     def path_hashes(self) -> NDArray[np.uint64]:
         """(N,) hashes of the paths, those of `catalogue_writer.Paths.hashes`: what a hold-out is drawn by."""
         folders = ByteStrings.of(self._folders).hashes()
-        return combine(folders[self._folder_codes_N], self._names.hashes())
+        return combine(folders[self._folder_codes_N], self._strings("name").hashes())
 
-    def names(self) -> ByteStrings:
-        """The last part of every path."""
-        return self._names
+    def _find(self, name: str) -> pa.Array | None:
+        place = self._batch.schema.get_field_index(name)
+        return None if place < 0 else self._batch.column(place)
 
-    def folder_codes(self) -> NDArray[np.uint32]:
-        """(N,) codes into `words("folder")`, the part of the path before the name."""
-        return self._folder_codes_N
+    def _codes(self, name: str) -> NDArray[Any]:
+        codes: NDArray[Any] = self._batch.column(name).indices.to_numpy()
+        return codes
 
     @cached_property
-    def _columns(self) -> _Columns:
-        return _Columns(self)
+    def _places(self) -> dict[str, NDArray[Any] | None]:
+        return {name: self.column(name) for name in ("shard", "offset", "size")}
 
     @cached_property
     def _folders(self) -> list[bytes]:
         return list(self._strings("folder"))
 
-    @cached_property
-    def _names(self) -> ByteStrings:
-        return self._strings("name")
-
     def _strings(self, name: str) -> ByteStrings:
-        key = f"{name}.heap.npy"
-        if key not in self._opened:
-            self._opened[key] = ByteStrings(self._map(key), self._map(f"{name}.offsets.npy"))
-        return self._opened[key]
-
-    def _map(self, name: str) -> NDArray[Any]:
-        return map_array(self.folder / name)
-
-
-class _Columns(dict[str, NDArray[Any]]):
-    """Columns, mapped when first asked for."""
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        super().__init__()
-        self.folder = catalogue.folder
-
-    def __missing__(self, name: str) -> NDArray[Any]:
-        self[name] = map_array(self.folder / f"{name}.npy")
-        return self[name]
+        """The strings of a column, or those that its codes stand for."""
+        if name not in self._opened:
+            found = self._batch.column(name)
+            words = found.dictionary if pa.types.is_dictionary(found.type) else found
+            self._opened[name] = ByteStrings.from_arrow(words)
+        return self._opened[name]

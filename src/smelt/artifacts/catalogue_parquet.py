@@ -9,166 +9,113 @@ schema (a JSON object, label → name).
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from smelt.artifacts.bytestrings import ByteStrings
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.longtexts import Kept, discard
-from smelt.errors import ArtifactError
-from smelt.files.atomic import sync_folder
+from smelt.files.parquet import writing
 
 ROWS_PER_GROUP = 1 << 20
 LONG_BYTES_PER_GROUP = 1 << 27  # of texts that were cut: a group with more of them has fewer rows
+_PLAIN = {"row", "path", "offset", "size", "title", "description", "tags"}  # nearly all values differ
 
 
 def write_parquet(catalogue: Catalogue, path: Path) -> None:
     """Write `path` a million rows at a time, in one step; then what lay aside for it is deleted."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    temporary = path.with_name(f".{path.name}.tmp")
-    writer = None
-    plain = _is_utf8(catalogue)
-    names = ["source", *(name for name, kind in catalogue.column_kinds.items() if kind != "fixed")]
-    long = {name: kept for name in names if (kept := Kept.open(catalogue.folder, name)) is not None}
-    start, stop = 0, -1
-    try:
+    source = _Source.of(catalogue)
+    schema = _with_classes(catalogue, source.group(0, 0).schema)
+    coded = [name for name in schema.names if name not in _PLAIN]
+    with writing(path, schema, compression_level=1, use_dictionary=coded) as writer:
+        start, stop = 0, -1
         while stop < catalogue.num_rows:
-            stop = _group_end(catalogue, start, long)
-            table = pa.table(_columns(catalogue, start, stop, plain, long))
-            writer = writer or pq.ParquetWriter(
-                temporary, _with_classes(catalogue, table.schema), compression="zstd", compression_level=1,
-                use_dictionary=[name for name in table.column_names if name not in _PLAIN],
-            )  # fmt: skip
-            writer.write_table(table)
+            stop = source.group_end(start)
+            writer.write_table(source.group(start, stop))
             start = stop
-        assert writer is not None
-        writer.close()
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ArtifactError(f"cannot write {path}: {error}") from error
-    sync_folder(path.parent)
     discard(catalogue.folder)
 
 
-_PLAIN = {"row", "path", "offset", "size", "title", "description", "tags"}  # nearly all values differ
+def _with_classes(catalogue: Catalogue, schema: pa.Schema) -> pa.Schema:
+    kept = Kept.open(catalogue.folder, "class")
+    if kept is None:
+        return schema
+    names = (text.decode("utf-8", "replace") for text in kept.texts.to_pylist())
+    whole = dict(zip(kept.numbers.tolist(), names))
+    return schema.with_metadata({"smelt.classes": json.dumps(whole, ensure_ascii=False)})
 
 
-def _is_utf8(catalogue: Catalogue) -> bool:
-    names = catalogue.names()
-    for start in range(0, len(names), ROWS_PER_GROUP):
-        part = names.slice(start, min(start + ROWS_PER_GROUP, len(names)))
-        try:
-            if bool((part.heap & 0x80).any()):
-                part.heap.tobytes().decode()
-        except UnicodeDecodeError:
-            return False
+@dataclass(frozen=True)
+class _Source:
+    """Columns by name, folders with their slash, whether paths are UTF-8, and whole texts of columns."""
+
+    columns: dict[str, Any]
+    prefixes: Any
+    text: bool
+    long: dict[str, Kept]
+
+    @classmethod
+    def of(cls, catalogue: Catalogue) -> _Source:
+        table = catalogue.to_arrow()
+        columns = {name: table[name].chunk(0) for name in table.column_names if name != "missing"}
+        folders = columns["folder"].dictionary
+        slashes = pc.if_else(pc.equal(pc.binary_length(folders), 0), b"", b"/").cast(pa.large_binary())
+        long = {name: kept for name in columns if (kept := Kept.open(catalogue.folder, name)) is not None}
+        prefixes = pc.binary_join_element_wise(folders, slashes, pa.scalar(b"", pa.large_binary()))
+        return cls(columns, prefixes, _is_text(folders) and _is_text(columns["name"]), long)
+
+    def group_end(self, start: int) -> int:
+        """The row behind a group that begins with `start`: its long texts must fit into memory."""
+        stop = min(start + ROWS_PER_GROUP, len(self.columns["name"]))
+        if not self.long or stop == start:
+            return stop
+        sizes = np.zeros(stop - start, np.int64)
+        for name, kept in self.long.items():
+            sizes += kept.sizes(_numbers(self.columns[name][start:stop], start))
+        return start + max(1, int(np.searchsorted(np.cumsum(sizes), LONG_BYTES_PER_GROUP, "right")))
+
+    def group(self, start: int, stop: int) -> pa.Table:
+        """The rows start..stop-1 as they are written."""
+        part = {name: column[start:stop] for name, column in self.columns.items()}
+        for name, kept in self.long.items():
+            part[name] = _whole(part[name], start, kept)
+        prefixes = self.prefixes.take(part.pop("folder").indices)
+        paths = pc.binary_join_element_wise(prefixes, part.pop("name"), pa.scalar(b"", pa.large_binary()))
+        first = {
+            "row": np.arange(start, stop, dtype=np.int64),
+            "path": paths.cast(pa.large_string()) if self.text else paths,
+            **{name: part.pop(name) for name in ("label", "source", "split")},
+        }
+        return pa.table({**first, **part})
+
+
+def _is_text(column: Any) -> bool:
     try:
-        catalogue.words("folder").heap.tobytes().decode()
-    except UnicodeDecodeError:
+        column.cast(pa.large_string())
+    except pa.ArrowInvalid:
         return False
     return True
 
 
-def _group_end(catalogue: Catalogue, start: int, long: Mapping[str, Kept]) -> int:
-    """The row behind a group that begins with `start`: its long texts must fit into memory."""
-    stop = min(start + ROWS_PER_GROUP, catalogue.num_rows)
-    if not long or stop == start:
-        return stop
-    sizes = np.zeros(stop - start, np.int64)
-    for name, kept in long.items():
-        if catalogue.column_kinds.get(name) == "strings":
-            here = slice(*np.searchsorted(kept.numbers, [start, stop]).tolist())
-            sizes[kept.numbers[here] - start] += kept.sizes()[here]
-        else:
-            codes = _codes(catalogue, name)[start:stop]
-            of_code = np.zeros(int(max(codes.max(), kept.numbers.max())) + 1, np.int64)
-            of_code[kept.numbers] = kept.sizes()
-            sizes += of_code[codes]
-    return start + max(1, int(np.searchsorted(np.cumsum(sizes), LONG_BYTES_PER_GROUP, "right")))
+def _numbers(column: pa.Array, start: int) -> NDArray[Any]:
+    """By what number a text of each row lies aside: of its word, or of the row itself."""
+    if pa.types.is_dictionary(column.type):
+        codes: NDArray[Any] = column.indices.to_numpy()
+        return codes
+    return np.arange(start, start + len(column))
 
 
-def _codes(catalogue: Catalogue, name: str) -> Any:
-    return catalogue.source_codes_N if name == "source" else catalogue.codes(name)
-
-
-def _with_classes(catalogue: Catalogue, schema: Any) -> Any:
-    kept = Kept.open(catalogue.folder, "class")
-    if kept is None:
-        return schema
-    whole = {int(label): kept.text(i).decode("utf-8", "replace") for i, label in enumerate(kept.numbers)}
-    return schema.with_metadata({"smelt.classes": json.dumps(whole, ensure_ascii=False)})
-
-
-def _columns(
-    catalogue: Catalogue, start: int, stop: int, plain: bool, long: Mapping[str, Kept]
-) -> dict[str, Any]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    def words(codes: Any, values: list[str], name: str = "") -> Any:
-        codes = codes[start:stop].astype(np.int32)
-        if name in long:  # only those that this group uses: all of them, whole, may be more than memory
-            used, codes = np.unique(codes, return_inverse=True)
-            kept = long[name]
-            place = dict(zip(kept.numbers.tolist(), range(len(kept.numbers))))
-            values = [
-                kept.text(place[code]).decode("utf-8", "replace") if code in place else values[code]
-                for code in used.tolist()
-            ]
-            codes = codes.astype(np.int32)
-        return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(values, pa.string()))
-
-    folder_words = catalogue.words("folder")
-    prefixes = ByteStrings.of(word + b"/" if word else b"" for word in folder_words)
-    folders = arrow_binary(prefixes).take(pa.array(catalogue.folder_codes()[start:stop]))
-    names = arrow_binary(catalogue.names().slice(start, stop))
-    paths = pc.binary_join_element_wise(folders, names, pa.scalar(b"", pa.large_binary()))
-    columns: dict[str, Any] = {
-        "row": np.arange(start, stop, dtype=np.int64),
-        "path": paths.cast(pa.large_string()) if plain else paths,
-        "label": catalogue.labels_N[start:stop],
-        "source": words(catalogue.source_codes_N, list(catalogue.sources), "source"),
-        "split": words(catalogue.split_codes_N, list(catalogue.splits)),
-    }
-    for name, kind in catalogue.column_kinds.items():
-        if kind == "fixed":
-            values = catalogue.column(name)
-            assert values is not None
-            columns[name] = values[start:stop]
-        elif kind == "words":
-            texts = [word.decode("utf-8", "replace") for word in catalogue.words(name)]
-            columns[name] = words(catalogue.codes(name), texts, name)
-        else:
-            texts_of = catalogue.words(name).slice(start, stop)
-            if name in long:
-                texts_of = long[name].restored(texts_of, start)
-            columns[name] = arrow_binary(texts_of).cast(pa.large_string())
-    return columns
-
-
-def arrow_binary(strings: ByteStrings) -> Any:
-    """The same strings as a pyarrow array of type large_binary, without a copy."""
-    import pyarrow as pa
-
-    offsets = np.ascontiguousarray(strings.offsets, np.int64)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(strings.heap))]
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(strings), buffers)
-
-
-def from_arrow(column: Any) -> ByteStrings:
-    """A pyarrow column of strings or bytes as ByteStrings; null is the empty string."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    array = pc.fill_null(array.cast(pa.large_binary()), b"")
-    _, offsets, heap = array.buffers()
-    found = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-    return ByteStrings(np.frombuffer(heap or b"", np.uint8), found)
+def _whole(column: pa.Array, start: int, kept: Kept) -> pa.Array:
+    """A part of a column, from row `start` on, with whole texts for those that were cut."""
+    numbers = _numbers(column, start)
+    if not pa.types.is_dictionary(column.type):
+        return kept.restored(column, numbers)
+    # only those that this part uses: all of them, whole, may be more than memory
+    used, codes = np.unique(numbers, return_inverse=True)
+    words = kept.restored(column.dictionary.take(pa.array(used)), used)
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), words)

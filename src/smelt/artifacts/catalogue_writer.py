@@ -9,8 +9,6 @@ import bisect
 import contextlib
 import hashlib
 import itertools
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +16,19 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings, combine, decode
-from smelt.artifacts.catalogue import INDEX, SPLITS, UNKNOWN, UNKNOWN_TRUTH, VERSION
+from smelt.artifacts.catalogue import INDEX, PARQUET, ROWS, SPLITS, UNKNOWN, UNKNOWN_TRUTH, VERSION
+from smelt.artifacts.growing import Numbers, Strings, mapped
 from smelt.artifacts.longtexts import LongTexts, cut, cut_name
 from smelt.errors import DataError
-from smelt.files.arrays import GrowingArray
-from smelt.files.atomic import write_json
+from smelt.files.arrays import map_array
+from smelt.files.atomic import link_or_copy, write_json
+from smelt.files.ipc import map_batch, write_batch
 
-MAX_SOURCES = 1 << 16  # codes are uint16; who has as many took another column for the source
+MAX_SOURCES = 1 << 16  # who has as many took another column for the source
 FILL = {"true_label": UNKNOWN_TRUTH, "rank": UNKNOWN, "size": UNKNOWN}
 DTYPES = {"true_label": np.int32, "rank": np.int32, "size": np.int64, "offset": np.int64}
 
@@ -124,41 +125,6 @@ class Repeat:
     path: str
 
 
-class _Array(GrowingArray):
-    """A column that grows at its end."""
-
-    def append(self, values: NDArray[Any]) -> None:
-        """Write `values` at the end. Raises DataError for a number that the column cannot hold."""
-        if values.size and not np.can_cast(values.dtype, self.dtype):
-            limits, found = np.iinfo(self.dtype), (int(values.min()), int(values.max()))
-            if found[0] < limits.min or found[1] > limits.max:
-                raise DataError(
-                    f"column {self.path.stem} of the catalogue holds {limits.min}..{limits.max}, and there "
-                    f"are values {found[0]}..{found[1]}"
-                )
-        super().append(values)
-
-
-class _Strings:
-    """A column of strings that grows at its end."""
-
-    def __init__(self, folder: Path, name: str, rows: int = 0) -> None:
-        self.heap = _Array(folder / f"{name}.heap.npy", np.uint8)
-        self.offsets = _Array(folder / f"{name}.offsets.npy", np.int64)
-        self.offsets.append(np.zeros(rows + 1, np.int64))
-
-    def append(self, strings: ByteStrings) -> None:
-        self.offsets.append(strings.offsets[1:].astype(np.int64) - int(strings.offsets[0]) + self.heap.count)
-        self.heap.append(strings.heap)
-
-    def pad(self, rows: int) -> None:
-        self.offsets.append(np.full(rows, self.heap.count, np.int64))
-
-    def close(self) -> None:
-        self.heap.close()
-        self.offsets.close()
-
-
 class _Words:
     """Words of a column of codes: the same word has the same code in all blocks.
 
@@ -186,12 +152,12 @@ class _Words:
         """All of them by code, long ones cut."""
         return [self.cut.get(code, word) for word, code in self.codes.items()]
 
-    def recode(self, codes: NDArray[Any], words: Sequence[bytes]) -> NDArray[np.uint32]:
+    def recode(self, codes: NDArray[Any], words: Sequence[bytes]) -> NDArray[np.int32]:
         if len(codes) < len(words):  # few rows of many words: look at those they use
             used, codes = np.unique(codes, return_inverse=True)
             words = [words[code] for code in used.tolist()]
         table = [self.code(word) for word in words]
-        return np.asarray(table, np.uint32)[codes] if len(codes) else np.zeros(0, np.uint32)
+        return np.asarray(table, np.int32)[codes] if len(codes) else np.zeros(0, np.int32)
 
 
 class CatalogueWriter:
@@ -224,12 +190,12 @@ class CatalogueWriter:
         self._splits, self._sources = _Words([s.encode() for s in SPLITS]), _Words()
         self._words: dict[str, _Words] = {"folder": _Words()}
         self._kinds: dict[str, str] = {}
-        self._columns: dict[str, _Array | _Strings] = {
-            "label": _Array(folder / "label.npy", np.int32),
-            "split": _Array(folder / "split.npy", np.uint8),
-            "source": _Array(folder / "source.npy", np.uint16),
-            "folder": _Array(folder / "folder.npy", np.uint32),
-            "name": _Strings(folder, "name"),
+        self._columns: dict[str, Numbers | Strings] = {
+            "label": Numbers(folder / "label.npy", np.int32),
+            "split": Numbers(folder / "split.npy", np.int8),
+            "source": Numbers(folder / "source.npy", np.int32),
+            "folder": Numbers(folder / "folder.npy", np.int32),
+            "name": Strings(folder, "name"),
         }
         self._hashes: list[NDArray[np.uint64]] = []
         self._missing: list[NDArray[np.int64]] = []
@@ -252,11 +218,11 @@ class CatalogueWriter:
         assert len(block.paths) == count and block.split in SPLITS
         self.origins.append((self.num_rows, block.split, block.listed_in, block.entries))
         self._append("label", block.labels)
-        self._append("split", np.full(count, self._splits.codes[block.split.encode()], np.uint8))
+        self._append("split", np.full(count, self._splits.codes[block.split.encode()], np.int8))
         self._append("source", self._source_codes(block.source, count))
         self._append("folder", self._words["folder"].recode(block.paths.folder_codes, block.paths.folders))
         names = self._columns["name"]
-        assert isinstance(names, _Strings)
+        assert isinstance(names, Strings)
         names.append(block.paths.names)
         self._add_further(block)
         self._hashes.append(block.paths.hashes())
@@ -273,21 +239,21 @@ class CatalogueWriter:
             self._append(name, self._words[name].recode(codes, words))
         for name, strings in block.strings.items():
             column = self._column(name, "strings")
-            assert isinstance(column, _Strings)
+            assert isinstance(column, Strings)
             for part in self.long.cut(name, strings, self.num_rows):
                 column.append(part)
         for name in self._kinds.keys() - {*block.fixed, *block.words, *block.strings}:
             self._fill(name, len(block))
 
-    def _column(self, name: str, kind: str) -> _Array | _Strings:
+    def _column(self, name: str, kind: str) -> Numbers | Strings:
         """The column `name`, begun with empty rows if earlier blocks did not have it."""
         if name not in self._kinds:
             self._kinds[name] = kind
             if kind == "strings":
-                self._columns[name] = _Strings(self.folder, name, self.num_rows)
+                self._columns[name] = Strings(self.folder, name, self.num_rows)
             else:
-                dtype = self._dtype(name) if kind == "fixed" else np.dtype(np.uint32)
-                self._columns[name] = _Array(self.folder / f"{name}.npy", dtype)
+                dtype = self._dtype(name) if kind == "fixed" else np.dtype(np.int32)
+                self._columns[name] = Numbers(self.folder / f"{name}.npy", dtype)
                 if kind == "words":
                     self._words[name] = _Words([b""], self.long, name)
                 self._fill(name, self.num_rows)
@@ -299,7 +265,7 @@ class CatalogueWriter:
 
     def _fill(self, name: str, rows: int) -> None:
         column = self._columns[name]
-        if isinstance(column, _Strings):
+        if isinstance(column, Strings):
             column.pad(rows)
         else:
             empty = np.iinfo(column.dtype).max if name == "shard" else FILL.get(name, 0)
@@ -307,15 +273,15 @@ class CatalogueWriter:
 
     def _append(self, name: str, values: NDArray[Any]) -> None:
         column = self._columns[name]
-        assert isinstance(column, _Array)
+        assert isinstance(column, Numbers)
         column.append(values)
 
-    def _source_codes(self, source: str, count: int) -> NDArray[np.uint16]:
+    def _source_codes(self, source: str, count: int) -> NDArray[np.int32]:
         codes = self._sources.codes
         code = codes.setdefault(source.encode(), len(codes))
         if code >= MAX_SOURCES:
             raise DataError(too_many_sources(len(codes)))
-        return np.full(count, code, np.uint16)
+        return np.full(count, code, np.int32)
 
     def origin(self, row: int) -> tuple[str, Any, int]:
         """(split, what listed it, number of its entry there) of a row that was added."""
@@ -351,41 +317,54 @@ class CatalogueWriter:
     def path(self, row: int) -> bytes:
         """Path of a row that was added."""
         names, codes = self._columns["name"], self._columns["folder"]
-        assert isinstance(names, _Strings) and isinstance(codes, _Array)
-        start, stop = names.offsets.read(row, 2).tolist()
-        name = names.heap.read(start, stop - start).tobytes()
+        assert isinstance(names, Strings) and isinstance(codes, Numbers)
+        name = names.read(row)
         code = int(codes.read(row, 1)[0])
         folder = next(itertools.islice(self._words["folder"].codes, code, None))
         return folder + b"/" + name if folder else name
 
     def finish(self) -> Path:
-        """Write words, missing rows and `catalogue.json`; returns the folder."""
-        for name, words in self._words.items():
-            texts = _Strings(self.folder, name)
-            texts.append(ByteStrings.of(words.words()))
-            self._columns[f"{name} words"] = texts
-        missing = _Array(self.folder / "missing.npy", np.int64)
-        for rows in self._missing:
-            missing.append(rows)
-        self._columns["missing"] = missing
+        """Put `catalogue.arrow` together and write `catalogue.json`; returns the folder."""
         for column in self._columns.values():
             column.close()
         sources = [word.decode() for word in self._sources.codes]
         classes, sources = self._names("class", self.classes), self._names("source", sources)
         self.long.close()
+        splits = [word.decode() for word in self._splits.codes]
+        dictionaries = {"split": pa.array(splits, pa.string()), "source": pa.array(sources, pa.string())}
+        batch = {name: self._arrow(name, dictionaries.get(name)) for name in self._columns}
+        if self._missing:
+            missing_N = np.zeros(self.num_rows, bool)
+            missing_N[np.concatenate(self._missing)] = True
+            batch["missing"] = pa.array(missing_N)
+        write_batch(self.folder / ROWS, pa.RecordBatch.from_pydict(batch))
         write_json(
             self.folder / INDEX,
             {
-                "version": VERSION, "num_rows": self.num_rows, "columns": self._kinds,
-                "classes": classes, "class_ids": self.class_ids, "shards": self.shards,
-                "splits": [word.decode() for word in self._splits.codes],
-                "sources": sources,
+                "version": VERSION, "classes": classes, "class_ids": self.class_ids, "shards": self.shards,
                 "raw_shape": self.raw_shape and list(self.raw_shape),
                 "inside": sorted(self.inside), "follow": self.follow,
             },
         )  # fmt: skip
+        for column in self._columns.values():
+            column.delete()
         self._columns = {}
         return self.folder
+
+    def _arrow(self, name: str, dictionary: pa.Array | None) -> pa.Array:
+        """A closed column as it goes into the catalogue, mapped."""
+        column = self._columns[name]
+        if isinstance(column, Strings):
+            strings = mapped(self.folder, name).to_arrow()
+            return strings if name == "name" else strings.cast(pa.large_string())
+        numbers = pa.array(map_array(column.path))
+        if name in self._words:
+            words = self._words[name].words()
+            dictionary = (
+                pa.array(words, pa.large_binary()) if name == "folder"
+                else pa.array([word.decode("utf-8", "replace") for word in words], pa.large_string())
+            )  # fmt: skip
+        return numbers if dictionary is None else pa.DictionaryArray.from_arrays(numbers, dictionary)
 
     def _names(self, column: str, names: Sequence[str]) -> list[str]:
         """`names` as they are shown and joined by; long ones are cut, and lie aside whole."""
@@ -405,11 +384,10 @@ def copy_with_splits(source: Path, folder: Path, splits_N: NDArray[np.uint8]) ->
     for made in folder.iterdir():  # of an attempt that was killed
         made.unlink()
     for path in sorted(source.iterdir()):
-        if path.name not in ("split.npy", "catalogue.parquet"):
-            try:
-                os.link(path, folder / path.name)
-            except OSError:
-                shutil.copyfile(path, folder / path.name)
-    column = _Array(folder / "split.npy", np.uint8)
-    column.append(splits_N)
-    column.close()
+        if path.name not in (ROWS, PARQUET):
+            link_or_copy(path, folder / path.name)
+    batch = map_batch(source / ROWS)
+    place = batch.schema.get_field_index("split")
+    codes = pa.array(splits_N.astype(np.int8))
+    split = pa.DictionaryArray.from_arrays(codes, batch.column(place).dictionary)
+    write_batch(folder / ROWS, batch.set_column(place, "split", split))

@@ -4,25 +4,26 @@ A crawled title may have 200,000 letters. Whoever shows it, or joins it to a pag
 the first few hundred; whoever studies it has `catalogue.parquet`. Of the texts that are cut, and of no
 others, the catalogue's folder holds for a while
 
-    <column>.long.heap       the bytes of the whole texts, end to end
-    <column>.long.index      (K, 3) int64: number (of row, word or class), begin and end in the heap
+    <column>.long.*.npy      the whole texts, and the number (of row, word or class) of each
 """
 
 from __future__ import annotations
 
 import hashlib
-import mmap
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings, offsets_of
-from smelt.errors import ArtifactError
+from smelt.artifacts.growing import Numbers, Strings, mapped
+from smelt.files.arrays import map_array
 
 LIMIT = 300  # characters of a text that are kept, the mark of the cut among them
 MARK = "…"
@@ -64,23 +65,21 @@ class LongTexts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.counts: dict[str, int] = {}
-        self._files: dict[str, tuple[BinaryIO, BinaryIO]] = {}
+        self._kept: dict[str, tuple[Numbers, Strings]] = {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of texts that were cut, by column."""
+        return {column: numbers.count for column, (numbers, _) in self._kept.items()}
 
     def keep(self, column: str, number: int, text: bytes) -> None:
-        """Put the whole `text` of a row, word or class aside. Numbers of rows must ascend."""
-        if column not in self._files:
-            names = (self.folder / f"{column}.long.heap", self.folder / f"{column}.long.index")
-            heap, index = (open(path, "wb", buffering=1 << 20) for path in names)  # noqa: SIM115
-            self._files[column] = (heap, index)
-        heap, index = self._files[column]
-        try:
-            begin = heap.tell()
-            heap.write(text)
-            index.write(np.array([number, begin, begin + len(text)], np.int64).tobytes())
-        except OSError as error:
-            raise ArtifactError(f"cannot write {len(text)} bytes to {heap.name}: {error.strerror}") from error
-        self.counts[column] = self.counts.get(column, 0) + 1
+        """Put the whole `text` of a row, word or class aside. Numbers must ascend."""
+        if column not in self._kept:
+            self._kept[column] = (Numbers(_numbers(self.folder, column), np.int64),
+                                  Strings(self.folder, f"{column}.long"))  # fmt: skip
+        numbers, texts = self._kept[column]
+        numbers.append(np.array([number]))
+        texts.append(ByteStrings.of([text]))
 
     def cut(self, column: str, strings: ByteStrings, first: int) -> Iterator[ByteStrings]:
         """The texts of rows first, first + 1, …, cut; a part of them at a time."""
@@ -109,62 +108,51 @@ class LongTexts:
 
     def close(self) -> None:
         """Close the files; what was kept is on the disk."""
-        while self._files:
-            for file in self._files.popitem()[1]:
-                file.close()
+        for numbers, texts in self._kept.values():
+            numbers.close()
+            texts.close()
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Whole texts that lie aside: numbers, begins and ends (K,) each, ascending by number; their bytes."""
+    """Whole texts of a column that lie aside. numbers: (K,) ascending. texts: K bytes, mapped."""
 
     numbers: NDArray[np.int64]
-    begins: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    heap: mmap.mmap | bytes
+    texts: pa.LargeBinaryArray
 
     @classmethod
     def open(cls, folder: Path, column: str) -> Kept | None:
         """Those of a column; None where nothing of it was cut."""
-        path = folder / f"{column}.long.index"
+        path = _numbers(folder, column)
         if not path.is_file():
             return None
-        index = np.fromfile(path, np.int64).reshape(-1, 3)
-        index = index[np.argsort(index[:, 0], kind="stable")]
-        with open(folder / f"{column}.long.heap", "rb") as file:
-            heap = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return cls(index[:, 0], index[:, 1], index[:, 2], heap)
+        return cls(map_array(path), mapped(folder, f"{column}.long").to_arrow())
 
-    def sizes(self) -> NDArray[np.int64]:
-        """(K,) bytes of each."""
-        return self.ends - self.begins
+    def sizes(self, numbers: NDArray[Any]) -> NDArray[np.int64]:
+        """(n,) bytes of the whole text of each of these numbers; 0 for those that were not cut."""
+        there, places = self._places(numbers)
+        sizes = np.zeros(len(numbers), np.int64)
+        sizes[there] = pc.binary_length(self.texts).to_numpy()[places]
+        return sizes
 
-    def text(self, place: int) -> bytes:
-        """The whole text in that place of `numbers`."""
-        return bytes(self.heap[int(self.begins[place]) : int(self.ends[place])])
+    def restored(self, texts: pa.Array, numbers: NDArray[Any]) -> pa.Array:
+        """`texts` (n,) of these numbers, whole again."""
+        there, places = self._places(numbers)
+        whole = (text.decode("utf-8", "replace") for text in self.texts.take(pa.array(places)).to_pylist())
+        return pc.replace_with_mask(texts, pa.array(there), pa.array(whole, texts.type))
 
-    def between(self, start: int, stop: int) -> range:
-        """Places of the numbers start..stop-1."""
-        first, last = np.searchsorted(self.numbers, [start, stop]).tolist()
-        return range(first, last)
+    def _places(self, numbers: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """(n,) which of `numbers` are there, and where those are."""
+        places = np.searchsorted(self.numbers, numbers)
+        there = self.numbers[np.minimum(places, len(self.numbers) - 1)] == numbers
+        return there, places[there]
 
-    def restored(self, strings: ByteStrings, start: int) -> ByteStrings:
-        """The texts of rows start, start + 1, …, whole again."""
-        places = self.between(start, start + len(strings))
-        if not places:
-            return strings
-        heap, done = np.ascontiguousarray(strings.heap).data, 0
-        lengths = strings.lengths()
-        parts: list[bytes | memoryview] = []
-        for place in places:
-            row = int(self.numbers[place]) - start
-            parts += [heap[done : int(strings.offsets[row])], self.text(place)]
-            lengths[row], done = len(parts[-1]), int(strings.offsets[row + 1])
-        joined = b"".join([*parts, heap[done:]])
-        return ByteStrings(np.frombuffer(joined, np.uint8), offsets_of(lengths))
+
+def _numbers(folder: Path, column: str) -> Path:
+    return folder / f"{column}.long.numbers.npy"
 
 
 def discard(folder: Path) -> None:
     """Delete what lay aside in `folder`: the Parquet file has it now."""
-    for path in [*folder.glob("*.long.heap"), *folder.glob("*.long.index")]:
+    for path in folder.glob("*.long.*.npy"):
         path.unlink()

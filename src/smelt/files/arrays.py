@@ -88,9 +88,15 @@ class GrowingArray:
 
     def close(self) -> None:
         """Bring the header up to date; nothing can be appended afterwards."""
+        if self._file.closed:
+            return
         self._file.seek(0)
         self._header()
         self._file.close()
+
+    def delete(self) -> None:
+        """Delete the file."""
+        self.path.unlink()
 
     def _header(self) -> None:
         # NumPy pads the header so that the length of a growing array always fits in place

@@ -86,7 +86,7 @@ ROWS = (
         command=False,
     ),
     Stage(
-        "index", 5, "data.formats.config.FormatSettings",
+        "index", 6, "data.formats.config.FormatSettings",
         "Read the file lists of a data set into a catalogue and count them.",
         DATA,
         warm=False,
@@ -97,7 +97,7 @@ ROWS = (
         {**DATA, **INDEXED},
     ),
     Stage(
-        "dedupe", 2, "data.copies.config.DedupeSettings",
+        "dedupe", 3, "data.copies.config.DedupeSettings",
         "Find copies within training, and of validation and test images.",
         {**DATA, **INDEXED, "check": Port("check")},
     ),

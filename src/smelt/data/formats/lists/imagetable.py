@@ -21,9 +21,7 @@ def coded(strings: ByteStrings) -> Codes:
     """Strings of few kinds as codes and words."""
     import pyarrow as pa  # not at the top: formats are loaded by `plan`, which need not read a list
 
-    from smelt.artifacts.catalogue_parquet import arrow_binary
-
-    encoded = arrow_binary(strings).dictionary_encode()
+    encoded = strings.to_arrow().dictionary_encode()
     words = encoded.dictionary.cast(pa.large_binary()).to_pylist()
     return encoded.indices.to_numpy().astype(np.int64), words
 

@@ -68,8 +68,6 @@ def _column(path: Path, table: Any, name: str) -> ByteStrings:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from smelt.artifacts.catalogue_parquet import from_arrow
-
     parts = name.split(".")
     top = next(
         (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in table.column_names),
@@ -79,7 +77,7 @@ def _column(path: Path, table: Any, name: str) -> ByteStrings:
         column = table[top]
         for part in parts[top.count(".") + 1 :]:
             column = pc.struct_field(column, part)
-        return from_arrow(_as_text(column))
+        return ByteStrings.from_arrow(_as_text(column))
     except (KeyError, pa.ArrowException, ValueError) as error:
         raise DataError(f"{path}: the column {name!r} is not read as text: {str(error)[:200]}") from error
 

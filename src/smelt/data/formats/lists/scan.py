@@ -98,8 +98,6 @@ def fast_columns(form: Form, places: Sequence[int]) -> list[ByteStrings] | None:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    from smelt.artifacts.catalogue_parquet import from_arrow
-
     names = [str(place) for place in range(len(form.names))]
     wanted = list(dict.fromkeys(str(place) for place in places))
     direct = not form.packing and form.encoding == "utf-8"
@@ -120,7 +118,7 @@ def fast_columns(form: Form, places: Sequence[int]) -> list[ByteStrings] | None:
     finally:
         if not direct:
             source.close()
-    return [from_arrow(table[str(place)]) for place in places]
+    return [ByteStrings.from_arrow(table[str(place)]) for place in places]
 
 
 def line_numbers(form: Form) -> NDArray[np.int64]:

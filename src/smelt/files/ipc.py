@@ -1,0 +1,35 @@
+"""Arrow's own file format (IPC): one record batch, written in one step, memory-mapped to be read.
+
+All rows lie in one batch, so that each column is one stretch of the file: numbers are a view of it, and
+processes that map it share one copy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from smelt.errors import ArtifactError
+from smelt.files.atomic import replacing
+
+
+def write_batch(path: Path, batch: pa.RecordBatch) -> None:
+    """Replace `path` by the batch in one step; its columns may themselves be mapped from files."""
+    with replacing(path, batch.nbytes) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def map_batch(path: Path) -> pa.RecordBatch:
+    """The batch in `path`, mapped: only pages that are read take memory. Raises ArtifactError."""
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        if reader.num_record_batches != 1:
+            raise ArtifactError(f"{path} is not one of our files: it has {reader.num_record_batches} batches")
+        batch = reader.get_batch(0)
+        batch.validate()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is not there") from error
+    except (OSError, pa.ArrowException) as error:
+        raise ArtifactError(f"{path} is damaged or cut short: {error}") from error
+    return batch
