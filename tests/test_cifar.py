@@ -19,10 +19,11 @@ from PIL import Image
 
 from formats_toy import catalogue_of, put, refused, rows_of
 from smelt.data.formats.cifar_n import _chosen as cifar_chosen
-from smelt.data.formats.config import FormatSettings, fingerprint
+from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers.npz import Arrays
 from smelt.data.formats.containers.pickles import load
 from smelt.data.formats.containers.standins import UnreadableError
+from smelt.data.formats.tree.fingerprint import fingerprint
 from smelt.errors import SmeltError
 
 

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from smelt.artifacts.catalogue import Catalogue
-from smelt.data.formats import huggingface
-from smelt.data.formats.config import FormatSettings, fingerprint
-from smelt.data.formats.containers import jsons
+from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.containers import jsons, unpack
 from smelt.data.formats.tree import finder
+from smelt.data.formats.tree.fingerprint import fingerprint
 from smelt.data.formats.tree.layout import recognise
 from smelt.errors import DataError, SmeltError
 from smelt.files.atomic import read_json
@@ -673,8 +673,8 @@ def test_labels_that_no_class_has_and_damaged_files_are_refused_with_the_row(tmp
 def test_no_room_for_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parquet(tmp_path / "h/train.parquet", hf_table(["a", "b"], [0, 1]))
     usage = type("Usage", (), {"free": 10})
-    monkeypatch.setattr(huggingface.shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(DataError, match=r"copied into the catalogue, some .* has 0.0 KiB free"):
+    monkeypatch.setattr(unpack.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(SmeltError, match=r"to be unpacked into .* only 10 bytes left .*make room"):
         indexed(tmp_path / "h")
     assert not list((tmp_path / "h-out").rglob("*.pack"))
 
@@ -772,7 +772,8 @@ def test_two_lists_for_one_split_and_lists_that_are_not_there(tmp_path: Path) ->
 def test_planning_imports_no_arrow_unless_there_is_such_a_file(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\n"
-        "from smelt.data.formats.config import FormatSettings, fingerprint\n"
+        "from smelt.data.formats.config import FormatSettings\n"
+        "from smelt.data.formats.tree.fingerprint import fingerprint\n"
         "fingerprint(FormatSettings(), Path(sys.argv[1]))\n"
         "print('torch' in sys.modules, 'pyarrow' in sys.modules)\n"
     )

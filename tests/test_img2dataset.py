@@ -13,7 +13,8 @@ import pytest
 
 from formats_toy import PIXEL, catalogue_of, put, refused, tar
 from smelt.artifacts.catalogue import Catalogue
-from smelt.data.formats.config import FormatSettings, fingerprint
+from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.tree.fingerprint import fingerprint
 from smelt.data.formats.tree.layout import recognise
 from smelt.errors import DataError
 

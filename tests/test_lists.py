@@ -25,11 +25,12 @@ from smelt.artifacts.bytestrings import ByteStrings
 from smelt.artifacts.catalogue import Catalogue
 from smelt.data.copies.groups import decide
 from smelt.data.formats.base import Report
-from smelt.data.formats.config import FormatSettings, fingerprint
+from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.labels.several import several_in
 from smelt.data.formats.lists import scan, texts
 from smelt.data.formats.lists.columns import Chooser, plain
 from smelt.data.formats.lists.sheets import peek, read
+from smelt.data.formats.tree.fingerprint import fingerprint
 from smelt.errors import DataError, SmeltError
 from smelt.files import bounded
 from smelt.stages.index import index

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smelt.data.formats.tree import alike, spelling
+from smelt.data.formats.tree import named
 from smelt.data.formats.tree.census import Walk
 from test_lists import catalogue_of, put, refused, told
 
@@ -49,7 +49,7 @@ def test_what_may_be_another_is_not_taken(tmp_path: Path, listed: list[str], fil
 def test_the_folder_that_a_list_names_tells_files_of_one_name_apart(tmp_path: Path) -> None:
     files = [f"{top}/{folder}/{i:04d}.jpg" for top in ("x", "y") for folder in ("Cat", "dog") for i in (1, 2)]
     put(tmp_path, {}, files)
-    found = alike.Near(bytes(tmp_path), "all")
+    found = named.Near(bytes(tmp_path), "all")
     found.way = 1
     assert found.find(b"x/cat/1.jpg") == b"x/Cat/0001.jpg"
     assert found.find(b"Cat/1.jpg") == b"Cat/1.jpg"  # in two folders
@@ -64,8 +64,8 @@ def test_a_tree_without_images_is_walked_once(tmp_path: Path, monkeypatch: pytes
         walks.append(root)
         return Walk(root)
 
-    monkeypatch.setattr(spelling, "Walk", counted)
+    monkeypatch.setattr(named, "Walk", counted)
     put(tmp_path, {"a/b/c.txt": "x"}, [])
-    anywhere = spelling.Anywhere(bytes(tmp_path))
+    anywhere = named.Anywhere(bytes(tmp_path))
     assert [anywhere.find(name) for name in (b"a.jpg", b"b.jpg")] == [b"a.jpg", b"b.jpg"]
     assert len(walks) == 1

@@ -10,7 +10,8 @@ import pytest
 
 from formats_toy import PIXEL, catalogue_of, put, refused, told
 from smelt.artifacts.catalogue import Catalogue
-from smelt.data.formats.config import FormatSettings, fingerprint
+from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.tree.fingerprint import fingerprint
 
 Files = dict[str, str | bytes]
 WORDS = ["cat", "dog", "fox"]
@@ -222,9 +223,10 @@ def test_another_set_of_lists_is_named_and_can_be_taken(tmp_path: Path) -> None:
     other = {"train": "Partitions/Training_02.txt", "test": "Partitions/Training_01.txt"}
     found = read(tmp_path / "2", lists | pictures, format="splitlists", lists=other)
     assert "SUN397/c/cat/sun_1.jpg" in found["test"]
-    assert "names no images" in refused(
-        tmp_path / "d", tmp_path / "o", format="splitlists", lists={"train": "Partitions/none.txt"}
-    )
+    put(tmp_path / "d", {"Partitions/other.txt": "a\nb\nc\n"})
+    for name, why in (("none", "there is no file"), ("other", "names no images")):
+        lists = {"train": f"Partitions/{name}.txt"}
+        assert why in refused(tmp_path / "d", tmp_path / "o", format="splitlists", lists=lists)
 
 
 def test_lists_of_a_part_of_folders_of_splits_are_left_alone(tmp_path: Path) -> None:

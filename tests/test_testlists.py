@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smelt.data.formats.config import FormatSettings, fingerprint
+from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.tree.fingerprint import fingerprint
 from test_lists import FILES, catalogue_of, put, rows_of, told
 
 TRAINING = [f"train/{name}/{file}" for name in ("cat", "dog") for file in FILES]

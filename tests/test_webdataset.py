@@ -21,10 +21,11 @@ from PIL import Image
 
 from formats_toy import PIXEL, catalogue_of, put, read_back, refused, rows_of, tar
 from smelt.artifacts.catalogue import Catalogue
-from smelt.data.formats.config import FormatSettings, fingerprint
+from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers import unpack
 from smelt.data.formats.containers.patterns import expanded
 from smelt.data.formats.tree.census import HIDDEN
+from smelt.data.formats.tree.fingerprint import fingerprint
 from smelt.data.formats.tree.layout import recognise
 from smelt.errors import ArtifactError, DataError
 

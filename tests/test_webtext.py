@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from formats_toy import PIXEL, catalogue_of, put, read_back, refused, rows_of, tar, webvision
-from smelt.data.formats.config import FormatSettings, fingerprint
+from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.tree.fingerprint import fingerprint
 from smelt.data.formats.tree.layout import recognise
 
 

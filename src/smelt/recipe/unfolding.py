@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from smelt.data.config import ViewSettings
-from smelt.data.formats.config import OWN, DataSettings, fingerprint
 from smelt.errors import RecipeError
 from smelt.flowchart.graph import Graph, Node
 from smelt.mining.config import SelectSettings
@@ -112,6 +111,8 @@ class _Unfolding:
         elif recipe.data.root is None:
             raise RecipeError("data.root is not set: -o data.root=FOLDER names the folder of the images")
         else:
+            from smelt.data.formats.tree.fingerprint import fingerprint
+
             external = {"files": fingerprint(recipe.data.key_settings(), Path(recipe.data.root))}
         yield self.node("index", data, self.data, external=external)
         check = recipe.check.resolved()
@@ -129,7 +130,7 @@ class _Unfolding:
         trained = tuple(f"train/{name}" for name in _models(one))
         taught = (self.selected[one.name],) * len(trained)
         ports = {**self.catalogued, "train": trained, "selection": taught}
-        checked = {"validation_labels": one.rank.validation_labels or _validation_labels(self.recipe.data)}
+        checked = {"validation_labels": one.rank.validation_labels or self.recipe.data.validation_labels}
         yield self.node(f"rank/{one.name}", one.rank.model_copy(update=checked), ports)
 
     def select(self, one: Round, before: Round | None) -> Iterator[Node]:
@@ -231,16 +232,6 @@ class _Unfolding:
             rounds.append(RoundSettings(name=one.name, title=one.title, models=names, fused=one.fuse))
         settings = EvaluateSettings(view=self.recipe.predict.views[0].name, rounds=tuple(rounds))
         return self.node("evaluate", settings, ports)
-
-
-def _validation_labels(data: DataSettings) -> str:
-    """`checked` where people looked at the format's validation, `crawled` where it is held out of the same
-    crawl, or nobody says otherwise: one's own images."""
-    if data.format == "cifar_n":
-        return "checked" if "clean" in (data.val_labels, data.labels) else "crawled"
-    if data.format in ("animal10n", "food101n"):
-        return "checked" if data.val_from == "test" else "crawled"
-    return "crawled" if data.format in OWN else "checked"
 
 
 def _models(one: Round) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smelt.data.formats.config import FormatSettings, check_root, reader
-from smelt.data.formats.tree.layout import resolve
+from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.registry import reader
+from smelt.data.formats.tree.layout import check_root, resolve
 from smelt.data.formats.tree.names import alike, told
 from smelt.data.images.kinds import unread_heic
 from smelt.errors import DataError
@@ -51,7 +52,7 @@ def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda ev
     if layout is not None:
         report.note(f"read as {layout}")
     with CatalogueWriter(out / "catalogue") as writer:
-        reader(settings).read(settings, root, writer, report)
+        reader(settings.format).read(settings, root, writer, report)
         _refuse_repeats(writer, report)
         if not writer.num_rows and not report.problems:
             report.problem(f"{root} has no images that format {settings.format} finds")
@@ -93,7 +94,7 @@ def _accounts(
 
     if not settings.check_files:
         return None
-    contents, listed = reader(settings).outside(settings, root)
+    contents, listed = reader(settings.format).outside(settings, root)
     read = [path for path in (*contents, *listed) if path.is_file() and path.is_relative_to(root)]
     report.used |= {os.fsencode(path.relative_to(root)) for path in read}
     report.used |= {os.fsencode(shard) for shard in shards}

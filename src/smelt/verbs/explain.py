@@ -259,8 +259,7 @@ def first_sentence(text: str) -> str:
 
 def where(entry: Entry) -> str:
     """Which formats of data sets look at the field; "" where all do, and where it is no matter of theirs."""
-    from smelt.data.formats.config import USED_BY
+    from smelt.data.formats.registry import used_by
 
-    if entry.path[0] != "data" or entry.path[-1] not in USED_BY:
-        return ""
-    return f"formats {', '.join(dict.fromkeys(USED_BY[entry.path[-1]]))}"
+    taking = used_by().get(entry.path[-1]) if entry.path[0] == "data" else None
+    return f"formats {', '.join(taking)}" if taking else ""

@@ -15,9 +15,17 @@ from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report, list_folder
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.imagefolder import add_labelled
+from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.names import hidden
 from smelt.errors import DataError
 from smelt.files.opening import is_kind
+
+FORMAT = Format(
+    "ANIMAL-10N",
+    order=45,
+    takes="folders",
+    checked_if={"val_from": "test"},
+)
 
 CLASSES = (
     "cat", "lynx", "wolf", "coyote", "cheetah", "jaguar", "chimpanzee", "orangutan", "hamster", "guinea pig",

@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.bytestrings import decode, encode
+from smelt.artifacts.bytestrings import encode
 from smelt.artifacts.catalogue import SPLITS
 from smelt.data.formats.config import FormatSettings
 from smelt.errors import WIDEST, DataError, short
@@ -26,6 +26,9 @@ SPLIT_NAMES = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+
+
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -160,23 +163,47 @@ def runs(groups_N: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
         yield int(ordered[start]), order[start:stop]
 
 
-def list_folder(root: Path, folder: bytes) -> set[bytes]:
-    """Names in `root`/`folder`; empty where there is no such folder. StorageError where it cannot be read."""
-    path = os.path.join(os.fsencode(root), folder)
+def if_there(look: Callable[[], Found], path: str | bytes, otherwise: Found) -> Found:
+    """What `look` gives; `otherwise` where nothing is called `path`. StorageError where none can tell."""
 
-    def listed() -> set[bytes]:
+    def looked() -> Found:
         try:
-            return set(os.listdir(path))
+            return look()
         except ValueError:  # a NUL byte, which is refused where it is listed
-            return set()
+            return otherwise
         except OSError as error:
             if error.errno not in NOT_THERE:
                 raise
-            return set()
+            return otherwise
 
-    return patiently(listed, lambda: decode(path))
+    return patiently(looked, lambda: os.fsdecode(path))
+
+
+def list_folder(root: Path | bytes, folder: bytes) -> set[bytes]:
+    """Names in `root`/`folder`; empty where there is no such folder. StorageError where it cannot be read."""
+    path = os.path.join(os.fsencode(root), folder)
+    return if_there(lambda: set(os.listdir(path)), path, set())
 
 
 def as_bytes(path: Path, root: Path) -> bytes:
     """`path` relative to `root`, as bytes."""
     return encode(str(path.relative_to(root)))
+
+
+def refuse_unknown_lists(settings: FormatSettings, *takes: str, what: str = "") -> None:
+    """DataError where `lists` names one that the format does not take; `what` says more of those it does."""
+    if unknown := settings.lists.keys() - set(takes):
+        raise DataError(
+            f"data.lists: format {settings.format} has {', '.join(takes[:-1])}{what} and {takes[-1]}, not "
+            f"{', '.join(sorted(unknown))}"
+        )
+
+
+def lists_named(settings: FormatSettings, root: Path, *takes: str, instead: str = "") -> dict[str, Path]:
+    """The lists that the settings name. DataError for one that the format does not take, or is not there."""
+    refuse_unknown_lists(settings, *takes)
+    named = {name: root / path for name, path in settings.lists.items()}
+    for name, path in named.items():
+        if not path.is_file():
+            raise DataError(f"data.lists.{name}: there is no file {path}{instead}")
+    return named

@@ -1,26 +1,29 @@
-"""CIFAR-10N and CIFAR-100N as published: CIFAR's own batches and a `.pt` or `.npy` of people's labels.
+"""The files of CIFAR-N: a `.npz` of sheets; or CIFAR's own batches with a `.pt` or `.npy` of people's labels.
 
-Both are pickles, which can run anything when loaded by Python itself: `pickles` makes arrays and nothing
-else. At most MOST_BYTES are read of a file, or unpacked.
+The published are pickles, which can run anything when loaded by Python itself: `pickles` makes arrays and
+nothing else. At most MOST_BYTES are read of a file, or unpacked.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.data.formats.cifar_n import SIDE, Cifar, as_labels
 from smelt.data.formats.containers.jsons import open_regular
-from smelt.data.formats.containers.npz import DAMAGE, open_zip, unpacked
+from smelt.data.formats.containers.npz import DAMAGE, Arrays, open_zip, unpacked
 from smelt.data.formats.containers.pickles import load
 from smelt.data.formats.containers.standins import UnreadableError
+from smelt.data.images.headers import probe
 from smelt.errors import DataError, short
 
+SIDE = 32
+TILES = 50  # a sheet has 50 × 50 images
 MOST_BYTES = 1 << 29  # CIFAR-100's training batch has 155 MB
 MOST_PICKLES = 8  # that follow one another in a file
 _HUMAN = (
@@ -33,6 +36,71 @@ _NAMES = {
     "aggre_label": "noisy_aggre", "worse_label": "noisy_worst", "random_label1": "noisy_random1",
     "random_label2": "noisy_random2", "random_label3": "noisy_random3", "noisy_label": "noisy",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cifar:
+    """Images (N, 32, 32, 3) uint8 and labels of both parts; `noisy` by the name of its annotator set."""
+
+    train_images: NDArray[np.uint8]
+    test_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int32]
+    test_labels: NDArray[np.int32]
+    noisy: dict[str, NDArray[np.int32]]
+    classes: list[str]
+
+
+def read_npz(path: Path) -> Cifar:
+    """CIFAR-10N from the one file; sheet s, tile k is image s · 2500 + k. Raises DataError."""
+    with Arrays(path) as data:
+        classes = [str(name) for name in data["class_names"].reshape(-1)]
+        found = {
+            name: as_labels(data[name], len(classes), f"{path}: {name}")
+            for name in data.names
+            if name.startswith("noisy") or name in ("train_labels_clean", "test_labels")
+        }
+        for name in ("train_labels_clean", "test_labels"):
+            if name not in found:
+                raise DataError(f"{path} is no file of CIFAR-N: it has no array {name!r}")
+        clean, tested = found.pop("train_labels_clean"), found.pop("test_labels")
+        return Cifar(_sheets(data, "train"), _sheets(data, "test"), clean, tested, found, classes)
+
+
+def _sheets(data: Arrays, part: str) -> NDArray[np.uint8]:
+    """(N, 32, 32, 3) pixels of all sheets of a part."""
+    names = sorted(name for name in data.names if name.startswith(f"{part}_sheet_"))
+    if not names:
+        raise DataError(f"{data.path} is no file of CIFAR-N: it has no sheets {part}_sheet_00, …")
+    sheets = []
+    for name in names:
+        sheet = _sheet(data[name].tobytes(), f"{data.path}: {name}")
+        tiles = sheet.reshape(TILES, SIDE, TILES, SIDE, 3).transpose(0, 2, 1, 3, 4)
+        sheets.append(tiles.reshape(-1, SIDE, SIDE, 3))
+    return np.concatenate(sheets)
+
+
+def _sheet(data: bytes, name: str) -> NDArray[np.uint8]:
+    """(1600, 1600, 3) pixels of one sheet, its size compared before anything is decoded."""
+    from PIL import Image
+
+    try:
+        found = probe(data)
+        if (found.width, found.height) != (TILES * SIDE, TILES * SIDE):
+            raise DataError(f"{found.width} × {found.height} pixels, not {TILES * SIDE} × {TILES * SIDE}")
+        with Image.open(io.BytesIO(data), formats=["WEBP", "PNG", "JPEG"]) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{name} is no sheet of images: {short(str(error))}") from error
+
+
+def as_labels(values: NDArray[Any], classes: int, what: str) -> NDArray[np.int32]:
+    """`values` as labels. Raises DataError, beginning with `what`, where they are none of 0..classes-1."""
+    values = np.asarray(values)
+    if values.size and not (
+        values.dtype.kind in "iu" and int(values.min()) >= 0 and int(values.max()) < classes
+    ):
+        raise DataError(f"{what} are not all whole numbers of 0..{classes - 1}")
+    return values.astype(np.int32)
 
 
 def _find(root: Path, names: Sequence[str]) -> Path | None:

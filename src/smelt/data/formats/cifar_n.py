@@ -8,9 +8,7 @@ labels noisy unless `val_labels: clean`. Pixels go into the catalogue's folder a
 
 from __future__ import annotations
 
-import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +17,22 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import Report
+from smelt.data.formats.cifar_files import SIDE, Cifar, published, read_npz, read_published
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.containers.npz import Arrays
+from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.layout import Glimpse
-from smelt.data.images.headers import probe
-from smelt.errors import DataError, short
+from smelt.errors import DataError
 from smelt.random import numbered
 
-SIDE = 32
-TILES = 50  # a sheet has 50 × 50 images
+FORMAT = Format(
+    "CIFAR-10N and CIFAR-100N: CIFAR's images with labels that people gave",
+    order=20,
+    takes="labels val_labels subset subset_balanced",
+    checked_if={"val_labels": "clean", "labels": "clean"},
+)
+
 PIXELS = "images.npy"
 _HOLD_OUT, _SUBSET = 1, 2  # streams of random numbers
-
-
-@dataclass(frozen=True)
-class Cifar:
-    """Images (N, 32, 32, 3) uint8 and labels of both parts; `noisy` by the name of its annotator set."""
-
-    train_images: NDArray[np.uint8]
-    test_images: NDArray[np.uint8]
-    train_labels: NDArray[np.int32]
-    test_labels: NDArray[np.int32]
-    noisy: dict[str, NDArray[np.int32]]
-    classes: list[str]
 
 
 def recognise(glimpse: Glimpse) -> str:
@@ -53,16 +44,12 @@ def recognise(glimpse: Glimpse) -> str:
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:
     """The `.npz`, or the published files, by content."""
-    from smelt.data.formats.cifar_files import published
-
     archive = _archive(root)
     return ([archive] if archive else published(root)), []
 
 
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
     """Append training (a subset, if asked for), validation and test, with the pixels beside them."""
-    from smelt.data.formats.cifar_files import read_published
-
     archive = _archive(root)
     cifar = read_npz(archive) if archive else read_published(root)
     _check(cifar, root)
@@ -156,22 +143,6 @@ def _archive(root: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_npz(path: Path) -> Cifar:
-    """CIFAR-10N from the one file; sheet s, tile k is image s · 2500 + k. Raises DataError."""
-    with Arrays(path) as data:
-        classes = [str(name) for name in data["class_names"].reshape(-1)]
-        found = {
-            name: as_labels(data[name], len(classes), f"{path}: {name}")
-            for name in data.names
-            if name.startswith("noisy") or name in ("train_labels_clean", "test_labels")
-        }
-        for name in ("train_labels_clean", "test_labels"):
-            if name not in found:
-                raise DataError(f"{path} is no file of CIFAR-N: it has no array {name!r}")
-        clean, tested = found.pop("train_labels_clean"), found.pop("test_labels")
-        return Cifar(_sheets(data, "train"), _sheets(data, "test"), clean, tested, found, classes)
-
-
 def _check(cifar: Cifar, root: Path) -> None:
     """DataError where there is not one label of each set for every image."""
     counts = {"clean labels": len(cifar.train_labels)} | {
@@ -186,40 +157,3 @@ def _check(cifar: Cifar, root: Path) -> None:
             f"{root}: there are {len(cifar.train_images)} training and {len(cifar.test_images)} test images, "
             f"and not as many labels ({shown})"
         )
-
-
-def as_labels(values: NDArray[Any], classes: int, what: str) -> NDArray[np.int32]:
-    """`values` as labels. Raises DataError, beginning with `what`, where they are none of 0..classes-1."""
-    values = np.asarray(values)
-    if values.size and not (
-        values.dtype.kind in "iu" and int(values.min()) >= 0 and int(values.max()) < classes
-    ):
-        raise DataError(f"{what} are not all whole numbers of 0..{classes - 1}")
-    return values.astype(np.int32)
-
-
-def _sheets(data: Arrays, part: str) -> NDArray[np.uint8]:
-    """(N, 32, 32, 3) pixels of all sheets of a part."""
-    names = sorted(name for name in data.names if name.startswith(f"{part}_sheet_"))
-    if not names:
-        raise DataError(f"{data.path} is no file of CIFAR-N: it has no sheets {part}_sheet_00, …")
-    sheets = []
-    for name in names:
-        sheet = _sheet(data[name].tobytes(), f"{data.path}: {name}")
-        tiles = sheet.reshape(TILES, SIDE, TILES, SIDE, 3).transpose(0, 2, 1, 3, 4)
-        sheets.append(tiles.reshape(-1, SIDE, SIDE, 3))
-    return np.concatenate(sheets)
-
-
-def _sheet(data: bytes, name: str) -> NDArray[np.uint8]:
-    """(1600, 1600, 3) pixels of one sheet, its size compared before anything is decoded."""
-    from PIL import Image
-
-    try:
-        found = probe(data)
-        if (found.width, found.height) != (TILES * SIDE, TILES * SIDE):
-            raise DataError(f"{found.width} × {found.height} pixels, not {TILES * SIDE} × {TILES * SIDE}")
-        with Image.open(io.BytesIO(data), formats=["WEBP", "PNG", "JPEG"]) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} is no sheet of images: {short(str(error))}") from error

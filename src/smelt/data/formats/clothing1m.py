@@ -10,19 +10,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from smelt.artifacts.bytestrings import ByteStrings, decode, offsets_of
-from smelt.artifacts.catalogue import UNKNOWN, UNKNOWN_TRUTH
-from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.data.formats.base import SHOWN, Report
+from smelt.artifacts.bytestrings import decode, encode
+from smelt.artifacts.catalogue_writer import CatalogueWriter
+from smelt.data.formats.base import Report
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.lists.pathlists import Entries, read_lines, read_list, where_in
-from smelt.data.formats.tree.files import Files, Part
+from smelt.data.formats.labels.classes import Classes
+from smelt.data.formats.lists.exported import Rows
+from smelt.data.formats.lists.listed import add_tables
+from smelt.data.formats.lists.pathlists import read_lines, read_list
+from smelt.data.formats.registry import Format
+from smelt.data.formats.tree.files import Part
 from smelt.data.formats.tree.layout import Glimpse
-from smelt.data.formats.tree.pathcolumns import find_paths
+from smelt.data.formats.tree.names import joined
 from smelt.errors import DataError
+
+FORMAT = Format(
+    "Clothing1M: noisy labels for training, clean ones for validation and test",
+    order=30,
+    takes="lists folders",
+    draws=False,
+    validation="checked",
+)
 
 CLASSES = (
     "T-Shirt", "Shirt", "Knitwear", "Chiffon", "Sweater", "Hoodie", "Windbreaker", "Jacket", "Down Coat",
@@ -59,53 +67,28 @@ def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
     """Append training (noisy labels), validation and test (clean labels)."""
     named = next(iter(sorted(root.glob("**/category_names_eng.txt"))), None)
-    names = [decode(line).strip() for line in read_lines(Part(named))] if named else list(CLASSES)
-    writer.classes = names
-    labels = {
-        kind: _all(_find(settings, root, kind), report, labelled=True, classes=len(names))
-        for kind in ("noisy", "clean")
-    }
-    files = Files(root, [], report, check=settings.check_files)
-    base = settings.folders.get("images", "").encode()
+    names = [line.strip() for line in read_lines(Part(named))] if named else [*map(encode, CLASSES)]
+    labels = {kind: _labels(_find(settings, root, kind), len(names), report) for kind in ("noisy", "clean")}
+    base = encode(settings.folders.get("images", ""))
+    tables = []
     for split, kind in (("train", "noisy"), ("val", "clean"), ("test", "clean")):
-        path = Part(_find(settings, root, split))
-        keys = _all(path.path, report, labelled=False, classes=len(names))
-        found = find_paths(keys.paths, labels[kind].paths)
-        for entry in np.flatnonzero(found < 0)[:SHOWN].tolist():
-            report.problem(
-                f"{where_in(path)(entry)}: {decode(keys.paths[entry])!r} has no label in {_LISTS[kind]}"
-            )
-        report.num_problems += max(0, int((found < 0).sum()) - SHOWN)
-        known = find_paths(keys.paths, labels["clean"].paths)
-        truth = _at(labels["clean"].labels, known, UNKNOWN_TRUTH)
-        report.refuse()  # before a path that leads out of the folder is looked for
-        placed = keys.paths.below(base)
-        fixed, missing = files.locate(placed)
-        given = _at(labels[kind].labels, found, UNKNOWN)
-        writer.add(
-            Block(split, "web" if split == "train" else split, placed, given,
-                  {**fixed, "true_label": truth}, missing=missing, listed_in=where_in(path))
-        )  # fmt: skip
+        rows = Rows(_find(settings, root, split), split, lines=True)
+        for line, text in enumerate(read_lines(Part(rows.path)), 1):
+            key = text.strip()
+            if key not in labels[kind]:
+                report.problem(f"{rows.path}:{line}: {decode(key)!r} has no label in {_LISTS[kind]}")
+            rows.add(key, (labels[kind].get(key, b""),), line)
+        rows.columns["true_label"] = [labels["clean"].get(key, b"") for key in rows.names]
+        rows.columns["source"] = [b"web" if split == "train" else encode(split)] * len(rows)
+        tables.append(rows.table([joined(base, key) for key in rows.names]))
+    report.refuse()
+    numbers = {b"%d" % number: number for number in range(len(names))}
+    add_tables(tables, settings, root, writer, report, known=Classes(names, numbers))
 
 
-def _at(labels: NDArray[np.int32], places: NDArray[np.int64], missing: int) -> NDArray[np.int32]:
-    """Labels at `places`; `missing` where the place is -1."""
-    return np.append(labels, np.int32(missing))[places]
-
-
-def _all(path: Path, report: Report, *, labelled: bool, classes: int) -> Entries:
-    """A whole list at once; a million lines are small."""
-    parts = list(read_list(Part(path), report, labelled=labelled, num_classes=classes))
-    folders: dict[bytes, int] = {}
-    codes, names, labels = [], [], []
-    for part in parts:
-        table = [folders.setdefault(folder, len(folders)) for folder in part.paths.folders]
-        codes.append(np.array(table, np.uint32)[part.paths.folder_codes])
-        names.append(part.paths.names)
-        labels.append(part.labels)
-    if not parts:
-        return Entries(Paths.of([]), np.zeros(0, np.int32), 0)
-    lengths = np.concatenate([part.lengths() for part in names])
-    heap = np.concatenate([part.heap for part in names])
-    paths = Paths(list(folders), np.concatenate(codes), ByteStrings(heap, offsets_of(lengths)))
-    return Entries(paths, np.concatenate(labels), 0)
+def _labels(path: Path, classes: int, report: Report) -> dict[bytes, bytes]:
+    """Path of an image → its label; a million are small."""
+    parts = read_list(Part(path), report, labelled=True, num_classes=classes)
+    return {
+        part.paths[row]: b"%d" % label for part in parts for row, label in enumerate(part.labels.tolist())
+    }

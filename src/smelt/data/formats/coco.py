@@ -12,31 +12,38 @@ one that is only the `supercategory` of others. `file_name` is looked for beside
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.data.formats.base import Report, as_bytes
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.containers.jsons import MAX_DIGITS, name_bytes, placed, walk
+from smelt.data.formats.containers.jsons import MAX_DIGITS, name_bytes, placed
 from smelt.data.formats.labels.classes import is_number
-from smelt.data.formats.lists.exported import (  # fmt: skip
+from smelt.data.formats.lists.exported import (
     Known,
     Rows,
     add_rows,
     candidates,
     found_lists,
     images_named,
-    refuse_many,
+    items,
     split_of_list,
+    taken,
     text_or_number,
     wrong,
-)
+)  # fmt: skip
+from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.finder import Finder
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.errors import DataError
+
+FORMAT = Format(
+    "COCO: a JSON with images, annotations and categories",
+    order=70,
+    takes="lists columns links prefix suffix paths_from unlabelled split_words no_label label_is "
+    "multi_label test_labels",
+)
 
 _STREAMED = ("images", "annotations", "categories")
 _BEGINS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
@@ -96,14 +103,6 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     add_rows(found, paths, known, settings, root, writer, report)
 
 
-@dataclass
-class _Of:
-    """What the annotations say of one image: its categories in the order of the file."""
-
-    first: int
-    categories: list[bytes] = field(default_factory=list)
-
-
 class _Annotations:
     """One file. Images, categories and what annotations point to are known by their ids as text."""
 
@@ -112,20 +111,16 @@ class _Annotations:
         self.images: dict[bytes, tuple[bytes, int]] = {}  # id → (name, place)
         self.names: dict[bytes, bytes] = {}  # id of a category → name
         self.above: set[bytes] = set()  # names of supercategories
-        self.of: dict[bytes, _Of] = {}
+        self.of: dict[bytes, tuple[int, dict[bytes, None]]] = {}  # id of an image → (first, categories)
         self.uses: dict[bytes, int] = {}  # id of a category → its first annotation
 
     def read(self, report: Report) -> None:
         """Take in the file. What cannot be right goes to the report with its place."""
         seen = set()
         takes = {"images": self._image, "annotations": self._annotation, "categories": self._category}
-        for within, place, value in walk(self.path, _STREAMED):
-            if within:
-                refuse_many(report)
-                if isinstance(value, dict) and isinstance(place, int):
-                    takes[within](value, place, report)
-                else:
-                    wrong(self._at(within, place), "it", value, "an object", report)
+        for within, place, where, value in items(self.path, report, _STREAMED):
+            if within and isinstance(place, int):
+                takes[within](value, place, where, report)
             elif place in _STREAMED:
                 seen.add(place)
                 if value != [] or not isinstance(value, list):
@@ -133,73 +128,52 @@ class _Annotations:
         if missing := [name for name in ("images", "categories") if name not in seen]:
             raise DataError(f"{self.path}: no COCO annotations: it has no {' and no '.join(missing)}")
 
-    def _at(self, within: str, place: int | str) -> str:
-        return f"{self.path}: {placed(within, place)}"
-
-    def _image(self, value: dict[str, object], place: int, report: Report) -> None:
-        number, name = text_or_number(value.get("id")), value.get("file_name")
+    def _image(self, value: dict[str, object], place: int, where: str, report: Report) -> None:
+        name = value.get("file_name")
         if name is None and isinstance(url := value.get("coco_url"), str):
             name = "/".join(url.split("/")[-2:])
         path = name_bytes(name) if isinstance(name, str) else None
-        if number is None:
-            wrong(self._at("images", place), "`id`", value.get("id"), "a whole number", report)
-        elif not path:
-            wrong(self._at("images", place), "`file_name`", name, "the name of a file", report)
+        if (number := taken(value, "id", "a whole number", where, report)) is None:
+            return
+        if not path:
+            wrong(where, "`file_name`", name, "the name of a file", report)
         elif number in self.images:
             before = placed("images", self.images[number][1])
-            report.problem(f"{self._at('images', place)}: the id {decode(number)} is also that of {before}")
+            report.problem(f"{where}: the id {decode(number)} is also that of {before}")
         else:
             self.images[number] = path, place
 
-    def _category(self, value: dict[str, object], place: int, report: Report) -> None:
-        number, name = text_or_number(value.get("id")), text_or_number(value.get("name"))
+    def _category(self, value: dict[str, object], place: int, where: str, report: Report) -> None:
+        name = text_or_number(value.get("name"))
+        number = taken(value, "id", "a whole number", where, report)
         if number is None:
-            wrong(self._at("categories", place), "`id`", value.get("id"), "a whole number", report)
+            pass
         elif not name or not name.strip():
-            wrong(self._at("categories", place), "`name`", value.get("name"), "the name of a class", report)
+            wrong(where, "`name`", value.get("name"), "the name of a class", report)
         elif number in self.names:
             first = decode(self.names[number])
-            report.problem(
-                f"{self._at('categories', place)}: the id {decode(number)} is also that of category {first!r}"
-            )
+            report.problem(f"{where}: the id {decode(number)} is also that of category {first!r}")
         else:
             self.names[number] = name.strip()
         if isinstance(above := value.get("supercategory"), str) and above != value.get("name"):
             self.above.add(name_bytes(above) or b"")
 
-    def _annotation(self, value: dict[str, object], place: int, report: Report) -> None:
-        image, category = text_or_number(value.get("image_id")), text_or_number(value.get("category_id"))
-        if image is None:
-            wrong(
-                self._at("annotations", place),
-                "`image_id`",
-                value.get("image_id"),
-                "the id of an image",
-                report,
-            )
-        elif category is None:
-            wrong(
-                self._at("annotations", place),
-                "`category_id`",
-                value.get("category_id"),
-                "the id of a category",
-                report,
-            )
-        else:
+    def _annotation(self, value: dict[str, object], place: int, where: str, report: Report) -> None:
+        if (image := taken(value, "image_id", "the id of an image", where, report)) is None:
+            return
+        if (category := taken(value, "category_id", "the id of a category", where, report)) is not None:
             self.uses.setdefault(category, place)
-            if (of := self.of.get(image)) is None:
-                of = self.of[image] = _Of(place)
-            if category not in of.categories:
-                of.categories.append(category)
+            self.of.setdefault(image, (place, {}))[1][category] = None
 
     def rows(self, split: str, report: Report) -> Rows:
         """The images with the names of their categories; what points nowhere goes to the report."""
         for category, place in self.uses.items():
             if category not in self.names:
                 report.problem(
-                    f"{self._at('annotations', place)}: there is no category {decode(category)[:80]}"
+                    f"{self.path}: {placed('annotations', place)}: there is no category "
+                    f"{decode(category)[:80]}"
                 )
-        nowhere = [(of.first, image) for image, of in self.of.items() if image not in self.images]
+        nowhere = [(first, image) for image, (first, _) in self.of.items() if image not in self.images]
         if nowhere:
             place, image = min(nowhere)
             report.warn(
@@ -208,7 +182,7 @@ class _Annotations:
             )
         rows = Rows(self.path, split, "images")
         for number, (name, place) in self.images.items():
-            categories: Sequence[bytes] = self.of[number].categories if number in self.of else ()
+            _, categories = self.of.get(number, (0, {}))
             rows.add(name, (self.names.get(category, b"") for category in categories), place)
         return rows
 

@@ -6,89 +6,36 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import os
 import re
-from itertools import islice
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from smelt.errors import DataError, short
+from smelt.data.formats.registry import AUTO, formats, used_by
 from smelt.settings import Disagreement, NotInKey, Settings
 
-Format = Literal[
-    "auto",
-    "imagefolder", "csv", "webdataset", "img2dataset", "huggingface", "coco", "fiftyone", "labelstudio",
-    "imagenet", "joined", "splitlists",
-    "webvision", "mini_webvision", "cifar_n", "clothing1m", "food101n", "animal10n",
-]  # fmt: skip
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    FormatName = Literal[(AUTO, *formats())]
 
 Column = Literal[
     "path", "label", "split", "source", "query", "title", "description", "tags", "true_label", "noise",
     "confidence",
 ]  # fmt: skip
 
-# Formats that take `columns`: lists, and samples with fields
-_WITH_FIELDS = ("csv", "webdataset", "img2dataset", "huggingface", "coco", "fiftyone", "labelstudio")
-_NAMED = ("joined", "splitlists")  # lists of names beside a folder of images
-_LISTS = ("csv", "img2dataset", "huggingface", "coco", "fiftyone", "labelstudio", "imagenet", *_NAMED)
-_FOLDERS = ("imagefolder", "img2dataset")
-
-# Settings that only some formats look at; the others are for all, and `auto` takes what the found one takes.
-USED_BY: dict[str, tuple[str, ...]] = {
-    "lists": ("webvision", "mini_webvision", "clothing1m", "food101n", "webdataset", *_LISTS),
-    "folders": ("webvision", "mini_webvision", "clothing1m", "food101n", "animal10n"),
-    "sources": ("webvision",),
-    "num_classes": ("webvision",),
-    "text": ("webvision", "mini_webvision", "webdataset", "img2dataset"),
-    "labels": ("cifar_n",),
-    "val_labels": ("cifar_n",),
-    "subset": ("cifar_n",),
-    "subset_balanced": ("cifar_n",),
-    "columns": _WITH_FIELDS,
-    "class_from": (*_FOLDERS, "webdataset"),
-    "links": ("imagefolder", "webdataset", *(name for name in _LISTS if name != "huggingface")),
-    "prefix": ("csv", "coco", "fiftyone", "labelstudio"),
-    "suffix": ("csv", "coco", "fiftyone", "labelstudio"),
-    "paths_from": ("csv", "coco", "fiftyone", "labelstudio"),
-    "delimiter": ("csv", "labelstudio"),
-    "header": ("csv",),
-    "encoding": ("csv", "labelstudio", "imagefolder"),
-    "unlabelled": (*_WITH_FIELDS, *_NAMED, "imagefolder"),
-    "split_words": _WITH_FIELDS,
-    "no_label": (*_WITH_FIELDS, *_NAMED),
-    "label_is": (*_WITH_FIELDS, *_NAMED),
-    "multi_label": _WITH_FIELDS,
-    "min_confidence": ("csv",),
-    "test_labels": (*_WITH_FIELDS, *_NAMED),
-}
-
-# Formats that hold images out where a data set does not split itself; the others come with lists for all.
-DRAWS = (
-    "imagefolder", "csv", "webdataset", "img2dataset", "huggingface", "coco", "fiftyone", "labelstudio",
-    "imagenet", "joined", "splitlists", "cifar_n", "food101n", "animal10n",
-)  # fmt: skip
-
-# Formats of one's own images: nobody says that people looked at the labels of their validation.
-OWN = (
-    "auto", "imagefolder", "csv", "webdataset", "img2dataset", "huggingface", "coco", "fiftyone",
-    "labelstudio",
-)  # fmt: skip
-
-LOOKED_AT = 1000  # names of a folder
 CLASS_FROM = re.compile(r"leaf|path|name|depth:[1-9][0-9]?")
 
 
 class FormatSettings(Settings):
     """What decides the rows of the catalogue, given the files."""
 
-    format: Format = Field(
-        default="auto",
+    format: FormatName = Field(
+        default=AUTO,
         description="Layout of the data set. `auto` looks at the folder, takes what it recognises and says "
-        "so; name a format where it takes the wrong one.",
+        "so; name a format where it takes the wrong one. "
+        + "; ".join(f"`{name}`: {one.summary}" for name, one in formats().items())
+        + ".",
     )
     lists: dict[str, str] = Field(
         default={},
@@ -268,13 +215,13 @@ class FormatSettings(Settings):
 
     @model_validator(mode="after")
     def _only_what_is_used(self) -> Self:
-        for name, formats in USED_BY.items():
-            if self.format in ("auto", *formats):
+        for name, taking in used_by().items():
+            if self.format in (AUTO, *taking):
                 continue
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise Disagreement(
                     {name: getattr(self, name), "format": self.format},
-                    f"`{name}` says nothing to format {self.format} (only to {', '.join(formats)})",
+                    f"`{name}` says nothing to format {self.format} (only to {', '.join(taking)})",
                     f"leave {{{name}}} out, or take another {{format}}",
                 )
         return self
@@ -282,7 +229,17 @@ class FormatSettings(Settings):
     @property
     def draws(self) -> bool:
         """Whether the format may hold images out, so that `seed` means something to it."""
-        return self.format in ("auto", *DRAWS)
+        return self.format == AUTO or formats()[self.format].draws
+
+    @property
+    def validation_labels(self) -> str:
+        """`checked` where people looked at the labels of the format's validation; `crawled` where it is held
+        out of the same crawl, or nobody says otherwise: one's own images."""
+        if self.format == AUTO:
+            return "crawled"
+        own = formats()[self.format]
+        checked = any(getattr(self, name) == value for name, value in own.checked_if.items())
+        return "checked" if checked else own.validation
 
 
 class DataSettings(FormatSettings):
@@ -297,64 +254,3 @@ class DataSettings(FormatSettings):
     def key_settings(self) -> FormatSettings:
         """The same without the folder: the settings of the stage `index`, that go into its key."""
         return FormatSettings.model_validate(self.model_dump(exclude={"root"}))
-
-
-def reader(settings: FormatSettings) -> Any:
-    """The module of the format: `read(settings, root, writer, report)` and `outside(settings, root)`."""
-    assert settings.format != "auto", "resolve the layout first"
-    name = "webvision" if settings.format == "mini_webvision" else settings.format
-    return importlib.import_module(f"smelt.data.formats.{name}")
-
-
-def fingerprint(settings: FormatSettings, root: Path) -> str:
-    """Identity of what lies below `root`, as hex: file lists by content, archives and folders by listing.
-
-    Listings hold names and sizes: no time stamp, no absolute path. Imports neither torch nor pyarrow (but for
-    a list that is Parquet). Of the images that a CSV names the sizes count, unless `check_files` is off;
-    images that a published file list names are not looked at one by one. Raises DataError where the folder
-    or a list is missing.
-    """
-    from smelt.data.formats.tree.fingerprint import identity_of
-    from smelt.data.formats.tree.layout import resolve
-
-    check_root(root)
-    asked, (settings, _) = settings.format, resolve(settings, root)
-    module = reader(settings)
-    contents, listed = cast(tuple[list[Path], list[Path]], module.outside(settings, root))
-    images = module.listed_images(settings, root) if hasattr(module, "listed_images") else ()
-    identity = identity_of(root, contents, listed, images, settings.links)
-    return f"{settings.format}-{identity}" if asked == "auto" else identity
-
-
-def check_root(root: Path) -> None:
-    """Raise DataError where the folder of the data set is none, with what is there instead."""
-    if root.is_dir():
-        return
-    if root.is_file():
-        raise DataError(
-            f"data.root: {root} is a file; it takes the folder of the data set: -o data.root={root.parent}"
-        )
-    tried = "" if root.is_absolute() else f" (looked for {short(os.path.abspath(root))})"
-    raise DataError(
-        f"data.root: there is no folder {short(str(root))}{tried}{_what_is_there(root)}. It takes the folder "
-        "of the data set (relative to where smelt is started): -o data.root=FOLDER"
-    )
-
-
-def _what_is_there(root: Path) -> str:
-    """How far the path of a folder that is not there leads, and what it was probably to be."""
-    if root.parts[:1] and root.parts[0].startswith("~"):
-        return f"; the shell left ~ as it is, which may be {short(os.path.expanduser(root))}"
-    there = next((parent for parent in root.parents if parent.is_dir()), None)
-    if there is None:
-        return ""
-    missing = root.relative_to(there).parts[0]
-    try:
-        with os.scandir(there) as items:
-            folders = [item.name for item in islice(items, LOOKED_AT) if os.path.isdir(item.path)]
-    except OSError:
-        folders = []
-    near = difflib.get_close_matches(missing[:100], folders, n=1, cutoff=0.55)
-    meant = f" but {short(near[0])!r}" if near else ""
-    whose = "this folder" if there == Path(".") else short(str(there))
-    return f"; {whose} has no {short(missing)!r}{meant}"

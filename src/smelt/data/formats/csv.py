@@ -29,8 +29,17 @@ from smelt.data.formats.lists.sheets import read as read_sheet
 from smelt.data.formats.lists.sheets import stream
 from smelt.data.formats.lists.sifted import NOT_SO, headers_again, held, of_rows
 from smelt.data.formats.lists.testlists import table_of, unlisted_test
+from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.tree.names import first_few
+
+FORMAT = Format(
+    "one's own list, a row an image: CSV, TSV, text, Parquet, JSON",
+    order=130,
+    takes="lists columns links prefix suffix paths_from delimiter header encoding unlabelled "
+    "split_words no_label label_is multi_label min_confidence test_labels",
+    dear=True,
+)
 
 _AT_ONCE = 64  # columns of classes that are read together
 

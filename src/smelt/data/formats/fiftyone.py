@@ -29,14 +29,23 @@ from smelt.data.formats.lists.exported import (
     candidates,
     found_lists,
     images_named,
+    items,
     refuse_many,
     text_or_number,
     wrong,
-)
+)  # fmt: skip
+from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.finder import Finder
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.tree.names import split_of
 from smelt.errors import DataError
+
+FORMAT = Format(
+    "exports of FiftyOne: samples.json or labels.json",
+    order=80,
+    takes="lists columns links prefix suffix paths_from unlabelled split_words no_label label_is "
+    "multi_label test_labels",
+)
 
 _SAMPLES = re.compile(rb'^\s*\{\s*"samples"\s*:\s*\[')
 _LABELS = re.compile(rb'^\s*\{\s*("classes"\s*:\s*(null|\[)|"labels"\s*:\s*\{)')
@@ -177,35 +186,27 @@ def _samples(
 ) -> Rows:
     """The rows of a `samples.json`."""
     rows, fields, samples = Rows(path, split, "samples"), dict[str, int](), []
-    for within, place, value in walk(path, ("samples",)):
-        refuse_many(report)
-        if within and isinstance(place, int):
-            where = f"{path}: {placed(within, place)}"
-            if not isinstance(value, dict):
-                wrong(where, "it", value, "an object", report)
-                continue
-            name = value.get(settings.columns.get("path", "filepath"))
-            if not isinstance(name, str) or not (name_in_bytes := name_bytes(name)):
-                wrong(where, "`filepath`", name, "the path of an image", report)
-                continue
-            kept = {key: item for key, item in value.items() if _holds_label(item)}
-            if (own := settings.columns.get("label")) in value:
-                kept = {str(own): value[own]}
-            for key in kept:
-                fields[key] = fields.get(key, 0) + 1
-            samples.append((place, name_in_bytes, kept, value.get("tags")))
+    for within, place, where, value in items(path, report, ("samples",)):
+        if not within or not isinstance(place, int):
+            continue
+        name = value.get(settings.columns.get("path", "filepath"))
+        if not isinstance(name, str) or not (name_in_bytes := name_bytes(name)):
+            wrong(where, "`filepath`", name, "the path of an image", report)
+            continue
+        kept = {key: item for key, item in value.items() if _holds_label(item)}
+        if (own := settings.columns.get("label")) in value:
+            kept = {str(own): value[own]}
+        for key in kept:
+            fields[key] = fields.get(key, 0) + 1
+        samples.append((place, where, name_in_bytes, kept, value.get("tags")))
     label = _field(path, fields, settings)
-    tagged = split == "all"
-    for place, name_in_bytes, kept, tags in samples:
+    for place, where, name_in_bytes, kept, tags in samples:
         refuse_many(report)
-        where = f"{path}: {placed('samples', place)}"
-        said = [
-            _named(item, None, f"{where}: {label}", report)
-            for item in _said(kept.get(label), f"{where}: {label}", report)
-        ]
+        at = f"{where}: {label}"
+        said = [_named(item, None, at, report) for item in _said(kept.get(label), at, report)]
         rows.add(name_in_bytes, (item for item in said if item), place)
-        if tagged:
-            rows.splits.append(_split(tags, where, report))
+        if split == "all":
+            rows.columns.setdefault("split", []).append(_split(tags, where, report))
     _metadata(path, label, known, root, report)
     return rows
 

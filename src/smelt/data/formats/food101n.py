@@ -9,20 +9,25 @@ A label verified as right is the `true_label`; one verified as wrong has `noise`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from smelt.artifacts.bytestrings import decode
-from smelt.artifacts.catalogue import SPLITS, UNKNOWN_TRUTH
-from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.data.formats.base import Report, hold_out, unsafe
+from smelt.artifacts.catalogue_writer import CatalogueWriter
+from smelt.data.formats.base import Report, as_bytes, unsafe
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.lists.imagetable import Where
+from smelt.data.formats.lists.exported import Known, Rows, add_rows
 from smelt.data.formats.lists.pathlists import read_lines
-from smelt.data.formats.tree.files import Files, Part
+from smelt.data.formats.registry import Format
+from smelt.data.formats.tree.files import Part
 from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.formats.tree.names import joined
 from smelt.errors import DataError
+
+FORMAT = Format(
+    "Food-101N, with Food-101's test",
+    order=40,
+    takes="lists folders",
+    checked_if={"val_from": "test"},
+)
 
 _HERE = ("", "Food-101N_release", "Food-101N", "food-101n")
 _TEST = ("food-101", "Food-101", "food101", ".")
@@ -63,70 +68,40 @@ def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
     """Append training, a validation part held out of it, and Food-101's test images."""
     train, verified, test = _lists(settings, root)
-    known = _verified(verified, report)
-    listed = {"train": (train, _keys(train, report, header=True, suffix=b""))}
+    found = [_rows(train, "train", report, known=_verified(verified, report))]
     if test is None:
         report.warn(f"{root} has no food-101/meta/test.txt: the catalogue has no test split of Food-101")
     else:
-        listed["test"] = (test, _keys(test, report, header=False, suffix=b".jpg"))
-    report.refuse()  # before a path that leads out of the folder is looked for
-    names = sorted({key.partition(b"/")[0] for _, keys in listed.values() for key in keys})
-    numbers = {name: label for label, name in enumerate(names)}
-    writer.classes = [decode(name) for name in names]
-    files = Files(root, [], report, check=settings.check_files)
-    keys = [key for _, part in listed.values() for key in part]
-    labels = np.array([numbers[key.partition(b"/")[0]] for key in keys], np.int32)
-    given = np.repeat([SPLITS.index(split) for split in listed], [len(part) for _, part in listed.values()])
-    placed = [
-        f"{_images(path, root)}/".encode() + key for path, part in listed.values() for key in part
-    ]  # by the path in the catalogue, as in all formats
-    codes = hold_out(given.astype(np.uint8), labels, Paths.of(placed).hashes(), settings, report)
-    first = 0
-    for split, (path, part) in listed.items():
-        base = _images(path, root).encode()
-        for code in np.unique(codes[first : first + len(part)]).tolist():
-            rows = np.flatnonzero(codes[first : first + len(part)] == code) + first
-            block = _block(files, SPLITS[code], base, [keys[row] for row in rows.tolist()], labels[rows])
-            _verdicts(block, known if split == "train" else None, [keys[row] for row in rows.tolist()])
-            block.listed_in, block.entries = _lines(path, 2 if split == "train" else 1), rows - first
-            writer.add(block)
-        first += len(part)
+        found.append(_rows(test, "test", report))
+    paths = [
+        [joined(as_bytes(rows.path.parent.parent / "images", root), name) for name in rows.names]
+        for rows in found
+    ]
+    classes = Known()
+    classes.ids = dict.fromkeys(sorted({label for rows in found for (label,) in rows.labels}), b"")
+    add_rows(found, paths, classes, settings, root, writer, report)
 
 
-def _images(meta: Path, root: Path) -> str:
-    """The folder of the images that the list `meta` names, below the root."""
-    return str(meta.parent.parent.relative_to(root) / "images")
-
-
-def _block(files: Files, split: str, base: bytes, keys: list[bytes], labels: Any) -> Block:
-    placed = Paths.of(keys).below(base)
-    fixed, missing = files.locate(placed)
-    return Block(split, "web", placed, labels, fixed, missing=missing)
-
-
-def _verdicts(block: Block, known: dict[bytes, bool] | None, keys: list[bytes]) -> None:
-    """Add `true_label` and `noise`; without `known` all labels are right (they are Food-101's)."""
-    if known is None:
-        block.source = "food101"
-    verdicts = [True if known is None else known.get(key) for key in keys]
-    right = np.array([verdict is True for verdict in verdicts], np.bool_)
-    wrong = np.array([verdict is False for verdict in verdicts], np.uint32)
-    block.fixed["true_label"] = np.where(right, block.labels, UNKNOWN_TRUTH)
-    block.words["noise"] = (wrong, [b"", b"wrong"])
-
-
-def _lines(path: Path, first: int) -> Where:
-    """What messages call the lines of a list that begins at line `first`."""
-    return lambda entry: f"{path}:{entry + first}"
-
-
-def _keys(path: Path, report: Report, *, header: bool, suffix: bytes) -> list[bytes]:
-    lines = [line.strip() for line in read_lines(Part(path))][1 if header else 0 :]
-    keys = [line if line.endswith(suffix) else line + suffix for line in lines]
-    for number, key in enumerate(keys, 2 if header else 1):
+def _rows(path: Path, split: str, report: Report, known: dict[bytes, bool] | None = None) -> Rows:
+    """The images of a list: of training, of which `known` says which labels are right, or of Food-101's test,
+    whose labels are, and whose names have no suffix."""
+    test = known is None
+    rows = Rows(path, split, lines=True)
+    truth, noise = rows.columns.setdefault("true_label", []), rows.columns.setdefault("noise", [])
+    for line, text in enumerate(read_lines(Part(path)), 1):
+        if line == 1 and not test:
+            continue  # the names of the columns
+        key = text.strip()
+        key = key + b".jpg" if test and not key.endswith(b".jpg") else key
         if (reason := unsafe(key)) or key.count(b"/") != 1:
-            report.problem(f"{path}:{number}: {decode(key)!r} {reason or 'is not class_name/key'}")
-    return keys
+            report.problem(f"{path}:{line}: {decode(key)!r} {reason or 'is not class_name/key'}")
+        label = key.partition(b"/")[0]
+        verdict = True if known is None else known.get(key)
+        rows.add(key, (label,), line)
+        truth.append(label if verdict else b"")
+        noise.append(b"wrong" if verdict is False else b"")
+    rows.columns["source"] = [b"food101" if test else b"web"] * len(rows)
+    return rows
 
 
 def _verified(paths: list[Path], report: Report) -> dict[bytes, bool]:

@@ -14,7 +14,6 @@ a path are files below the root. A table of paths without any image is read by f
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,14 +30,22 @@ from smelt.data.formats.containers import arrowfiles
 from smelt.data.formats.containers.arrowfiles import Column, Columns
 from smelt.data.formats.containers.hubfiles import SHARD, files_of, found_files
 from smelt.data.formats.containers.numbering import tell_missing
+from smelt.data.formats.containers.unpack import look_for_room
 from smelt.data.formats.lists.exported import Known, Rows
 from smelt.data.formats.lists.imagetable import Table
 from smelt.data.formats.lists.listed import add_tables
+from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.finder import Finder
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.tree.names import first_few, told
 from smelt.data.formats.tree.spelling import Spelling
 from smelt.errors import DataError, SmeltError
+
+FORMAT = Format(
+    "datasets of Hugging Face on disk, with images in Parquet or Arrow",
+    order=100,
+    takes="lists columns unlabelled split_words no_label label_is multi_label test_labels",
+)
 
 _IMAGES = ("image", "img", "jpg", "png", "picture", "photo")
 _LABELS = (
@@ -88,7 +95,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     planned = {path: _plan(path, settings, report) for path in every}
     _say(planned, report)
     size = sum(path.stat().st_size for path in every)
-    _refuse_without_room(size, writer.folder)
+    look_for_room(every[0], writer.folder, size)
     known = Known()
     splits = []
     with Pack(writer) as pack:
@@ -115,15 +122,6 @@ def _described(path: Path, root: Path) -> set[bytes]:
     names = ("state.json", "dataset_info.json", "../dataset_dict.json")
     there = [(path.parent / name).resolve() for name in names if (path.parent / name).is_file()]
     return {as_bytes(found, root.resolve()) for found in there if found.is_relative_to(root.resolve())}
-
-
-def _refuse_without_room(size: int, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise DataError(
-            f"the images have to be copied into the catalogue, some {_size(size)}, and {folder} has "
-            f"{_size(free)} free: make room, or take another work folder with --work"
-        )
 
 
 def _size(count: int) -> str:

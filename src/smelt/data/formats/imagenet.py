@@ -24,18 +24,26 @@ from pathlib import Path
 
 from smelt.artifacts.bytestrings import ByteStrings, decode, encode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
-from smelt.data.formats.base import IMAGE_SUFFIXES, Report, as_bytes, list_folder
+from smelt.data.formats.base import IMAGE_SUFFIXES, Report, as_bytes, list_folder, lists_named
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers.jsons import load
 from smelt.data.formats.lists.exported import Known
 from smelt.data.formats.lists.imagetable import Table
 from smelt.data.formats.lists.listed import add_tables
 from smelt.data.formats.lists.pathlists import read_lines
+from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.files import Part
 from smelt.data.formats.tree.layout import Glimpse
-from smelt.data.formats.tree.names import hidden
+from smelt.data.formats.tree.names import hidden, joined
 from smelt.data.formats.tree.spelling import Spelling
 from smelt.errors import DataError, short
+
+FORMAT = Format(
+    "ImageNet as it is distributed, and Tiny ImageNet: synsets",
+    order=50,
+    takes="lists links",
+    validation="checked",
+)
 
 _SYNSET = re.compile(rb"n[0-9]{8}")
 _IN_LINE = re.compile(rb"\bn[0-9]{8}\b")
@@ -83,12 +91,7 @@ class _Layout:
 
 
 def _layout(settings: FormatSettings, root: Path) -> _Layout:
-    if unknown := settings.lists.keys() - {"val", "classes"}:
-        raise DataError(f"data.lists: format imagenet has val and classes, not {', '.join(sorted(unknown))}")
-    named = {name: root / path for name, path in settings.lists.items()}
-    for name, path in named.items():
-        if not path.is_file():
-            raise DataError(f"data.lists.{name}: there is no file {path}")
+    named = lists_named(settings, root, "val", "classes")
     tops = [top for top in _TOPS if (root / top / "train").is_dir()]
     if not tops:
         raise DataError(f"{root} has no train/ with a folder for each synset (nor has ILSVRC/Data/CLS-LOC/)")
@@ -153,7 +156,7 @@ def _table(split: str, images: Sequence[tuple[bytes, bytes]], root: Path) -> Tab
 
 def _sorted_images(root: Path, base: bytes, split: bytes, report: Report) -> Iterator[tuple[bytes, bytes]]:
     """(path, synset) of the images in a folder for each synset, or in `images/` of it."""
-    top = _joined(base, split)
+    top = joined(base, split)
     for folder in sorted(list_folder(root, top)):
         at = top + b"/" + folder
         if hidden(folder) or not (root / decode(at)).is_dir():
@@ -170,7 +173,7 @@ def _sorted_images(root: Path, base: bytes, split: bytes, report: Report) -> Ite
 
 def _flat(root: Path, base: bytes, split: bytes) -> list[tuple[bytes, bytes]]:
     """(path, b"") of the images that lie in a split's folder itself, or in `images/` of it."""
-    top = _joined(base, split)
+    top = joined(base, split)
     return [
         (at + b"/" + name, b"")
         for at in (top, top + b"/images")
@@ -184,7 +187,7 @@ def _image(name: bytes) -> bool:
 
 
 def _tars(root: Path, base: bytes) -> str:
-    tars = [name for name in list_folder(root, _joined(base, b"train")) if name.endswith(b".tar")]
+    tars = [name for name in list_folder(root, joined(base, b"train")) if name.endswith(b".tar")]
     return f", but {len(tars)} tars: unpack each into a folder of its name" if tars else ""
 
 
@@ -325,7 +328,3 @@ def _class_index(words: Path) -> dict[bytes, bytes]:
             raise DataError(f'{words}: ["{short(key, 40)}"] is not a pair of a synset and its words')
         known[pair[0].encode("utf-8", "replace")] = pair[1].replace("_", " ").encode("utf-8", "replace")
     return known
-
-
-def _joined(folder: bytes, name: bytes) -> bytes:
-    return folder + b"/" + name if folder else name

@@ -20,23 +20,28 @@ from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.artifacts.pack import Pack
 from smelt.data.formats.base import IMAGE_SUFFIXES, Report, as_bytes, natural
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.containers import jsons
+from smelt.data.formats.containers import arrowfiles, jsons
 from smelt.data.formats.containers.archives import find_archives
-from smelt.data.formats.containers.arrowfiles import ROW
 from smelt.data.formats.containers.numbering import tell_missing
 from smelt.data.formats.containers.unpack import look_for_room
 from smelt.data.formats.lists.samples import Samples
+from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.census import Walk
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.webdataset import MAX_PART, add_samples, class_list, read_shards, split_of_path
 from smelt.errors import DataError, short
-from smelt.files.parquet import refuse_many_rows
+
+FORMAT = Format(
+    "what img2dataset writes: crawled images in numbered shards",
+    order=60,
+    takes="lists text columns class_from links unlabelled split_words no_label label_is multi_label "
+    "test_labels",
+)
 
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in (*IMAGE_SUFFIXES, ".jfif"))
 _SHARD = re.compile(r"\d{4,}")
 _TABLE = re.compile(r"(?:^|/)\d{4,}\.parquet$")
 _STATS = re.compile(r"\d{4,}_stats\.json")
-_BATCH = 64  # rows of a Parquet file that are held at once
 
 
 def recognise(glimpse: Glimpse) -> str:
@@ -191,38 +196,23 @@ def _read_tables(
 
 def _rows(path: Path) -> Iterator[tuple[str, bytes | None, dict[str, Any]]]:
     """(suffix, image or None, the other columns) of every row. DataError where there is no image column."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        refuse_many_rows(path, row=ROW)
-        with pq.ParquetFile(path, buffer_size=1 << 16, pre_buffer=False) as file:
-            schema = file.schema_arrow
-            column = next(
-                (name for name in ("jpg", "jpeg", "png", "webp", "image") if _has(schema, name)), None
-            )
-            if column is None:
-                raise DataError(
-                    f"{path} holds no images (no column jpg, png or webp of bytes); it has "
-                    f"{', '.join(schema.names)}. Where are the shards 00000.tar or 00000/ that belong to it?"
-                )
-            kept = [name for name in schema.names if name == column or not _is_bytes(schema.field(name).type)]
-            for batch in file.iter_batches(batch_size=_BATCH, columns=kept, use_threads=False):
-                for row in batch.to_pylist():
-                    data = row.pop(column)
-                    yield "jpg" if column == "image" else column, data, _plain(row)
-    except (OSError, MemoryError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {short(str(error))}") from error
-
-
-def _has(schema: Any, name: str) -> bool:
-    return name in schema.names and _is_bytes(schema.field(name).type)
-
-
-def _is_bytes(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    schema = arrowfiles.schema_of(path)
+    held = [name for name in schema.names if arrowfiles.is_bytes(schema.field(name).type)]
+    column = next((name for name in ("jpg", "jpeg", "png", "webp", "image") if name in held), None)
+    if column is None:
+        raise DataError(
+            f"{path} holds no images (no column jpg, png or webp of bytes); it has "
+            f"{', '.join(schema.names)}. Where are the shards 00000.tar or 00000/ that belong to it?"
+        )
+    kept = [name for name in schema.names if name == column or name not in held]
+    for _, batch in arrowfiles.batches(path, kept):
+        try:
+            rows = batch.to_pylist()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} cannot be read as Parquet: {short(str(error))}") from error
+        for row in rows:
+            data = row.pop(column)
+            yield "jpg" if column == "image" else column, data, _plain(row)
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,20 +13,28 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
-from smelt.data.formats.base import SHOWN, Report
+from smelt.data.formats.base import SHOWN, Report, lists_named
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.labels.classes import is_number
 from smelt.data.formats.lists.columns import looks_like_image
 from smelt.data.formats.lists.exported import Known, Rows, add_rows
+from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.tree.named import Images, folders_of, lines_of, tried
-from smelt.data.formats.tree.names import split_of
+from smelt.data.formats.tree.names import joined, split_of
 from smelt.errors import DataError, short
+
+FORMAT = Format(
+    "files joined by an id, as in CUB-200-2011",
+    order=110,
+    takes="lists links unlabelled no_label label_is test_labels",
+    validation="checked",
+)
 
 _SUFFIXES = (".txt", ".csv", ".tsv")
 _MOST = 30  # files of a folder that are looked into
@@ -59,7 +67,8 @@ def recognise(glimpse: Glimpse) -> str:
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:
     """The files by content, and what lies in the folder by listing."""
-    return [root / name for name in _files(settings, root).all], [root] if settings.check_files else []
+    lists = [root / name for name in _files(settings, root).all]
+    return lists, [root] if settings.check_files else []
 
 
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
@@ -86,11 +95,13 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
         name = key if named else name
         rows.add(name, (called.get(own, own),) if own else (), line)
         if files.split:
-            rows.splits.append(encode(meant[splits[key][1]]) if key in splits else b"train")
+            rows.columns.setdefault("split", []).append(
+                encode(meant[splits[key][1]]) if key in splits else b"train"
+            )
     _report(rows, files, meant, named, report)
     images = Images(root)
     folder, _ = images.best(folders_of(Glimpse(root)), rows.names)
-    paths = [images.find(folder, name) or (folder + b"/" + name if folder else name) for name in rows.names]
+    paths = [images.find(folder, name) or joined(folder, name) for name in rows.names]
     add_rows([rows], [paths], _known(rows, called, report, path), _plain(settings), root, writer, report)
 
 
@@ -194,23 +205,17 @@ def _compare(
 
 def _files(settings: FormatSettings, root: Path) -> _Files:
     """The files that are named, or found. DataError where there are none."""
-    takes = {"all": "images", "labels": "labels", "split": "split", "classes": "classes"}
-    if unknown := settings.lists.keys() - takes.keys():
-        raise DataError(
-            f"data.lists: format joined has all, labels, split and classes, not {', '.join(sorted(unknown))}"
-        )
-    for name, path in settings.lists.items():
-        if not (root / path).is_file():
-            raise DataError(f"data.lists.{name}: there is no file {root / path}")
+    lists_named(settings, root, "all", "labels", "split", "classes")
+    named = {"images" if name == "all" else name: path for name, path in settings.lists.items()}
     if "all" in settings.lists:
-        return _Files(**{takes[name]: path for name, path in settings.lists.items()})
+        return _Files(**named)
     found = _found(Glimpse(root))
     if not found:
         raise DataError(
             f"{root} has no list of ids and images with one of ids and classes beside it (images.txt, "
             "image_class_labels.txt): -o data.lists.all=FILE -o data.lists.labels=FILE names them"
         )
-    return _Files(**(vars(found) | {takes[name]: path for name, path in settings.lists.items()}))
+    return replace(found, **named)
 
 
 def _found(glimpse: Glimpse) -> _Files | None:

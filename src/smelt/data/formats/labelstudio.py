@@ -37,11 +37,19 @@ from smelt.data.formats.lists.exported import (
     refuse_many,
     text_or_number,
     wrong,
-)
+)  # fmt: skip
 from smelt.data.formats.lists.sheets import rows_by_name
+from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.finder import Finder, local
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.errors import DataError, short
+
+FORMAT = Format(
+    "exports of Label Studio: JSON, JSON-MIN, CSV, TSV",
+    order=90,
+    takes="lists columns links prefix suffix paths_from delimiter encoding unlabelled split_words "
+    "no_label label_is multi_label test_labels",
+)
 
 _TASKS = re.compile(rb'"(annotations|completions)"\s*:\s*\[')
 _ANNOTATION = re.compile(rb'"(result|was_cancelled|completed_by|lead_time)"\s*:')
@@ -110,19 +118,14 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
 
 
 @dataclass
-class _Verdict:
-    """One annotation: question → what was chosen. truth: whether it is marked as right."""
-
-    chosen: dict[str, tuple[bytes, ...]]
-    truth: bool = False
-
-
-@dataclass
 class _Image:
-    """An image with all its annotations; place: of the first in the file."""
+    """An image with all its annotations, each (question → what was chosen, whether it is marked as right).
+
+    place: of the first in the file.
+    """
 
     place: int
-    verdicts: list[_Verdict] = field(default_factory=list)
+    verdicts: list[tuple[dict[str, tuple[bytes, ...]], bool]] = field(default_factory=list)
 
 
 class _Export:
@@ -173,7 +176,7 @@ class _Export:
                 wrong(f"{where}: annotations[{number}]", "it", annotation, "an object", self.report)
             elif image is not None and annotation.get("was_cancelled") is not True:
                 chosen = self._chosen(annotation.get("result"), f"{where}: annotations[{number}]")
-                image.verdicts.append(_Verdict(chosen, annotation.get("ground_truth") is True))
+                image.verdicts.append((chosen, annotation.get("ground_truth") is True))
 
     def _chosen(self, result: Any, where: str) -> dict[str, tuple[bytes, ...]]:
         if not isinstance(result, list):
@@ -204,7 +207,7 @@ class _Export:
         words = self._words(value, f"{where}: {self._question}") if value is not None else ()
         if words:
             self.kinds.setdefault(self._question, Counter())["choices"] += 1
-        image.verdicts.append(_Verdict({self._question: words} if words else {}))
+        image.verdicts.append(({self._question: words} if words else {}, False))
 
     def _image(self, row: dict[str, Any], data: dict[str, Any], place: int, where: str) -> _Image | None:
         if not self._field or self._field not in row:
@@ -270,8 +273,9 @@ class _Export:
         question = self._asked()
         torn = ties = 0
         for name, image in self.images.items():
-            sure = [verdict for verdict in image.verdicts if verdict.truth] or image.verdicts
-            said = [verdict.chosen[question] for verdict in sure if verdict.chosen.get(question)]
+            sure = [chosen for chosen, truth in image.verdicts if truth]
+            sure = sure or [chosen for chosen, _ in image.verdicts]
+            said = [chosen[question] for chosen in sure if chosen.get(question)]
             counts = Counter(frozenset(words) for words in said)
             most = max(counts.values(), default=0)
             torn += len(counts) > 1

@@ -20,16 +20,25 @@ from pathlib import Path
 
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
-from smelt.data.formats.base import Report
+from smelt.data.formats.base import Report, lists_named
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.labels.classes import is_number
 from smelt.data.formats.lists.columns import looks_like_image
-from smelt.data.formats.lists.exported import Known, Rows, add_rows
+from smelt.data.formats.lists.exported import Known, Rows, add_rows, images_named
+from smelt.data.formats.lists.listfiles import found_lists
 from smelt.data.formats.lists.texts import SPLIT_IMAGE
+from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.tree.named import Images, folders_of, lines_of, tried
-from smelt.data.formats.tree.names import first_few, split_of
+from smelt.data.formats.tree.names import first_few, joined, split_of
 from smelt.errors import DataError
+
+FORMAT = Format(
+    "a list of names for each split, as in Food-101",
+    order=120,
+    takes="lists links unlabelled no_label label_is test_labels",
+    validation="checked",
+)
 
 _SUFFIXES = (".txt", ".lst", ".list")
 _WORDS = {"train": "train", "training": "train", "trainval": "train", "val": "val", "valid": "val",
@@ -73,8 +82,6 @@ def recognise(glimpse: Glimpse) -> str:
     """A list for training whose names are images; not where format `csv` knows a list for training too."""
     if not any(found.split == "train" for found in _candidates(glimpse)):
         return ""
-    from smelt.data.formats.lists.listfiles import found_lists
-
     if any(found.split in ("train", "all") for found in found_lists(glimpse)):
         return ""
     chosen = _chosen(glimpse)[0]
@@ -85,9 +92,7 @@ def recognise(glimpse: Glimpse) -> str:
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:
     """The lists by content, and what lies in the folder by listing."""
-    lists = [root / one.name.path for one in _lists(settings, root)[0]]
-    classes = [root / settings.lists["classes"]] if "classes" in settings.lists else []
-    return [*lists, *classes], [root] if settings.check_files else []
+    return images_named(settings, root, [root / one.name.path for one in _lists(settings, root)[0]])
 
 
 def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: Report) -> None:
@@ -105,25 +110,17 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
         for line, name, label in zip(one.numbers, one.names, one.labels):
             rows.add(name, (label,) if label else (), line)
         found.append(rows)
-        paths.append([images.find(one.folder, name) or _joined(one.folder, name) for name in one.names])
+        paths.append([images.find(one.folder, name) or joined(one.folder, name) for name in one.names])
         what = "behind the names" if one.own else "the folders of the names" if any(one.labels) else "none"
         where = f"{decode(one.folder)}/" if one.folder else "the root"
         report.note(f"{one.name.path}: images of {one.name.split} in {where}; labels: {what}")
     add_rows(found, paths, known, settings, root, writer, report)
 
 
-def _joined(folder: bytes, name: bytes) -> bytes:
-    return folder + b"/" + name if folder else name
-
-
 def _lists(settings: FormatSettings, root: Path) -> tuple[list[_List], list[str]]:
     """The lists that are named, or found, and what to say of the others. DataError where there are none."""
+    lists_named(settings, root, "train", "val", "test", "classes")
     named = {split: path for split, path in settings.lists.items() if split != "classes"}
-    if unknown := named.keys() - {"train", "val", "test"}:
-        raise DataError(
-            "data.lists: format splitlists has train, val, test and classes, not "
-            f"{', '.join(sorted(unknown))}"
-        )
     glimpse = Glimpse(root)
     if not named:
         chosen, notes = _chosen(glimpse)

@@ -22,7 +22,14 @@ from typing import Any
 from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue import SPLITS
 from smelt.artifacts.catalogue_writer import CatalogueWriter
-from smelt.data.formats.base import IMAGE_SUFFIXES, SPLIT_NAMES, Report, as_bytes, natural
+from smelt.data.formats.base import (
+    IMAGE_SUFFIXES,
+    SPLIT_NAMES,
+    Report,
+    as_bytes,
+    natural,
+    refuse_unknown_lists,
+)
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers.archives import SUFFIX, Archive, find_archives, open_archive, stem
 from smelt.data.formats.containers.jsons import parse
@@ -30,12 +37,20 @@ from smelt.data.formats.containers.numbering import tell_missing
 from smelt.data.formats.containers.patterns import expanded
 from smelt.data.formats.lists.listed import add_tables
 from smelt.data.formats.lists.samples import LABEL_PARTS, Samples
+from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.census import HIDDEN
 from smelt.data.formats.tree.layout import Glimpse, classes_seen, of_another_kind
 from smelt.data.formats.tree.names import hidden
 from smelt.data.images.kinds import ENOUGH, sniff
 from smelt.errors import DataError, short
 from smelt.files.opening import patiently, read_part
+
+FORMAT = Format(
+    "tars of samples, read in place",
+    order=140,
+    takes="lists text columns class_from links unlabelled split_words no_label label_is multi_label "
+    "test_labels",
+)
 
 _IMAGES = tuple(suffix.removeprefix(".") for suffix in (*IMAGE_SUFFIXES, ".jfif", ".jpe"))
 _SUFFIXES = frozenset(_IMAGES)
@@ -49,11 +64,7 @@ _CLASSES = ("classnames.txt", "class_names.txt", "classes.txt", "labels.txt")
 
 def shards_of(settings: FormatSettings, root: Path, report: Report) -> dict[str, list[Path]]:
     """Split → its shards, in natural order."""
-    if unknown := settings.lists.keys() - {*SPLITS, "classes"}:
-        raise DataError(
-            f"data.lists: format {settings.format} has train, val, test (patterns of shards) and classes, "
-            f"not {', '.join(sorted(unknown))}"
-        )
+    refuse_unknown_lists(settings, *SPLITS, "classes", what=" (patterns of shards)")
     there = find_archives(root, report, settings.links)
     found: dict[str, list[Path]] = {}
     for split, pattern in settings.lists.items():

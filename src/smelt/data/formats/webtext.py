@@ -8,7 +8,7 @@ what cannot be read (which is said): text helps to look at the data and is never
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,8 @@ from smelt.data.formats.base import Report
 from smelt.data.formats.containers.jsons import kind_of, parse
 from smelt.data.formats.lists.pathlists import Entries, read_lines, read_list
 from smelt.data.formats.lists.sidecars import text_of
+from smelt.data.formats.webcopy import Copy
 from smelt.errors import DataError
-
-if TYPE_CHECKING:
-    from smelt.data.formats.webvision import _Layout
 
 TEXTS = ("title", "description", "tags")
 _NO_LIMIT = 1 << 30
@@ -34,7 +32,7 @@ _DIGITS = 9  # of the number of a query
 class MetaText:
     """Joins text to the blocks of one source, in the order of its file list."""
 
-    def __init__(self, layout: _Layout, source: str, report: Report, *, join: bool) -> None:
+    def __init__(self, layout: Copy, source: str, report: Report, *, join: bool) -> None:
         self.layout, self.source, self.report, self.join_json = layout, source, report, join
         self.queries = self._read_queries()
         meta = layout.list_file(f"{source}_meta") if join else None

@@ -13,13 +13,12 @@ the hidden truth goes into the catalogue for `evaluate` alone.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from smelt.artifacts.bytestrings import decode, encode
+from smelt.artifacts.bytestrings import decode
 from smelt.artifacts.catalogue import UNKNOWN
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.formats.base import Report
@@ -27,28 +26,22 @@ from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers.archives import SUFFIX, find_archives, open_archive, stem
 from smelt.data.formats.lists.pathlists import Entries, read_lines, read_list, where_in
 from smelt.data.formats.lists.truth import Truth
+from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.files import Files, Part
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.tree.pathcolumns import find_paths
+from smelt.data.formats.webcopy import LISTS, Copy
 from smelt.data.formats.webtext import MetaText
-from smelt.errors import DataError
 
-SOURCES = ("google", "flickr")
+FORMAT = Format(
+    "WebVision 1.0 and 2.0, as distributed or unpacked",
+    order=10,
+    takes="lists folders sources num_classes text",
+    draws=False,
+    validation="checked",
+)
+
 MINI_CLASSES = 50
-_BASES = ("", "train_images_256", "train_images_resized", "train_images", "train", "images")
-_LISTS = {
-    "google": ("train_filelist_google.txt", "train_filelist_google_all.txt"),
-    "flickr": ("train_filelist_flickr.txt", "train_filelist_flickr_all.txt"),
-    "val": ("val_filelist.txt",),
-    "test": ("test_filelist.txt",),
-    "test_labels": ("test_labels.txt",),
-    "google_meta": ("train_meta_list_google.txt", "train_meta_list_google_all.txt"),
-    "flickr_meta": ("train_meta_list_flickr.txt", "train_meta_list_flickr_all.txt"),
-    "synsets": ("synsets.txt",),
-    "google_queries": ("queries_google.txt", "queries.txt"),
-    "flickr_queries": ("queries_flickr.txt", "queries.txt"),
-    "truth": ("truth.csv",),
-}
 
 
 def recognise(glimpse: Glimpse) -> str:
@@ -62,7 +55,7 @@ def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path
     """Files that count by content (lists), and files and folders that count by names and sizes."""
     info = [path for path in (root / "info").rglob("*") if path.is_file()]
     lists = [root / name for name in settings.lists.values()]
-    beside = [root / name for names in _LISTS.values() for name in names]
+    beside = [root / name for names in LISTS.values() for name in names]
     contents = [path for path in (*info, *beside) if path.is_file()] + lists
     metas = [top for pattern in ("*.json", "*/*.json", "*/*/q*.json") for top in root.glob(pattern)]
     return contents, [*_archives(root, Report()), *(metas if settings.text else [])]
@@ -72,7 +65,7 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     """Append all rows: training of each source, validation, test."""
     archives = [open_archive(path, root, writer, report) for path in _archives(root, report)]
     files = Files(root, archives, report, check=settings.check_files)
-    layout = _Layout(settings, files)
+    layout = Copy(settings, files)
     synsets = [line.split(None, 1) for line in read_lines(layout.need("synsets"))]
     limit = MINI_CLASSES if settings.format == "mini_webvision" else settings.num_classes
     classes = len(synsets) if limit is None else min(limit, len(synsets))
@@ -91,76 +84,6 @@ def read(settings: FormatSettings, root: Path, writer: CatalogueWriter, report: 
     ]
 
 
-class _Layout:
-    """Where things are in this copy."""
-
-    def __init__(self, settings: FormatSettings, files: Files) -> None:
-        self.settings, self.files = settings, files
-        self._folders: dict[bytes, bytes] = {}
-
-    def list_file(self, name: str) -> Part | None:
-        """The list called `name`, from the settings, `info/`, an `info.tar` or the root."""
-        if name in self.settings.lists:
-            path = self.files.root / self.settings.lists[name]
-            if not path.is_file():
-                raise DataError(f"lists.{name}: {path} is not there")
-            return Part(path)
-        names = _LISTS[name]
-        return self.files.find_any([base + file for file in names for base in ("info/", "")])
-
-    def need(self, name: str) -> Part:
-        """Like `list_file`, but it must be there."""
-        part = self.list_file(name)
-        if part is None:
-            raise DataError(
-                f"{self.files.root} has no info/{_LISTS[name][0]} (nor one in info.tar): is `root` the "
-                f"folder of WebVision? Set `lists: {{{name}: path}}` if it is elsewhere"
-            )
-        return part
-
-    def sources(self, settings: FormatSettings) -> list[str]:
-        """Sources to index: those asked for, else those that have a list."""
-        if settings.format == "mini_webvision":
-            return ["google"]
-        wanted = settings.sources or [name for name in SOURCES if self.list_file(name) is not None]
-        if not wanted:
-            self.need("google")
-        return list(wanted)
-
-    def place(self, paths: Paths, source: str) -> Paths:
-        """where_in paths of training images as paths below the root."""
-        return Paths(
-            [self._place(folder, source) for folder in paths.folders], paths.folder_codes, paths.names
-        )
-
-    def _place(self, folder: bytes, source: str) -> bytes:
-        head, slash, rest = folder.partition(b"/")
-        if not decode(head).startswith(source):
-            head, slash, rest = b"", b"/" if folder else b"", folder
-        if head not in self._folders:
-            self._folders[head] = self._top(decode(head), source, rest)
-        return self._folders[head] + slash + rest if self._folders[head] else rest
-
-    def _top(self, head: str, source: str, rest: bytes) -> bytes:
-        """The folder that stands for the first part of a listed path, or for none."""
-        if source in self.settings.folders:
-            return encode(self.settings.folders[source].strip("/"))
-        heads = [head] if head else []
-        heads += [f"{source}{end}" for end in ("", "_images_resized", "_resized_256", "_images_256")]
-        tops = [f"{base}/{name}".strip("/") for name in heads for base in _BASES] + ([] if head else [""])
-        query = rest.partition(b"/")[0]
-        full = [top for top in tops if self.files.has_folder(encode(top + "/").lstrip(b"/") + query)]
-        long = re.fullmatch(rb"q\d{5}", query) and not head.startswith(f"{source}_")
-        return encode(full[0] if full else f"{source}_images_resized" if long else tops[0])
-
-    def below(self, split: str) -> bytes:
-        """The folder of validation or test images."""
-        if split in self.settings.folders:
-            return encode(self.settings.folders[split].strip("/"))
-        names = [f"{split}_images_resized", f"{split}_images_256", f"{split}_images", split]
-        return encode(next((name for name in names if self.files.has_folder(encode(name))), names[0]))
-
-
 def _archives(root: Path, report: Report) -> list[Path]:
     return find_archives(root, report, deep=False)
 
@@ -170,11 +93,11 @@ def _entries(path: Part, report: Report, classes: int, labelled: bool) -> Iterat
         yield path, entries
 
 
-def _evaluation(layout: _Layout, split: str, classes: int, report: Report) -> Iterator[tuple[Part, Entries]]:
+def _evaluation(layout: Copy, split: str, classes: int, report: Report) -> Iterator[tuple[Part, Entries]]:
     """Entries of validation or test; the hidden labels of test where they are there."""
     listed = layout.list_file(split)
     if listed is None:
-        report.warn(f"there is no {_LISTS[split][0]}: the catalogue has no {split} split")
+        report.warn(f"there is no {LISTS[split][0]}: the catalogue has no {split} split")
         return
     hidden = layout.list_file("test_labels") if split == "test" else None
     if hidden is None:
@@ -190,7 +113,7 @@ def _evaluation(layout: _Layout, split: str, classes: int, report: Report) -> It
 
 
 def _add(
-    writer: CatalogueWriter, layout: _Layout, truth: Truth, split: str, source: str,
+    writer: CatalogueWriter, layout: Copy, truth: Truth, split: str, source: str,
     listed: tuple[Part, Entries], classes: int, text: MetaText | None,
 ) -> None:  # fmt: skip
     part, entries = listed

@@ -181,8 +181,8 @@ def _column(name: str, kind: Any, feature: Any, where: str) -> Column | None:
         kind = kind.value_type
     if pa.types.is_struct(kind):
         inside = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
-        return Column(name, "image") if _is_bytes(inside.get("bytes")) and not several else None
-    if _is_bytes(kind):
+        return Column(name, "image") if is_bytes(inside.get("bytes")) and not several else None
+    if is_bytes(kind):
         is_image = isinstance(feature, dict) and feature.get("_type") == "Image"
         return None if several else Column(name, "image" if is_image else "bytes")
     if pa.types.is_integer(kind):
@@ -195,7 +195,8 @@ def _column(name: str, kind: Any, feature: Any, where: str) -> Column | None:
     return None
 
 
-def _is_bytes(kind: Any) -> bool:
+def is_bytes(kind: Any) -> bool:
+    """Whether a type of Arrow is that of bytes."""
     import pyarrow as pa
 
     tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
@@ -223,7 +224,7 @@ def images_in(batch: Any, name: str) -> Iterator[tuple[bytes | None, bytes | Non
 
     column = _plain(batch.column(batch.schema.get_field_index(name)))
     if not pa.types.is_struct(column.type):
-        is_text = not _is_bytes(column.type)
+        is_text = not is_bytes(column.type)
         values = (value.as_py() for value in (_as_binary(column) if is_text else column))
         yield from ((None, value) if is_text else (value, None) for value in values)
         return

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from smelt.artifacts.bytestrings import ByteStrings, decode
 from smelt.artifacts.catalogue_writer import CatalogueWriter
-from smelt.data.formats.base import SHOWN, SPLIT_NAMES, Report
+from smelt.data.formats.base import SHOWN, SPLIT_NAMES, Report, lists_named, refuse_unknown_lists
 from smelt.data.formats.config import FormatSettings
-from smelt.data.formats.containers.jsons import kind_of, name_bytes, placed
+from smelt.data.formats.containers.jsons import kind_of, name_bytes, placed, walk
 from smelt.data.formats.labels.classes import Classes
 from smelt.data.formats.lists.imagetable import Table
 from smelt.data.formats.lists.listed import add_tables
@@ -29,8 +30,9 @@ MOST = 100  # … as they do where there are more of them in all: the first are 
 class Rows:
     """Images that one export names, in its order: `names` as written, all `labels` of each, (), (a,), (a, b).
 
-    path: the export. split: of all, or "all" where `splits` says it (else they are for training). within:
-    what the list of them is called in the file, and `places` where each is in it.
+    path: the export. split: of all, or "all" where the column `split` says it (else they are for training).
+    within: what the list of them is called in the file, and `places` where each is in it. columns: further
+    ones of `Table`, a value for each.
     """
 
     path: Path
@@ -39,7 +41,7 @@ class Rows:
     names: list[bytes] = field(default_factory=list)
     labels: list[tuple[bytes, ...]] = field(default_factory=list)
     places: list[int | str] = field(default_factory=list)
-    splits: list[bytes] = field(default_factory=list)
+    columns: dict[str, list[bytes]] = field(default_factory=dict)
     lines: bool = False  # whether places are lines of the file
 
     def __len__(self) -> int:
@@ -64,20 +66,14 @@ class Rows:
             "path": ByteStrings.of(paths),
             "label": ByteStrings.of(labels[0] if labels else b"" for labels in self.labels),
         }
-        if self.splits:
-            columns["split"] = ByteStrings.of(self.splits)
+        columns |= {name: ByteStrings.of(values) for name, values in self.columns.items()}
         return Table(self.split, columns, self.where, several=several, spelling=Spelling())
 
 
 def named_lists(settings: FormatSettings) -> dict[str, str]:
     """Split (or "all") → file or pattern of the lists that the settings name. DataError for other names."""
-    named = {split: path for split, path in settings.lists.items() if split != "classes"}
-    if unknown := named.keys() - set(LISTS):
-        raise DataError(
-            f"data.lists: format {settings.format} has all, train, val, test and classes, not "
-            f"{', '.join(sorted(unknown))}"
-        )
-    return named
+    refuse_unknown_lists(settings, *LISTS, "classes")
+    return {split: path for split, path in settings.lists.items() if split != "classes"}
 
 
 def found_lists(
@@ -87,11 +83,10 @@ def found_lists(
 
     DataError where a named one is not there, where none was found, and where a split has several.
     """
-    named = {split: root / path for split, path in named_lists(settings).items()}
+    instead = f"; there is {', '.join(found[:3])}" if found else ""
+    named = lists_named(settings, root, *LISTS, "classes", instead=instead)
+    named.pop("classes", None)
     if named:
-        for split, path in named.items():
-            if not path.is_file():
-                raise DataError(f"data.lists.{split}: there is no file {path}{_instead(found)}")
         return list(named.items())
     if not found:
         raise DataError(f"{root} has no {what}; name it: -o data.lists.all=FILE (or .train, .val, .test)")
@@ -116,10 +111,6 @@ def found_lists(
 
 def _by_split(item: tuple[str, list[str]]) -> int:
     return LISTS.index(item[0])
-
-
-def _instead(found: Sequence[str]) -> str:
-    return f"; there is {', '.join(found[:3])}" if found else ""
 
 
 def split_of_list(path: str) -> str:
@@ -161,6 +152,28 @@ def wrong(where: str, what: str, value: object, wanted: str, report: Report) -> 
     """Report that a value is not what it has to be."""
     shown = repr(short(value, 80)) if isinstance(value, str) else kind_of(value)
     report.problem(f"{where}: {what} is {shown}, not {wanted}")
+
+
+def taken(value: Mapping[str, object], key: str, wanted: str, where: str, report: Report) -> bytes | None:
+    """The text or whole number that an object has under `key`; None where it has to be and is not."""
+    found = text_or_number(value.get(key))
+    if found is None:
+        wrong(where, f"`{key}`", value.get(key), wanted, report)
+    return found
+
+
+def items(
+    path: Path, report: Report, streamed: tuple[str, ...] = (), what: str = "an object"
+) -> Iterator[tuple[str, int | str, str, Any]]:
+    """(list, place, where that is, object) of the objects in the lists `streamed` of a JSON file, and
+    ("", key, where, value) of what else it holds. What is no object in a list is a problem."""
+    for within, place, value in walk(path, streamed):
+        refuse_many(report)
+        where = f"{path}: {placed(within, place)}"
+        if within and not isinstance(value, dict):
+            wrong(where, "it", value, what, report)
+        else:
+            yield within, place, where, value
 
 
 class Known:

@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from smelt.artifacts.bytestrings import decode
 from smelt.data.formats.base import Report
@@ -28,6 +27,7 @@ from smelt.data.formats.tree.elsewhere import (
     pictures_in,
     readings,
 )
+from smelt.data.formats.tree.folders import Tree, class_of
 from smelt.data.formats.tree.names import (
     aside,
     first_few,
@@ -36,9 +36,6 @@ from smelt.data.formats.tree.names import (
     part_of_a_class,
     split_of,
 )
-
-if TYPE_CHECKING:
-    from smelt.data.formats.imagefolder import Tree
 
 _SHARD = re.compile(rb"[0-9]{4,}(\.tar)?")
 _FEW = 10
@@ -106,8 +103,6 @@ def _links_for_training(tree: Tree) -> list[bytes]:
 
 def _tell_of_half(settings: FormatSettings, tree: Tree, report: Report) -> None:
     """A problem for empty class folders of training that have images in validation or test."""
-    from smelt.data.formats.imagefolder import class_of
-
     there: dict[bytes, set[str]] = {}
     for folder in tree.images:
         split, parts = tree.parts(folder)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings, combine, decode
-from smelt.data.formats.base import IMAGE_SUFFIXES, Report
+from smelt.data.formats.base import IMAGE_SUFFIXES, Report, if_there
 from smelt.data.formats.tree.names import hidden, left_by_a_program
 from smelt.data.formats.tree.samefiles import Named
 from smelt.data.images.kinds import HEIC_SUFFIXES, Sniffed, sniff
@@ -104,7 +104,7 @@ class Walk:
         while pending:
             path, above = pending.pop()
             where = os.path.join(self.base, path) if path else self.base
-            entries, own = patiently(partial(_listed, where), partial(os.fsdecode, where))
+            entries, own = _listed(where)
             if path and {entry.name for entry in entries} >= _OF_A_RUN:
                 self.odd(OF_A_RUN, path)
                 continue
@@ -155,7 +155,7 @@ class Walk:
         self, entry: os.DirEntry[bytes], below: bytes, above: tuple[tuple[int, int], ...]
     ) -> tuple[str, int]:
         """("folder" or "file" if the link is to be followed, else ""; the inode that it leads to)."""
-        status = patiently(partial(_status, entry.path), partial(os.fsdecode, entry.path))
+        status = if_there(partial(os.stat, entry.path), entry.path, None)
         if status is None:
             self.odd(NOWHERE, below)
             return "", 0
@@ -197,24 +197,15 @@ class Walk:
 
 def _listed(path: bytes) -> tuple[list[os.DirEntry[bytes]], tuple[int, int]]:
     """The entries of a folder and its identity; nothing where it has gone meanwhile."""
-    try:
+
+    def listed() -> tuple[list[os.DirEntry[bytes]], tuple[int, int]]:
         with os.scandir(path) as entries:
             found = list(entries)
         status = os.stat(path)
         return found, (status.st_dev, status.st_ino)
-    except OSError as error:
-        if error.errno not in NOT_THERE:
-            raise
-        return [], (0, 0)
 
-
-def _status(path: bytes) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except OSError as error:
-        if error.errno not in NOT_THERE:
-            raise
-        return None
+    nothing: list[os.DirEntry[bytes]] = []
+    return if_there(listed, path, (nothing, (0, 0)))
 
 
 def kind_of(root: Path | bytes, path: bytes) -> Sniffed:

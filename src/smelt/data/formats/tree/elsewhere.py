@@ -6,15 +6,16 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from smelt.artifacts.bytestrings import decode
 from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.lists.columns import looks_like_image
+from smelt.data.formats.lists.listfiles import chosen
+from smelt.data.formats.lists.listnames import is_list, lists_among
+from smelt.data.formats.tree.folders import Tree, classes_of
+from smelt.data.formats.tree.layout import Glimpse, recognise
 from smelt.data.formats.tree.names import aside, first_few, no_class, numbered, of_splits, split_of
 from smelt.errors import DataError
-
-if TYPE_CHECKING:
-    from smelt.data.formats.imagefolder import Tree
 
 _FEW = 10
 WRITE = "write a list, images.csv, a row an image, with the columns path, label and, if there is one, split"
@@ -23,8 +24,6 @@ _DATA = (".json", ".pkl", ".pickle", ".npy", ".npz", ".xlsx", ".sqlite", ".db", 
 
 def class_counts(settings: FormatSettings, tree: Tree, rule: str | None = None) -> dict[bytes, int]:
     """Class → training images, by `rule` or as the settings say."""
-    from smelt.data.formats.imagefolder import classes_of
-
     counts: Counter[bytes] = Counter()
     for folder, names in tree.images.items():
         split, parts = tree.parts(folder)
@@ -45,10 +44,8 @@ def readings(tree: Tree, *rules: str) -> str:
 
 def has_classes(root: Path, below: bytes) -> str:
     """A folder below the root as the option that names it, with its classes; "" where it has not two."""
-    from smelt.data.formats.imagefolder import Tree as Trees
-
     better = root / decode(below)
-    classes = class_counts(FormatSettings(), Trees.of(better, "inside"))
+    classes = class_counts(FormatSettings(), Tree.of(better, "inside"))
     if len(classes) < 2 or no_classes(classes):
         return ""
     return f"-o data.root={quoted(as_given(better))} has {len(classes)} classes ({names_of(classes)})"
@@ -131,10 +128,6 @@ def elsewhere(root: Path, tree: Tree) -> str:
 
 def _beside(root: Path, tree: Tree) -> str:
     """What else lies there that may hold the labels: a list that was not taken and why, boxes."""
-    from smelt.data.formats.lists.listfiles import chosen
-    from smelt.data.formats.lists.listnames import lists_among
-    from smelt.data.formats.tree.layout import Glimpse
-
     found = []
     names = lists_among(Glimpse(root).files())
     if names:
@@ -171,9 +164,6 @@ def _other_labels(root: Path, tree: Tree) -> str:
 
 def _data_files(root: Path) -> list[str]:
     """Files below the root, not called as lists are, that programs write tables and labels to."""
-    from smelt.data.formats.lists.listnames import is_list
-    from smelt.data.formats.tree.layout import Glimpse
-
     return [
         f"{at}/{name}".lstrip("/")
         for at, files in Glimpse(root).tree
@@ -197,9 +187,6 @@ def _single_path(tree: Tree) -> bytes:
 
 def _above(root: Path) -> str:
     """The folder above, where this one is a class of it."""
-    from smelt.data.formats.lists.columns import looks_like_image
-    from smelt.data.formats.tree.layout import Glimpse, recognise
-
     parent = root.resolve().parent
     glimpse = Glimpse(parent)
     full = [name for name in glimpse.folders()[:50] if any(map(looks_like_image, glimpse.files(name)[:20]))]

@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from smelt.artifacts.bytestrings import decode, encode
-from smelt.data.formats.base import Report, as_bytes
+from smelt.data.formats.base import Report, as_bytes, list_folder
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.lists.exported import Rows
 from smelt.data.formats.tree.census import Walk
-from smelt.data.formats.tree.names import normalised, split_of
+from smelt.data.formats.tree.named import by_key, name_of
+from smelt.data.formats.tree.names import joined, normalised, split_of
 from smelt.errors import short
 from smelt.files.opening import is_kind
 
@@ -42,6 +44,11 @@ def local(name: bytes) -> bytes:
     return normalised(name).lstrip(b"/")
 
 
+def _without_suffix(path: bytes) -> bytes:
+    folder, slash, name = path.rpartition(b"/")
+    return folder + slash + (name.rpartition(b".")[0] or name)
+
+
 class Finder:
     """The files below `root`, to find images by what an export calls them.
 
@@ -55,7 +62,6 @@ class Finder:
         if settings.check_files:
             walk = Walk(root, settings.links)
             self._files = {path: None for folder in walk for path in folder.paths()}
-        self._names: dict[bytes, list[bytes]] = {}
         self._taken: dict[bytes, tuple[bytes, str]] = {}  # found in another way than asked for
 
     def there(self, path: bytes) -> bool:
@@ -74,16 +80,13 @@ class Finder:
             own = [name for name in (*further, tail) if name]
             subs = ["", "images", "data", "imgs", *own, *(f"images/{name}" for name in own)]
             for middle in (b"", b"images"):
-                subs += [decode(at) for at in self._of_split(_joined(top, middle), rows.split, middle)]
-            found |= {folder: None for sub in subs if self._is_folder(folder := _joined(top, encode(sub)))}
+                subs += [decode(at) for at in self._of_split(joined(top, middle), rows.split, middle)]
+            found |= {folder: None for sub in subs if self._is_folder(folder := joined(top, encode(sub)))}
         return list(found)
 
     def _of_split(self, top: bytes, split: str, middle: bytes) -> list[bytes]:
-        try:
-            names = sorted(os.listdir(os.path.join(os.fsencode(self.root), top)))
-        except OSError:
-            return []
-        return [_joined(middle, n) for n in names if split_of(n.decode("utf-8", "replace")) == split]
+        names = sorted(list_folder(self.root, top))
+        return [joined(middle, n) for n in names if split_of(n.decode("utf-8", "replace")) == split]
 
     def _is_folder(self, path: bytes) -> bool:
         return is_kind(os.path.join(os.fsencode(self.root), path), stat.S_ISDIR)
@@ -96,7 +99,7 @@ class Finder:
         names = [local(before + name + behind) for name in rows.names]
         if self.exact:
             base = b"" if self.settings.paths_from != "list" else folders[0]
-            paths = [_joined(base, name) for name in names]
+            paths = [joined(base, name) for name in names]
             self._refuse_none(rows, paths)
             return paths
         base = self._best(folders, names)
@@ -111,20 +114,18 @@ class Finder:
 
     def locate_stems(self, rows: Rows, folder: bytes) -> list[bytes]:
         """The path of each image that a list names without its suffix, in `folder`."""
-        listed = self._files or {_joined(folder, at): None for at in _below(self.root / decode(folder))}
-        stems: dict[bytes, list[bytes]] = {}
-        for path in listed:
-            if path.startswith(folder + b"/"):
-                top, slash, name = path.rpartition(b"/")
-                stems.setdefault(top + slash + (name.rpartition(b".")[0] or name), []).append(path)
+        listed = self._files or dict.fromkeys(
+            joined(folder, path) for below in Walk(self.root / decode(folder)) for path in below.paths()
+        )
+        inside = (path for path in listed if path.startswith(folder + b"/"))
+        stems = by_key(inside, lambda path: (_without_suffix(path),))
         paths = []
         for row, name in enumerate(rows.names):
-            whole = _joined(folder, local(name))
-            alike = [whole] if whole in listed else stems.get(whole, [whole])
+            whole = joined(folder, local(name))
+            alike = [] if whole in listed else stems.get(whole, [])
             if len(alike) > 1:
-                shown = ", ".join(map(decode, alike[:3]))
-                self.report.problem(f"{rows.where(row)}: {decode(name)!r} could be any of {shown}")
-            paths.append(alike[0])
+                self._several(rows, row, alike)
+            paths.append(alike[0] if alike else whole)
         self._refuse_none(rows, paths)
         return paths
 
@@ -132,13 +133,13 @@ class Finder:
         """The first of the folders in which most of the images are."""
         step = max(1, len(names) // (SAMPLE if self._files else 20))
         sample = names[::step]
-        return max(folders, key=lambda at: sum(self.there(_joined(at, n)) for n in sample), default=b"")
+        return max(folders, key=lambda at: sum(self.there(joined(at, n)) for n in sample), default=b"")
 
     def _find(
         self, rows: Rows, row: int, base: bytes, name: bytes, ends: Sequence[bytes]
     ) -> tuple[bytes, str]:
         """(path, how it was found)."""
-        path = _joined(base, name)
+        path = joined(base, name)
         if len(name) > LONGEST:
             self.report.problem(f"{rows.where(row)}: {short(decode(name), 80)!r} has {len(name):,} bytes")
             return path, ""
@@ -147,24 +148,25 @@ class Finder:
         for other in (name, *ends):
             while other:
                 for top in (base, b""):
-                    if (path := _joined(top, other)) in self._files:
+                    if (path := joined(top, other)) in self._files:
                         return self._take(rows, row, path), "by the end of its path"
                 other = other.partition(b"/")[2]
         for other in (name, *ends):
-            alike = self._called(other.rpartition(b"/")[2])
+            alike = self._names.get(name_of(other), [])
             if len(alike) == 1:
                 return self._take(rows, row, alike[0]), "by its name alone"
             if alike:
-                shown = ", ".join(map(decode, alike[:3]))
-                self.report.problem(f"{rows.where(row)}: {decode(name)!r} could be any of {shown}")
+                self._several(rows, row, alike)
                 return alike[0], ""
-        return _joined(base, name), "not at all"
+        return joined(base, name), "not at all"
 
-    def _called(self, name: bytes) -> list[bytes]:
-        if not self._names:
-            for path in self._files:
-                self._names.setdefault(path.rpartition(b"/")[2], []).append(path)
-        return self._names.get(name, [])
+    def _several(self, rows: Rows, row: int, alike: Sequence[bytes]) -> None:
+        shown = ", ".join(map(decode, alike[:3]))
+        self.report.problem(f"{rows.where(row)}: {decode(rows.names[row])!r} could be any of {shown}")
+
+    @cached_property
+    def _names(self) -> dict[bytes, list[bytes]]:
+        return by_key(self._files, lambda path: (name_of(path),))
 
     def _take(self, rows: Rows, row: int, path: bytes) -> bytes:
         """Note that another name led to `path`; two names must not lead to one file."""
@@ -197,12 +199,3 @@ class Finder:
                     f"{len(found):,} images of {rows.path} were found {how}: "
                     f"{short(decode(rows.names[first]), 100)!r} is {decode(paths[first])!r}"
                 )
-
-
-def _below(top: Path) -> Iterator[bytes]:
-    for folder in Walk(top):
-        yield from folder.paths()
-
-
-def _joined(folder: bytes, name: bytes) -> bytes:
-    return folder + b"/" + name if folder and name else folder or name

@@ -8,9 +8,29 @@ from pathlib import Path
 
 import xxhash
 
+from smelt.data.formats.base import if_there
+from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.registry import AUTO, reader
 from smelt.data.formats.tree.census import Walk
+from smelt.data.formats.tree.layout import check_root, resolve
 from smelt.errors import DataError
-from smelt.files.opening import NOT_THERE, patiently
+
+
+def fingerprint(settings: FormatSettings, root: Path) -> str:
+    """Identity of what lies below `root`, as hex: file lists by content, archives and folders by listing.
+
+    Listings hold names and sizes: no time stamp, no absolute path. Imports neither torch nor pyarrow (but for
+    a list that is Parquet). Of the images that a CSV names the sizes count, unless `check_files` is off;
+    images that a published file list names are not looked at one by one. Raises DataError where the folder
+    or a list is missing.
+    """
+    check_root(root)
+    asked, (settings, _) = settings.format, resolve(settings, root)
+    module = reader(settings.format)
+    contents, listed = module.outside(settings, root)
+    images = module.listed_images(settings, root) if hasattr(module, "listed_images") else ()
+    identity = identity_of(root, contents, listed, images, settings.links)
+    return f"{settings.format}-{identity}" if asked == AUTO else identity
 
 
 def identity_of(
@@ -57,18 +77,7 @@ def _name(root: Path, path: Path) -> bytes:
 
 def _size_there(path: bytes) -> int:
     """Size of a file, -1 where there is none of this name; StorageError where that cannot be told."""
-
-    def looked() -> int:
-        try:
-            return os.stat(path).st_size
-        except ValueError:
-            return -1
-        except OSError as error:
-            if error.errno not in NOT_THERE:
-                raise
-            return -1
-
-    return patiently(looked, lambda: os.fsdecode(path))
+    return if_there(lambda: os.stat(path).st_size, path, -1)
 
 
 def _size(path: Path) -> int:

@@ -19,10 +19,10 @@ from pathlib import Path
 from smelt.artifacts.bytestrings import decode, encode
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.lists.columns import looks_like_image
-from smelt.data.formats.tree.alike import WAYS, Near, near
 from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.formats.tree.named import WAYS, Anywhere, Loose, Near, near
 from smelt.data.formats.tree.names import normalised, numbered, split_of, told
-from smelt.data.formats.tree.spelling import ABSOLUTE, Anywhere, Loose, Spelling
+from smelt.data.formats.tree.spelling import ABSOLUTE, Spelling
 from smelt.errors import short
 
 SAMPLE = 256  # paths that are looked at

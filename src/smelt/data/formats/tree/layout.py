@@ -1,12 +1,12 @@
 """Which format a folder has, told from the first names in it; nothing large is read and nothing imported.
 
 Every format that can be told by its looks has `recognise(glimpse)` in its module: what it saw in a few words,
-or "". The most particular one that says yes is taken, in the order of ORDER, and the user is told.
+or "". The most particular one that says yes is taken (`Format.order`), and the user is told.
 """
 
 from __future__ import annotations
 
-import importlib
+import difflib
 import os
 import re
 from dataclasses import dataclass
@@ -14,21 +14,18 @@ from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
-from smelt.data.formats.base import IMAGE_SUFFIXES
-from smelt.data.formats.config import FormatSettings, check_root
+from smelt.data.formats.base import IMAGE_SUFFIXES, if_there
+from smelt.data.formats.config import FormatSettings
+from smelt.data.formats.registry import AUTO, formats, reader
 from smelt.data.formats.tree.census import Walk, kind_of
 from smelt.data.formats.tree.names import hidden, no_class, numbered
 from smelt.data.images.kinds import sniff
-from smelt.errors import DataError
-from smelt.files.opening import NOT_THERE, patiently
+from smelt.errors import DataError, short
 
-# The most particular first: a data set of one of these also looks like some that come after it.
-ORDER = (
-    "webvision", "cifar_n", "clothing1m", "food101n", "imagenet", "img2dataset", "coco", "fiftyone",
-    "labelstudio", "huggingface", "joined", "splitlists", "csv", "webdataset", "imagefolder",
-)  # fmt: skip
 MOST = 5000  # names of a folder that are looked at
 HEAD = 1 << 16  # bytes of a file that are looked at
+
+Names = tuple[list[str], list[str]]  # folders, files
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Glimpse:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._listed: dict[str, tuple[list[str], list[str]]] = {}
+        self._listed: dict[str, Names] = {}
 
     def folders(self, below: str = "") -> list[str]:
         """Visible folders (and links to folders) in `below`, in order; at most MOST names are looked at."""
@@ -82,10 +79,11 @@ class Glimpse:
                       for second in self.folders(first)[:50]]  # fmt: skip
         return found
 
-    def _list(self, below: str) -> tuple[list[str], list[str]]:
+    def _list(self, below: str) -> Names:
         if below not in self._listed:
             path = os.path.join(self.root, below)
-            self._listed[below] = patiently(lambda: _listed(path), lambda: path)
+            nothing: Names = ([], [])
+            self._listed[below] = if_there(partial(_listed, path), path, nothing)
         return self._listed[below]
 
 
@@ -99,28 +97,49 @@ def classes_seen(glimpse: Glimpse) -> int:
     return 0 if numbered(found) else len(found)
 
 
-def _listed(path: str) -> tuple[list[str], list[str]]:
+def _listed(path: str) -> Names:
     folders: list[str] = []
     files: list[str] = []
-    try:
-        with os.scandir(path) as entries:
-            for entry in islice(entries, MOST):
-                if not hidden(os.fsencode(entry.name)):
-                    (folders if _is_folder(entry) else files).append(entry.name)
-    except OSError as error:
-        if error.errno not in NOT_THERE:
-            raise
+    with os.scandir(path) as entries:
+        for entry in islice(entries, MOST):
+            if not hidden(os.fsencode(entry.name)):
+                folder = if_there(entry.is_dir, entry.path, False)  # a link in a circle is none
+                (folders if folder else files).append(entry.name)
     return sorted(folders), sorted(files)
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry, its links followed, is a folder; a link that goes round in a circle is none."""
+def check_root(root: Path) -> None:
+    """Raise DataError where the folder of the data set is none, with what is there instead."""
+    if root.is_dir():
+        return
+    if root.is_file():
+        raise DataError(
+            f"data.root: {root} is a file; it takes the folder of the data set: -o data.root={root.parent}"
+        )
+    tried = "" if root.is_absolute() else f" (looked for {short(os.path.abspath(root))})"
+    raise DataError(
+        f"data.root: there is no folder {short(str(root))}{tried}{_how_far(root)}. It takes the folder "
+        "of the data set (relative to where smelt is started): -o data.root=FOLDER"
+    )
+
+
+def _how_far(root: Path) -> str:
+    """How far the path of a folder that is not there leads, and what it was probably to be."""
+    if root.parts[:1] and root.parts[0].startswith("~"):
+        return f"; the shell left ~ as it is, which may be {short(os.path.expanduser(root))}"
+    there = next((parent for parent in root.parents if parent.is_dir()), None)
+    if there is None:
+        return ""
+    missing = root.relative_to(there).parts[0]
     try:
-        return entry.is_dir()
-    except OSError as error:
-        if error.errno not in NOT_THERE:
-            raise
-        return False
+        with os.scandir(there) as items:
+            folders = [item.name for item in islice(items, MOST) if os.path.isdir(item.path)]
+    except OSError:
+        folders = []
+    near = difflib.get_close_matches(missing[:100], folders, n=1, cutoff=0.55)
+    meant = f" but {short(near[0])!r}" if near else ""
+    whose = "this folder" if there == Path(".") else short(str(there))
+    return f"; {whose} has no {short(missing)!r}{meant}"
 
 
 def recognise(root: Path) -> Layout:
@@ -128,10 +147,10 @@ def recognise(root: Path) -> Layout:
     check_root(root)
     glimpse = Glimpse(root)
     found: list[tuple[str, str]] = []
-    for name in ORDER:
-        if found and name == "csv":  # it reads into lists, and those of an export may be of any size
+    for name, one in reversed(formats().items()):
+        if (found and one.dear) or not (looks := getattr(reader(name), "recognise", None)):
             continue
-        if seen := importlib.import_module(f"smelt.data.formats.{name}").recognise(glimpse):
+        if seen := looks(glimpse):
             found.append((name, seen))
     if not found:
         raise DataError(
@@ -214,7 +233,7 @@ def _of_which_kinds(glimpse: Glimpse) -> str:
 
 def resolve(settings: FormatSettings, root: Path) -> tuple[FormatSettings, Layout | None]:
     """`settings` with the format that the folder has, where they leave it open; and how it was recognised."""
-    if settings.format != "auto":
+    if settings.format != AUTO:
         return settings, None
     layout = recognise(root)
     # settings that only lists have say that there is one, whatever else the folder looks like

@@ -202,6 +202,11 @@ def normalised(path: bytes) -> bytes:
     return (b"/" if path.startswith(b"/") else b"") + b"/".join(parts)
 
 
+def joined(folder: bytes, name: bytes) -> bytes:
+    """`folder/name`; the one of both that there is, where the other is empty."""
+    return folder + b"/" + name if folder and name else folder or name
+
+
 def first_few(names: Iterable[str], total: int, most: int = 3) -> str:
     """`a, b, c` and how many more there are."""
     shown = [name for name, _ in zip(names, range(most))]

@@ -9,17 +9,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import decode
+from smelt.artifacts.catalogue import Catalogue
 from smelt.data.formats.base import Report
 from smelt.errors import short
-
-if TYPE_CHECKING:
-    from smelt.artifacts.catalogue import Catalogue
 
 _SHOWN = 3
 

@@ -7,79 +7,17 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from smelt.artifacts.bytestrings import decode
 from smelt.data.formats.lists.columns import looks_like_image
-from smelt.data.formats.tree.alike import Near
-from smelt.data.formats.tree.census import Walk
 from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.formats.tree.named import Anywhere, Loose, Near
 from smelt.data.formats.tree.names import first_few, normalised
 
 ABSOLUTE = re.compile(rb"/|[A-Za-z]:/")
-
-
-class Loose:
-    """Names of files that differ from the wanted ones in case or Unicode form; each folder listed once."""
-
-    def __init__(self, root: bytes) -> None:
-        self.root = root
-        self._known: dict[bytes, tuple[set[bytes], dict[str, bytes]]] = {}
-
-    def find(self, path: bytes) -> bytes:
-        """The path of a file that is there, if there is exactly one; else `path` itself."""
-        found: list[bytes] = []
-        for part in path.split(b"/"):
-            names, alike = self._listing(b"/".join(found))
-            name = part if part in names else alike.get(_form(part), b"")
-            if not name:
-                return path
-            found.append(name)
-        return b"/".join(found)
-
-    def _listing(self, folder: bytes) -> tuple[set[bytes], dict[str, bytes]]:
-        if folder not in self._known:
-            try:
-                names = os.listdir(os.path.join(self.root, folder))
-            except (OSError, ValueError):
-                names = []
-            count = Counter(map(_form, names))
-            self._known[folder] = set(names), {_form(n): n for n in names if count[_form(n)] == 1}
-        return self._known[folder]
-
-
-class Anywhere:
-    """Files by their name alone, with or without its suffix, where only one below the root is called so."""
-
-    def __init__(self, root: bytes) -> None:
-        self.root = root
-        self._known: dict[bytes, bytes] | None = None
-        self._twice: set[bytes] = set()
-
-    def find(self, path: bytes) -> bytes:
-        """The path of the one file that is called so; else `path` itself."""
-        if self._known is None:  # once, also where no file is an image
-            self._known = {}
-            for folder in Walk(Path(os.fsdecode(self.root))):
-                for found in folder.paths():
-                    self._add(self._known, found)
-        name = path.rpartition(b"/")[2]
-        return path if name in self._twice else self._known.get(name, path)
-
-    def _add(self, known: dict[bytes, bytes], path: bytes) -> None:
-        name = path.rpartition(b"/")[2]
-        if looks_like_image(decode(name)):
-            for own in (name, os.path.splitext(name)[0]):
-                if known.setdefault(own, path) != path:
-                    self._twice.add(own)
-
-
-def _form(name: bytes) -> str:
-    return unicodedata.normalize("NFC", decode(name)).casefold()
 
 
 @dataclass(frozen=True)
