@@ -13,8 +13,8 @@ from rich.console import Console
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.tree.names import alike, aside, part_of_a_class, split_beside_classes
 from smelt.data.images import kinds
+from smelt.report.terminal import files
 from smelt.stages.index import index
-from smelt.verbs.summaries import _show_files
 from test_folders import HEIC, counts, left_out, read, refused, tree
 
 
@@ -191,9 +191,9 @@ def test_index_counts_and_contents_agree(tmp_path: Path) -> None:
     assert found["files"]["no_images"] == 3 and found["files"]["images"] == 9
     assert any("1 of 7 files that were opened" in warning for warning in found["warnings"])
     console = Console(file=io.StringIO(), width=200)
-    _show_files(console, found["files"])
+    files(console, found["files"])
     assert "9 are images of the data set by their names (3 of those opened are none" in shown_on(console)
-    _show_files(console, read(tree(tmp_path / "e", "cat/3", "dog/3"))[1]["files"])
+    files(console, read(tree(tmp_path / "e", "cat/3", "dog/3"))[1]["files"])
     assert "6 are images of the data set; none was left out" in shown_on(console)
 
 

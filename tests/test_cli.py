@@ -84,7 +84,7 @@ def test_an_edit_reruns_only_what_depends_on_it(finished: Path) -> None:
 
 
 def test_figures_of_mining_are_printed_with_intervals(capsys: pytest.CaptureFixture[str]) -> None:
-    from smelt.verbs import ladder
+    from smelt.report import terminal
 
     row = {
         "round": "raw", "rows": 1000, "dropped": 200, "precision": 0.5, "precision_interval": [0.431, 0.569],
@@ -96,35 +96,36 @@ def test_figures_of_mining_are_printed_with_intervals(capsys: pytest.CaptureFixt
         },
     }  # fmt: skip
     noise = [{"round": "raw", "words": "not enough training to tell"}, {"round": "aum", "words": ""}]
-    ladder.show({"rungs": [], "fusion": "none", "noise": noise, "selections": [row]})
+    terminal.ladder({"rungs": [], "fusion": "none", "noise": noise, "selections": [row]})
     printed = " ".join(capsys.readouterr().out.split())
     assert "Wrong labels, raw: not enough training to tell." in printed and "Wrong labels, aum" not in printed
-    assert "0.500 (0.431–0.569) 0.250 (0.210–0.294) –" in printed
-    assert "raw: 1000 images, 400 of them wrong, intervals of 95 % up to ±0.050" in printed
+    assert "50.0 (43.1–56.9) 25.0 (21.0–29.4) –" in printed
+    assert "raw 1\u202f000, 400 of them wrong" in printed and "aum 0.750 (0.700–0.800) –" in printed
     for name in ("intervals", "precision_interval"):
         row.pop(name)  # as written by an earlier version
-    ladder.show({"rungs": [], "fusion": "none", "selections": [row]})
-    assert "0.500 0.250 (0.210–0.294)" in " ".join(capsys.readouterr().out.split())
+    terminal.ladder({"rungs": [], "fusion": "none", "selections": [row]})
+    assert "50.0 25.0 (21.0–29.4)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_rank_prints_what_can_be_said_of_the_noise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from smelt.flowchart.work import Work
-    from smelt.verbs import summaries
+    from smelt.report import terminal
 
     monkeypatch.setattr(Work, "problems", lambda *_, **__: [])  # this is about words, not about files
     folder = tmp_path / "artifacts" / "rank-k"
     folder.mkdir(parents=True)
     nodes = [{"id": "rank/raw", "stage": "rank", "key": "k"}]
     (tmp_path / "flowchart.json").write_text(json.dumps({"nodes": nodes}))
+    (folder / "manifest.json").write_text("{}")
     (folder / "rank.json").write_text(json.dumps({"score": "aum", "rows": 9}))
     for diagnosis, expected in (
         ({"noise": {"words": "not enough training to tell"}}, "noise: not enough training to tell"),
         ({"estimated_noise": 0.8}, "noise: not estimated"),  # as written by an earlier version
     ):
         (folder / "diagnosis.json").write_text(json.dumps(diagnosis))
-        summaries.show(tmp_path, "rank")
+        terminal.show(tmp_path, "rank")
         printed = capsys.readouterr().out
         assert expected in printed and "score: aum" in printed and "0.8" not in printed
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from smelt.errors import ArtifactError, RecipeError
 from smelt.files import committed
 from smelt.flowchart import journal, upkeep
-from smelt.flowchart.draw import draw
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.reasons import PlanLine, plan
 from smelt.flowchart.work import Work
+from smelt.report.drawing import Box, flow, lay_out
 from toy import chart, execute, node
 
 
@@ -238,25 +238,21 @@ def test_a_moved_folder_and_touched_times_change_nothing(tmp_path: Path) -> None
 @given(graphs())
 def test_picture_of_any_graph(nodes: list[Node]) -> None:
     graph = Graph(nodes)
-    picture = json.loads(json.dumps(draw(graph)))
-    boxes, edges = picture["boxes"], picture["edges"]
-    assert sorted(i for box in boxes for i in box["ids"]) == sorted(graph.nodes)
-    assert len({(box["column"], box["row"]) for box in boxes}) == len(boxes)  # no two on one place
-    assert all(
-        0 <= box["row"] <= picture["rows"] - 1 and 0 <= box["column"] < picture["columns"] for box in boxes
-    )
-    for edge in edges:
-        a, b, points = boxes[edge["from"]], boxes[edge["to"]], edge["points"]
-        assert points[0] == [a["column"], a["row"]]
-        assert points[-1] == [b["column"], b["row"]]
-        assert [column for column, _ in points] == list(range(a["column"], b["column"] + 1))
-    assert closure(len(boxes), {(edge["from"], edge["to"]) for edge in edges}) == closure(
+    boxes, ways = lay_out(graph)
+    assert sorted(i for box in boxes for i in box.nodes) == sorted(graph.nodes)
+    assert len({(box.column, box.row) for box in boxes}) == len(boxes)  # no two on one place
+    assert all(box.row >= 0 and box.column >= 0 for box in boxes)
+    number = {id(box): i for i, box in enumerate(boxes)}
+    for way in ways:
+        assert id(way[0]) in number and id(way[-1]) in number
+        assert [box.column for box in way] == list(range(way[0].column, way[-1].column + 1))
+    assert closure(len(boxes), {(number[id(way[0])], number[id(way[-1])]) for way in ways}) == closure(
         len(boxes), parents_of_boxes(graph, boxes)
     )
 
 
-def parents_of_boxes(graph: Graph, boxes: list[dict[str, Any]]) -> set[tuple[int, int]]:
-    box_of = {i: number for number, box in enumerate(boxes) for i in box["ids"]}
+def parents_of_boxes(graph: Graph, boxes: list[Box]) -> set[tuple[int, int]]:
+    box_of = {i: number for number, box in enumerate(boxes) for i in box.nodes}
     return {(box_of[parent], box_of[item.id]) for item in graph for parent in item.parents()}
 
 
@@ -270,12 +266,15 @@ def closure(count: int, edges: set[tuple[int, int]]) -> set[tuple[int, int]]:
 
 
 def test_similar_nodes_are_one_box() -> None:
-    picture = draw(chart())
-    assert [(box["label"], len(box["ids"])) for box in picture["boxes"]] == [
+    boxes, ways = lay_out(chart())
+    assert [(box.label, len(box.nodes)) for box in boxes] == [
         ("index", 1), ("select", 1), ("train ×2", 2), ("rank", 1), ("fuse", 1)
     ]  # fmt: skip
-    assert [(edge["from"], edge["to"]) for edge in picture["edges"]] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert [(way[0].label, way[-1].label) for way in ways] == [
+        ("index", "select"), ("select", "train ×2"), ("train ×2", "rank"), ("rank", "fuse")
+    ]  # fmt: skip
+    assert flow(chart(), {"index"}).count("box done") == 1
 
 
 def test_nothing_to_draw() -> None:
-    assert draw(Graph([])) == {"columns": 0, "rows": 0, "boxes": [], "edges": []}
+    assert lay_out(Graph([])) == ([], []) and "<svg" in flow(Graph([]), ())

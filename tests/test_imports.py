@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "mining": LEARN,
     "fusion": LEARN,
     # its gallery shows what models see
-    "report": {"errors", "settings", "files", "metrics", "artifacts", "data"},
+    "report": {"errors", "settings", "files", "metrics", "artifacts", "data", "flowchart"},
     "stages": BASE | LEARN | {"learning", "mining", "fusion"},
     "recipe": BASE | LEARN | {"learning", "mining", "fusion", "stages", "flowchart", "recipes"},
     "verbs": BASE
@@ -142,7 +142,7 @@ def test_nothing_heavy_is_loaded_on_the_way() -> None:
 
 def test_the_report_reads_files_and_loads_no_models() -> None:
     found = loaded([file for file in FILES if part_of(file) == "report"])
-    assert not found & {"torch", "torchvision", "timm", "sklearn", "scipy", "safetensors", "jinja2"}
+    assert not found & {"torch", "torchvision", "timm", "sklearn", "scipy", "safetensors"}
 
 
 def test_no_cycles() -> None:

@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,9 @@ from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.data.images.decode import decode
 from smelt.errors import ArtifactError, StorageError
+from smelt.flowchart.work import Work
 from smelt.report import charts, page, sections_fuse, sections_mine
-from smelt.report.collect import Item, Run
+from smelt.report.findings import Fused, Ladder
 from smelt.report.gallery import thumbnail
 
 
@@ -69,7 +69,7 @@ def test_the_page_holds_every_section_and_no_way_out(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_hostile_titles_are_shown_as_text(finished: Path) -> None:
-    run = Run(finished)
+    run = Work(finished)
     assert run.catalogue is not None
     titles = run.catalogue.strings("title", range(run.catalogue.num_rows))
     hostile = [title for title in titles if "<" in title]
@@ -106,10 +106,10 @@ def test_a_run_that_is_not_finished_has_a_page_too(finished: Path, tmp_path: Pat
     for stage in ("evaluate", "fuse", "submit", "predict", "dedupe"):
         for artefact in (work / "artifacts").glob(f"{stage}-*"):
             shutil.rmtree(artefact)
-    text = page.render(Run(work))
+    text = page.render(Work(work))
     assert "Not finished" in text and 'id="noise"' in text and 'id="ladder"' not in text
     shutil.rmtree(work / "artifacts")
-    assert "Not finished" in page.render(Run(work))
+    assert "Not finished" in page.render(Work(work))
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_a_data_set_without_labels_to_measure_by_has_a_page_too(finished: Path, 
         for rung in whole["rungs"]:
             rung.update({split: {} for split in splits}, spread={})
         path.write_text(json.dumps(whole))
-        text = page.render(Run(work))
+        text = page.render(Work(work))
         assert ("validation top-1 in the end" in text) == (splits == ("test",))
         assert ("no accuracy could be measured" in text) == (len(splits) == 2)
 
@@ -137,7 +137,7 @@ def test_the_chosen_step_is_the_one_that_the_page_begins_with(finished: Path) ->
 
 @pytest.mark.slow
 def test_thumbnails_do_not_leave_the_root(finished: Path, tmp_path: Path) -> None:
-    run = Run(finished)
+    run = Work(finished)
     assert run.catalogue is not None and run.image_root is not None
     row = int(run.catalogue.rows("val")[0])
     there = thumbnail(run.catalogue, run.image_root, row)
@@ -232,12 +232,12 @@ def test_a_fusion_with_weights_of_each_class_says_so() -> None:
     plain = {"method": "log_pool", "biases": None, "class_weights": None}
     found: dict[str, Any] = {"metric": "top1", "results": [result], "classes": ["ant", "<b>", "cow", "dog"],
                              "methods": [plain, stacked], "chosen": "stacking"}  # fmt: skip
-    words, table = sections_fuse._results(found, ["m v"])
+    words, table = sections_fuse._results(Fused(found), ["m v"])
     assert "Biases, in logits: dog +1.25, ant +0.10, <b> -2.50." in words["text"]
     assert "mean weight" in table["columns"]
-    (table,) = sections_fuse._results({**found, "chosen": "log_pool"}, ["m v"])
+    (table,) = sections_fuse._results(Fused({**found, "chosen": "log_pool"}), ["m v"])
     assert "weight" in table["columns"] and "mean weight" not in table["columns"]
-    words, _ = sections_fuse._results({**found, "classes": None}, ["m v"])
+    words, _ = sections_fuse._results(Fused({**found, "classes": None}), ["m v"])
     assert "3 +1.25" in words["text"]
 
 
@@ -274,34 +274,26 @@ def test_the_ladder_in_the_page_is_the_one_measured(finished: Path) -> None:
 # What mining says
 
 
-def rank_item(folder: Path, **diagnosis: Any) -> Item:
-    (folder / "diagnosis.json").write_text(json.dumps(diagnosis))
-    return Item("rank/raw", "rank", {}, {}, folder)
-
-
 def words_of(blocks: list[dict[str, Any]]) -> str:
     return json.dumps(blocks, ensure_ascii=False)
 
 
-def test_where_training_was_too_short_the_page_says_so_and_names_no_class(tmp_path: Path) -> None:
+def test_where_training_was_too_short_the_page_says_so_and_names_no_class() -> None:
     words = "not enough training to tell: anything from 0.13 to 0.57 is possible"
     why = "not enough training to tell: in 21 of 25 classes most images have a negative AUM"
-    item = rank_item(
-        tmp_path, noise={"words": words, "low": 0.13, "high": 0.57}, abstract=[], abstract_why=why
-    )
-    (said,) = sections_mine._estimate(item.json("diagnosis.json"))
+    diagnosis = {"noise": {"words": words, "low": 0.13, "high": 0.57}, "abstract": [], "abstract_why": why}
+    (said,) = sections_mine._estimate(diagnosis)
     assert said["text"] == f"How many labels are wrong: {words}."
-    (said,) = sections_mine._standing_out(item, {})
+    (said,) = sections_mine._standing_out(diagnosis, [])
     assert said["text"] == f"Classes that no model learnt: {why}."
-    none = rank_item(tmp_path, abstract=[], abstract_why="")
-    (said,) = sections_mine._standing_out(none, {})
+    (said,) = sections_mine._standing_out({"abstract": [], "abstract_why": ""}, [])
     assert "none that stands out" in said["text"]
 
 
-def test_a_class_is_shown_with_its_interval_and_what_validation_says(tmp_path: Path) -> None:
+def test_a_class_is_shown_with_its_interval_and_what_validation_says() -> None:
     row = {"number": 3, "class": "luck", "images": 90, "negative": 0.9, "low": 0.82, "high": 0.947,
            "comparable": 0.2, "best_median_aum": -1.0}  # fmt: skip
-    item = rank_item(tmp_path, abstract=[row, {**row, "number": 4, "class": "fate"}], abstract_why="")
+    diagnosis = {"abstract": [row, {**row, "number": 4, "class": "fate"}], "abstract_why": ""}
     judged = {
         "number": 3,
         "images": 20,
@@ -310,7 +302,7 @@ def test_a_class_is_shown_with_its_interval_and_what_validation_says(tmp_path: P
         "usual": 0.8,
         "learnt": "no",
     }
-    (shown,) = sections_mine._standing_out(item, {"standing_out": {"raw": [judged], "aum": []}})
+    (shown,) = sections_mine._standing_out(diagnosis, [judged])
     assert shown["rows"] == [
         ["luck", "90", "90.0 (82.0–94.7)", "20.0", "20", "5.0 (0.9–23.6)", "80.0", "no"],
         ["fate", "90", "90.0 (82.0–94.7)", "20.0", "–", "–", "–", "–"],
@@ -318,7 +310,7 @@ def test_a_class_is_shown_with_its_interval_and_what_validation_says(tmp_path: P
     assert len(shown["columns"]) == 8
 
 
-def test_shares_of_negative_margins_are_not_called_noise(tmp_path: Path) -> None:
+def test_shares_of_negative_margins_are_not_called_noise() -> None:
     row = {"images": 50, "negative": 0.8, "low": 0.67, "high": 0.888, "median_aum": None}
     blocks = sections_mine._diagnosis(
         {"sources": [{"source": "web", **row}], "classes": [{"class": "ant", **row}]}
@@ -330,7 +322,7 @@ def test_shares_of_negative_margins_are_not_called_noise(tmp_path: Path) -> None
     assert "noise" not in words_of(blocks) and "upper bound" not in words_of(blocks)
 
 
-def test_every_figure_of_mining_has_its_interval_and_its_number(tmp_path: Path) -> None:
+def test_every_figure_of_mining_has_its_interval_and_its_number() -> None:
     measured: dict[str, Any] = {
         "round": "raw", "rows": 1000, "dropped": 200,
         "precision": 0.5, "precision_interval": [0.43, 0.57],
@@ -341,13 +333,15 @@ def test_every_figure_of_mining_has_its_interval_and_its_number(tmp_path: Path) 
             "aum": {"auroc": [0.7, 0.8], "precision_at_k": [0.4, 0.6], "images": 1000, "wrong": 400}
         },
     }  # fmt: skip
-    run = SimpleNamespace(ladder=lambda: {"selections": [measured]})
-    dropped, found = sections_mine._quality(run)  # type: ignore[arg-type]
-    assert dropped["rows"] == [["raw", "1\u202f000", "200", "50.0 (43.0–57.0)", "25.0 (21.0–30.0)", "–"]]
-    assert found["rows"] == [["aum", "0.750 (0.700–0.800)", "0.500 (0.400–0.600)"]]
-    assert "raw 1\u202f000, 400 of them wrong" in found["note"]
+    ladder = Ladder.of({"selections": [measured]})
+    dropped, found = ladder.dropped(), ladder.scores()
+    assert dropped is not None and found is not None
+    assert dropped.rows == [["raw", "1\u202f000", "200", "50.0 (43.0–57.0)", "25.0 (21.0–30.0)", "–"]]
+    assert found.rows == [["raw", "aum", "0.750 (0.700–0.800)", "0.500 (0.400–0.600)"]]
+    assert "raw 1\u202f000, 400 of them wrong" in found.note
     measured.pop("intervals")  # as written by an earlier version
-    assert sections_mine._quality(run)[1]["rows"] == [["aum", "0.750", "0.500"]]  # type: ignore[arg-type]
+    found = ladder.scores()
+    assert found is not None and found.rows == [["raw", "aum", "0.750", "0.500"]]
 
 
 @pytest.mark.slow

@@ -15,7 +15,6 @@ from smelt.files import atomic, committed
 from smelt.flowchart import versions
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.work import Work
-from smelt.report.collect import Run
 from smelt.report.page import versions as footer
 from toy import execute, node
 
@@ -93,13 +92,13 @@ def test_other_versions_are_no_other_content(work: Path) -> None:
 def test_the_report_tells_the_versions_of_the_artefacts(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = metadata.version("torch")
     monkeypatch.setattr(metadata, "version", lambda name: "99.0")  # the renderer's own
-    text = footer(Run(work))
+    text = footer(Work(work))
     assert f"torch {torch}," in text and "99.0" not in text
     remake(work, "train", torch="1.0")
-    assert f"torch 1.0 (train) and {torch} (predict, plain)" in footer(Run(work))
+    assert f"torch 1.0 (train) and {torch} (predict, plain)" in footer(Work(work))
     path = next(work.glob("artifacts/predict-*/value.txt"))
     path.write_text("x" * path.stat().st_size)
-    assert "Damaged since it was made: " in footer(Run(work)) and str(path) in footer(Run(work))
+    assert "Damaged since it was made: " in footer(Work(work)) and str(path) in footer(Work(work))
     for path in work.glob("artifacts/*/manifest.json"):
         atomic.write_json(path, {k: v for k, v in atomic.read_json(path).items() if k != "made_with"})
-    assert footer(Run(work)).startswith("What made these artefacts was not recorded.")
+    assert footer(Work(work)).startswith("What made these artefacts was not recorded.")

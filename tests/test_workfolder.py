@@ -23,7 +23,7 @@ from smelt.flowchart.work import Work
 from smelt.recipe import loading as recipes
 from smelt.recipe.schema import Recipe
 from smelt.recipe.unfolding import unfold
-from smelt.verbs import ladder, run
+from smelt.verbs import run
 from toy import execute, node
 
 
@@ -216,4 +216,4 @@ def test_show_says_what_is_not_done_damaged_or_of_an_earlier_run(finished_demo: 
         refused = smelt(*words)
         assert refused.returncode == 2 and "has other content than was committed" in refused.stderr
     with pytest.raises(ArtifactError, match="other content"):
-        ladder.find(finished_demo, "evaluate")
+        Work(finished_demo).find("evaluate")

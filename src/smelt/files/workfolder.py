@@ -93,7 +93,7 @@ def chart_file(work: Path) -> Path:
 
 
 def read_chart(work: Path) -> dict[str, Any]:
-    """The flowchart to show: `nodes` with keys, `runtime`, `drawing`, and `recipe` where it is known."""
+    """The flowchart to show: `nodes` with keys, `runtime`, and `recipe` where it is known."""
     path = chart_file(work)
     chart = read_json(path)
     if not isinstance(chart, dict) or not isinstance(chart.get("nodes"), list):

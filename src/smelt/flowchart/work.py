@@ -1,7 +1,7 @@
 """The work folder: where artefacts, attempts, logs and the flowchart lie.
 
     WORK/recipe.yaml                    the recipe as it was run, overrides applied
-    WORK/flowchart.json                 nodes with keys, runtime and drawing of the last run
+    WORK/flowchart.json                 nodes with keys and runtime of the last run
     WORK/finished.json                  the same, and the recipe, of the last run that was finished
     WORK/events.jsonl                   what happened (journal.py)
     WORK/lock                           held by the run (lock.py)
@@ -11,25 +11,62 @@
     WORK/verified.txt                   which artefacts were found whole (files/verified.py)
     WORK/logs/<id>.log                  what the stage printed
 
-Everything is found by name below WORK, so the folder can be moved or copied.
+Everything is found by name below WORK, so the folder can be moved or copied. What shows a run (commands, the
+report, the library) finds its artefacts by stage, round or node: those of the last finished run, else of the
+one under way.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smelt.errors import ArtifactError, SmeltError
 from smelt.files.atomic import read_json, write_bytes, write_json
 from smelt.files.committed import MANIFEST
 from smelt.files.verified import Verified
-from smelt.files.workfolder import FINISHED, FLOWCHART, make, refuse_strange
-from smelt.flowchart.draw import draw
+from smelt.files.workfolder import FINISHED, FLOWCHART, catalogue_of, make, read_chart, refuse_strange
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.keys import key_of
+
+if TYPE_CHECKING:
+    from smelt.artifacts.catalogue import Catalogue
+    from smelt.artifacts.tables import Ranking, Selection
+
+
+@dataclass(frozen=True)
+class Item:
+    """One node of the flowchart that is shown; `path` is its artefact if that is committed."""
+
+    id: str
+    stage: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, list[str]]
+    path: Path | None
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        """The id without the stage: `raw/resnet20-0`."""
+        return self.id.partition("/")[2] or self.id
+
+    @property
+    def round(self) -> str:
+        """The round that it is of: `raw`; "" for what is of no round."""
+        return "".join(self.id.split("/")[1:2])
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the artefact; empty where the node is not done or has no such file."""
+        if self.path is None or not (self.path / name).is_file():
+            return {}
+        value: dict[str, Any] = read_json(self.path / name)
+        return value
 
 
 class Work:
@@ -121,7 +158,7 @@ class Work:
         if not self.finished.exists() and self.load_finished() is not None:
             self.finish()  # of a version that did not do so
         graph = graph.whole
-        chart = {"nodes": graph.to_json(), "runtime": dict(runtime), "drawing": draw(graph)}
+        chart = {"nodes": graph.to_json(), "runtime": dict(runtime)}
         write_json(self.flowchart, chart)
         if recipe is not None:
             write_bytes(self.recipe, recipe.encode())
@@ -167,12 +204,104 @@ class Work:
             raise ArtifactError(f"{path} is damaged: {other[0]} has another key; run the recipe again")
         return graph, runtime
 
+    # What is shown: read once, so of a run that has ended
+
+    @cached_property
+    def chart(self) -> dict[str, Any]:
+        """The flowchart to show, of the last finished run, else of the last begun. ArtifactError if none."""
+        return read_chart(self.folder)
+
+    @cached_property
+    def items(self) -> dict[str, Item]:
+        """All nodes of `chart` by their id, in order."""
+        return items_of(self, self.chart)
+
+    def of(self, stage: str, round: str = "") -> list[Item]:
+        """The nodes of a stage, in order, or those of one round of the recipe."""
+        found = [item for item in self.items.values() if item.stage == stage]
+        return [item for item in found if item.round == round] if round else found
+
+    def one(self, stage: str) -> Item:
+        """The only node of a stage; one that is not done where the flowchart has none."""
+        return next(iter(self.of(stage)), Item(stage, stage, {}, {}, None))
+
+    def find(self, name: str) -> Path:
+        """The artefact of a node by its id (`select/filtered`), or by its stage where that has one node.
+
+        ArtifactError where the flowchart has none of that name, or it is not done or damaged.
+        """
+        item = self.items.get(name) or next(iter(self.of(name)), None)
+        if item is None:
+            raise ArtifactError(f"the flowchart of {self.folder} has no stage {name!r}")
+        if item.path is None:
+            raise self.not_done(name)
+        self.require_whole(item)
+        return item.path
+
+    def require_whole(self, item: Item) -> None:
+        """ArtifactError where a committed artefact is damaged."""
+        if wrong := self.problems(item.stage, item.key):
+            raise ArtifactError(f"{wrong[0]}: run the recipe again, it makes {item.id} anew")
+
+    def not_done(self, name: str) -> ArtifactError:
+        """The error that a stage of a run is not done yet, with the command that goes on."""
+        mend = "`smelt plan` says what is missing"
+        if self.recipe.is_file():
+            own, work = shlex.quote(str(self.recipe)), shlex.quote(str(self.folder))
+            mend = f"smelt run {own} --work {work} goes on with it"
+        return ArtifactError(f"{name} is not done yet in {self.folder}: {mend}")
+
+    @property
+    def image_root(self) -> Path | None:
+        """Where the images are: the embedded data set, or the folder that the run was given."""
+        root = self.chart["runtime"].get("root")
+        return self.one("synthesise").path or (Path(root) if root else None)
+
+    # A plan loads this file, and none of what opens these
+
+    @cached_property
+    def catalogue(self) -> Catalogue | None:
+        """The catalogue that was learnt by, with the hold-out that `dedupe` drew; None before `index`."""
+        from smelt.artifacts.catalogue import Catalogue
+
+        indexed = self.one("index").path
+        return Catalogue.open(catalogue_of(indexed, self.one("dedupe").path)) if indexed else None
+
+    def ranking(self, round: str) -> Ranking:
+        """The ranking that a round's training gave; ArtifactError where there is none."""
+        from smelt.artifacts.tables import read_ranking
+
+        return read_ranking(self.find(f"rank/{round}"))
+
+    def selection(self, round: str) -> Selection:
+        """What a round learns from; ArtifactError where there is none."""
+        from smelt.artifacts.tables import read_selection
+
+        return read_selection(self.find(f"select/{round}"))
+
+    def fusion(self) -> dict[str, Any]:
+        """What `fusion.json` says; ArtifactError where there is none."""
+        value: dict[str, Any] = read_json(self.find("fuse") / "fusion.json")
+        return value
+
     def previous(self) -> dict[str, Node]:
         """The nodes of the last run by id; empty where there was none."""
         try:
             return self.load()[0].nodes if self.flowchart.exists() else {}
         except ArtifactError:
             return {}
+
+
+def items_of(work: Work, chart: Mapping[str, Any]) -> dict[str, Item]:
+    """The nodes of a flowchart (`finished.json`, `flowchart.json`) by their id, in order."""
+    found = {}
+    for node in chart["nodes"]:
+        path = work.artifact(node["stage"], node["key"])
+        done = path if (path / MANIFEST).is_file() else None
+        found[node["id"]] = Item(
+            node["id"], node["stage"], node.get("settings", {}), node.get("inputs", {}), done, node["key"]
+        )
+    return found
 
 
 def _key_in(manifest: Mapping[str, Any]) -> str:

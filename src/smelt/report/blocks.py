@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from markupsafe import Markup
+
+from smelt.report.findings import Table
 
 Block = dict[str, Any]
 Section = dict[str, Any]
@@ -22,23 +25,12 @@ def chart(svg: Markup, title: str = "", legend: Sequence[str] = (), note: str = 
     return {"kind": "chart", "svg": svg, "title": title, "legend": items, "note": note}
 
 
-def table(
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-    title: str = "",
-    note: str = "",
-    words: Sequence[str] = (),
-) -> Block:
-    """A table; the first column and those named in `words` are to the left, figures to the right."""
-    left = [i for i, name in enumerate(columns) if i == 0 or name in words]
-    return {
-        "kind": "table",
-        "columns": list(columns),
-        "rows": rows,
-        "title": title,
-        "note": note,
-        "left": left,
-    }
+def table(found: Table | None) -> list[Block]:
+    """A table, or nothing where there is none."""
+    if found is None:
+        return []
+    left = [i for i, name in enumerate(found.columns) if i == 0 or name in found.words]
+    return [{"kind": "table", "left": left, **asdict(found)}]
 
 
 def paragraph(words: str) -> Block:
@@ -54,13 +46,3 @@ def preformatted(words: str) -> Block:
 def gallery(title: str, subtitle: str, cards: Sequence[dict[str, Any]]) -> Block:
     """Pictures with their titles."""
     return {"kind": "gallery", "title": title, "subtitle": subtitle, "cards": list(cards)}
-
-
-def percent(value: float | None, digits: int = 2) -> str:
-    """A share as a percentage, a dash where it is not known."""
-    return "–" if value is None or value != value else f"{100 * value:.{digits}f}"
-
-
-def count(value: float) -> str:
-    """A whole number with thin spaces between thousands."""
-    return f"{int(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")

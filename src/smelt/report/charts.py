@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from markupsafe import Markup
 from markupsafe import escape as escaped
@@ -297,37 +296,6 @@ def heatmap(names: Sequence[str], values: Sequence[Sequence[float]], title: str)
             )
     side = len(names) * size
     return svg(left + side + 10, top + side + 10, parts, title)
-
-
-def flow(drawing: Mapping[str, object], states: Mapping[str, str]) -> Markup:
-    """The flowchart from the layout in flowchart.json; `states` gives a box's ids their state."""
-    boxes, edges = drawing["boxes"], drawing["edges"]
-    assert isinstance(boxes, list) and isinstance(edges, list)
-    wide, high, box_w, box_h = 132.0, 50.0, 116.0, 32.0
-    width = float(str(drawing["columns"])) * wide + 8
-    height = float(str(drawing["rows"])) * high + 8
-
-    def at(column: float, row: float) -> tuple[float, float]:
-        return 8 + column * wide, 8 + row * high + (high - box_h) / 2
-
-    parts = []
-    for edge in edges:
-        points = [at(*point) for point in edge["points"]]
-        way = f"M{points[0][0] + box_w:.1f},{points[0][1] + box_h / 2:.1f}"
-        for (x0, y0), (x1, y1) in pairwise(points):
-            a, b = x0 + box_w, x1
-            ya, yb, mid = y0 + box_h / 2, y1 + box_h / 2, (a + b) / 2
-            way += f"L{a:.1f},{ya:.1f}C{mid:.1f},{ya:.1f} {mid:.1f},{yb:.1f} {b:.1f},{yb:.1f}"
-        parts.append(f'<path d="{way}" class="edge"/>')
-    for box in boxes:
-        x, y = at(box["column"], box["row"])
-        state = "done" if all(states.get(name) == "done" for name in box["ids"]) else "open"
-        parts.append(
-            f'<g class="box {state}"><rect x="{x:.1f}" y="{y:.1f}" width="{box_w}" height="{box_h}" rx="6"/>'
-            + text(x + box_w / 2, y + box_h / 2 + 4, shortened(box["label"], 19), "boxname")
-            + f"<title>{escape(', '.join(box['ids']), 2000)} ({state})</title></g>"
-        )
-    return svg(width, height, parts, "the flowchart")
 
 
 def shortened(words: str, most: int) -> str:

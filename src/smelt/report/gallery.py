@@ -10,22 +10,20 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from smelt.artifacts.catalogue import Catalogue
+from smelt.data.images.decode import decode
+from smelt.data.images.store import ImageStore
 from smelt.errors import DataError
-
-if TYPE_CHECKING:
-    from smelt.data.images.store import ImageStore
+from smelt.files.opening import patiently
 
 SIDE = 96
 
 
 def thumbnail(catalogue: Catalogue, root: Path | None, row: int) -> str | None:
     """`data:image/jpeg;base64,…` of the image of `row`, or None where it has no pixels to show."""
-    from smelt.data.images.store import ImageStore
-    from smelt.files.opening import patiently
-
     store = ImageStore(catalogue, root)
     try:
         small = patiently(lambda: _small(store, row), lambda: store.name(row))
@@ -36,10 +34,6 @@ def thumbnail(catalogue: Catalogue, root: Path | None, row: int) -> str | None:
 
 def _small(store: ImageStore, row: int) -> bytes:
     """The image of `row` as a JPEG of at most 2 SIDE pixels a side."""
-    from PIL import Image
-
-    from smelt.data.images.decode import decode
-
     data = store.read(row)
     image = Image.fromarray(decode(data) if isinstance(data, bytes) else data)
     image.thumbnail((2 * SIDE, 2 * SIDE))

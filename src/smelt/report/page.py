@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from smelt.files.atomic import write_bytes
+from smelt.files.committed import MANIFEST
+from smelt.flowchart.work import Work
 from smelt.report import sections_data, sections_fuse, sections_learn, sections_mine
-from smelt.report.collect import Run
+from smelt.report.findings import Ladder
 from smelt.report.shown import lines, shown
 
 # in this order; others that a manifest has follow
 MADE_WITH = ("smelt", "python", "torch", "torchvision", "timm", "numpy", "pyarrow", "pillow", "simplejpeg")
-SECTIONS = (
-    sections_learn.ladder,
-    sections_fuse.fusion,
-    sections_mine.noise,
-    sections_mine.galleries,
-    sections_learn.difficulty,
-    sections_data.copies,
-    sections_learn.training,
-    sections_data.data,
-    sections_data.flowchart,
-    sections_data.recipe,
-)
 
 
 def write(work: Path, path: Path) -> None:
     """Write the report of the work folder `work` to `path`; ArtifactError if `work` is none."""
-    write_bytes(path, render(Run(work)).encode("utf-8", "replace"))
+    write_bytes(path, render(Work(work)).encode("utf-8", "replace"))
 
 
-def render(run: Run) -> str:
+def render(work: Work) -> str:
     """The page as text. Sections for which nothing is done yet are left out."""
-    from jinja2 import Environment, StrictUndefined
-
     templates = resources.files("smelt.report") / "templates"
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_without_controls
@@ -44,15 +35,32 @@ def render(run: Run) -> str:
     environment.filters["brief"] = shown
     template = environment.from_string((templates / "report.html").read_text(encoding="utf-8"))
     style = Markup((templates / "report.css").read_text(encoding="utf-8"))
-    found = [section for make in SECTIONS if (section := make(run)) is not None]
+    measured = Ladder.of(work.one("evaluate").json("ladder.json"))
+    sections = [
+        sections_learn.ladder(measured),
+        sections_fuse.fusion(work),
+        *sections_mine.mining(work, measured),
+        sections_learn.difficulty(work),
+        sections_data.copies(work),
+        sections_learn.training(work),
+        sections_data.data(work),
+        sections_data.flowchart(work),
+        sections_data.recipe(work),
+    ]
     return template.render(
-        name=run.name,
-        lead=sections_learn.lead(run),
-        facts=sections_data.facts(run),
-        sections=found,
+        name=name(work),
+        lead=sections_learn.lead(work, measured),
+        facts=sections_data.facts(work, measured),
+        sections=[section for section in sections if section is not None],
         style=style,
-        footer=versions(run),
+        footer=versions(work),
     )
+
+
+def name(work: Work) -> str:
+    """The name of the recipe, or of the folder where there is none."""
+    found = re.search(r"^name: *(\S+)", str(work.chart.get("recipe", "")), re.MULTILINE)
+    return found[1] if found else work.folder.resolve().name
 
 
 def _without_controls(value: object) -> object:
@@ -60,17 +68,22 @@ def _without_controls(value: object) -> object:
     return lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def versions(run: Run) -> str:
+def versions(work: Work) -> str:
     """What made the artefacts, as their manifests say; where versions differ, which stages had which."""
-    made = run.made_with()
-    order = [*(name for name in MADE_WITH if name in made), *(name for name in made if name not in MADE_WITH)]
-    parts = [f"{name.replace('_', ' ')} {_of(made[name])}" for name in order]
+    made: dict[str, dict[str, list[str]]] = {}  # name (torch, device, …) → version → stages, once each
+    for item in work.items.values():
+        for what, version in item.json(MANIFEST).get("made_with", {}).items():
+            stages = made.setdefault(str(what), {}).setdefault(str(version), [])
+            stages += [item.stage] if item.stage not in stages else []
+    order = [*(what for what in MADE_WITH if what in made), *(what for what in made if what not in MADE_WITH)]
+    parts = [f"{what.replace('_', ' ')} {_of(made[what])}" for what in order]
     text = f"Made with {', '.join(parts)}." if parts else "What made these artefacts was not recorded."
-    damaged = [f"Damaged since it was made: {line}." for line in run.damaged]
-    return " ".join([text, *damaged])
+    shown = {item.key: item for item in work.items.values() if item.path}.values()
+    wrong = [found[0] for item in shown if (found := work.problems(item.stage, item.key))]
+    return " ".join([text, *(f"Damaged since it was made: {line}." for line in wrong)])
 
 
-def _of(stages: dict[str, list[str]]) -> str:
+def _of(stages: Mapping[str, Sequence[str]]) -> str:
     """`2.10.0`, or `2.9.0 (train, rank) and 2.10.0 (predict)`."""
     if len(stages) == 1:
         return next(iter(stages))

@@ -7,32 +7,37 @@ from pathlib import Path
 
 import numpy as np
 
+from smelt.flowchart import journal
+from smelt.flowchart.work import Work
 from smelt.report import charts
-from smelt.report.blocks import Block, Section, chart, count, paragraph, percent, preformatted, section, table
-from smelt.report.collect import SPLIT_WORDS, Run, class_counts, main_sources, read_csv
+from smelt.report.blocks import Block, Section, chart, paragraph, preformatted, section, table
+from smelt.report.counted import class_counts, main_sources, read_csv
+from smelt.report.drawing import flow
+from smelt.report.findings import SPLITS, Ladder, Table, count, percent
 
 FIRST = 3  # names of files that are left out for a reason
 LISTED = 40  # rows of a list that the page shows; the file holds all
 
 
-def facts(run: Run) -> list[dict[str, str]]:
+def facts(work: Work, measured: Ladder) -> list[dict[str, str]]:
     """The figures under the title."""
-    catalogue = run.catalogue
+    catalogue = work.catalogue
     found: list[tuple[str, str]] = []
     if catalogue:
         found.append(("training images", count(len(catalogue.rows("train")))))
         found.append(("classes", count(len(catalogue.classes))))
-    found.append(("models", count(len(run.of("train")))))
-    if split := run.judged_on():
-        rungs, words = run.ladder()["rungs"], SPLIT_WORDS[split]
-        found.append((f"{words} top-1 at first", f"{percent(rungs[0][split].get('top1'), 1)} %"))
-        found.append((f"{words} top-1 in the end", f"{percent(run.outcome()[split].get('top1'), 1)} %"))
+    found.append(("models", count(len(work.of("train")))))
+    if split := measured.split:
+        ends = (("at first", measured.steps[0]), ("in the end", measured.outcome))
+        for when, step in ends:
+            value = percent(step.accuracy[split].get("top1"), 1)
+            found.append((f"{SPLITS[split]} top-1 {when}", f"{value} %"))
     return [{"name": name, "value": value} for name, value in found]
 
 
-def data(run: Run) -> Section | None:
+def data(work: Work) -> Section | None:
     """Counts by split and source, class sizes, bad files."""
-    catalogue = run.catalogue
+    catalogue = work.catalogue
     if catalogue is None:
         return None
     rows = []
@@ -41,18 +46,18 @@ def data(run: Run) -> Section | None:
         codes = place[catalogue.source_codes_N[catalogue.rows(split)]]
         by_source = np.bincount(codes, minlength=len(names))
         rows.append([split, *(count(n) for n in by_source), count(len(codes))])
-    blocks: list[Block] = [table(["split", *names, "all"], rows, "Images")]
+    blocks = table(Table(["split", *names, "all"], rows, "Images"))
     sizes = np.sort(class_counts(catalogue, "train"))[::-1]
     line = [(float(i + 1), float(n)) for i, n in enumerate(sizes)]
     blocks.append(
         chart(charts.lines({"images": line}, "classes, largest first", "training images"), "Class sizes")
     )
-    return section("data", "The data", blocks + _files(run) + _bad(run))
+    return section("data", "The data", blocks + _files(work) + _bad(work))
 
 
-def _files(run: Run) -> list[Block]:
+def _files(work: Work) -> list[Block]:
     """What became of every file below the root of the data set."""
-    found = run.one("index").json("index.json")
+    found = work.one("index").json("index.json")
     files = found.get("files")
     blocks: list[Block] = [paragraph(note) for note in found.get("notes", [])]
     if not files:
@@ -67,13 +72,12 @@ def _files(run: Run) -> list[Block]:
         rows.append(
             [f"left out: {item['why']}", count(item["count"]), ", ".join(item["first"][:FIRST]) + more]
         )
-    blocks.append(table(["", "files", "such as"], rows, "Every file", words=("such as",)))
-    return blocks
+    return blocks + table(Table(["", "files", "such as"], rows, "Every file", words=("such as",)))
 
 
-def _bad(run: Run) -> list[Block]:
+def _bad(work: Work) -> list[Block]:
     """Files that cannot be used, and those that could be read but are damaged."""
-    path = run.one("check").path
+    path = work.one("check").path
     if path is None:
         return []
     bad = _listed(path / "bad_files.csv", "reason", "Files that cannot be used")
@@ -92,13 +96,17 @@ def _listed(path: Path, why: str, title: str) -> list[Block]:
     counts = Counter(row[why] for row in found)
     rows = [[word, count(n)] for word, n in counts.most_common()]
     listed = [[row["file"], row[why]] for row in found[:LISTED]]
-    note = f"The first {LISTED} of {len(found)}; all are in {path.name}." if len(found) > LISTED else ""
-    return [table([why, "files"], rows, title), table(["file", why], listed, note=note, words=(why,))]
+    listing = Table(["file", why], listed, note=_rest(found, path), words=(why,))
+    return table(Table([why, "files"], rows, title)) + table(listing)
 
 
-def copies(run: Run) -> Section | None:
+def _rest(found: list[dict[str, str]], path: Path) -> str:
+    return f"The first {LISTED} of {len(found)}; all are in {path.name}." if len(found) > LISTED else ""
+
+
+def copies(work: Work) -> Section | None:
     """Duplicates and leaks."""
-    item = run.one("dedupe")
+    item = work.one("dedupe")
     summary = item.json("dedupe.json")
     if item.path is None or not summary:
         return None
@@ -112,20 +120,12 @@ def copies(run: Run) -> Section | None:
     }
     rows = [[words, count(summary[name])] for name, words in names.items() if name in summary]
     rows += [[f"training images leaking into {split}", count(n)] for split, n in summary["leaks"].items()]
-    blocks = [table(["", "number"], rows)]
-    leaks = read_csv(item.path / "leaks.csv")
-    if leaks:
-        shown = [list(row.values()) for row in leaks[:LISTED]]
-        note = f"The first {LISTED} of {len(leaks)}; all are in leaks.csv." if len(leaks) > LISTED else ""
-        blocks.append(
-            table(
-                list(leaks[0]),
-                shown,
-                "Training images that show a validation or test picture",
-                note,
-                list(leaks[0]),
-            )
-        )
+    blocks = table(Table(["", "number"], rows))
+    path = item.path / "leaks.csv"
+    if leaks := read_csv(path):
+        listed = [list(row.values()) for row in leaks[:LISTED]]
+        title = "Training images that show a validation or test picture"
+        blocks += table(Table(list(leaks[0]), listed, title, _rest(leaks, path), words=list(leaks[0])))
     intro = (
         "Copies inflate what a class seems to have; a copy of a validation or test image in training "
         "inflates the accuracy; one picture under two labels is wrong under at least one of them."
@@ -133,27 +133,30 @@ def copies(run: Run) -> Section | None:
     return section("copies", "Duplicates and leaks", blocks, intro)
 
 
-def flowchart(run: Run) -> Section | None:
+def flowchart(work: Work) -> Section | None:
     """The graph of stages, and where the time went."""
-    if not run.drawing.get("boxes"):
+    if not work.items:
         return None
-    blocks = [chart(charts.flow(run.drawing, run.states), note="Hover over a box for the stages it holds.")]
-    seconds = run.seconds()
+    picture = flow(work.items.values(), {name for name, item in work.items.items() if item.path})
+    blocks = [chart(picture, note="Hover over a box for the stages it holds.")]
+    seconds: dict[str, float] = {}  # of each node when it was done
+    for event in journal.read(work.events, "done"):
+        if str(event.get("id")) in work.items and "seconds" in event:
+            seconds[str(event["id"])] = float(event["seconds"])
     by_stage: dict[str, float] = {}
     for name, spent in seconds.items():
-        if name in run.items:
-            stage = run.items[name].stage
-            by_stage[stage] = by_stage.get(stage, 0.0) + spent
-    if by_stage:
-        rows = [
-            [stage, count(len(run.of(stage))), f"{spent:.1f}"]
-            for stage, spent in sorted(by_stage.items(), key=lambda pair: -pair[1])
-        ]
-        blocks.append(table(["stage", "nodes", "seconds"], rows, "Where the time went"))
+        stage = work.items[name].stage
+        by_stage[stage] = by_stage.get(stage, 0.0) + spent
+    rows = [
+        [stage, count(len(work.of(stage))), f"{spent:.1f}"]
+        for stage, spent in sorted(by_stage.items(), key=lambda pair: -pair[1])
+    ]
+    if rows:
+        blocks += table(Table(["stage", "nodes", "seconds"], rows, "Where the time went"))
     return section("flowchart", "The flowchart", blocks)
 
 
-def recipe(run: Run) -> Section | None:
+def recipe(work: Work) -> Section | None:
     """The recipe as it ran."""
-    text = run.recipe
+    text = str(work.chart.get("recipe", ""))
     return section("recipe", "The recipe", [preformatted(text)] if text else [])

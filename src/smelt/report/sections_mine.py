@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,10 +11,13 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.dynamics import Dynamics, open_dynamics
-from smelt.artifacts.tables import Ranking, Selection
+from smelt.artifacts.tables import Ranking, Selection, read_selection
+from smelt.files.parquet import read_table
+from smelt.flowchart.work import Item, Work
 from smelt.report import charts
-from smelt.report.blocks import Block, Section, chart, count, gallery, paragraph, percent, section, table
-from smelt.report.collect import Item, Run, class_counts, main_sources
+from smelt.report.blocks import Block, Section, chart, gallery, paragraph, section, table
+from smelt.report.counted import class_counts, main_sources
+from smelt.report.findings import UNKNOWN, Ladder, Table, between, count, percent
 from smelt.report.gallery import thumbnail
 from smelt.report.shown import BRIEF, NAME, crawled, shown
 
@@ -28,27 +33,48 @@ STANDING_OUT_NOTE = (
     "size. Learnt: whether validation, as far as its images tell, gives at least half of the usual accuracy. "
     "A class can be hard, or show nothing in common: look at its images."
 )
-QUALITY_NOTE = "In brackets intervals of 95 %."
 GALLERY_CLASSES = 12
 GALLERY_IMAGES = 8
 DROPPED_NOTE = "The dashed line is the highest score that was dropped."
 
 
-def noise(run: Run) -> Section | None:
+@dataclass(frozen=True)
+class Mined:
+    """What the first ranking, of the round that saw the data as they came, and the first selection by it say
+    of the data; of the ranking its cleanness alone (at full scale a gigabyte less)."""
+
+    catalogue: Catalogue
+    item: Item
+    ranking: Ranking
+    selection: Selection | None
+
+
+def mining(work: Work, measured: Ladder) -> list[Section | None]:
+    """What is wrong with the data, and its most suspicious images; nothing before a ranking is there."""
+    item = next((item for item in work.of("rank") if item.path), None)
+    if item is None or item.path is None or work.catalogue is None:
+        return []
+    known = read_table(item.path / "ranking.parquet", ["row", "cleanness"])
+    rows, cleanness = (known[name].to_numpy(zero_copy_only=False) for name in ("row", "cleanness"))
+    chosen = (one.path for one in work.of("select") if item.id in one.inputs.get("ranking", []))
+    path = next((path for path in chosen if path), None)
+    ranking = Ranking(rows=rows, scores={}, cleanness=cleanness)
+    mined = Mined(work.catalogue, item, ranking, read_selection(path) if path else None)
+    return [_noise(work, mined, measured), _galleries(work, mined)]
+
+
+def _noise(work: Work, mined: Mined, measured: Ladder) -> Section | None:
     """Histograms of the score by source, reasons of what is left out, noise by class, detection quality."""
-    found, catalogue = run.mined, run.catalogue
-    if found is None or catalogue is None:
-        return None
-    item, ranking, selection = found
-    blocks = _estimate(item.json("diagnosis.json"))
-    blocks.append(_histogram(catalogue, item, ranking, selection))
-    truth = catalogue.column("true_label")
+    diagnosis = mined.item.json("diagnosis.json")
+    blocks = _estimate(diagnosis)
+    blocks.append(_histogram(mined))
+    truth = mined.catalogue.column("true_label")
     if truth is not None:
-        blocks += _against_truth(catalogue, truth, ranking)
-    blocks += _reasons(run)
-    blocks += _quality(run)
-    blocks += _diagnosis(item.json("diagnosis.json"))
-    blocks += _standing_out(item, run.one("evaluate").json("evaluate.json"))
+        blocks += _against_truth(mined.catalogue, truth, mined.ranking)
+    blocks += _reasons(work) + table(measured.dropped()) + table(measured.scores())
+    blocks += _diagnosis(diagnosis)
+    judged = work.one("evaluate").json("evaluate.json").get("standing_out", {})
+    blocks += _standing_out(diagnosis, judged.get(mined.item.name, []))
     intro = (
         "The margin of an image is the score of its label less the highest other score; AUM is its mean over "
         "training. A wrong label is pulled down by the images of its true class, so its margin stays low; so "
@@ -57,7 +83,8 @@ def noise(run: Run) -> Section | None:
     return section("noise", "What is wrong with the data", blocks, intro)
 
 
-def _histogram(catalogue: Catalogue, item: Item, ranking: Ranking, selection: Selection | None) -> Block:
+def _histogram(mined: Mined) -> Block:
+    catalogue, ranking, selection = mined.catalogue, mined.ranking, mined.selection
     score = ranking.cleanness
     known = np.isfinite(score)
     edges = _edges(score[known])
@@ -73,7 +100,7 @@ def _histogram(catalogue: Catalogue, item: Item, ranking: Ranking, selection: Se
         low = np.array([word.startswith("low_") for word in selection.words])[selection.reasons]
         if low.any():
             marks["dropped below"] = float(np.nanmax(score[low]))
-    title = f"Cleanness ({item.settings.get('score', 'aum')}) of the training images, by source"
+    title = f"Cleanness ({mined.item.settings.get('score', 'aum')}) of the training images, by source"
     picture = charts.histogram(edges.tolist(), counts, "cleanness", "images", marks)
     return chart(picture, title, list(counts), DROPPED_NOTE if marks else "")
 
@@ -116,81 +143,23 @@ def _against_truth(catalogue: Catalogue, truth: NDArray[Any], ranking: Ranking) 
         for i in sorted(np.flatnonzero(numbers).tolist(), key=lambda i: words[i])
     ]
     if len(table_rows) > 1:
-        blocks.append(table(["noise", "training images", "wrong label, %"], table_rows, "Known noise"))
+        blocks += table(Table(["noise", "training images", "wrong label, %"], table_rows, "Known noise"))
     return blocks
 
 
-def _reasons(run: Run) -> list[Block]:
+def _reasons(work: Work) -> list[Block]:
     rows = []
-    for item in run.of("select"):
+    for item in work.of("select"):
         if item.path:
             counts = item.json("selection.json")["counts"]
             kept = counts.pop("kept", 0)
             left_out = ", ".join(f"{reason} {count(n)}" for reason, n in sorted(counts.items()))
             rows.append([item.name, count(kept), left_out or "–"])
     header = ["selection", "kept", "left out or changed, by reason"]
-    return [table(header, rows, "What each selection keeps", words=header[2:])] if rows else []
+    return table(Table(header, rows, "What each selection keeps", words=header[2:]) if rows else None)
 
 
-def _quality(run: Run) -> list[Block]:
-    blocks = []
-    rows = [
-        [
-            row["round"],
-            count(row["rows"]),
-            count(row["dropped"]),
-            *(_between(row, name) for name in ("precision", "recall", "noise_left")),
-        ]
-        for row in run.ladder().get("selections", [])
-        if row.get("precision") is not None and not row.get("selected_for")
-    ]
-    if rows:
-        header = ["round", "images", "dropped as noise", "precision, %", "recall, %", "noise left, %"]
-        blocks.append(table(header, rows, "What was dropped, against the known truth", QUALITY_NOTE))
-    judged = [row for row in run.ladder().get("selections", []) if row.get("scores")]
-    if judged:
-        header = ["score", *(f"{row['round']}: {what}" for row in judged for what in ("AUROC", "P@k"))]
-        table_rows = [[name, *_figures(judged, name)] for name in judged[0]["scores"]]
-        note = (
-            "P@k: share of wrong labels among the k least clean, k being the true number of wrong labels. "
-            f"{QUALITY_NOTE} {_measured_on(judged)}"
-        )
-        blocks.append(table(header, table_rows, "How well each score finds wrong labels", note))
-    return blocks
-
-
-def _figures(judged: list[dict[str, Any]], score: str) -> list[str]:
-    found = []
-    for row in judged:
-        ends = row.get("intervals", {}).get(score, {})
-        for figure in ("auroc", "precision_at_k"):
-            both = {figure: row["scores"][score][figure], f"{figure}_interval": ends.get(figure)}
-            found.append(_between(both, figure, 1.0, 3))
-    return found
-
-
-def _measured_on(judged: list[dict[str, Any]]) -> str:
-    """How many images with a known truth, and wrong ones among them, each round was judged on."""
-    known = {row["round"]: next(iter(row["intervals"].values())) for row in judged if row.get("intervals")}
-    counts = [
-        f"{name} {count(found['images'])}, {count(found['wrong'])} of them wrong"
-        for name, found in known.items()
-    ]
-    return f"Images with a margin and a known truth: {'; '.join(counts)}." if counts else ""
-
-
-def _between(row: dict[str, Any], name: str, factor: float = 100.0, digits: int = 1) -> str:
-    """A figure of `row` with its interval, `83.1 (80.2–85.6)`; a dash where it is not known."""
-    value, ends = row.get(name), row.get(f"{name}_interval")
-    if value is None:
-        return "–"
-    text = f"{factor * value:.{digits}f}"
-    if not ends or None in ends:
-        return text
-    return f"{text} ({factor * ends[0]:.{digits}f}–{factor * ends[1]:.{digits}f})"
-
-
-def _estimate(diagnosis: dict[str, Any]) -> list[Block]:
+def _estimate(diagnosis: Mapping[str, Any]) -> list[Block]:
     """How many labels are wrong, or why that cannot be told."""
     found = diagnosis.get("noise") or {}
     if not found:
@@ -199,89 +168,79 @@ def _estimate(diagnosis: dict[str, Any]) -> list[Block]:
     return [paragraph(f"How many labels are wrong: {found['words']}.{hidden}")]
 
 
-def _diagnosis(diagnosis: dict[str, Any]) -> list[Block]:
+def _diagnosis(diagnosis: Mapping[str, Any]) -> list[Block]:
     """What mining says of sources, classes and pairs of classes."""
     blocks = []
-    for name, what, title in (
-        ("sources", "source", "Images with a negative AUM, by source"),
-        ("classes", "class", "Images with a negative AUM, by class: those with surely the most"),
+    for name, what, title, note in (
+        ("sources", "source", "Images with a negative AUM, by source", NEGATIVE_NOTE),
+        ("classes", "class", "Images with a negative AUM, by class: those with surely the most", ""),
     ):
         rows = [
-            [shown(row[what], NAME), count(row["images"]), _negative(row), _number(row["median_aum"])]
+            [
+                shown(row[what], NAME),
+                count(row["images"]),
+                _negative(row),
+                between(row["median_aum"], None, 1, 3),
+            ]
             for row in diagnosis.get(name, [])[:LISTED]
         ]
         if rows:
-            header = [what, "images", "negative AUM, %", "median AUM"]
-            blocks.append(table(header, rows, title, NEGATIVE_NOTE if name == "sources" else ""))
-    pairs = [
+            blocks += table(Table([what, "images", "negative AUM, %", "median AUM"], rows, title, note))
+    rows = [
         [shown(row["label"], NAME), shown(row["looks_like"], NAME), count(row["images"])]
         for row in diagnosis.get("pairs", [])[:LISTED]
     ]
-    if pairs:
-        header = ["label", "looks like", "images"]
+    if rows:
+        title = "What images with a negative AUM look like instead"
         note = "By the class that scored highest besides the label at the last visit."
-        blocks.append(
-            table(
-                header,
-                pairs,
-                "What images with a negative AUM look like instead",
-                note,
-                words=("looks like",),
-            )
-        )
+        blocks += table(Table(["label", "looks like", "images"], rows, title, note, words=("looks like",)))
     return blocks
 
 
-def _standing_out(item: Item, evaluated: dict[str, Any]) -> list[Block]:
-    """Classes that training did not learn where it learnt comparable ones, and what validation says."""
-    diagnosis = item.json("diagnosis.json")
+def _standing_out(diagnosis: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Classes that training did not learn where it learnt comparable ones, and what validation (`judged`)
+    says."""
     if "abstract" not in diagnosis:
         return []
     if why := diagnosis.get("abstract_why"):
         return [paragraph(f"Classes that no model learnt: {why}.")]
     if not diagnosis["abstract"]:
         return [paragraph("Classes that no model learnt: none that stands out from classes of like size.")]
-    judged = {row["number"]: row for row in evaluated.get("standing_out", {}).get(item.name, [])}
+    by_number = {row["number"]: row for row in judged}
     rows = []
     for row in diagnosis["abstract"][:LISTED]:
-        seen = judged.get(row["number"], {})
-        rows.append(
-            [
-                shown(row["class"], NAME),
-                count(row["images"]),
-                _negative(row),
-                percent(row["comparable"], 1),
-                count(seen["images"]) if seen else "–",
-                _between(seen, "top1"),
-                percent(seen.get("usual"), 1),
-                seen.get("learnt", "–"),
-            ]
-        )
+        seen = by_number.get(row["number"], {})
+        mined = [
+            shown(row["class"], NAME),
+            count(row["images"]),
+            _negative(row),
+            percent(row["comparable"], 1),
+        ]
+        validated = [
+            count(seen["images"]) if seen else UNKNOWN,
+            between(seen.get("top1"), seen.get("top1_interval")),
+            percent(seen.get("usual"), 1),
+            seen.get("learnt", UNKNOWN),
+        ]
+        rows.append([*mined, *validated])
     header = ["class", "images", "negative AUM, %", "classes of like size, %"]
     header += ["validation images", "their top-1, %", "usual top-1, %", "learnt"]
     title = "Classes that no model learnt, though classes of like size were"
-    return [table(header, rows, title, STANDING_OUT_NOTE, words=("learnt",))]
+    return table(Table(header, rows, title, STANDING_OUT_NOTE, words=("learnt",)))
 
 
-def _negative(row: dict[str, Any]) -> str:
-    return _between({"negative": row["negative"], "negative_interval": (row["low"], row["high"])}, "negative")
+def _negative(row: Mapping[str, Any]) -> str:
+    return between(row["negative"], (row["low"], row["high"]))
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def galleries(run: Run) -> Section | None:
+def _galleries(work: Work, mined: Mined) -> Section | None:
     """The most suspicious images of the classes with the most of them, with their crawled titles."""
-    found, catalogue = run.mined, run.catalogue
-    if found is None or catalogue is None:
-        return None
-    item, ranking, selection = found
-    other = _looks_like(run, item)
+    catalogue = mined.catalogue
     sizes = class_counts(catalogue, "train")
+    other = _looks_like(work, mined.item)
     blocks = []
-    for label, positions in _suspicious(catalogue, ranking, selection):
-        cards = _cards(run, catalogue, ranking, positions, selection, other)
+    for label, positions in _suspicious(catalogue, mined.ranking, mined.selection):
+        cards = _cards(work, mined, positions, other)
         subtitle = f"{count(sizes[label])} training images; the {len(positions)} least clean"
         blocks.append(gallery(shown(catalogue.classes[label], NAME), subtitle, cards))
     intro = (
@@ -313,23 +272,19 @@ def _suspicious(
     return found
 
 
-def _looks_like(run: Run, item: Item) -> Dynamics | None:
+def _looks_like(work: Work, item: Item) -> Dynamics | None:
     """Dynamics of the first model of the round: they know what it took each row for instead."""
     for name in item.inputs.get("train", []):
-        path = run.items[name].path
+        path = work.items[name].path
         if path and (path / "dynamics").is_dir():
             return open_dynamics(path / "dynamics")[0]
     return None
 
 
 def _cards(
-    run: Run,
-    catalogue: Catalogue,
-    ranking: Ranking,
-    positions: NDArray[np.int64],
-    selection: Selection | None,
-    dynamics: Dynamics | None,
+    work: Work, mined: Mined, positions: NDArray[np.int64], dynamics: Dynamics | None
 ) -> list[dict[str, Any]]:
+    catalogue, ranking, selection = mined.catalogue, mined.ranking, mined.selection
     rows = ranking.rows[positions]
     titles = catalogue.strings("title", rows)
     noise = catalogue.strings("noise", rows)
@@ -343,7 +298,7 @@ def _cards(
             meta += f"; more like {shown(catalogue.classes[other[i]], BRIEF)}"
         cards.append(
             {
-                "image": thumbnail(catalogue, run.image_root, row),
+                "image": thumbnail(catalogue, work.image_root, row),
                 "title": crawled(titles[i]) or shown(catalogue.path(row).rpartition("/")[2]),
                 "meta": meta,
                 "truth": _truth(catalogue, truth, row, noise[i]),

@@ -61,13 +61,13 @@ def show(
 
     Example: smelt show work/demo select
     """
+    from smelt.report import terminal
     from smelt.stages.table import STAGES
-    from smelt.verbs import summaries
 
     if str(work) in STAGES and Path(stage).is_dir() and not work.exists():
         raise ArtifactError(f"the work folder comes first: smelt show {shlex.join([stage, str(work)])}")
     require_work("show", work)
-    summaries.show(work, stage)
+    terminal.show(work, stage)
     _tell_under_way(work)
 
 
@@ -84,14 +84,14 @@ def results(work: WorkFolder, as_json: AsJson = False) -> None:
 
     Example: smelt results work/demo
     """
-    from smelt.verbs import ladder
+    from smelt.report import terminal
 
     require_work("results", work)
-    measured = ladder.ladder(work)
+    measured = terminal.measured(work)
     if as_json:
         typer.echo(json.dumps(measured, sort_keys=True))
     else:
-        ladder.show(measured)
+        terminal.ladder(measured)
     _tell_under_way(work)
 
 

@@ -82,11 +82,12 @@ def run(
 
     Example: smelt run webvision2020 -o data.root=/data/webvision --work work/webvision --jobs 8
     """
-    from smelt.verbs import ladder
+    from smelt.report import page, terminal
 
     folder = run_until(None, recipe, override=override, work=work, jobs=jobs, quiet=quiet, replace=replace)
-    ladder.show(ladder.ladder(folder))
-    typer.echo(f"report: {_report(folder)}")
+    terminal.ladder(terminal.measured(folder))
+    page.write(folder, folder / "report.html")
+    typer.echo(f"report: {folder / 'report.html'}")
 
 
 def demo(
@@ -332,23 +333,15 @@ def _verb(stage: str) -> Callable[..., None]:
         quiet: Quiet = False,
         replace: Replace = False,
     ) -> None:
-        from smelt.verbs import summaries
+        from smelt.report import terminal
 
         told: set[str] = set()
         folder = run_until(
             stage, recipe, override=override, work=work, jobs=jobs, quiet=quiet, replace=replace, told=told
         )
-        summaries.show(folder, stage, last=True, told=told)
+        terminal.show(folder, stage, last=True, told=told)
 
     return command
-
-
-def _report(folder: Path) -> Path:
-    from smelt.report import page
-
-    path = folder / "report.html"
-    page.write(folder, path)
-    return path
 
 
 def _root(settings: Recipe) -> str | None:
