@@ -127,11 +127,11 @@ def jsons(data: bytes, folder: Path) -> str:
 
 def _scores(suffix: str) -> Target:
     def scores(data: bytes, folder: Path) -> str:
-        from smelt.fusion.scores.inputs import read
+        from smelt.fusion.scores.inputs import read_scores
 
         path = folder / f"model{suffix}"
         path.write_bytes(data)
-        read([path])
+        read_scores([path])
         return "ok"
 
     return scores

@@ -14,7 +14,7 @@ from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.containers import arrowfiles
 from smelt.data.formats.lists import parquets
 from smelt.data.formats.lists.sheets import peek
-from smelt.errors import ArtifactError, DataError, OutOfProportionError, SmeltError
+from smelt.errors import DataError, OutOfProportionError, SmeltError
 from smelt.files import bounded, parquet
 from smelt.fusion.scores import labels, scorefiles
 
@@ -40,11 +40,11 @@ def test_a_small_parquet_of_many_equal_rows_is_refused_wherever_it_is_read(tmp_p
         parquets.columns(path, ["path"])
     assert peek(path, FormatSettings(format="csv")).sample[0] == ["a/b.jpg", "0"]  # its head is small
     path = equal_rows(tmp_path / "b.parquet", 200_000, kind="id")
-    with pytest.raises(ArtifactError, match="its 200,000 rows would take"):
+    with pytest.raises(OutOfProportionError, match="its 200,000 rows would take"):
         labels.read_file(path)
     scores = tmp_path / "s.parquet"
     pq.write_table(pa.table({"a": np.zeros(200_000), "b": np.ones(200_000)}), scores)
-    with pytest.raises(ArtifactError, match="its 200,000 rows would take"):
+    with pytest.raises(OutOfProportionError, match="its 200,000 rows would take"):
         scorefiles.read_file(scores)
 
 
@@ -120,7 +120,7 @@ def test_a_hole_in_a_sparse_file_speaks_for_nothing(tmp_path: Path) -> None:
 def test_archives_count_all_their_members(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez_compressed(path, **{f"a{i}": np.zeros(100_000) for i in range(5)})  # each alone would pass
-    with pytest.raises(ArtifactError, match="unpacking its 5 members would take"):
+    with pytest.raises(OutOfProportionError, match="unpacking its 5 members would take"):
         scorefiles.read_file(path)
 
 
@@ -128,11 +128,11 @@ def test_a_tensor_that_shows_one_number_very_often(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     path = tmp_path / "a.pt"
     torch.save({"scores": torch.zeros(1).expand(1 << 20, 1 << 20)}, path)
-    with pytest.raises(ArtifactError, match=r"a tensor of \(1048576, 1048576\) would take"):
+    with pytest.raises(OutOfProportionError, match=r"a tensor of \(1048576, 1048576\) would take"):
         scorefiles.read_file(path)
     with zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\0" * (8 << 20))
-    with pytest.raises(ArtifactError, match="unpacking its 1 members would take"):
+    with pytest.raises(OutOfProportionError, match="unpacking its 1 members would take"):
         scorefiles.read_file(tmp_path / "b.pt")
 
 

@@ -10,7 +10,7 @@ import pytest
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError
 from smelt.fusion.scores import identity
-from smelt.fusion.scores.inputs import Gathered, gather, read
+from smelt.fusion.scores.inputs import Gathered, read_scores
 from smelt.fusion.scores.labels import read_labels
 from smelt.fusion.scores.scorefiles import read_file, read_ids
 from smelt.fusion.scores.soften import softmax
@@ -26,6 +26,11 @@ def save(path: Path, array: np.ndarray, ids: tuple[str, ...] | None = None) -> P
     if ids:
         path.with_name(path.stem + ".ids.txt").write_text("\n".join(ids))
     return path
+
+
+def read(paths: list[Path], ids: tuple[str, ...] | None = None) -> tuple[list[Held], int]:
+    gathered = read_scores(paths, ids=ids)
+    return gathered.sources, gathered.num_classes
 
 
 def dense(held: Held) -> np.ndarray:
@@ -218,24 +223,24 @@ def test_labels_are_joined_by_ids(tmp_path: Path) -> None:
     files = [save(tmp_path / f"{n}.npy", one, ids) for n, one in enumerate(scores)]
     order = np.random.default_rng(0).permutation(300)
     (tmp_path / "l.csv").write_text("".join(f"{ids[n]},{labels[n]}\n" for n in order))
-    gathered = gather(files, labels=tmp_path / "l.csv")
+    gathered = read_scores(files, labels=tmp_path / "l.csv")
     assert gathered.labels_N is not None and np.array_equal(gathered.labels_N, labels)
     assert not gathered.alarms and "l.csv: lines are put into the order of the scores by id" in texts(
         gathered
     )
     subset = [ids[n] for n in (7, 3, 5)]
-    gathered = gather(files, ids=subset, labels=tmp_path / "l.csv")
+    gathered = read_scores(files, ids=subset, labels=tmp_path / "l.csv")
     assert gathered.labels_N is not None and gathered.labels_N.tolist() == labels[[7, 3, 5]].tolist()
     assert "3 of its 300 images are used" in texts(gathered)
 
 
 def test_files_without_ids_beside_files_with(tmp_path: Path) -> None:
     one, two = save(tmp_path / "one.npy", A, IDS), save(tmp_path / "two.npy", B)
-    (words,) = gather([one, two]).alarms
+    (words,) = read_scores([one, two]).alarms
     assert "two.npy has no ids" in words and "in the order of" in words
-    (words,) = gather([one, two], ids=IDS).alarms
+    (words,) = read_scores([one, two], ids=IDS).alarms
     assert "in the order of --ids" in words
-    assert not gather([two], ids=IDS).alarms  # the user says them
+    assert not read_scores([two], ids=IDS).alarms  # the user says them
     refused(
         [one, save(tmp_path / "short.npy", B[:5])],
         r"short\.npy has 5 lines, 6 images are wanted .those of .*one",
@@ -244,7 +249,7 @@ def test_files_without_ids_beside_files_with(tmp_path: Path) -> None:
     (tmp_path / "lists.txt").write_text(
         "".join(f"{n}\t{n % 4}   {(n + 1) % 4}\n" for n in (3, 1, 0, 2, 5, 4))
     )
-    gathered = gather([two, tmp_path / "lists.txt"])
+    gathered = read_scores([two, tmp_path / "lists.txt"])
     assert not gathered.alarms and dense(gathered.sources[1]).argmax(1).tolist() == [n % 4 for n in range(6)]
 
 
@@ -269,7 +274,7 @@ def test_classes_in_another_order(tmp_path: Path, form: str) -> None:
         path.write_text("".join("\t".join(map(str, [n, *row])) + "\n" for n, row in enumerate(said)))
         if form.endswith("number"):
             path.with_name("two.classes.txt").write_text("\n".join(moved))
-    gathered = gather([tmp_path / "one.npz", path])
+    gathered = read_scores([tmp_path / "one.npz", path])
     found = gathered.sources[1].block(np.arange(300), "low")
     assert np.array_equal(found.argmax(1), second.argmax(1)) and gathered.classes == tuple("abcdef")
     assert ("another order" in texts(gathered)) == (form != "lists by name")
@@ -284,7 +289,7 @@ def test_classes_called_by_numbers_are_in_their_order_whoever_comes_first(tmp_pa
     np.savez(tmp_path / "b.npz", scores=second[:, order], class_names=list(map(str, order)))
     np.save(tmp_path / "l.npy", labels)
     for files in (["a.npz", "b.npz"], ["b.npz", "a.npz"]):
-        gathered = gather([tmp_path / file for file in files], labels=tmp_path / "l.npy")
+        gathered = read_scores([tmp_path / file for file in files], labels=tmp_path / "l.npy")
         right = [
             (source.block(np.arange(300), "low").argmax(1) == labels).mean() for source in gathered.sources
         ]
@@ -296,9 +301,9 @@ def test_classes_without_names_beside_moved_ones_are_a_warning(tmp_path: Path) -
     np.savez(tmp_path / "b.npz", scores=B, class_names=list("dcba"))
     three = save(tmp_path / "c.npy", A + B)
     assert "c.npy: no names of classes" in " ".join(
-        gather([tmp_path / "a.npz", tmp_path / "b.npz", three]).alarms
+        read_scores([tmp_path / "a.npz", tmp_path / "b.npz", three]).alarms
     )
-    gathered = gather([tmp_path / "a.npz", three])
+    gathered = read_scores([tmp_path / "a.npz", three])
     assert not gathered.alarms and "c.npy: no names of classes" in texts(gathered)
 
 
@@ -309,7 +314,7 @@ def test_smelts_own_results_beside_others(tmp_path: Path) -> None:
     for names, match in ((list("abcd"), None), (list("dbca"), "another order")):
         np.savez(tmp_path / "b.npz", scores=B, class_names=names, ids=list(map(str, rows)))
         if match is None:
-            assert gather([tmp_path / "own.npy", tmp_path / "b.npz"]).names == ["m/v", "b"]
+            assert read_scores([tmp_path / "own.npy", tmp_path / "b.npz"]).names == ["m/v", "b"]
         else:
             refused(
                 [tmp_path / "own.npy", tmp_path / "b.npz"], "different lists of classes, or in another order"
@@ -335,7 +340,7 @@ def test_top_k_in_any_order_and_of_any_kind(tmp_path: Path) -> None:
     values = np.take_along_axis(chances, top, axis=1)
     for factor, kind in ((1, "probabilities"), (100, "percentages")):
         np.savez(tmp_path / "t.npz", classes=top, scores=factor * values)
-        gathered = gather([tmp_path / "t.npz"])
+        gathered = read_scores([tmp_path / "t.npz"])
         assert gathered.kinds == [kind] and gathered.sources[0].kind == "probabilities"
         middle = gathered.sources[0].block(np.arange(6), "middle")
         # with one class cut, what is left of 1 is its probability
@@ -343,9 +348,9 @@ def test_top_k_in_any_order_and_of_any_kind(tmp_path: Path) -> None:
         low, high = (gathered.sources[0].block(np.arange(6), side) for side in ("low", "high"))
         assert (low <= chances + 1e-6).all() and (chances <= high + 1e-6).all()
     np.savez(tmp_path / "t.npz", classes=top, scores=np.log(values))
-    assert gather([tmp_path / "t.npz"]).kinds == ["log_probabilities"]
+    assert read_scores([tmp_path / "t.npz"]).kinds == ["log_probabilities"]
     with pytest.raises(ResultError, match="cannot hold sigmoid"):
-        gather([tmp_path / "t.npz"], kinds=["sigmoid"])
+        read_scores([tmp_path / "t.npz"], kinds=["sigmoid"])
 
 
 def test_scores_that_cannot_be_computed_with(tmp_path: Path) -> None:
@@ -369,7 +374,7 @@ def test_kinds_are_found_said_and_told(tmp_path: Path) -> None:
         save(tmp_path / "b.npy", 100 * chances),
         save(tmp_path / "c.npy", softmax(third)),
     )
-    gathered = gather([a, b, c])
+    gathered = read_scores([a, b, c])
     assert gathered.kinds == ["logits", "percentages", "probabilities"]
     assert np.allclose(gathered.sources[1].block(np.arange(300), "low"), chances, atol=1e-6)
     assert [line.partition(" (")[0] for line in gathered.told()] == [
@@ -377,10 +382,10 @@ def test_kinds_are_found_said_and_told(tmp_path: Path) -> None:
         "b: percentages",
         "c: probabilities",
     ]
-    assert gather([a, b, c], kinds=["b.npy=logits"]).kinds == ["logits", "logits", "probabilities"]
-    assert gather([a, b], kinds=["logits"]).kinds == ["logits", "logits"]
-    assert gather([a, b], kinds=["logits", f"{b}=sums"]).kinds == ["logits", "sums"]
-    assert "as --kind says" in gather([a, b], kinds=["b=sums"]).told()[1]
+    assert read_scores([a, b, c], kinds=["b.npy=logits"]).kinds == ["logits", "logits", "probabilities"]
+    assert read_scores([a, b], kinds=["logits"]).kinds == ["logits", "logits"]
+    assert read_scores([a, b], kinds=["logits", f"{b}=sums"]).kinds == ["logits", "sums"]
+    assert "as --kind says" in read_scores([a, b], kinds=["b=sums"]).told()[1]
     for kinds, match in (
         (["x.npy=logits"], "x.npy is none of the inputs"),
         (["a.npy=soup"], "'soup' is no kind"),
@@ -388,7 +393,7 @@ def test_kinds_are_found_said_and_told(tmp_path: Path) -> None:
         (["b=sums", "b=logits"], "was said to hold sums"),
     ):
         with pytest.raises(ResultError, match=match):
-            gather([a, b], kinds=kinds)
+            read_scores([a, b], kinds=kinds)
 
 
 def test_the_best_end_of_a_ranking_is_told_by_labels_or_by_others(tmp_path: Path) -> None:
@@ -399,14 +404,14 @@ def test_the_best_end_of_a_ranking_is_told_by_labels_or_by_others(tmp_path: Path
     for name, ranking, kind in (("places", places, "ranks"), ("borda", 7 - places, "points")):
         path = save(tmp_path / f"{name}.npy", ranking)
         for known in ({"labels": tmp_path / "l.npy"}, {}):
-            gathered = gather([path, other], **known)
+            gathered = read_scores([path, other], **known)
             assert gathered.kinds[0] == kind
             assert np.array_equal(gathered.sources[0].block(np.arange(300), "low").argmax(1), first.argmax(1))
         with pytest.raises(
             ResultError, match=f"nothing tells which end is the best: say --kind {name}=ranks"
         ):
-            gather([path])
-        assert gather([path], kinds=[kind]).kinds == [kind]
+            read_scores([path])
+        assert read_scores([path], kinds=[kind]).kinds == [kind]
 
 
 def test_labels_beside_scores(tmp_path: Path) -> None:
@@ -417,14 +422,14 @@ def test_labels_beside_scores(tmp_path: Path) -> None:
     np.savez(
         tmp_path / "b.npz", scores=second[order], labels=labels[order], filenames=[ids[n] for n in order]
     )
-    gathered = gather([tmp_path / "a.npy", tmp_path / "b.npz"])
+    gathered = read_scores([tmp_path / "a.npy", tmp_path / "b.npz"])
     assert gathered.labels_N is not None and np.array_equal(gathered.labels_N, labels)
     assert "labels are those in" in texts(gathered)
     np.savez(tmp_path / "c.npz", scores=second, labels=labels)
-    gathered = gather([tmp_path / "c.npz"])
+    gathered = read_scores([tmp_path / "c.npz"])
     assert gathered.labels_N is not None and np.array_equal(gathered.labels_N, labels) and not gathered.alarms
     # in the order of a file without ids, which is not the order of the first
-    gathered = gather([tmp_path / "a.npy", tmp_path / "c.npz"])
+    gathered = read_scores([tmp_path / "a.npy", tmp_path / "c.npz"])
     assert gathered.labels_N is not None and np.array_equal(gathered.labels_N, labels)
 
 
@@ -433,17 +438,17 @@ def test_files_of_one_name_and_names_that_are_said(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         save(tmp_path / folder / "val.npy", scores)
     paths = [tmp_path / "r50" / "val.npy", tmp_path / "b4" / "val.npy"]
-    assert gather(paths).names == ["r50/val", "b4/val"]
-    assert gather(paths, names=[f"x={paths[1]}"]).names == ["val", "x"]
+    assert read_scores(paths).names == ["r50/val", "b4/val"]
+    assert read_scores(paths, names=[f"x={paths[1]}"]).names == ["val", "x"]
     stack = save(tmp_path / "stack.npy", np.stack([A * 2, B * 2]))
-    assert gather([stack], names=["s=stack.npy"]).names == ["s[0]", "s[1]"]
+    assert read_scores([stack], names=["s=stack.npy"]).names == ["s[0]", "s[1]"]
     for names, match in (
         (["x"], "NAME=FILE"),
         (["x=val.npy"], "more than one of the inputs"),
         (["x=no"], "none of"),
     ):
         with pytest.raises(ResultError, match=match):
-            gather(paths, names=names)
+            read_scores(paths, names=names)
 
 
 def test_columns_in_an_order_that_nobody_would_guess_are_a_warning(tmp_path: Path) -> None:
@@ -454,7 +459,7 @@ def test_columns_in_an_order_that_nobody_would_guess_are_a_warning(tmp_path: Pat
         (["0", "1", "2", "3"], False),
     ):
         np.savez(named, scores=B, class_names=np.array(names))
-        gathered = gather([plain, named])
+        gathered = read_scores([plain, named])
         words = [text for text in gathered.alarms if "no names of classes" in text]
         assert bool(words) == alarmed
         if alarmed:

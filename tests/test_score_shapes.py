@@ -13,7 +13,7 @@ import torch
 
 from smelt.errors import ArtifactError, ResultError
 from smelt.fusion.scores.arrayfiles import Raw
-from smelt.fusion.scores.inputs import gather
+from smelt.fusion.scores.inputs import read_scores
 from smelt.fusion.scores.scorefiles import read_file
 
 RANDOM = np.random.default_rng(2)
@@ -99,16 +99,16 @@ def test_names_in_one_cell(tmp_path: Path, sign: str, header: str) -> None:
     lists = [sign.join(CLASSES[place].upper() for place in row[:2]) for row in ORDERS]
     rows = [f'{name},"{cell}"' for name, cell in zip(IDS, lists)]
     path = written(tmp_path / "a.csv", "\n".join([header, *rows]))
-    gathered = gather([path, other])
+    gathered = read_scores([path, other])
     assert gathered.found[0].meaning == "lists" and gathered.classes == CLASSES
     first = gathered.sources[0].block(np.arange(6), "low")
     assert first.argmax(axis=1).tolist() == ORDERS[:, 0].tolist() and first.max() == 2
     written(path, "\n".join([header, *rows[:3], f'im3,"fox{sign}fox"', *rows[4:]]))
     with pytest.raises(ResultError, match=r"a\.csv.* a class twice"):
-        gather([path, other])
+        read_scores([path, other])
     written(path, "\n".join([header, *rows[:3], f'im3,"fox{sign}gnu"', *rows[4:]]))
     with pytest.raises(ResultError, match="none of the others"):
-        gather([path, other])
+        read_scores([path, other])
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ import torch
 
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError, SmeltError
-from smelt.fusion.scores import inputs
 from smelt.fusion.scores.arrayfiles import Raw
+from smelt.fusion.scores.inputs import read_scores
 from smelt.fusion.scores.scorefiles import read_file, read_ids
 
 RANDOM = np.random.default_rng(5)
@@ -392,8 +392,8 @@ def test_axes_in_another_order_are_told(tmp_path: Path) -> None:
         (("crops", "good"), r"crops.npy has shape \(40, 3, 4\).*moveaxis\(scores, 1, 0\)"),
     ):
         with pytest.raises(ResultError, match=words):
-            inputs.read([tmp_path / f"{name}.npy" for name in names])
+            read_scores([tmp_path / f"{name}.npy" for name in names])
     for array in (scores[:, 0], scores[:, :1]):
         np.save(tmp_path / "one.npy", array)
         with pytest.raises(ResultError, match=r"np.stack\(\[1 - p, p\], axis=1\)"):
-            inputs.read([tmp_path / "one.npy"])
+            read_scores([tmp_path / "one.npy"])

@@ -43,7 +43,7 @@ def used(path: str, record: Mapping[str, Any], given: Gathered) -> tuple[Fusion,
         notes=[*given.notes, *notes],
     )
     given.alarms += _changed(path, record, given, wanted)
-    # `gather` called them by the files that are used now; the fusion knows them by its own names
+    # `read_scores` called them by the files that are used now; the fusion knows them by its own names
     given.sources = [replace(source, name=name) for source, name in zip(given.sources, wanted)]
     return fusion, given
 

@@ -149,7 +149,8 @@ def files_fuse(asked: Asked) -> Outcome:
     from smelt.fusion.earlier import read_record, used
     from smelt.fusion.procedure import Outcome
     from smelt.fusion.scores.brokenfiles import refuse_no_file, weights_file
-    from smelt.fusion.scores.inputs import gather, read_ids
+    from smelt.fusion.scores.inputs import read_scores
+    from smelt.fusion.scores.scorefiles import read_ids
 
     if asked.metric not in ("auto", "top1", "top5"):
         raise ResultError(f"--metric is auto, top1 or top5, not {asked.metric!r}")
@@ -161,7 +162,7 @@ def files_fuse(asked: Asked) -> Outcome:
         refuse_no_file(asked.ids, "--ids ", "the ids of the images, one a line")
     use = None if asked.use is None else weights_file(asked.use)
     record = None if use is None else read_record(use)
-    given = gather(
+    given = read_scores(
         asked.inputs, ids=read_ids(asked.ids) if asked.ids else None, labels=asked.labels,
         kinds=asked.kinds, names=asked.names,
         wanted=(None, None, "") if record is None

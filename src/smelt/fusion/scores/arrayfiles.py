@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts import results
-from smelt.errors import ArtifactError, OutOfProportionError, ResultError, SmeltError
+from smelt.errors import ArtifactError, ResultError, SmeltError
 from smelt.files.bounded import refuse_beyond
 from smelt.fusion.scores import classnames
 from smelt.fusion.scores.brokenfiles import DAMAGED, broken
@@ -78,32 +78,24 @@ class Raw:
         return len(self.scores)
 
 
-def load(path: Path) -> Any:
-    """Map a .npy file or open an .npz; ArtifactError if it is damaged or holds objects."""
-    if path.suffix == ".npz" and not zipfile.is_zipfile(path):
-        raise broken(path)
-    if path.suffix == ".npy" and not _begins_as_npy(path):
-        raise broken(path)
+def load(path: Path) -> NDArray[Any]:
+    """Map a .npy file; ArtifactError if it is damaged or holds objects."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy's word on old headers
-            return np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
+            return np.lib.format.open_memmap(path, mode="r")
     except DAMAGED as error:
         raise broken(path, error) from error
 
 
-def _begins_as_npy(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(6) == b"\x93NUMPY"
-    except OSError:
-        return False
-
-
 def arrays(path: Path) -> dict[str, Any]:
-    """The arrays of an .npz by name; ArtifactError if it is damaged, holds objects or is a bomb."""
+    """The arrays of an .npz by name; ArtifactError if it is damaged or holds objects, OutOfProportionError
+    if it is a bomb."""
+    if not zipfile.is_zipfile(path):
+        raise broken(path)
     try:
-        with load(path) as archive:
+        with warnings.catch_warnings(), np.load(path, allow_pickle=False) as archive:
+            warnings.simplefilter("ignore")
             refuse_bomb(path, archive.zip)
             return {name: archive[name] for name in archive.files}
     except SmeltError:
@@ -113,12 +105,10 @@ def arrays(path: Path) -> dict[str, Any]:
 
 
 def refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
-    """ArtifactError where the members of an archive unpack to more than its size speaks for, together."""
-    total = sum(member.file_size for member in archive.infolist())
-    try:
-        refuse_beyond(path, total, f"unpacking its {len(archive.infolist()):,} members")
-    except OutOfProportionError as error:
-        raise ArtifactError(str(error)) from error
+    """OutOfProportionError where the members of an archive, together, unpack to more than its size speaks
+    for."""
+    members = archive.infolist()
+    refuse_beyond(path, sum(one.file_size for one in members), f"unpacking its {len(members):,} members")
 
 
 def tensors(path: Path) -> dict[str, Any]:
@@ -155,14 +145,10 @@ def _plain_array(value: Any, path: Path) -> Any:
     if isinstance(value, torch.Tensor):
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise ResultError(f"{path} holds a sparse or quantised tensor: save it dense")
-        try:  # one number may be shown as a tensor of any size
-            refuse_beyond(path, value.numel() * value.element_size(), f"a tensor of {tuple(value.shape)}")
-        except OutOfProportionError as error:
-            raise ArtifactError(str(error)) from error
-        value = value.detach()
-        return (
-            (value.float() if value.dtype == torch.bfloat16 else value).resolve_conj().resolve_neg().numpy()
-        )
+        # one number may be shown as a tensor of any size
+        refuse_beyond(path, value.numel() * value.element_size(), f"a tensor of {tuple(value.shape)}")
+        value = value.detach().float() if value.dtype == torch.bfloat16 else value.detach()
+        return value.resolve_conj().resolve_neg().numpy()
     if isinstance(value, list | tuple) and value:
         if all(isinstance(one, torch.Tensor) and one.shape == value[0].shape for one in value):
             return np.stack([_plain_array(one, path) for one in value])

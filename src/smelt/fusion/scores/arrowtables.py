@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pyarrow.interchange import from_dataframe
 
-from smelt.errors import ArtifactError, OutOfProportionError, ResultError
+from smelt.errors import OutOfProportionError, ResultError
 from smelt.files import bounded, parquet
 from smelt.fusion.scores.brokenfiles import broken
 
@@ -54,7 +55,8 @@ class Arrow:
         self, words: Sequence[int], numbers: Sequence[int] = ()
     ) -> tuple[list[tuple[str, ...]], NDArray[Any]]:
         """Columns of words, and columns of numbers (N, K); ResultError names one that holds other things."""
-        _refuse_beyond(self.path, len(words) * len(self) * CELL, len(self))
+        if self.path.exists():  # a frame is in memory already
+            bounded.refuse_beyond(self.path, len(words) * len(self) * CELL, f"its {len(self):,} rows as text")
         values = [self._numbers(place) for place in numbers]
         found = np.stack(values, axis=1) if values else np.empty((len(self), 0))
         return [_words(self.table.column(place)) for place in words], found
@@ -91,27 +93,34 @@ def _words(column: Any) -> tuple[str, ...]:
     return tuple("" if value is None else str(value) for value in column.to_pylist())
 
 
-def _refuse_beyond(path: Path, needed: int, rows: int) -> None:
-    """ArtifactError where texts take more than the file may ask for; a frame is in memory already."""
-    try:
-        if path.exists():
-            bounded.refuse_beyond(path, needed, f"its {rows:,} rows")
-    except OutOfProportionError as error:
-        raise ArtifactError(str(error)) from error
-
-
 def read(path: Path) -> Arrow:
-    """The table of a .parquet; ArtifactError where it is damaged, or asks for more memory than its size
-    speaks for, ResultError where it has no rows."""
+    """The table of a .parquet; ArtifactError where it is damaged, OutOfProportionError where it asks for
+    more memory than its size speaks for, ResultError where it has no rows."""
     try:
         table = parquet.parquet_table(path, row=ROW)
         table.validate(full=True)  # words that are no text, places beyond a dictionary
         assert all(isinstance(name, str) for name in table.column_names)  # so may the names be
-    except OutOfProportionError as error:
-        raise ArtifactError(str(error)) from error
+    except OutOfProportionError:
+        raise
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise broken(path, error) from error
     return whole(path, table)
+
+
+def of_frame(name: str, frame: Any) -> Arrow:
+    """A data frame (pandas, polars, pyarrow, …) that speaks Arrow's protocol or the older one of frames."""
+    table = pa.table(frame) if hasattr(frame, "__arrow_c_stream__") else from_dataframe(frame)
+    for place, column in enumerate(table.schema):
+        if pa.types.is_dictionary(column.type):  # pandas' categories
+            plain = table.column(place).cast(column.type.value_type)
+            table = table.set_column(place, column.name, plain)
+    return whole(Path(name), table)
+
+
+def is_frame(value: Any) -> bool:
+    """Whether a value is a data frame, and no single column of one."""
+    stream = hasattr(value, "__arrow_c_stream__") and not hasattr(value, "__array__")
+    return stream or hasattr(value, "__dataframe__")
 
 
 def whole(path: Path, table: pa.Table) -> Arrow:

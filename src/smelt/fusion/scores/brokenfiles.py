@@ -12,6 +12,7 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -23,19 +24,19 @@ DAMAGED = (
     SyntaxError, NotImplementedError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 MOST_SHOWN = 1 << 80  # bytes; Python refuses to write out numbers of thousands of digits
-
-_NPY, _ZIP, _PARQUET = b"\x93NUMPY", b"PK", b"PAR1"
 _WRITTEN_BY = {
     ".npy": "numpy.save(path, array)", ".npz": "numpy.savez(path, scores=array)",
     ".pt": "torch.save({'scores': tensor}, path)", ".parquet": "table.to_parquet(path)",
 }  # fmt: skip
-_KNOWN = (
-    (_NPY, "a .npy array", ".npy"), (b"PK\3\4", "a zip archive (.npz, .pt)", ".npz"),
-    (_PARQUET, "Parquet", ".parquet"), (b"\x89HDF", "HDF5", ""), (b"\x1f\x8b", "packed with gzip", ""),
+_BEGINS = {".npy": b"\x93NUMPY", ".npz": b"PK", ".parquet": b"PAR1"}
+_KNOWN = (  # what files begin with, what they are then, and what they should be called
+    (b"\x93NUMPY", "a .npy array", ".npy"), (b"PK\3\4", "a zip archive (.npz, .pt)", ".npz"),
+    (b"PAR1", "Parquet", ".parquet"), (b"\x89HDF", "HDF5", ""), (b"\x1f\x8b", "packed with gzip", ""),
     (b"\x80", "a pickle, which is never opened", ""), (b"<", "a page (HTML or XML)", ""),
     (b"version https://git-lfs", "a pointer of Git LFS (git lfs pull fetches the file)", ""),
     (b"{", "JSON", ""),
 )  # fmt: skip
+_OBJECTS = "it holds objects, which are never unpickled; save it as numbers, or names with dtype=str"
 
 
 def refuse_no_file(path: Path, option: str, meant: str) -> None:
@@ -63,72 +64,61 @@ def weights_file(path: Path) -> Path:
 
 def broken(path: Path, error: BaseException | None = None) -> ArtifactError:
     """The refusal of `path`, which `error` was raised for: what is wrong with it, and what to do."""
-    suffix = path.suffix.lower()
-    why = _why(path, suffix, str(error or ""))
-    said = str(error or "").partition("\n")[0]
+    said, suffix = str(error or "").partition("\n")[0], path.suffix.lower()
+    again = f"copy or download it again, or write it again with {_WRITTEN_BY.get(suffix, 'what wrote it')}"
+    try:
+        with open(path, "rb") as file:
+            why = _why(path, file, str(error or ""))
+    except OSError as failed:
+        why, again = f"{failed.strerror}; is it there, and may you read it?", ""
     # only where nothing better is known: numpy's advice for text in a .npy is to unpickle it
     words = f" [{short(said, 160)}]" if said and "damaged" in why else ""
-    return ArtifactError(f"{path} cannot be read as a {suffix} file: {why}{words}")
+    mend = f"; {again}" if again and ";" not in why else ""
+    return ArtifactError(f"{path} cannot be read as a {suffix} file: {why}{mend}{words}")
 
 
-def _why(path: Path, suffix: str, said: str) -> str:
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            head = file.read(64)
-            file.seek(max(0, size - 4))
-            tail = file.read()
-    except OSError as failed:
-        return f"{failed.strerror}; is it there, and may you read it?"
-    again = f"copy or download it again, or write it again with {_WRITTEN_BY.get(suffix, 'what wrote it')}"
+def _why(path: Path, file: IO[bytes], said: str) -> str:
+    """What is wrong; behind a semicolon what to do, where that is not to get the file again."""
+    suffix, size, head = path.suffix.lower(), path.stat().st_size, file.read(64)
     if not size:
-        return f"it is empty; {again}"
-    own = {".npy": _NPY, ".npz": _ZIP, ".parquet": _PARQUET}.get(suffix)
-    if own is not None and not head.startswith(own):
-        found = next(((what, fits) for mark, what, fits in _KNOWN if head.startswith(mark)), None)
-        if found is None:
-            return f"it does not begin as one does; {again}"
-        return f"it is {found[0]}; " + (f"call it {path.stem}{found[1]}" if found[1] else again)
+        return "it is empty"
+    if not head.startswith(_BEGINS.get(suffix, b"")):
+        what, fits = next(((what, fits) for mark, what, fits in _KNOWN if head.startswith(mark)), ("", ""))
+        other = f"it is {what}" if what else "it does not begin as one does"
+        return f"{other}; call it {path.stem}{fits}" if fits else other
     if suffix == ".npy":
-        return _why_npy(path, size, said, again)
-    if suffix == ".parquet" and tail != _PARQUET:
-        return f"it is cut off (it does not end as Parquet does); {again}"
+        return _why_npy(file, size)
+    file.seek(max(0, size - 4))
+    if suffix == ".parquet" and file.read() != _BEGINS[suffix]:
+        return "it is cut off (it does not end as Parquet does)"
     if "object" in said.lower():
         return _OBJECTS
     if suffix == ".npz" and ("zip" in said.lower() or not said):
-        return f"it is cut off or damaged (its directory, at its end, cannot be read); {again}"
-    return f"it is damaged, or cut off; {again}"
+        return "it is cut off or damaged (its directory, at its end, cannot be read)"
+    return "it is damaged, or cut off"
 
 
-_OBJECTS = "it holds objects, which are never unpickled; save it as numbers, or names with dtype=str"
-
-
-def _why_npy(path: Path, size: int, said: str, again: str) -> str:
+def _why_npy(file: IO[bytes], size: int) -> str:
     """What is wrong with an array whose first bytes are right."""
+    file.seek(0)
     try:
-        with open(path, "rb") as file, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             version = np.lib.format.read_magic(file)
             if version not in ((1, 0), (2, 0), (3, 0)):
-                return f"its version {version[0]}.{version[1]} is not known; {again}"
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else _read_later
-            shape, _, dtype = read(file)
-            start = file.tell()
+                return f"its version {version[0]}.{version[1]} is not known"
+            later: Any = np.lib.format.read_array_header_2_0
+            shape, _, dtype = (np.lib.format.read_array_header_1_0 if version == (1, 0) else later)(file)
     except DAMAGED:
-        return f"its header is cut off or damaged; {again}"
+        return "its header is cut off or damaged"
+    needed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
     if dtype.hasobject:
         return _OBJECTS
-    needed = math.prod(shape) * dtype.itemsize
     if not 0 <= needed <= MOST_SHOWN or any(abs(side) > MOST_SHOWN for side in shape):
-        return f"its header announces more than any disk holds, or less than nothing; {again}"
-    if needed > size - start:
+        return "its header announces more than any disk holds, or less than nothing"
+    if needed > there:
         return (
-            f"it is cut off: its header announces {dtype} of shape {shape}, {needed:,} bytes, and "
-            f"{size - start:,} are there; {again}"
+            f"it is cut off: its header announces {dtype} of shape {shape}, {needed:,} bytes, and {there:,} "
+            f"are there"
         )
-    return f"its header announces {dtype} of shape {shape}, which is no array of scores or labels; {again}"
-
-
-def _read_later(file: object) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    found: tuple[tuple[int, ...], bool, np.dtype[np.generic]] = np.lib.format.read_array_header_2_0(file)  # type: ignore[arg-type]
-    return found
+    return f"its header announces {dtype} of shape {shape}, which is no array of scores or labels"

@@ -34,22 +34,21 @@ def hold(
         return _held_top(raw, raw.scores, lines, num_classes, said)
     assert raw.scores is not None
     stats = examine(raw, raw.scores)
-    found = _found(raw, stats, said)
-    _refuse_minus_inf(raw, stats, found)
+    if said is not None or raw.kind is not None:
+        because = "as --kind says" if said else raw.why
+        found = meanings.said(said or raw.kind or "logits", stats, str(raw.path), because)
+    else:
+        found = meanings.find(stats)
+    if stats.minus_inf and found.floor is None:
+        raise ResultError(
+            f"{raw.at(stats.cut_line)} is not finite (−inf, which only log-probabilities may have)"
+        )
     scores = raw.scores
     if scores.dtype not in (np.float16, np.float32) or not scores.dtype.isnative:
         scores = np.asarray(scores, np.float32)  # what fusion computes in
     kept_as_it_is = found.meaning in ("logits", "log_probabilities", "probabilities") and not found.rescaled
     convert = None if kept_as_it_is and found.floor is None else found
     return Held(raw.name, found.kind, scores, num_classes, lines, raw.places, convert), found
-
-
-def _found(raw: Raw, stats: Stats, said: Meaning | None) -> Found:
-    if said is not None:
-        return meanings.said(said, stats, str(raw.path), "as --kind says")
-    if raw.kind is not None:
-        return meanings.said(raw.kind, stats, str(raw.path), raw.why)
-    return meanings.find(stats)
 
 
 def examine(raw: Raw, scores_NC: NDArray[Any]) -> Stats:
@@ -84,14 +83,6 @@ def _refuse_line(raw: Raw, line: int, row: NDArray[Any]) -> None:
     raise ResultError(f"{raw.at(line)} is not finite (NaN or inf)")
 
 
-def _refuse_minus_inf(raw: Raw, stats: Stats, found: Found) -> None:
-    """−inf is the logarithm of nothing, and in other scores a fault."""
-    if stats.minus_inf and found.floor is None:
-        raise ResultError(
-            f"{raw.at(stats.cut_line)} is not finite (−inf, which only log-probabilities may have)"
-        )
-
-
 def _held_top(
     raw: Raw, top: results.TopK, lines: NDArray[np.int64] | None, num_classes: int, said: Meaning | None
 ) -> tuple[Held, Found]:
@@ -104,16 +95,14 @@ def _held_top(
         raise ResultError(
             f"{raw.path}: a top-K result cannot hold {found.meaning}: too much of a row is missing"
         )
-    top = _sorted(top if found.meaning != "percentages" else _percent(top))
+    if found.meaning == "percentages":
+        top = replace(top, scores_NK=np.asarray(top.scores_NK, np.float32) / np.float32(100))
+    top = _sorted(top)
     if found.kind == "probabilities" and raw.kind is None:
         top = _bounded(top)
     if lines is not None:
         top = results.TopK(top.classes_NK[lines], top.scores_NK[lines], top.floor_N[lines], top.tail_N[lines])
     return Held(raw.name, found.kind, top, num_classes), found
-
-
-def _percent(top: results.TopK) -> results.TopK:
-    return replace(top, scores_NK=(np.asarray(top.scores_NK, np.float32) / 100).astype(np.float32))
 
 
 def _sorted(top: results.TopK) -> results.TopK:

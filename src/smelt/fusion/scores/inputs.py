@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +22,14 @@ from smelt.fusion.scores import labels as labelling
 from smelt.fusion.scores import meaning as meanings
 from smelt.fusion.scores import suspects
 from smelt.fusion.scores.arrayfiles import Raw, turned
+from smelt.fusion.scores.arrowtables import is_frame
 from smelt.fusion.scores.classorder import joined
 from smelt.fusion.scores.holding import BLOCK, directed, hold
 from smelt.fusion.scores.identity import Told, in_its_order, refuse_twice, unique
 from smelt.fusion.scores.meaning import Found, Meaning
-from smelt.fusion.scores.scorefiles import read_file, read_ids
+from smelt.fusion.scores.scorefiles import in_memory, read_file
 from smelt.fusion.scores.sources import Held
 from smelt.fusion.scores.usual import few
-
-__all__ = ["Gathered", "gather", "read", "read_ids"]
 
 
 @dataclass
@@ -70,33 +70,41 @@ class Gathered:
         ]
 
 
-def read(paths: Sequence[Path], ids: Sequence[str] | None = None) -> tuple[list[Held], int]:
-    """The results in `paths`, and C. `ids`: the order of images wanted, for inputs that know their ids.
-
-    Raises ResultError or ArtifactError, naming the file: missing, truncated, not finite, other classes, other
-    images, the same scores twice. `gather` also says what was found and assumed.
-    """
-    gathered = gather(paths, ids=ids)
-    return gathered.sources, gathered.num_classes
-
-
-def gather(
-    paths: Sequence[Path],
+def read_scores(
+    scores: Any,
     *,
+    labels: Any = None,
     ids: Sequence[str] | None = None,
-    labels: Path | None = None,
     kinds: Sequence[str] = (),
     names: Sequence[str] = (),
     wanted: tuple[Sequence[str] | None, int | None, str] = (None, None, ""),
 ) -> Gathered:
-    """Read everything and bring it together.
+    """Read results and labels, and bring them into one order of images and classes.
 
-    kinds: `FILE=KIND`, or `KIND` for all. names: `NAME=FILE`. wanted: classes, their number and who wants
-    them (a `fusion.json`), where the order of columns is given already.
+    scores: several of these, in a sequence, or in a mapping that names them: a path (see `scorefiles`), an
+    array (N, C) or (M, N, C), arrays by name as in an .npz, a data frame (pandas, polars, pyarrow: an id
+    and a column for each class). labels: a path (see `labels`), numbers or names (N,), one-hot (N, C) or a
+    data frame; −1, NaN and nothing are unknown. ids: the images that are wanted, in their order. kinds:
+    what scores mean, `FILE=KIND`, or `KIND` for all. names: what results are called, `NAME=FILE`. wanted:
+    classes in their order, their number and who wants them, where that is given already.
+
+    ResultError, ArtifactError and DataError (all of them ValueError) name the file, or `scores[0]`, and its
+    shape: missing, damaged, not finite, other classes, other images, the same scores twice. TypeError where
+    something is none of these.
     """
+    inputs, given_names = _inputs(scores)
+    paths = [path for path, value in inputs if value is None]
     _refuse_twice(paths)
-    given = _said_kinds(kinds, paths)
-    raws = _named([raw for path in paths for raw in read_file(path)], _said_names(names, paths))
+    called = [path for path, _ in inputs]
+    given = _said_kinds(kinds, called)
+    raws = _named(
+        [
+            raw
+            for path, value in inputs
+            for raw in (read_file(path) if value is None else in_memory(str(path), value))
+        ],
+        {**given_names, **_said_names(names, called)},
+    )
     if not raws:
         raise ResultError("no result to fuse")
     told = Told()
@@ -123,6 +131,18 @@ def gather(
 
 
 # What the user says
+
+
+def _inputs(scores: Any) -> tuple[list[tuple[Path, Any]], dict[Path, str]]:
+    """Paths, or names as paths with the values that are called so; and the names of paths in a mapping."""
+    if isinstance(scores, str | Path) or hasattr(scores, "__array__") or is_frame(scores):
+        scores = [scores]
+    named = isinstance(scores, Mapping)
+    pairs = scores.items() if named else [(f"scores[{place}]", one) for place, one in enumerate(scores)]
+    files = {Path(one): str(name) for name, one in pairs if named and isinstance(one, str | Path)}
+    return [
+        (Path(one), None) if isinstance(one, str | Path) else (Path(str(name)), one) for name, one in pairs
+    ], files
 
 
 def _said_kinds(kinds: Sequence[str], paths: Sequence[Path]) -> dict[Path, Meaning]:
@@ -224,16 +244,17 @@ def _lines(
 def _labels(
     raws: Sequence[Raw],
     orders: Sequence[NDArray[np.int64] | None],
-    path: Path | None,
+    given: Any,
     images: labelling.Images,
     told: Told,
 ) -> NDArray[np.int32] | None:
-    """Labels from their file, else those that stand beside scores."""
-    if path is not None:
-        held = labelling.read_file(path, images.classes)
+    """Labels that are given, else those that stand beside scores."""
+    if given is not None:
+        is_path = isinstance(given, str | Path)
+        held = labelling.read_file(Path(given), images.classes) if is_path else labelling.in_memory(given)
         moved = any(lines is not None for lines in orders)
         if moved and held.ids is None and images.ids is not None:
-            told.alarm(f"{path} has no ids, and files of scores have different orders: check the order")
+            told.alarm(f"{held.path} has no ids, and files of scores have different orders: check the order")
         return labelling.resolve(held, images, told)
     beside = next((raw for raw in raws if raw.labels is not None), None)
     if beside is None:

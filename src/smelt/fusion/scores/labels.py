@@ -252,6 +252,14 @@ def _from_one_hot(held: Labels, values: NDArray[Any], images: Images, told: Told
 # Files
 
 
+def in_memory(value: Any) -> Labels:
+    """Labels in a data frame, or in an array of numbers or words (N,) or one-hot (N, C)."""
+    if arrowtables.is_frame(value):
+        return _of_table(arrowtables.of_frame("labels", value))
+    values = np.asarray(value)
+    return _array(Path("labels"), values.astype(str) if values.dtype == object else values, None)
+
+
 def read_file(path: Path, classes: Sequence[str] | None = None) -> Labels:
     """What a file of labels says; ArtifactError or ResultError where it cannot be read."""
     suffix = path.suffix.lower()

@@ -14,7 +14,7 @@ Fusion computes with logits and with probabilities (`results.Kind`). Files hold 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -212,8 +212,7 @@ def _unbounded(stats: Stats) -> Found:
     spread = f"rows sum to {stats.sums_N.min():.3g} … {stats.sums_N.max():.3g}"
     if stats.high <= 1.001:
         why = f"all are between 0 and 1 but {spread}: each class's own probability"
-        found = _flat_warned(Found("sigmoid", why), stats)
-        return _warned(found, _doubt(stats, spread)) if _doubt(stats, spread) else found
+        return _warned(_flat_warned(Found("sigmoid", why), stats), _doubt(stats, spread))
     return _flat_warned(Found("logits", f"none is negative, some are above 1, {spread}"), stats)
 
 
@@ -259,9 +258,7 @@ def _flat_warned(found: Found, stats: Stats) -> Found:
 
 
 def _warned(found: Found, words: str) -> Found:
-    return Found(
-        found.meaning, found.why, (*found.warnings, words), found.rescaled, found.floor, found.unsure
-    )
+    return replace(found, warnings=(*found.warnings, words)) if words else found
 
 
 def said(meaning: Meaning, stats: Stats, source: str, because: str) -> Found:

@@ -12,10 +12,12 @@ Beside A.npy, A.ids.npy or A.ids.txt may hold its ids, A.classes.txt or A.classe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError
@@ -48,6 +50,23 @@ def read_file(path: Path) -> list[Raw]:
     why = " (a pickle may run anything; save arrays instead)" if suffix in (".pkl", ".pickle") else ""
     raise ResultError(
         f"{path}: {suffix or 'a file without a suffix'} is not read{why}; {', '.join(READERS)} are"
+    )
+
+
+def in_memory(name: str, value: Any) -> list[Raw]:
+    """The results in an array or tensor (N, C) or (M, N, C), arrays by name as in an .npz, or a data frame.
+
+    ResultError with the shape of what cannot be scores, TypeError for what is none of these.
+    """
+    if arrowtables.is_frame(value):
+        return [tablescores.read(arrowtables.of_frame(name, value))]
+    if isinstance(value, Mapping):
+        return arrayfiles.bundled(Path(name), {key: np.asarray(one) for key, one in value.items()})
+    if hasattr(value, "__array__") or isinstance(value, list | tuple):
+        return arrayfiles.stacked(name, Path(name), np.asarray(value))
+    raise TypeError(
+        f"{name} is of type {type(value).__name__}: a path, an array (N, C) or (M, N, C), arrays by name or "
+        f"a data frame is wanted"
     )
 
 

@@ -17,7 +17,7 @@ from smelt.metrics import class_averaged, hits_topk
 
 ELEMENTS = 1 << 20  # scores that are looked at, and
 IMAGES = 2000  # images at least; of larger problems a sample of the images
-BLOCK = 1 << 24  # scores at once
+BLOCK = 1 << 22  # scores at once
 MANY = 0.2  # share of images whose best score is shared from which on a result has many ties
 CERTAIN = 3.0  # standard errors that an accuracy must be above chance
 
@@ -32,48 +32,24 @@ class Look:
     accuracy: float
 
 
-def looks(
-    sources: Sequence[Source],
-    lines: NDArray[np.int64],
-    labels_N: NDArray[np.integer] | None,
-    num_classes: int,
-) -> list[Look]:
-    """Read the scores of the images at `lines`, a block of images of all results at a time."""
-    hits: list[list[NDArray[np.bool_]]] = [[] for _ in sources]
-    tied, flat = np.zeros(len(sources), np.int64), np.zeros(len(sources), np.int64)
-    same = np.ones(len(sources), np.bool_)
-    first: list[NDArray[np.float32] | None] = [None] * len(sources)
-    step = max(1, BLOCK // (num_classes * len(sources)))
-    for start in range(0, len(lines), step):
-        part = lines[start : start + step]
-        for index, source in enumerate(sources):
-            scores = np.asarray(source.block(part, "middle"), np.float32)
-            best = scores.max(axis=1, keepdims=True)
-            tied[index] += ((scores == best).sum(axis=1) > 1).sum()
-            flat[index] += (scores.min(axis=1) == best[:, 0]).sum()
-            head = first[index] if first[index] is not None else scores[:1].copy()
-            first[index] = head
-            same[index] &= bool((scores == head).all())
-            if labels_N is not None:
-                hits[index].append(hits_topk(scores, np.asarray(labels_N)[part], 1))
-    size = max(1, len(lines))
-    return [
-        Look(
-            bool(flat[index] == len(lines)),
-            bool(same[index]) and len(lines) > 1,
-            float(tied[index] / size),
-            _accuracy(hits[index], labels_N, lines),
-        )
-        for index in range(len(sources))
-    ]
-
-
-def _accuracy(
-    hits: list[NDArray[np.bool_]], labels_N: NDArray[np.integer] | None, lines: NDArray[np.int64]
-) -> float:
-    if labels_N is None:
-        return float("nan")
-    return class_averaged(np.concatenate(hits), np.asarray(labels_N)[lines])
+def look(
+    source: Source, lines: NDArray[np.int64], labels_N: NDArray[np.integer] | None, num_classes: int
+) -> Look:
+    """Read the scores of the images at `lines`, a block of images at a time."""
+    tied, flat, same = 0, 0, True
+    first: NDArray[np.float32] | None = None
+    hits: list[NDArray[np.bool_]] = []
+    for part in np.split(lines, range(step := max(1, BLOCK // num_classes), len(lines), step)):
+        scores = np.asarray(source.block(part, "middle"), np.float32)
+        first = scores[:1].copy() if first is None else first
+        best = scores.max(axis=1, keepdims=True)
+        tied += int(((scores == best).sum(axis=1) > 1).sum())
+        flat += int((scores.min(axis=1) == best[:, 0]).sum())
+        same &= bool((scores == first).all())
+        if labels_N is not None:
+            hits.append(hits_topk(scores, labels_N[part], 1))
+    right = float("nan") if labels_N is None else class_averaged(np.concatenate(hits), labels_N[lines])
+    return Look(flat == len(lines), same and len(lines) > 1, tied / len(lines), right)
 
 
 def screened(
@@ -85,16 +61,14 @@ def screened(
 ) -> dict[int, str]:
     """Number of a result → why it cannot help, in words. Labels below 0 are unknown; copies of one image,
     which share a group, count as one in how sure an accuracy is."""
-    known = np.arange(num_images)
-    if labels_N is not None:
-        labels = np.asarray(labels_N)
-        known = np.flatnonzero(labels >= 0)
+    labels_N = None if labels_N is None else np.asarray(labels_N)
+    known = np.arange(num_images) if labels_N is None else np.flatnonzero(labels_N >= 0)
     most = max(IMAGES, ELEMENTS // max(1, len(sources) * num_classes))
     if len(known) > most:
         known = known[np.unique(np.linspace(0, len(known) - 1, most).astype(np.int64))]
     if num_classes < 2 or not len(known):
         return {}
-    seen = looks(sources, known, labels_N, num_classes)
+    seen = [look(source, known, labels_N, num_classes) for source in sources]
     reasons: dict[int, str] = {}
     guess, error = _chance(labels_N, known, num_classes, groups_N)
     best = max((one.accuracy for one in seen if one.accuracy == one.accuracy), default=0.0)
@@ -124,7 +98,7 @@ def _chance(
     if labels_N is None:
         return guess, 0.0
     groups = lines if groups_N is None else groups_N[lines]
-    different = np.unique(np.stack([np.asarray(labels_N)[lines], groups]), axis=1)
+    different = np.unique(np.stack([labels_N[lines], groups]), axis=1)
     counts = np.unique(different[0], return_counts=True)[1]
     # the mean over the classes present of means over each one's images
     error = float(np.sqrt(guess * (1 - guess) * (1 / counts).sum()) / max(1, len(counts)))

@@ -276,11 +276,11 @@ class Pool:
     def guess(self, index: int, lines: NDArray[np.int64]) -> NDArray[Any]:
         """Values (B, C) of one result without regard to labels, cut scores in the middle."""
         source = self.sources[index]
-        heat = self.temperatures[index] if self.temperatures else 1.0
-        if isinstance(source, Kept) and heat == 1.0:
+        temperature = self.temperatures[index] if self.temperatures else 1.0
+        if isinstance(source, Kept) and temperature == 1.0:
             return source.values(lines, self.pooling, "middle", self.normalised)
         if isinstance(source, Kept) and self.pooling == "probability" and not self.normalised:
-            return np.asarray(Softened(source.values(lines, "log_probability", "middle"), heat))
+            return np.asarray(Softened(source.values(lines, "log_probability", "middle"), temperature))
         values = np.asarray(self._values(index, lines, "middle"))
         return log_probabilities(values) if self.normalised else values
 
