@@ -102,7 +102,6 @@ def is_quick(file: Path) -> bool:
         "random",
         "recipe",
         "flowchart",
-        "stages",
         "verbs",
         "cli",
         "__main__",

@@ -37,7 +37,8 @@ from smelt.flowchart.keys import key_of
 
 if TYPE_CHECKING:
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.tables import Ranking, Selection
+    from smelt.artifacts.ranking import Ranking
+    from smelt.artifacts.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -269,13 +270,13 @@ class Work:
 
     def ranking(self, round: str) -> Ranking:
         """The ranking that a round's training gave; ArtifactError where there is none."""
-        from smelt.artifacts.tables import read_ranking
+        from smelt.artifacts.ranking import read_ranking
 
         return read_ranking(self.find(f"rank/{round}"))
 
     def selection(self, round: str) -> Selection:
         """What a round learns from; ArtifactError where there is none."""
-        from smelt.artifacts.tables import read_selection
+        from smelt.artifacts.selection import read_selection
 
         return read_selection(self.find(f"select/{round}"))
 

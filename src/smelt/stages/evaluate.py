@@ -267,7 +267,8 @@ def against_truth(
     context: Context[EvaluateSettings], catalogue: Catalogue, one: RoundSettings
 ) -> dict[str, Any]:
     """How well the round's selection leaves wrong labels out and its ranking finds them; {} without truth."""
-    from smelt.artifacts.tables import read_ranking, read_selection
+    from smelt.artifacts.ranking import read_ranking
+    from smelt.artifacts.selection import read_selection
     from smelt.mining import diagnosis
 
     path = context.one(f"select/{one.name}")

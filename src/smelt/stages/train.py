@@ -17,7 +17,7 @@ from smelt.stages.context import Context
 
 if TYPE_CHECKING:
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.tables import Selection
+    from smelt.artifacts.selection import Selection
     from smelt.learning.distillation import Teacher
     from smelt.learning.distributed import Group
     from smelt.learning.loop import Loop
@@ -85,7 +85,7 @@ def _prepared(
 ) -> tuple[Loop, Recorder]:
     from smelt.artifacts.catalogue import Catalogue
     from smelt.artifacts.checkpoint import Checkpoints
-    from smelt.artifacts.tables import read_selection
+    from smelt.artifacts.selection import read_selection
     from smelt.learning import setup
     from smelt.learning.loop import Loop
     from smelt.mining.recorder import Recorder

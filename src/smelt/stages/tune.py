@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def run(context: Context[RangeTestSettings]) -> None:
     """Train a fresh model for a while with a growing rate and write what was seen."""
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.tables import read_selection
+    from smelt.artifacts.selection import read_selection
     from smelt.files.atomic import write_json
     from smelt.learning import distributed, setup
     from smelt.learning.pixels import Normaliser
