@@ -102,6 +102,7 @@ def is_quick(file: Path) -> bool:
         "random",
         "recipe",
         "flowchart",
+        "stages",
         "verbs",
         "cli",
         "__main__",

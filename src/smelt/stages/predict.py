@@ -11,32 +11,32 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.results import TOPK, describe, write_dense
+from smelt.data.config import ViewSettings
+from smelt.data.images.loader import Loader
 from smelt.errors import ArtifactError
+from smelt.files.atomic import read_json, write_bytes
+from smelt.files.committed import MANIFEST, seal, sealed
+from smelt.files.failpoints import reach
+from smelt.learning import distributed, setup
 from smelt.learning.config import PredictSettings
+from smelt.learning.pixels import Normaliser
+from smelt.learning.prediction import score_blocks, write_best
 from smelt.stages.context import Context
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.data.config import ViewSettings
-    from smelt.data.images.loader import Loader
 
 SEALS = "views"  # in scratch: what finished views hold
 
 
 def run(context: Context[PredictSettings]) -> None:
     """Write every view of every split that has images."""
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.files.atomic import read_json
-    from smelt.learning import distributed, setup
-    from smelt.learning.pixels import Normaliser
-
     settings = context.settings
     device = distributed.device_of(context.runtime.device, 0)
     setup.fix_numerics(settings.threads, True, device)
@@ -74,11 +74,6 @@ def _view(
     position: tuple[int, int],
 ) -> None:
     """Write one result, unless a killed attempt has written it."""
-    from smelt.artifacts.results import TOPK, describe, write_dense
-    from smelt.files.committed import seal, sealed
-    from smelt.files.failpoints import reach
-    from smelt.learning.prediction import score_blocks, write_best
-
     settings = context.settings
     kept = settings.topk.get(cast(Any, split))
     path = context.out / split / (view.name + (".npy" if kept is None else TOPK))
@@ -105,16 +100,11 @@ def _view(
     seal(record, context.out, [str(file.relative_to(context.out)) for file in written])
 
 
-def _noting_bad(blocks: Any, loader: Loader, rows: NDArray[np.int64], path: Path) -> Any:
+def _noting_bad(
+    blocks: Iterator[NDArray[np.float32]], loader: Loader, rows: NDArray[np.int64], path: Path
+) -> Iterator[NDArray[np.float32]]:
     """Pass blocks on and, behind the last, list the images that could not be read: before the sidecar."""
     yield from blocks
-    _write_bad(path, loader, rows)
-
-
-def _write_bad(path: Path, loader: Loader, rows: NDArray[np.int64]) -> None:
-    from smelt.artifacts.results import TOPK
-    from smelt.files.atomic import write_bytes
-
     bad = sorted(set(rows.tolist()) & set(loader.bad)) if loader.bad else []
     if not bad:
         return
@@ -128,9 +118,6 @@ def _write_bad(path: Path, loader: Loader, rows: NDArray[np.int64]) -> None:
 
 def _name(train: Path) -> str:
     """What to call the model in results: backbone, seed and the beginning of its key."""
-    from smelt.files.atomic import read_json
-    from smelt.files.committed import MANIFEST
-
     name = str(read_json(train / "model.json")["name"])
     if not (train / MANIFEST).is_file():
         return name

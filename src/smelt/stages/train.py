@@ -8,20 +8,25 @@ folder: a killed attempt goes on from the last.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.checkpoint import Checkpoints, write_tensors
+from smelt.artifacts.dynamics import save_dynamics
+from smelt.artifacts.results import find
+from smelt.artifacts.selection import Selection, read_selection
 from smelt.errors import RecipeError, TrainingError
+from smelt.files.atomic import read_json, write_bytes, write_json
+from smelt.learning import distributed, setup
 from smelt.learning.config import TrainSettings
+from smelt.learning.distillation import Teacher
+from smelt.learning.distributed import Group
+from smelt.learning.loop import Loop
+from smelt.mining.recorder import Recorder
+from smelt.models.backbones import num_parameters
 from smelt.stages.context import Context
-
-if TYPE_CHECKING:
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.selection import Selection
-    from smelt.learning.distillation import Teacher
-    from smelt.learning.distributed import Group
-    from smelt.learning.loop import Loop
-    from smelt.mining.recorder import Recorder
 
 COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "train_top1",
            "val_top1", "val_top5", "val_top1_ema", "val_top5_ema")  # fmt: skip
@@ -29,12 +34,8 @@ COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "train_top1",
 
 def run(context: Context[TrainSettings]) -> None:
     """Train on one process, on the ranks that torchrun started, or on `world_size` new ones."""
-    import os
-
     # before the first use of a GPU: without it cuBLAS has no deterministic form
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    from smelt.learning import distributed
-
     settings = context.settings
     group = distributed.from_torchrun()
     if group is not None and group.world_size != settings.world_size:
@@ -61,8 +62,6 @@ def _parts(context: Context[TrainSettings]) -> tuple[Any, ...]:
 
 def _rank(group: Group, port: int | None, emit: Callable[..., None], *parts: Any) -> None:
     """All that one rank does."""
-    from smelt.learning import distributed, setup
-
     settings, inputs, out, scratch, runtime = parts
     context = Context(settings, inputs, out, scratch, runtime, emit if group.first else _silent)
     device = distributed.device_of(runtime.device, group.rank)
@@ -83,13 +82,6 @@ def _rank(group: Group, port: int | None, emit: Callable[..., None], *parts: Any
 def _prepared(
     context: Context[TrainSettings], settings: TrainSettings, group: Group, device: Any, stop: Any
 ) -> tuple[Loop, Recorder]:
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.checkpoint import Checkpoints
-    from smelt.artifacts.selection import read_selection
-    from smelt.learning import setup
-    from smelt.learning.loop import Loop
-    from smelt.mining.recorder import Recorder
-
     catalogue = Catalogue.open(context.catalogue)
     selection = read_selection(context.one("selection"))
     loader = setup.make_loader(
@@ -122,8 +114,6 @@ def _prepared(
 
 def learning_rate(context: Context[TrainSettings], settings: TrainSettings) -> float:
     """The rate of the settings, or the one that the tune stage found. RecipeError if there is none."""
-    from smelt.files.atomic import read_json
-
     if settings.learning_rate != "tune":
         return settings.learning_rate
     tune = context.maybe("tune")
@@ -140,9 +130,6 @@ def _teacher(
     context: Context[TrainSettings], settings: TrainSettings, catalogue: Catalogue, selection: Selection
 ) -> Teacher | None:
     """The teacher on the port, if any; refused at once where it lacks rows or has other classes."""
-    from smelt.artifacts.results import find
-    from smelt.learning.distillation import Teacher
-
     folders = context.inputs.get("teacher", [])
     if not folders:
         return None
@@ -158,12 +145,6 @@ def _teacher(
 
 def _write(context: Context[TrainSettings], settings: TrainSettings, loop: Loop, recorder: Recorder) -> None:
     """The artefact's files, from the loop's last state."""
-    from smelt.artifacts.checkpoint import write_tensors
-    from smelt.artifacts.dynamics import save_dynamics
-    from smelt.files.atomic import write_bytes, write_json
-    from smelt.learning import setup
-    from smelt.models.backbones import num_parameters
-
     weights = "raw" if loop.average is None else "ema"
     write_tensors(context.out / "model.safetensors", loop.model.state_dict())
     if loop.average is not None:

@@ -6,27 +6,24 @@ Ports: data (optional), catalogue, selection. Writes `tune.json`: the rate and t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
+from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.selection import read_selection
+from smelt.data.images.loader import Batch
+from smelt.files.atomic import write_json
+from smelt.learning import distributed, setup
 from smelt.learning.config import RangeTestSettings, TrainSettings
+from smelt.learning.loop import TrainingData
+from smelt.learning.pixels import Normaliser
+from smelt.learning.tuning import choose, range_test, smoothed
 from smelt.stages.context import Context
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from smelt.data.images.loader import Batch
-    from smelt.learning.loop import TrainingData
 
 
 def run(context: Context[RangeTestSettings]) -> None:
     """Train a fresh model for a while with a growing rate and write what was seen."""
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.selection import read_selection
-    from smelt.files.atomic import write_json
-    from smelt.learning import distributed, setup
-    from smelt.learning.pixels import Normaliser
-    from smelt.learning.tuning import choose, range_test, smoothed
-
     settings = context.settings
     device = distributed.device_of(context.runtime.device, 0)
     setup.fix_numerics(settings.threads, settings.deterministic, device)
@@ -60,8 +57,6 @@ def _batches(
     data: TrainingData, settings: TrainSettings, context: Context[RangeTestSettings]
 ) -> Iterator[tuple[Batch, Tensor]]:
     """As many training batches as the test takes, with their labels; epochs follow one another."""
-    import torch
-
     done, epoch, steps = 0, 0, settings.tune.steps
     while done < steps:
         # drawn batch by batch: an epoch may be far more than the test
