@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import threading
 import time
 from collections import Counter
@@ -64,7 +63,7 @@ def run(context: Context[CheckSettings]) -> None:
 
 def _check_chunks(context: Context[CheckSettings], store: ImageStore, heic: bool) -> list[Path]:
     """One Parquet file in scratch for every CHUNK rows; those that are there already are left alone."""
-    import pyarrow.parquet as pq
+    from smelt.files.parquet import write_table
 
     total, chunks = store.catalogue.num_rows, []
     for first in range(0, total, CHUNK):
@@ -73,8 +72,7 @@ def _check_chunks(context: Context[CheckSettings], store: ImageStore, heic: bool
         chunks.append(path)
         if not path.exists():
             table = _table(list(_check_rows(context, store, first, last, heic)))
-            pq.write_table(table, path.with_suffix(".tmp"))
-            os.replace(path.with_suffix(".tmp"), path)
+            write_table(path, table)
         context.emit("progress", done=last, total=total, unit="images", text="checking")
     return chunks
 
@@ -192,17 +190,16 @@ def _write(
     """Join the chunks and list what is bad or damaged; DataError where that is too much for single images."""
     import numpy as np
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     from smelt.errors import DataError
     from smelt.files.atomic import write_bytes, write_json
+    from smelt.files.parquet import read_table, writing
 
     bad, damaged = _List(catalogue, "reason"), _List(catalogue, "damage")
     ok_N = np.ones(catalogue.num_rows, bool)
-    temporary = context.out / ".images.parquet.tmp"
-    with pq.ParquetWriter(temporary, _table([]).schema, compression="zstd") as writer:
+    with writing(context.out / "images.parquet", _table([]).schema) as writer:
         for chunk in chunks:
-            table = pq.read_table(chunk)
+            table = read_table(chunk)
             writer.write_table(table)
             for record in table.filter(pc.invert(table["ok"])).select(["row", "reason"]).to_pylist():
                 bad.add(record["row"], record["reason"])
@@ -213,12 +210,11 @@ def _write(
     try:
         _judge(context, catalogue, root, ok_N, bad.words)
     except DataError:
-        temporary.unlink()
+        (context.out / "images.parquet").unlink()
         for number, chunk in enumerate(chunks):  # what is mended meanwhile is not to stay bad
             if not ok_N[number * CHUNK : (number + 1) * CHUNK].all():
                 chunk.unlink()
         raise
-    os.replace(temporary, context.out / "images.parquet")
     write_bytes(context.out / "bad_files.csv", bad.encoded())
     write_bytes(context.out / "damaged_files.csv", damaged.encoded())
     counts: dict[str, Any] = {"images": catalogue.num_rows, "ok": int(ok_N.sum())}

@@ -113,16 +113,12 @@ def _moved(source: Path, folder: Path, splits_N: NDArray[np.uint8]) -> Catalogue
 def _read_checks(path: Path, count: int) -> tuple[Hashes, NDArray[np.int64]]:
     """The hashes and the area in pixels of every row of the catalogue."""
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from smelt.data.copies.confirm import Hashes
     from smelt.errors import ArtifactError
+    from smelt.files.parquet import read_table
 
-    try:
-        table = pq.read_table(path)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from error
+    table = read_table(path)
     if not np.array_equal(table["row"].to_numpy(), np.arange(count)):
         raise ArtifactError(f"{path} is not of this catalogue: it must have its {count} rows, in order")
 
@@ -209,9 +205,9 @@ def _write(
 ) -> None:
     import numpy as np
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from smelt.files.atomic import write_bytes, write_json
+    from smelt.files.parquet import write_table
 
     rows, originals = verdict.rows, verdict.original
     exact, distance = _relation(hashes, copies, rows, originals)
@@ -224,9 +220,7 @@ def _write(
         "cross_label": verdict.cross_label, "leak": verdict.leak, "distance": distance, "original": originals,
         "chain": np.unique(copies.chains_N[rows], return_inverse=True)[1].astype(np.int32),
     }  # fmt: skip
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd")
-    write_bytes(out / "duplicates.parquet", buffer.getvalue())
+    write_table(out / "duplicates.parquet", columns)
     leaks = _leaks(catalogue, hashes, copies, verdict)
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(leaks)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smelt.files.arrays import map_array
 from smelt.stages.config import EvaluateSettings, RoundSettings
 from smelt.stages.context import Context
 
@@ -194,7 +195,6 @@ def listed(
     context: Context[EvaluateSettings], catalogue: Catalogue, split: str, method: str
 ) -> dict[str, float] | None:
     """Class-averaged accuracy of a method's lists on a split; None without lists or labels."""
-    import numpy as np
 
     from smelt.metrics import class_averaged, hits_in_list
 
@@ -202,7 +202,7 @@ def listed(
     labels = labels_of(catalogue, split)
     if not path.exists() or not (labels >= 0).any():
         return None
-    lists = np.load(path, allow_pickle=False)
+    lists = map_array(path)
     return {f"top{k}": class_averaged(hits_in_list(lists[:, :k], labels), labels) for k in TOP}
 
 
@@ -217,7 +217,7 @@ def per_class(context: Context[EvaluateSettings], catalogue: Catalogue, method: 
         path = context.one("fuse") / split / f"{method}.top5.npy"
         if not path.exists() or not (labels >= 0).any():
             continue
-        first = np.load(path, allow_pickle=False)[:, 0]
+        first = map_array(path)[:, 0]
         hits = metrics.per_class(first == labels, labels, len(catalogue.classes))
         missed = (labels >= 0) & (first != labels)
         pairs, counts = np.unique(
