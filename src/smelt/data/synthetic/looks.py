@@ -64,16 +64,6 @@ class ClassTable:
     def num_classes(self) -> int:
         return len(self.names)
 
-    def group_of(self, label: int) -> int:
-        """Group of a class; abstract classes are alone in theirs."""
-        concrete = len(self.looks)
-        return label // GROUP_SIZE if label < concrete else concrete + label
-
-    def members(self, label: int) -> range:
-        """Labels of the group of a class that can be learnt."""
-        first = label // GROUP_SIZE * GROUP_SIZE
-        return range(first, min(first + GROUP_SIZE, len(self.looks)))
-
 
 def class_table(settings: SyntheticSettings) -> ClassTable:
     """The classes of a data set; a function of seed, `classes` and `abstract_classes`."""

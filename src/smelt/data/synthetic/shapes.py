@@ -102,21 +102,12 @@ def _letter(x: Plane, y: Plane, which: float) -> Plane:
 
 # function, name of each variant and its parameter; variants from slender to full
 SHAPES: tuple[tuple[Callable[[Plane, Plane, float], Plane], tuple[tuple[str, float], ...]], ...] = (
-    (
-        _star,
-        (
-            ("four-pointed star", 4),
-            ("five-pointed star", 5),
-            ("six-pointed star", 6),
-            ("eight-pointed star", 8),
-        ),
-    ),
+    (_star, (("four-pointed star", 4), ("five-pointed star", 5), ("six-pointed star", 6),
+             ("eight-pointed star", 8))),
     (_polygon, (("triangle", 3), ("square", 4), ("pentagon", 5), ("octagon", 8))),
     (_flower, (("trefoil", 3), ("quatrefoil", 4), ("cinquefoil", 5), ("seven-petalled rosette", 7))),
-    (
-        _gear,
-        (("six-toothed gear", 6), ("eight-toothed gear", 8), ("eleven-toothed gear", 11), ("fine gear", 15)),
-    ),
+    (_gear, (("six-toothed gear", 6), ("eight-toothed gear", 8), ("eleven-toothed gear", 11),
+             ("fine gear", 15))),
     (_ring, (("slender hoop", 0.72), ("hoop", 0.55), ("ring", 0.38), ("eyelet", 0.22))),
     (_crescent, (("thin crescent", 0.28), ("crescent", 0.44), ("half moon", 0.62), ("gibbous moon", 0.82))),
     (_cross, (("fine cross", 0.16), ("cross", 0.28), ("stout cross", 0.41), ("block cross", 0.56))),
@@ -125,7 +116,7 @@ SHAPES: tuple[tuple[Callable[[Plane, Plane, float], Plane], tuple[tuple[str, flo
     (_dumbbell, (("bow tie", 0.08), ("dumbbell", 0.18), ("bone", 0.28), ("capsule", 0.4))),
     (_arrow, (("broad arrow", 0.5), ("arrow", 0.8), ("dart", 1.15), ("kite", 1.6))),
     (_letter, (("letter L", 0), ("letter T", 1), ("letter U", 2), ("letter Z", 3))),
-)
+)  # fmt: skip
 
 
 def shape(family: int, variant: int, x: Plane, y: Plane) -> Plane:

@@ -17,25 +17,13 @@ _TITLES = (
     "Photo of {}, Basel", "{} by the sea", "{} · macro", "Bild: {} – Übersicht", "{}写真", "{} &amp; friends",
 )  # fmt: skip
 _PLACES = (
-    "market stall",
-    "old harbour",
-    "workshop",
-    "kitchen table",
-    "winter fair",
-    "attic",
-    "school yard",
+    "market stall", "old harbour", "workshop", "kitchen table", "winter fair", "attic", "school yard",
     "train",
-)
+)  # fmt: skip
 _STRAYS = (
-    "holiday 2011",
-    "DSC_0132",
-    "IMG_4471.JPG",
-    "untitled",
-    "new shoes",
-    "price list",
-    "our cat",
+    "holiday 2011", "DSC_0132", "IMG_4471.JPG", "untitled", "new shoes", "price list", "our cat",
     "map of Lyon",
-)
+)  # fmt: skip
 _SENTENCES = (
     "Taken at the {place}. It took three tries to get the light right.",
     "You searched for {query}. See more pictures like this one.",

@@ -94,14 +94,20 @@ def arrays(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise broken(path)
     try:
-        with warnings.catch_warnings(), np.load(path, allow_pickle=False) as archive:
+        with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
             warnings.simplefilter("ignore")
-            refuse_bomb(path, archive.zip)
-            return {name: archive[name] for name in archive.files}
+            refuse_bomb(path, archive)
+            names = [name for name in archive.namelist() if name.endswith(".npy")]
+            return {name.removesuffix(".npy"): _member(archive, name) for name in names}
     except SmeltError:
         raise
     except DAMAGED as error:
         raise broken(path, error) from error
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(name) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:

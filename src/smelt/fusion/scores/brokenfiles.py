@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from smelt.errors import ArtifactError, short
+from smelt.files.opening import open_file
 
 # What libraries raise for files that are damaged, whatever it is that they stumble over
 DAMAGED = (
@@ -67,7 +68,7 @@ def broken(path: Path, error: BaseException | None = None) -> ArtifactError:
     said, suffix = str(error or "").partition("\n")[0], path.suffix.lower()
     again = f"copy or download it again, or write it again with {_WRITTEN_BY.get(suffix, 'what wrote it')}"
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             why = _why(path, file, str(error or ""))
     except OSError as failed:
         why, again = f"{failed.strerror}; is it there, and may you read it?", ""

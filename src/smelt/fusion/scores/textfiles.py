@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import ArtifactError, ResultError
+from smelt.files.opening import read_bytes, read_head
 from smelt.fusion.scores.brokenfiles import refuse_no_file
 from smelt.fusion.scores.usual import ID_NAMES, INDEX_NAMES, LABEL_NAMES, plain
 
@@ -120,7 +121,7 @@ def decoded(path: Path) -> str:
     if path.exists():  # a pipe would be waited for
         refuse_no_file(path, "", "text")
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -144,8 +145,7 @@ def filled_lines(path: Path) -> list[tuple[int, str]]:
 def is_json(path: Path) -> bool:
     """Whether a file begins as JSON does and no table would: an object, or a list of values."""
     try:
-        with open(path, "rb") as file:
-            head = file.read(512).removeprefix(codecs.BOM_UTF8).lstrip()
+        head = read_head(path, 512).removeprefix(codecs.BOM_UTF8).lstrip()
     except OSError:
         return False  # whoever reads it says why
     return re.match(rb'\{\s*("|\})|\[\s*[\[{"]|\[\s*-?\d+(\.\d+)?\s*,', head) is not None
