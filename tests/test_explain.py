@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from smelt.cli import app
 from smelt.errors import RecipeError
 from smelt.recipe import loading as recipes
-from smelt.recipe.fields import Entry, find, limits, nearest, walk
+from smelt.recipe.annotations import limits
+from smelt.recipe.fields import Entry, find, nearest, walk
 from smelt.recipe.schema import Recipe
 from smelt.recipe.unfolding import unfold
 from smelt.settings import Partial, Settings

@@ -724,7 +724,7 @@ def test_a_passing_error_is_no_missing_image(tmp_path: Path, monkeypatch: pytest
 
 def test_planning_imports_nothing_heavy() -> None:
     code = (
-        "import sys, smelt.stages.index as s\n"
+        "import sys, smelt.stages.table\n"
         "from smelt.data.formats.registry import formats, reader\n"
         "import smelt.data.formats.tree.fingerprint\n"
         "for name in formats():\n"

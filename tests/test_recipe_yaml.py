@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -18,16 +18,6 @@ from smelt.recipe.yaml_lines import read_yaml
 from smelt.settings import Settings
 
 
-class Fraction(Settings):
-    kind: Literal["fraction"] = "fraction"
-    fraction: float = Field(0.2, gt=0, lt=1)
-
-
-class Threshold(Settings):
-    kind: Literal["threshold"]
-    runs: int = 2
-
-
 class RandAugment(Settings):
     num_ops: int = 2
     magnitude: int = 9
@@ -38,7 +28,6 @@ class Model(Settings):
     epochs: int = 10
     sizes: tuple[int, ...] = (32,)
     randaugment: RandAugment | None = None
-    select: Annotated[Fraction | Threshold, Field(discriminator="kind")] = Fraction()
 
     @field_validator("epochs")
     @classmethod
@@ -98,19 +87,6 @@ def test_a_good_recipe(tmp_path: Path) -> None:
         (
             "by_name:\n  a:\n    backbone: r\n    epoch: 1",
             "a.yaml:4: by_name.a.epoch: no such key, did you mean 'epochs'?",
-        ),
-        (
-            "models:\n- backbone: r\n  select:\n    kind: threshold\n    rusn: 3",
-            "a.yaml:5: models.0.select.rusn: no such key, did you mean 'runs'?",
-        ),
-        (  # a key that is valid only for the other member of the union is not suggested
-            "models:\n- backbone: r\n  select:\n    kind: fraction\n    fractoin: 3",
-            "a.yaml:5: models.0.select.fractoin: no such key, did you mean 'fraction'?",
-        ),
-        (
-            "models:\n- backbone: r\n  select:\n    kind: threshhold",
-            "a.yaml:4: models.0.select.kind: input should be 'fraction', 'threshold', not 'threshhold', "
-            "did you mean 'threshold'?",
         ),
         (
             "optimiser: adam",

@@ -452,8 +452,8 @@ def test_workers_die_with_their_parent(tmp_path: Path) -> None:
     assert not any(map(alive, children))
 
 
-def test_settings_and_stage_import_nothing_heavy() -> None:
-    code = "import sys, smelt.stages.synthesise; print({'torch', 'pyarrow', 'PIL'} & set(sys.modules))"
+def test_settings_import_nothing_heavy() -> None:
+    code = "import sys, smelt.data.synthetic.config; print({'torch', 'pyarrow', 'PIL'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
 

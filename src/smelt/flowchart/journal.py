@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from smelt.errors import ArtifactError
-from smelt.files.atomic import append_descriptor
-from smelt.files.opening import open_file
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
@@ -49,8 +47,9 @@ class Journal:
     """The writer of one `events.jsonl`. A full disk loses events, not the run."""
 
     def __init__(self, path: Path) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            self._file = append_descriptor(path)
+            self._file = os.open(path, flags, 0o666)
         except OSError as error:
             raise ArtifactError(f"cannot write {path}: {error.strerror}") from error
         size = os.fstat(self._file).st_size
@@ -75,7 +74,7 @@ def read(path: Path, *events: str) -> Iterator[dict[str, Any]]:
     marks = [f'"event": "{name}"'.encode() for name in events]
     if not path.exists():
         return
-    with open_file(path) as file:
+    with open(path, "rb") as file:
         for line in file:
             if marks and not any(mark in line for mark in marks):
                 continue

@@ -8,20 +8,16 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from smelt.recipe.annotations import ITEM, KEY, annotated, inside
 from smelt.settings import KeyIf, KeyIfInput, Limit, NotInKey, Partial, Rule, Settings, rule_of
-
-ITEM, KEY = "N", "NAME"
-_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
-_BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
 
 
 @dataclass(frozen=True)
@@ -63,8 +59,8 @@ class Entry:
     def takes(self) -> str:
         """What it takes, in words, with its bounds."""
         if self.key:
-            return _annotated(get_args(self.info.annotation)[1])
-        return _annotated(self.info.annotation, self.info.metadata)
+            return annotated(get_args(self.info.annotation)[1])
+        return annotated(self.info.annotation, self.info.metadata)
 
     @property
     def limit(self) -> str:
@@ -85,7 +81,7 @@ class Entry:
     @property
     def inside(self) -> list[tuple[tuple[str, ...], type[Settings]]]:
         """The settings classes that its value is made of, and the steps to them."""
-        return [(steps, cls) for steps, cls in _inside(self.info.annotation) if not issubclass(cls, Partial)]
+        return [(steps, cls) for steps, cls in inside(self.info.annotation) if not issubclass(cls, Partial)]
 
 
 def shown(value: Any) -> str:
@@ -105,95 +101,9 @@ def walk(cls: type[Settings], path: tuple[str, ...] = ()) -> Iterator[Entry]:
     for name, info in cls.model_fields.items():
         entry = Entry((*path, name), cls, info)
         yield entry
-        for steps, below in _inside(info.annotation):
+        for steps, below in inside(info.annotation):
             if not issubclass(below, Partial):
                 yield from walk(below, (*entry.path, *steps))
-
-
-def _inside(annotation: Any) -> Iterator[tuple[tuple[str, ...], type[Settings]]]:
-    """The settings classes that a type is made of, and the steps to them."""
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        yield (), annotation
-        return
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        yield from _inside(parts[0])
-    elif origin in (Union, types.UnionType):
-        for part in parts:
-            yield from _inside(part)
-    elif origin in (tuple, list):
-        for steps, cls in _inside(parts[0]):
-            yield (ITEM, *steps), cls
-    elif origin is dict:
-        for steps, cls in _inside(parts[1]):
-            yield (KEY, *steps), cls
-
-
-# Types in words
-
-
-def in_words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
-    """What a field of this type takes, with its bounds and an article: `a whole number from 1 to 90`."""
-    word = _annotated(annotation, metadata)
-    return f"a {word}" if word.startswith(("whole number", "number", "list", "mapping")) else word
-
-
-def _annotated(annotation: Any, metadata: Sequence[Any] = ()) -> str:
-    bounds = _bounds(metadata)
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _annotated(parts[0], [*_flat(parts[1:]), *metadata])
-    if origin in (Union, types.UnionType):
-        members = [part for part in parts if part is not type(None)]
-        words = [_annotated(part, metadata) for part in members]
-        return " or ".join([*words, *(["null"] if len(members) < len(parts) else [])])
-    if origin is Literal:
-        return ("" if len(parts) == 1 else "one of ") + ", ".join(map(str, parts))
-    if origin in (tuple, list):
-        items = [part for part in parts if part is not Ellipsis]
-        if len(items) == len(parts) and origin is tuple:
-            return f"list of {len(items)}: {', '.join(_annotated(item) for item in items)}"
-        return f"list of {_annotated(items[0])}" + (f" ({bounds})" if bounds else "")
-    if origin is dict:
-        return f"mapping of {_annotated(parts[0])} to {_annotated(parts[1])}"
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return "mapping"
-    word = _WORDS.get(annotation, str(annotation))
-    if not bounds or annotation is bool:
-        return word
-    return f"{word} {bounds}" if annotation in (int, float) else f"{word} ({bounds})"
-
-
-def _flat(marks: Sequence[Any]) -> Iterator[Any]:
-    for mark in marks:
-        yield from mark.metadata if isinstance(mark, FieldInfo) else (mark,)
-
-
-def _bounds(metadata: Sequence[Any]) -> str:
-    """The bounds of a field in words: of a number its least and greatest, of text and lists their length."""
-    numbers = [
-        _BOUNDS[name].format(f"{int(value):,}" if value == int(value) else f"{value:g}")
-        for name, value in limits(None, metadata).items()
-    ]
-    least = max((getattr(mark, "min_length", None) or 0 for mark in metadata), default=0)
-    most = max((getattr(mark, "max_length", None) or 0 for mark in metadata), default=0)
-    lengths = [f"at least {least}"] * bool(least) + [f"at most {most:,}"] * bool(most)
-    if least == most > 0:
-        lengths = [f"exactly {least}"]
-    patterns = [mark.pattern for mark in metadata if getattr(mark, "pattern", None)]
-    return ", ".join([" ".join(numbers)] * bool(numbers) + lengths + [f"matching {p}" for p in patterns])
-
-
-def limits(annotation: Any, metadata: Sequence[Any]) -> dict[str, float]:
-    """The bounds (ge, gt, le, lt) of a number, those of its type and of its field together."""
-    found: dict[str, float] = {}
-    if get_origin(annotation) is Annotated:
-        metadata = [*_flat(get_args(annotation)[1:]), *metadata]
-    for name in _BOUNDS:
-        for mark in metadata:
-            if getattr(mark, name, None) is not None:
-                found[name] = getattr(mark, name)
-    return found
 
 
 def key_words(rule: Rule) -> str:
@@ -275,7 +185,7 @@ def _at(cls: type[Settings], wanted: tuple[str, ...], path: tuple[str, ...]) -> 
         return entry
     if entry.keys is not None and len(wanted) == 2:
         return replace(entry, key=wanted[1]) if wanted[1] in (entry.keys or wanted) else None
-    for steps, below in _inside(entry.info.annotation):
+    for steps, below in inside(entry.info.annotation):
         rest = wanted[1:]
         if KEY in steps and below.model_fields.keys().isdisjoint(rest[:1]):
             rest = rest[1:]  # the key of a mapping

@@ -10,13 +10,12 @@ import copy
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from smelt.errors import RecipeError, short
-from smelt.recipe.fields import in_words
-from smelt.recipe.paths import align, at_or_missing, fields_at, keys_at, kinds_at, sections_of
+from smelt.recipe.annotations import ITEM, fields_at, in_words, inside, kinds_at, marks
 from smelt.recipe.yaml_lines import MISSING, Place, Places, Steps, dotted
 from smelt.settings import Disagreement, Limit
 
@@ -63,6 +62,40 @@ def _joined(messages: list[str]) -> str:
     *others, last = messages
     given = last[last.rfind(", not ") :] if ", not " in last else ""
     return " or ".join([*(text.removesuffix(given) for text in others), last])
+
+
+# Where a mistake is
+
+
+def at_or_missing(data: Any, path: Steps) -> Any:
+    """The value at `path`, MISSING where there is none."""
+    try:
+        for step in path:
+            data = data[step]
+    except (KeyError, IndexError, TypeError):
+        return MISSING
+    return data
+
+
+def align(data: Any, loc: tuple[int | str, ...]) -> Steps:
+    """The path in `data` that pydantic's `loc` means: a `loc` also names the members of unions.
+
+    Of all ways to leave names out, the one that reaches the last name wins, then the longest.
+    """
+
+    def ways(value: Any, i: int) -> Iterator[tuple[bool, int, Steps]]:
+        if i == len(loc):
+            yield False, 0, ()
+            return
+        step = loc[i]
+        if step in (
+            value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+        ):
+            for last, length, path in ways(value[step], i + 1):
+                yield last or i == len(loc) - 1, length + 1, (step, *path)
+        yield from ways(value, i + 1)
+
+    return max(ways(data, 0), key=lambda way: way[:2])[2]
 
 
 # Settings that do not go together
@@ -187,7 +220,7 @@ def _problems(model: type[BaseModel], data: Any, error: ValidationError) -> Iter
         for item in errors
         if item["type"] == "extra_forbidden"
         for path in [align(data, item["loc"])]
-        for near in _near(str(path[-1]), sorted(keys_at(model, data, path[:-1])))
+        for near in _near(str(path[-1]), sorted(fields_at(model, path[:-1])))
     }
     for item in errors:
         kind, loc = item["type"], item["loc"]
@@ -199,24 +232,17 @@ def _problems(model: type[BaseModel], data: Any, error: ValidationError) -> Iter
                 yield path, "is needed, and missing", False
         elif kind == "extra_forbidden":
             path = align(data, loc)
-            known = sorted(keys_at(model, data, path[:-1]))
+            known = sorted(fields_at(model, path[:-1]))
             nearest = did_you_mean(str(path[-1]), known) or f" (known here: {', '.join(known)})"
             yield path, f"no such key{nearest}", False
-        elif kind == "union_tag_invalid":
-            context = item["ctx"]
-            allowed = re.findall(r"'([^']*)'", context["expected_tags"])
-            path = (*align(data, loc), context["discriminator"].strip("'"))
-            near = did_you_mean(str(context["tag"]), allowed)
-            tag = short(str(context["tag"]), WIDEST)
-            yield path, f"input should be {context['expected_tags']}, not {tag!r}{near}", False
         else:
             path, text = _named(data, align(data, loc), _message(dict(item)))
             if kind in OF_TYPE:
-                text = _takes(model, data, path, item.get("input")) or text
+                text = _takes(model, path, item.get("input")) or text
             if kind.startswith(("less_than", "too_long")) or _is_huge(item):
-                text += _why(model, data, path)
+                text += _why(model, path)
             if kind == "string_pattern_mismatch":
-                text += _what(model, data, path)
+                text += _what(model, path)
             # of a list whose items are wrong, pydantic also says that it has too few
             only_type = kind.endswith("_type") or kind in ("none_required", "is_instance_of", "too_short")
             yield path, text, only_type
@@ -251,14 +277,15 @@ def _given(value: Any) -> str:
     return repr(short(value, WIDEST)) if isinstance(value, str) else _word(value)
 
 
-def _takes(model: type[BaseModel], data: Any, path: Steps, given: Any) -> str:
+def _takes(model: type[BaseModel], path: Steps, given: Any) -> str:
     """What the field takes, with its bounds, and what it was given; "" where it is not known."""
-    kinds = kinds_at(model, data, path)
-    if inside := [cls for kind, _ in kinds for cls in sections_of(kind)]:
-        names = [*inside[0].model_fields]
+    kinds = kinds_at(model, path)
+    below = [(steps, cls) for kind, _ in kinds for steps, cls in inside(kind) if steps in ((), (ITEM,))]
+    if below:
+        names = [*below[0][1].model_fields]
         more = f" and {len(names) - MOST} more: smelt explain {dotted(path)}" if len(names) > MOST else ""
         some = ", ".join(names[:MOST]) + more
-        many = all(get_origin(kind) in (tuple, list) for kind, _ in kinds)
+        many = all(steps for steps, _ in below)
         what, first = ("list of sections", (*path, 0)) if many else ("section", path)
         example = f"-o {dotted((*first, names[0]))}=…"
         whose = "a field of the first" if many else "one of its fields"
@@ -281,30 +308,19 @@ def _length(item: Mapping[str, Any], given: int) -> str:
     return f"has {given:,} items, more than the {context.get('max_length', 0):,} that it takes"
 
 
-def _why(model: type[BaseModel], data: Any, path: Steps) -> str:
+def _why(model: type[BaseModel], path: Steps) -> str:
     """Why a number has the bounds that it has, where its field says so."""
     for depth in (len(path), len(path) - 1):  # an item of a list is under the field's own rules
-        if depth > 0 and isinstance(path[depth - 1], str):
-            for info in fields_at(model, data, path[: depth - 1], str(path[depth - 1])):
-                marks = [*info.metadata, *_marks(info.annotation)]
-                if why := next((mark.why for mark in marks if isinstance(mark, Limit)), ""):
-                    return f" ({why})"
+        for annotation, said in kinds_at(model, path[:depth]) if depth > 0 else ():
+            if why := next((mark.why for mark in (*said, *marks(annotation)) if isinstance(mark, Limit)), ""):
+                return f" ({why})"
     return ""
 
 
-def _what(model: type[BaseModel], data: Any, path: Steps) -> str:
+def _what(model: type[BaseModel], path: Steps) -> str:
     """What a field is, in its own words."""
-    known = fields_at(model, data, path[:-1], str(path[-1])) if path else []
-    return next((f" ({info.description.rstrip('.')})" for info in known if info.description), "")
-
-
-def _marks(annotation: Any) -> Iterator[Any]:
-    """What is said of the parts of a type."""
-    parts = get_args(annotation)
-    if get_origin(annotation) is Annotated:
-        yield from parts[1:]
-    for part in parts:
-        yield from _marks(part)
+    info = fields_at(model, path[:-1]).get(str(path[-1])) if path else None
+    return f" ({info.description.rstrip('.')})" if info and info.description else ""
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

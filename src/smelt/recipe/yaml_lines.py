@@ -116,9 +116,7 @@ class _Reader:
             return self.mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and tag == _CORE + "seq":
             return [self.value(item, (*path, i)) for i, item in enumerate(node.value)]
-        if isinstance(node, yaml.ScalarNode) and tag in {
-            _CORE + t for t in ("null", "bool", "int", "float", "str")
-        }:
+        if isinstance(node, yaml.ScalarNode) and tag in _SCALARS:
             return self.scalar(node)
         raise self.fail(node, f"the tag {short(tag, 80)!r} is not allowed in a recipe")
 

@@ -21,24 +21,33 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+from numpy.typing import NDArray
+
+from smelt.artifacts.catalogue import Catalogue
+from smelt.data.copies.hashes import HASHES, perceptual_hashes
 from smelt.data.images.config import CheckSettings
+from smelt.data.images.decode import examine
+from smelt.data.images.kinds import HEIC_HINT, sniff
+from smelt.data.images.store import ImageStore
+from smelt.errors import BadImageError, DataError, some
+from smelt.files.atomic import write_bytes, write_json
+from smelt.files.opening import patiently
 from smelt.stages.context import Context
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-    from numpy.typing import NDArray
-
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.data.images.store import ImageStore
 
 CHUNK = 8192  # rows a file in scratch, and a row group
 TASK = 16  # images a thread takes at once
@@ -50,9 +59,6 @@ _turn = threading.Lock()
 
 def run(context: Context[CheckSettings]) -> None:
     """Check all rows of the catalogue; DataError when none can be read, or none of a class or split."""
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.data.images.store import ImageStore
-
     heic = context.settings.resolved().heic == "yes"
     catalogue = Catalogue.open(context.catalogue)
     root = context.root
@@ -63,8 +69,6 @@ def run(context: Context[CheckSettings]) -> None:
 
 def _check_chunks(context: Context[CheckSettings], store: ImageStore, heic: bool) -> list[Path]:
     """One Parquet file in scratch for every CHUNK rows; those that are there already are left alone."""
-    from smelt.files.parquet import write_table
-
     total, chunks = store.catalogue.num_rows, []
     for first in range(0, total, CHUNK):
         last = min(first + CHUNK, total)
@@ -72,7 +76,8 @@ def _check_chunks(context: Context[CheckSettings], store: ImageStore, heic: bool
         chunks.append(path)
         if not path.exists():
             table = _table(list(_check_rows(context, store, first, last, heic)))
-            write_table(path, table)
+            pq.write_table(table, path.with_suffix(".tmp"))
+            os.replace(path.with_suffix(".tmp"), path)
         context.emit("progress", done=last, total=total, unit="images", text="checking")
     return chunks
 
@@ -81,9 +86,6 @@ def _check_rows(
     context: Context[CheckSettings], store: ImageStore, first: int, last: int, heic: bool
 ) -> Iterator[dict[str, Any]]:
     """The records of rows first..last−1 in order, computed by threads."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from smelt.files.opening import patiently
 
     def one(row: int) -> dict[str, Any]:
         return patiently(lambda: _check_row(store, row, heic), lambda: store.name(row))
@@ -102,14 +104,6 @@ def _check_rows(
 
 def _check_row(store: ImageStore, row: int, heic: bool) -> dict[str, Any]:
     """The record of one image: its hashes and size, or the reason why there are none."""
-    import numpy as np
-    import xxhash
-
-    from smelt.data.copies.hashes import HASHES, perceptual_hashes
-    from smelt.data.images.decode import examine
-    from smelt.data.images.kinds import HEIC_HINT, sniff
-    from smelt.errors import BadImageError
-
     record: dict[str, Any] = {"row": row, "ok": False, "reason": "", "damaged": "", "width": 0, "height": 0}
     record |= {"content_hash": bytes(16), "pixel_hash": bytes(16), "perceptual_hash": 0}
     record["perceptual_hashes"] = [0] * HASHES
@@ -138,10 +132,6 @@ def _check_row(store: ImageStore, row: int, heic: bool) -> dict[str, Any]:
 
 
 def _table(records: list[dict[str, Any]]) -> pa.Table:
-    import pyarrow as pa
-
-    from smelt.data.copies.hashes import HASHES
-
     schema = pa.schema(
         [
             ("row", pa.int64()),
@@ -188,18 +178,12 @@ def _write(
     context: Context[CheckSettings], catalogue: Catalogue, root: Path | None, chunks: list[Path]
 ) -> None:
     """Join the chunks and list what is bad or damaged; DataError where that is too much for single images."""
-    import numpy as np
-    import pyarrow.compute as pc
-
-    from smelt.errors import DataError
-    from smelt.files.atomic import write_bytes, write_json
-    from smelt.files.parquet import read_table, writing
-
     bad, damaged = _List(catalogue, "reason"), _List(catalogue, "damage")
     ok_N = np.ones(catalogue.num_rows, bool)
-    with writing(context.out / "images.parquet", _table([]).schema) as writer:
+    temporary = context.out / ".images.parquet.tmp"
+    with pq.ParquetWriter(temporary, _table([]).schema, compression="zstd") as writer:
         for chunk in chunks:
-            table = read_table(chunk)
+            table = pq.read_table(chunk)
             writer.write_table(table)
             for record in table.filter(pc.invert(table["ok"])).select(["row", "reason"]).to_pylist():
                 bad.add(record["row"], record["reason"])
@@ -210,11 +194,12 @@ def _write(
     try:
         _judge(context, catalogue, root, ok_N, bad.words)
     except DataError:
-        (context.out / "images.parquet").unlink()
+        temporary.unlink()
         for number, chunk in enumerate(chunks):  # what is mended meanwhile is not to stay bad
             if not ok_N[number * CHUNK : (number + 1) * CHUNK].all():
                 chunk.unlink()
         raise
+    os.replace(temporary, context.out / "images.parquet")
     write_bytes(context.out / "bad_files.csv", bad.encoded())
     write_bytes(context.out / "damaged_files.csv", damaged.encoded())
     counts: dict[str, Any] = {"images": catalogue.num_rows, "ok": int(ok_N.sum())}
@@ -231,8 +216,6 @@ def _judge(
     reasons: Counter[str],
 ) -> None:
     """Refuse a catalogue of which nothing, or nothing of a split or a class, can be read; warn of many."""
-    from smelt.errors import DataError, some
-
     settings = context.settings
     if catalogue.num_rows and not ok_N.any():
         raise DataError(
@@ -266,8 +249,6 @@ def _groups(catalogue: Catalogue, split: str, ok_N: NDArray[np.bool_]) -> tuple[
     Held-out classes without a readable image are only told: a few images can all be bad, and nothing is
     learnt from them.
     """
-    import numpy as np
-
     rows = catalogue.rows(split)
     if len(rows) and not ok_N[rows].any():
         return [f"split {split}: {len(rows):,} images, such as {catalogue.path(int(rows[0]))!r}"], []

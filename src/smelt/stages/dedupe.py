@@ -20,27 +20,30 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from smelt.artifacts.catalogue import SPLITS, Catalogue
+from smelt.artifacts.catalogue_parquet import write_parquet
+from smelt.artifacts.catalogue_writer import copy_with_splits
 from smelt.data.copies.config import DedupeSettings
+from smelt.data.copies.confirm import WHOLE, Copies, CopyFinder, Hashes, Search
+from smelt.data.copies.groups import Verdict, decide, partners
+from smelt.data.copies.hashes import BLANK, mirrored
+from smelt.data.copies.thumbnails import Thumbnails
+from smelt.data.holdout import draw, origins
+from smelt.data.images.store import ImageStore
+from smelt.errors import ArtifactError
+from smelt.files.atomic import read_json, write_bytes, write_json
 from smelt.stages.context import Context
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.data.copies.confirm import Copies, Hashes
-    from smelt.data.copies.groups import Verdict
 
 
 def run(context: Context[DedupeSettings]) -> None:
     """Find copies among the images that `check` could read."""
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.data.copies.confirm import CopyFinder, Search
-    from smelt.data.copies.thumbnails import Thumbnails
-    from smelt.data.images.store import ImageStore
-
     catalogue = Catalogue.open(context.catalogue)
     hashes, area_N = _read_checks(context.one("check") / "images.parquet", catalogue.num_rows)
     root = context.root
@@ -68,30 +71,22 @@ def run(context: Context[DedupeSettings]) -> None:
 
 def _held_out(index: Path) -> dict[str, Any] | None:
     """How the artefact `index` held images out; None where the data set came with its splits."""
-    from smelt.files.atomic import read_json
-
     found = read_json(index / "index.json") if (index / "index.json").is_file() else {}
     return found.get("held_out") or None
 
 
 def _given(catalogue: Catalogue, how: dict[str, Any] | None) -> NDArray[np.uint8]:
     """(N,) the splits as the data set came."""
-    from smelt.data.holdout import origins
-
     return origins(catalogue.split_codes_N, how["splits"]) if how else catalogue.split_codes_N
 
 
 def _not_trained(splits_N: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    from smelt.artifacts.catalogue import SPLITS
-
     held: NDArray[np.bool_] = splits_N != SPLITS.index("train")
     return held
 
 
 def _splits(catalogue: Catalogue, copies: Copies, how: dict[str, Any] | None) -> NDArray[np.uint8]:
     """(N,) the splits to learn by: what we held out ourselves, by groups."""
-    from smelt.data.holdout import draw
-
     if how is None:
         return catalogue.split_codes_N
     keys_N = catalogue.path_hashes()
@@ -100,10 +95,6 @@ def _splits(catalogue: Catalogue, copies: Copies, how: dict[str, Any] | None) ->
 
 def _moved(source: Path, folder: Path, splits_N: NDArray[np.uint8]) -> Catalogue:
     """The catalogue with its rows in these splits, written to `folder`."""
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.catalogue_parquet import write_parquet
-    from smelt.artifacts.catalogue_writer import copy_with_splits
-
     copy_with_splits(source, folder, splits_N)
     catalogue = Catalogue.open(folder)
     write_parquet(catalogue, folder / "catalogue.parquet")
@@ -112,13 +103,10 @@ def _moved(source: Path, folder: Path, splits_N: NDArray[np.uint8]) -> Catalogue
 
 def _read_checks(path: Path, count: int) -> tuple[Hashes, NDArray[np.int64]]:
     """The hashes and the area in pixels of every row of the catalogue."""
-    import numpy as np
-
-    from smelt.data.copies.confirm import Hashes
-    from smelt.errors import ArtifactError
-    from smelt.files.parquet import read_table
-
-    table = read_table(path)
+    try:
+        table = pq.read_table(path)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
     if not np.array_equal(table["row"].to_numpy(), np.arange(count)):
         raise ArtifactError(f"{path} is not of this catalogue: it must have its {count} rows, in order")
 
@@ -144,10 +132,6 @@ def _decide(
     settings: DedupeSettings,
 ) -> Verdict:
     """The verdict on every group; exact copies count with the file size of their first."""
-    import numpy as np
-
-    from smelt.data.copies.groups import decide
-
     size_N = np.zeros(catalogue.num_rows, np.int64)
     size_N[sizes[0]] = sizes[1]
     return decide(
@@ -165,8 +149,6 @@ def _decide(
 
 def _same_file(catalogue: Catalogue) -> NDArray[np.int64] | None:
     """(N,) lowest row of the same path; None where every path has one row (all but `multi_label: split`)."""
-    import numpy as np
-
     _, first, inverse = np.unique(catalogue.path_hashes(), return_index=True, return_inverse=True)
     return None if len(first) == catalogue.num_rows else np.asarray(first[inverse])
 
@@ -175,11 +157,6 @@ def _distances(
     hashes_NV: NDArray[np.uint64], rows: NDArray[np.int64], originals: NDArray[np.int64]
 ) -> NDArray[np.int8]:
     """Fewest bits between the whole-picture hashes of rows and originals, mirrored or not; −1 for blanks."""
-    import numpy as np
-
-    from smelt.data.copies.confirm import WHOLE
-    from smelt.data.copies.hashes import BLANK, mirrored
-
     best = np.full(len(rows), 65, np.int8)
     for own in hashes_NV[rows, :WHOLE].T:
         for other in hashes_NV[originals, :WHOLE].T:
@@ -193,8 +170,6 @@ def _relation(
     hashes: Hashes, copies: Copies, rows: NDArray[np.int64], originals: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
     """(is exact, distance) of each row to the row it is judged a copy of."""
-    import numpy as np
-
     exact = copies.exact_N[rows] == copies.exact_N[originals]
     distance = _distances(hashes.perceptual_NV, rows, originals)
     return exact, np.where(exact, 0, distance).astype(np.int8)
@@ -203,12 +178,6 @@ def _relation(
 def _write(
     out: Path, catalogue: Catalogue, hashes: Hashes, copies: Copies, verdict: Verdict, moved: int
 ) -> None:
-    import numpy as np
-    import pyarrow as pa
-
-    from smelt.files.atomic import write_bytes, write_json
-    from smelt.files.parquet import write_table
-
     rows, originals = verdict.rows, verdict.original
     exact, distance = _relation(hashes, copies, rows, originals)
     # an original is as exact as the nearest of its copies
@@ -220,7 +189,9 @@ def _write(
         "cross_label": verdict.cross_label, "leak": verdict.leak, "distance": distance, "original": originals,
         "chain": np.unique(copies.chains_N[rows], return_inverse=True)[1].astype(np.int32),
     }  # fmt: skip
-    write_table(out / "duplicates.parquet", columns)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd")
+    write_bytes(out / "duplicates.parquet", buffer.getvalue())
     leaks = _leaks(catalogue, hashes, copies, verdict)
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(leaks)
@@ -235,10 +206,6 @@ def _write(
 
 def _leaks(catalogue: Catalogue, hashes: Hashes, copies: Copies, verdict: Verdict) -> list[list[Any]]:
     """The lines of leaks.csv: each leaking training row with a row of each split it leaks into."""
-    import numpy as np
-
-    from smelt.data.copies.groups import partners
-
     lines: list[list[Any]] = [["file", "split", "original", "distance", "kind"]]
     for split in ("val", "test"):
         inside_N = np.zeros(catalogue.num_rows, bool)
@@ -257,8 +224,6 @@ def _summary(
     catalogue: Catalogue, copies: Copies, verdict: Verdict, exact: NDArray[np.bool_]
 ) -> dict[str, Any]:
     """Counts for people and the report."""
-    import numpy as np
-
     dropped = ~verdict.keep
     sources = catalogue.source_codes_N[verdict.rows[dropped]]
     by_source = np.bincount(sources, minlength=len(catalogue.sources)).tolist()

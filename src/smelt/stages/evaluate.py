@@ -11,17 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from smelt.files.arrays import map_array
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt import metrics
+from smelt.artifacts import results
+from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.results import open_dense
+from smelt.artifacts.tables import read_ranking, read_selection
+from smelt.files.atomic import read_json, write_json
+from smelt.fusion.apply import Fusion, plain_hits
+from smelt.fusion.scores.sources import Stored
+from smelt.metrics import class_averaged, hits_in_list, hits_topk
+from smelt.mining import diagnosis
+from smelt.mining.diagnosis import by_validation
 from smelt.stages.config import EvaluateSettings, RoundSettings
 from smelt.stages.context import Context
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from smelt.artifacts.catalogue import Catalogue
+from smelt.stages.rank import validation_accuracy
 
 SPLITS = ("val", "test")
 TOP = (1, 5)
@@ -29,9 +37,6 @@ TOP = (1, 5)
 
 def run(context: Context[EvaluateSettings]) -> None:
     """Measure everything and write both files."""
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.files.atomic import read_json, write_json
-
     settings = context.settings
     catalogue = Catalogue.open(context.catalogue)
     singles = {one.name: single_models(context, catalogue, one) for one in settings.rounds}
@@ -64,10 +69,6 @@ def labels_of(catalogue: Catalogue, split: str) -> NDArray[np.int32]:
 
 def blockwise(blocks: Iterable[Any], labels_N: NDArray[np.int32]) -> dict[str, float]:
     """{"top1": …, "top5": …} class-averaged, of scores (N, C) that come in consecutive blocks."""
-    import numpy as np
-
-    from smelt.metrics import class_averaged, hits_topk
-
     hits: dict[int, list[Any]] = {k: [] for k in TOP}
     start = 0
     for scores in blocks:
@@ -79,8 +80,6 @@ def blockwise(blocks: Iterable[Any], labels_N: NDArray[np.int32]) -> dict[str, f
 
 def accuracy(path: Path, labels_N: NDArray[np.int32]) -> dict[str, float] | None:
     """Class-averaged accuracy of a dense result; None where no label is known."""
-    from smelt.artifacts.results import open_dense
-
     if not (labels_N >= 0).any():
         return None
     scores, _ = open_dense(path)
@@ -91,8 +90,6 @@ def single_models(
     context: Context[EvaluateSettings], catalogue: Catalogue, one: RoundSettings
 ) -> list[dict[str, Any]]:
     """A row for each dense result (model and view) of a round with its accuracy on val and test."""
-    from smelt.artifacts import results
-
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for model, folder in zip(one.models, context.inputs[f"predict/{one.name}"], strict=True):
         for split in SPLITS:
@@ -108,8 +105,6 @@ def single_models(
 
 def rung(one: RoundSettings, rows: list[dict[str, Any]], view: str) -> dict[str, Any]:
     """The step of a round: the mean over its models of each one's result under `view`."""
-    import numpy as np
-
     first = {row["model"]: row for row in rows if row["view"] == view}
     found: dict[str, Any] = {
         "name": f"one model, {one.title or one.name}",
@@ -127,13 +122,6 @@ def rung(one: RoundSettings, rows: list[dict[str, Any]], view: str) -> dict[str,
 
 def averaged(context: Context[EvaluateSettings], catalogue: Catalogue, one: RoundSettings) -> dict[str, Any]:
     """The plain average of the probabilities of a round's models, each under the view of the single ones."""
-    import numpy as np
-
-    from smelt.artifacts import results
-    from smelt.fusion.apply import Fusion, plain_hits
-    from smelt.fusion.scores.sources import Stored
-    from smelt.metrics import class_averaged
-
     found: dict[str, Any] = {"round": one.name, "title": one.title or one.name, "models": len(one.models)}
     view = context.settings.view
     for split in SPLITS:
@@ -195,29 +183,22 @@ def listed(
     context: Context[EvaluateSettings], catalogue: Catalogue, split: str, method: str
 ) -> dict[str, float] | None:
     """Class-averaged accuracy of a method's lists on a split; None without lists or labels."""
-
-    from smelt.metrics import class_averaged, hits_in_list
-
     path = context.one("fuse") / split / f"{method}.top5.npy"
     labels = labels_of(catalogue, split)
     if not path.exists() or not (labels >= 0).any():
         return None
-    lists = map_array(path)
+    lists = np.load(path, allow_pickle=False)
     return {f"top{k}": class_averaged(hits_in_list(lists[:, :k], labels), labels) for k in TOP}
 
 
 def per_class(context: Context[EvaluateSettings], catalogue: Catalogue, method: str) -> dict[str, Any]:
     """Top-1 of every class by the chosen fusion, and what its misses were most often taken for."""
-    import numpy as np
-
-    from smelt import metrics
-
     for split in reversed(SPLITS):
         labels = labels_of(catalogue, split)
         path = context.one("fuse") / split / f"{method}.top5.npy"
         if not path.exists() or not (labels >= 0).any():
             continue
-        first = map_array(path)[:, 0]
+        first = np.load(path, allow_pickle=False)[:, 0]
         hits = metrics.per_class(first == labels, labels, len(catalogue.classes))
         missed = (labels >= 0) & (first != labels)
         pairs, counts = np.unique(
@@ -234,8 +215,6 @@ def per_class(context: Context[EvaluateSettings], catalogue: Catalogue, method: 
 
 def diagnosis_of(context: Context[EvaluateSettings], one: RoundSettings) -> dict[str, Any]:
     """The tables that the round's ranking came with."""
-    from smelt.files.atomic import read_json
-
     path = context.one(f"rank/{one.name}") / "diagnosis.json"
     found: dict[str, Any] = read_json(path) if path.is_file() else {}
     return found
@@ -250,11 +229,6 @@ def standing_out(
     context: Context[EvaluateSettings], catalogue: Catalogue, one: RoundSettings
 ) -> list[dict[str, Any]]:
     """What the round's own results say on validation of the classes that its ranking found to stand out."""
-    import numpy as np
-
-    from smelt.mining.diagnosis import by_validation
-    from smelt.stages.rank import validation_accuracy
-
     labels, found = labels_of(catalogue, "val"), diagnosis_of(context, one).get("abstract", [])
     accuracy = validation_accuracy(context.inputs[f"predict/{one.name}"], catalogue, 1) if found else None
     if accuracy is None:
@@ -267,10 +241,6 @@ def against_truth(
     context: Context[EvaluateSettings], catalogue: Catalogue, one: RoundSettings
 ) -> dict[str, Any]:
     """How well the round's selection leaves wrong labels out and its ranking finds them; {} without truth."""
-    from smelt.artifacts.ranking import read_ranking
-    from smelt.artifacts.selection import read_selection
-    from smelt.mining import diagnosis
-
     path = context.one(f"select/{one.name}")
     found = diagnosis.selection_against_truth(read_selection(path), catalogue)
     if not found:

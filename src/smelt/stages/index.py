@@ -6,21 +6,26 @@ listed twice, a path of validation or test in training, a path that leaves the r
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.catalogue_parquet import write_parquet
+from smelt.artifacts.catalogue_writer import CatalogueWriter
+from smelt.artifacts.longtexts import LIMIT
+from smelt.data.formats.base import Report
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.registry import reader
+from smelt.data.formats.tree.census import NOT_LISTED, Accounts
 from smelt.data.formats.tree.layout import check_root, resolve
 from smelt.data.formats.tree.names import alike, told
 from smelt.data.images.kinds import unread_heic
 from smelt.errors import DataError
+from smelt.files.atomic import read_json, write_json
 from smelt.stages.context import Context
-
-if TYPE_CHECKING:
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.catalogue_writer import CatalogueWriter
-    from smelt.data.formats.base import Report
 
 SHOWN_MISSING = 100
 SHOWN_GROUPS = 5
@@ -39,13 +44,6 @@ def run(context: Context[FormatSettings]) -> None:
 
 def index(settings: FormatSettings, root: Path, out: Path, emit: Any = lambda event, **fields: None) -> None:
     """Write `out/catalogue/` and `out/index.json`. Raises DataError with all that is wrong."""
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.catalogue_parquet import write_parquet
-    from smelt.artifacts.catalogue_writer import CatalogueWriter
-    from smelt.artifacts.longtexts import LIMIT
-    from smelt.data.formats.base import Report
-    from smelt.files.atomic import write_json
-
     check_root(root)
     settings, layout = resolve(settings, root)
     report = Report()
@@ -88,10 +86,6 @@ def _accounts(
     settings: FormatSettings, root: Path, catalogue: Catalogue, shards: list[str], report: Report
 ) -> dict[str, Any] | None:
     """What became of every file below the root; None where the files were not to be looked at."""
-    import os
-
-    from smelt.data.formats.tree.census import NOT_LISTED, Accounts
-
     if not settings.check_files:
         return None
     contents, listed = reader(settings.format).outside(settings, root)
@@ -115,8 +109,6 @@ def _warn_of_unseen(catalogue: Catalogue, files: dict[str, Any] | None, report: 
 
     They are folders, or links that lead out of the root.
     """
-    import numpy as np
-
     if files is None or files["in_archives"]:
         return
     there_N = np.ones(catalogue.num_rows, bool)
@@ -137,16 +129,12 @@ def _warn_of_unseen(catalogue: Catalogue, files: dict[str, Any] | None, report: 
 
 def _in_archives(catalogue: Catalogue) -> int:
     """How many images lie in shards, and are no files of their own."""
-    import numpy as np
-
     codes_N = catalogue.column("shard")
     return 0 if codes_N is None else int(np.count_nonzero(codes_N < len(catalogue.shards)))
 
 
 def _refuse_missing(out: Path, root: Path) -> None:
     """Refuse a list none of whose files is there: the paths start from another folder, or are other names."""
-    from smelt.artifacts.catalogue import Catalogue
-
     catalogue = Catalogue.open(out / "catalogue")
     missing = len(catalogue.missing)
     if missing and missing == catalogue.num_rows:
@@ -159,9 +147,6 @@ def _refuse_missing(out: Path, root: Path) -> None:
 
 def _refuse_one_class(out: Path) -> None:
     """Refuse what nothing can be learnt from: training images of fewer than two classes."""
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.files.atomic import read_json
-
     catalogue, summary = Catalogue.open(out / "catalogue"), read_json(out / "index.json")
     counts = summary["classes"].get("train", [])
     found = [label for label, number in enumerate(counts) if number]
@@ -195,8 +180,6 @@ def _place(listed_in: Any, entry: int) -> str:
 
 def _summary(catalogue: Catalogue, report: Report) -> dict[str, Any]:
     """Counts per class, source and split, and what is missing."""
-    import numpy as np
-
     splits, counts = {}, {}
     for code, split in enumerate(catalogue.splits):
         rows = catalogue.split_codes_N == code
@@ -222,8 +205,6 @@ def _summary(catalogue: Catalogue, report: Report) -> dict[str, Any]:
 
 
 def _warn_of_classes(catalogue: Catalogue, report: Report) -> None:
-    import numpy as np
-
     labelled_N = (catalogue.split_codes_N == catalogue.splits.index("train")) & (catalogue.labels_N >= 0)
     there_N = labelled_N.copy()
     there_N[catalogue.missing] = False

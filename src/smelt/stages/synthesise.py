@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 
 from smelt.data.synthetic.config import SyntheticSettings
+from smelt.data.synthetic.generate import FOLDERS, generate
 from smelt.stages.context import Context
 
 
 def run(context: Context[SyntheticSettings]) -> None:
     """Draw everything; what a killed attempt left is deleted first, for a file of it may be half written."""
-    from smelt.data.synthetic.generate import FOLDERS, generate
-
     for name in FOLDERS:
         shutil.rmtree(context.out / name, ignore_errors=True)
 

@@ -212,7 +212,8 @@ def _values(data: Any, path: tuple[str, ...], asked: str) -> Iterator[tuple[tupl
 
 def key_of(entry: Entry) -> str:
     """What runs again when the field changes."""
-    from smelt.recipe.fields import ITEM, key_words
+    from smelt.recipe.annotations import ITEM
+    from smelt.recipe.fields import key_words
     from smelt.recipe.schema import Recipe
     from smelt.settings import InKey, KeyIf, KeyIfInput, NotInKey, rule_of
 

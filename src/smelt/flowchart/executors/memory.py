@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-
-from smelt.files.opening import read_text
+from pathlib import Path
 
 # cgroup v2 and v1, as a container sees its own, and the machine (Linux 4.13)
 _COUNTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat")
@@ -19,7 +18,7 @@ def oom_kills() -> int:
     found = 0
     for path in _COUNTS:
         with contextlib.suppress(OSError, ValueError):
-            lines = read_text(path).splitlines()
+            lines = Path(path).read_text(encoding="ascii").splitlines()
             found += int(dict(line.split() for line in lines).get("oom_kill", 0))
     return found
 
