@@ -162,7 +162,7 @@ def predicted(folder: Path, index: Path, seed: int, good: float) -> Path:
 
 def selected(folder: Path, index: Path) -> Path:
     """A select artefact that keeps all but a few rows."""
-    from smelt.artifacts.tables import Selection, write_selection
+    from smelt.artifacts.selection import Selection, write_selection
 
     found = Catalogue.open(index / "catalogue")
     rows = found.rows("train")
@@ -218,7 +218,7 @@ def to_rank(folder: Path) -> dict[str, list[Path]]:
 
 def to_select(folder: Path) -> dict[str, list[Path]]:
     """All ports that a method may read."""
-    from smelt.artifacts.tables import Ranking, write_ranking
+    from smelt.artifacts.ranking import Ranking, write_ranking
 
     ports = to_rank(folder)
     (index,) = ports["catalogue"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.artifacts.tables import Selection, write_selection
+from smelt.artifacts.selection import Selection, write_selection
 from smelt.files import atomic, committed
 from smelt.stages.context import run
 

@@ -19,7 +19,7 @@ from PIL import Image
 import heic_files
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.artifacts.tables import read_selection
+from smelt.artifacts.selection import read_selection
 from smelt.data.copies.hashes import perceptual_hashes
 from smelt.data.images import kinds
 from smelt.data.images.config import CheckSettings

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from smelt.artifacts.dynamics import Dynamics
-from smelt.artifacts.tables import Ranking
+from smelt.artifacts.ranking import Ranking
 from smelt.mining.diagnosis import (
     COMPARABLE,
     TOO_FEW,
@@ -29,11 +29,11 @@ from smelt.mining.diagnosis import (
     ranking_against_truth,
     selection_against_truth,
 )
+from smelt.mining.draft import Draft
+from smelt.mining.estimate import NOT_ENOUGH, Estimate
 from smelt.mining.intervals import auroc_interval, wilson
-from smelt.mining.noise_rate import NOT_ENOUGH, Estimate
 from smelt.mining.ranks import rank, score_of
 from smelt.mining.recorder import Recorder
-from smelt.mining.selection import Draft
 
 values = st.sampled_from([-2.0, -1.0, 0.0, 0.25, 1.0, 7.0])
 scored = st.integers(2, 40).flatmap(

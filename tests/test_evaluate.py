@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from smelt.artifacts import results
 from smelt.artifacts.catalogue import Catalogue
-from smelt.artifacts.tables import Ranking, Selection, write_ranking, write_selection
+from smelt.artifacts.ranking import Ranking, write_ranking
+from smelt.artifacts.selection import Selection, write_selection
 from smelt.data.formats.config import FormatSettings
 from smelt.mining.intervals import wilson
 from smelt.stages.config import EvaluateSettings, RoundSettings, Runtime

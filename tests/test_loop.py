@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from learning_toy import CLASSES, SETTINGS, SIZE, make_data, make_selection
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.checkpoint import Checkpoints
-from smelt.artifacts.tables import read_selection
+from smelt.artifacts.selection import read_selection
 from smelt.data.images.sampler import ClassBalancedSampler
 from smelt.errors import PreemptedError, TrainingError
 from smelt.learning import setup

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from smelt.mining.noise_rate import (
+from smelt.mining.estimate import (
     NO_RECORD,
     NO_VALIDATION,
     NOT_ENOUGH,
@@ -15,8 +15,8 @@ from smelt.mining.noise_rate import (
     Estimate,
     class_average_over_mean,
     effective_images,
-    estimate,
     negative_share,
+    noise_rate,
 )
 from smelt.mining.recorder import Recorder
 
@@ -47,7 +47,7 @@ def learner(
 
 
 def judged(curves: list[Curve], images: int = 1000) -> Estimate:
-    return estimate(curves, 4000, np.full(CLASSES, images // CLASSES))
+    return noise_rate(curves, 4000, np.full(CLASSES, images // CLASSES))
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.05, 0.1, 0.2, 0.33, 0.5])
@@ -109,7 +109,7 @@ def test_more_training_images_of_validation_narrow_the_interval() -> None:
 
 def test_without_validation_the_estimate_cannot_be_checked() -> None:
     curve = learner(0, 0.3, final=0.8)
-    nothing = estimate([curve], 4000, np.zeros(CLASSES, np.int64))
+    nothing = noise_rate([curve], 4000, np.zeros(CLASSES, np.int64))
     assert nothing.rate is None and nothing.words == NO_VALIDATION
     assert judged([]).words == NO_RECORD
     once = Curve(curve.train_E, np.r_[np.full(19, np.nan), 0.8])
@@ -192,7 +192,7 @@ def test_a_network_tells_what_is_wrong_only_once_it_has_learnt(rate: float, epoc
         right_E.append(right / 3000)
         val_E.append(float((model(val).argmax(1) == val_labels).float().mean()))
     counts = np.bincount(val_labels.numpy(), minlength=10)
-    found = estimate([Curve(np.array(right_E), np.array(val_E))], 3000, counts)
+    found = noise_rate([Curve(np.array(right_E), np.array(val_E))], 3000, counts)
     assert (found.rate is not None) == tells
     if tells:
         assert found.low is not None and found.high is not None

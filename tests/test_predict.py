@@ -31,6 +31,7 @@ from smelt.errors import ArtifactError
 from smelt.learning.pixels import Normaliser
 from smelt.learning.setup import saved_model
 from smelt.metrics import hits_topk
+from smelt.stages import predict
 
 WHOLE = {"size": SIZE, "crops": 1, "resize": 1.0}
 SETTINGS: dict[str, Any] = {"views": [WHOLE], "threads": 1, "precision": "fp32", "batch_size": 16}
@@ -158,7 +159,7 @@ def test_restart_keeps_what_is_whole(
             raise KeyboardInterrupt
         write_dense(*args)
 
-    monkeypatch.setattr(results, "write_dense", interrupted)
+    monkeypatch.setattr(predict, "write_dense", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predicted(tmp_path / "b", data, trained, views=views, topk={"test": 2})
     assert len(results.find(tmp_path / "b", "val")) == 1

@@ -17,7 +17,7 @@ from smelt.artifacts.dynamics import Dynamics
 from smelt.errors import DataError
 from smelt.mining.config import ORDER, score_modules
 from smelt.mining.diagnosis import auroc, precision_at_k
-from smelt.mining.noise_rate import negative_share, noise_rate
+from smelt.mining.estimate import negative_share, unexplained
 from smelt.mining.ranks import grouped_ranks, mean_of, rank, score_of, standardised
 from smelt.mining.recorder import Recorder
 
@@ -183,14 +183,14 @@ def test_wrong_arguments_are_told_by_their_shapes(labels: Any, rows: Any, told: 
 def test_the_noise_rate_undoes_the_models_own_errors(rate: float, error: float) -> None:
     share = rate + (1 - rate) * error
     aum = np.where(np.arange(10_000) < share * 10_000, -1.0, 1.0)
-    assert noise_rate(aum, error) == pytest.approx(rate, abs=1e-3 / (1 - error))
+    assert unexplained(aum, error) == pytest.approx(rate, abs=1e-3 / (1 - error))
 
 
 def test_the_noise_rate_leaves_out_rows_without_a_score() -> None:
     assert negative_share(np.array([-1.0, 1.0, np.nan, 1.0, 1.0])) == 0.25
-    assert np.isnan(noise_rate(np.array([np.nan])))
-    assert noise_rate(np.array([1.0, 1.0, -1.0]), error=0.5) == 0.0
-    assert noise_rate(np.array([-1.0]), error=1.0) == 0.0
+    assert np.isnan(unexplained(np.array([np.nan])))
+    assert unexplained(np.array([1.0, 1.0, -1.0]), error=0.5) == 0.0
+    assert unexplained(np.array([-1.0]), error=1.0) == 0.0
 
 
 # Real noise: out-of-fold scores of five public models on CIFAR-10N
@@ -236,7 +236,7 @@ def test_margins_find_real_wrong_labels(
     assert auroc(ranking.cleanness, wrong) > auroc_above
     assert precision_at_k(ranking.cleanness, wrong) > precision_above
     # an upper estimate, and not far off with models as good as these
-    assert wrong.mean() - 0.02 < noise_rate(ranking.scores["aum"]) < wrong.mean() + 0.06
+    assert wrong.mean() - 0.02 < unexplained(ranking.scores["aum"]) < wrong.mean() + 0.06
 
 
 @pytest.mark.shared

@@ -14,11 +14,12 @@ import torch
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.dynamics import save_dynamics
+from smelt.artifacts.ranking import read_ranking
 from smelt.artifacts.results import describe, write_dense
-from smelt.artifacts.tables import Selection, read_ranking, read_selection
+from smelt.artifacts.selection import Selection, read_selection
 from smelt.errors import ArtifactError, RecipeError, SmeltError
 from smelt.files.atomic import read_json, write_json
-from smelt.mining.noise_rate import CRAWLED, NO_RECORD, NOT_ENOUGH
+from smelt.mining.estimate import CRAWLED, NO_RECORD, NOT_ENOUGH
 from smelt.mining.recorder import Recorder
 from smelt.stages.context import run as run_stage
 

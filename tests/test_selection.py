@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from smelt.artifacts.tables import Selection
+from smelt.artifacts.selection import Selection
 from smelt.errors import DataError
+from smelt.mining.choosing import down_weight, select
 from smelt.mining.config import DownWeightSettings, SelectSettings
-from smelt.mining.selection import (
-    Draft,
-    below_threshold,
-    cleanest_of_groups,
-    down_weight,
-    follow,
-    lowest,
-    spare,
-    threshold_rows,
-    worst_classes,
-)
+from smelt.mining.draft import Draft, follow, spare
+from smelt.mining.evidence import Evidence, cleanest_of_groups
+from smelt.mining.selections.lowest_fraction import lowest
+from smelt.mining.selections.threshold_runs import threshold_rows
+from smelt.mining.selections.threshold_samples import below_threshold
+from smelt.mining.selections.worst_classes import lowest_classes
 
 Floats = NDArray[np.float64]
 
@@ -212,8 +210,8 @@ def test_a_run_without_its_threshold_samples_is_refused() -> None:
 
 def test_worst_classes_leaves_out_those_without_images() -> None:
     accuracy = np.array([0.5, np.nan, 0.1, 0.5, 0.9])
-    assert worst_classes(accuracy, 2).tolist() == [0, 2]
-    assert worst_classes(accuracy, 99).tolist() == [0, 2, 3, 4]
+    assert lowest_classes(accuracy, 2).tolist() == [0, 2]
+    assert lowest_classes(accuracy, 99).tolist() == [0, 2, 3, 4]
 
 
 def test_the_cleanest_kept_training_row_of_each_group() -> None:
@@ -225,3 +223,41 @@ def test_the_cleanest_kept_training_row_of_each_group() -> None:
     best = cleanest_of_groups(made, rows, groups, cleanness)
     assert rows[best].tolist() == [2, 8]  # group 6 has no score; in group 7 the earlier of equals
     assert not cleanest_of_groups(made, rows, groups, np.full(6, np.nan)).any()
+
+
+# A stranger's own arrays
+
+
+def test_selecting_from_plain_arrays() -> None:
+    cleanness = np.array([0.5, -1.0, np.nan, 2.0, 1.0])
+    chosen = select([0, 1, 0, 1, -1], cleanness, fraction=0.4)
+    assert chosen.kept.tolist() == [True, False, True, True, False] and chosen.num_classes == 2
+    table = chosen.to_arrow()
+    assert table["reason"].to_pylist() == ["", "low_aum", "", "", "unlabelled"]
+    assert table["weight"].to_pylist() == [1, 0, 1, 1, 0]
+    copies = {
+        "row": np.array([0, 2]), "group": np.zeros(2, int), "keep": np.array([True, False]),
+        "cross_label": np.zeros(2, bool), "leak": np.zeros(2, bool),
+    }  # fmt: skip
+    clean = select([0, 1, 0], method="all", evidence=Evidence(bad={"html": np.array([1])}, copies=copies))
+    assert clean.to_arrow()["reason"].to_pylist() == ["", "bad:html", "duplicate"]
+    again = select([0, 1, 0], cleanness[:3], fraction=0.0, earlier=[clean])
+    assert again.kept.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("labels", "cleanness", "settings", "told"),
+    [
+        ([0, 1], [1.0], {}, r"labels \(2,\) and the ranking \(1,\)"),
+        ([0, 1], [[1.0], [2.0]], {}, r"cleanness must have the shape \(N,\), not \(2, 1\)"),
+        ([0, 1], ["a", "b"], {}, "cleanness must be numbers"),
+        ([0.5, 1], [1.0, 2.0], {}, "labels must be whole numbers"),
+        ([0, 1], [1.0, 2.0], {"num_classes": 1}, "a label is 1, and num_classes 1"),
+        ([0, 1], [1.0, 2.0], {"fraction": 2}, "fraction"),
+        ([0, 1], [1.0, 2.0], {"method": "best"}, "lowest_fraction"),
+        ([0, 1], None, {}, "goes by a ranking"),
+    ],
+)
+def test_what_cannot_be_selected_from_is_told(labels: Any, cleanness: Any, settings: Any, told: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=told):
+        select(labels, cleanness, **settings)

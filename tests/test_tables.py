@@ -7,14 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smelt.artifacts.tables import (
-    Ranking,
-    Selection,
-    read_ranking,
-    read_selection,
-    write_ranking,
-    write_selection,
-)  # fmt: skip
+from smelt.artifacts.ranking import Ranking, read_ranking, write_ranking
+from smelt.artifacts.selection import Selection, read_selection, write_selection
 from smelt.errors import ArtifactError
 from smelt.files.atomic import sha256_file
 

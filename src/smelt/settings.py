@@ -15,13 +15,15 @@ Nothing here, nor in any module that defines settings, imports torch: `smelt pla
 
 from __future__ import annotations
 
-import importlib
+import ast
+import importlib.util
 import json
 import pkgutil
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.abc import SourceLoader
 from types import ModuleType
 from typing import Annotated, Any, ClassVar, cast, get_args
 
@@ -133,6 +135,16 @@ def modules_of(package: str, first: Sequence[str] = ()) -> tuple[str, ...]:
 def loaded(package: str, names: Iterable[str]) -> dict[str, ModuleType]:
     """These modules of a folder of the package, by name."""
     return {name: importlib.import_module(f"{package}.{name}") for name in names}
+
+
+def constant(package: str, module: str, name: str) -> Any:
+    """The literal that a module of a folder assigns to `name`, read from its text: nothing of it is run."""
+    spec = importlib.util.find_spec(f"{package}.{module}")
+    source = spec.loader.get_source(spec.name) if spec and isinstance(spec.loader, SourceLoader) else None
+    for item in ast.parse(source or "").body:
+        if isinstance(item, ast.Assign) and [getattr(to, "id", "") for to in item.targets] == [name]:
+            return ast.literal_eval(item.value)
+    raise ValueError(f"{package}.{module} does not say its {name}")
 
 
 class Settings(BaseModel):

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from smelt.random import GOLDEN, WORD, mixed_words
@@ -46,7 +45,9 @@ class ByteStrings:
     def from_arrow(cls, column: pa.Array | pa.ChunkedArray) -> ByteStrings:
         """From strings or bytes, without a copy where they are one piece; null is the empty string."""
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        array = pc.fill_null(array.cast(pa.large_binary()), b"")
+        array = array.cast(pa.large_binary())
+        if array.null_count:
+            array = array.fill_null(b"")
         _, offsets, heap = array.buffers()
         found = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
         return cls(np.frombuffer(heap or b"", np.uint8), found)

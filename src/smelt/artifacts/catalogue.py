@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from smelt.artifacts.bytestrings import ByteStrings, combine, decode
 from smelt.errors import ArtifactError
 from smelt.files.atomic import read_json
-from smelt.files.ipc import map_batch
+from smelt.files.ipc import map_batch, numbers
 
 VERSION = 3
 INDEX = "catalogue.json"
@@ -74,7 +74,7 @@ class Catalogue:
         )
         self.inside = frozenset(index["inside"])  # those of `shards` that lie in this folder
         self.follow: bool = index["follow"]  # whether links may lead out of the root
-        self.labels_N: NDArray[np.int32] = batch.column("label").to_numpy()
+        self.labels_N: NDArray[np.int32] = numbers(batch.column("label"))
         self.split_codes_N: NDArray[np.uint8] = self._codes("split").view(np.uint8)
         self.source_codes_N: NDArray[np.int32] = self._codes("source")
         self._folder_codes_N = self._codes("folder")
@@ -133,7 +133,7 @@ class Catalogue:
     def column(self, name: str) -> NDArray[Any] | None:
         """A column of numbers such as "true_label" or "rank" (int32, -1 unknown); None if not there."""
         found = self._find(name)
-        return found.to_numpy() if found is not None and pa.types.is_integer(found.type) else None
+        return numbers(found) if found is not None and pa.types.is_integer(found.type) else None
 
     def strings(self, column: str, rows: Iterable[int]) -> list[str]:
         """Text of "query", "title", "description", "tags", "noise"; "" where there is none."""
@@ -142,7 +142,7 @@ class Catalogue:
             return ["" for _ in rows]
         strings = self._strings(column)
         if pa.types.is_dictionary(found.type):
-            codes = found.indices.to_numpy()
+            codes = numbers(found.indices)
             return [strings[int(codes[row])].decode("utf-8", "replace") for row in rows]
         return [strings[row].decode("utf-8", "replace") for row in rows]
 
@@ -159,7 +159,7 @@ class Catalogue:
         found = self._find(column)
         if found is None or not pa.types.is_dictionary(found.type):
             return [""], np.zeros(len(rows), np.int64)
-        return found.dictionary.to_pylist(), found.indices.to_numpy()[rows].astype(np.int64)
+        return found.dictionary.to_pylist(), numbers(found.indices)[rows].astype(np.int64)
 
     def path_hashes(self) -> NDArray[np.uint64]:
         """(N,) hashes of the paths, those of `catalogue_writer.Paths.hashes`: what a hold-out is drawn by."""
@@ -171,7 +171,7 @@ class Catalogue:
         return None if place < 0 else self._batch.column(place)
 
     def _codes(self, name: str) -> NDArray[Any]:
-        codes: NDArray[Any] = self._batch.column(name).indices.to_numpy()
+        codes: NDArray[Any] = numbers(self._batch.column(name).indices)
         return codes
 
     @cached_property

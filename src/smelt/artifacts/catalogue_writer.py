@@ -332,7 +332,8 @@ class CatalogueWriter:
         self.long.close()
         splits = [word.decode() for word in self._splits.codes]
         dictionaries = {"split": pa.array(splits, pa.string()), "source": pa.array(sources, pa.string())}
-        batch = {name: self._arrow(name, dictionaries.get(name)) for name in self._columns}
+        names = [name for name in self._columns if name not in self._kinds]
+        batch = {name: self._arrow(name, dictionaries.get(name)) for name in (*names, *sorted(self._kinds))}
         if self._missing:
             missing_N = np.zeros(self.num_rows, bool)
             missing_N[np.concatenate(self._missing)] = True

@@ -19,6 +19,7 @@ import xxhash
 from smelt.errors import ArtifactError
 from smelt.files.atomic import read_json, replacing, sync_folder, write_json
 from smelt.files.failpoints import reach
+from smelt.files.opening import open_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +60,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(8)
         if len(head) < 8 or struct.unpack("<Q", head)[0] > min(size - 8, MAX_HEADER):
@@ -117,7 +118,7 @@ class Checkpoints:
 def _hash(path: Path) -> str:
     digest = xxhash.xxh3_128()
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     except FileNotFoundError as error:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from smelt.artifacts.catalogue_writer import CatalogueWriter
 from smelt.errors import ArtifactError
+from smelt.files.atomic import new_file
 
 
 class Pack:
@@ -50,4 +51,4 @@ class Pack:
         name = f"images-{len(self.writer.inside):05d}.pack"
         self.writer.shards.append(name)
         self.writer.inside.add(name)
-        self._file, self._size = open(self.writer.folder / name, "wb", buffering=1 << 20), 0  # noqa: SIM115
+        self._file, self._size = new_file(self.writer.folder / name), 0

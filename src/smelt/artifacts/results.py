@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smelt.errors import ArtifactError
-from smelt.files.arrays import map_array, read_array, save_array
-from smelt.files.atomic import read_json, replacing, write_json
+from smelt.files.arrays import map_array, map_npz, read_array, save_array
+from smelt.files.atomic import new_file, read_json, replacing, write_json
 
 Kind = Literal["logits", "probabilities"]
 TOPK = ".topk.npz"
@@ -92,7 +92,7 @@ def write_dense(
     """
     assert path.suffix == ".npy" and info.rows_hash == rows_hash(rows_N)
     blocks = [scores] if isinstance(scores, np.ndarray) else scores
-    with replacing(path) as temporary, open(temporary, "xb") as file:
+    with replacing(path) as temporary, new_file(temporary) as file:
         _write_blocks(file, blocks, info, path)
     _write_sidecars(path, info, rows_N)
 
@@ -174,37 +174,12 @@ def map_topk(path: Path) -> TopK:
 
     Files from elsewhere may lack `floor` and `tail`: a cut score is then anything down to -65504.
     """
-    try:
-        with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
-            arrays = {m.filename.removesuffix(".npy"): _map_member(path, file, m) for m in archive.infolist()}
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path} is not there") from error
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise ArtifactError(f"{path} is truncated or not a .npz file: {error}") from error
+    arrays = map_npz(path)
     if not {"classes", "scores"} <= arrays.keys() or arrays["classes"].shape != arrays["scores"].shape:
         raise ArtifactError(f"{path} must hold `classes` and `scores` of one shape (N, K)")
     count = len(arrays["classes"])
     floor = arrays.get("floor", np.full(count, -65504, np.float16))
     return TopK(arrays["classes"], arrays["scores"], floor, arrays.get("tail", np.ones(count, np.float32)))
-
-
-def _map_member(path: Path, file: IO[bytes], member: zipfile.ZipInfo) -> NDArray[Any]:
-    """An uncompressed member of an .npz file as a memory map (read whole where it is compressed)."""
-    if member.compress_type != zipfile.ZIP_STORED:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as packed:
-            return np.lib.format.read_array(packed, allow_pickle=False)
-    # the local header: 26 bytes in, the lengths of name and extra field, each two bytes (APPNOTE 4.3.7)
-    file.seek(member.header_offset + 26)
-    lengths = np.frombuffer(file.read(4), "<u2")
-    file.seek(member.header_offset + 30 + int(lengths.sum()))
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    if dtype.hasobject:
-        raise ValueError("objects are not read")
-    if 0 in shape:
-        return np.zeros(shape, dtype)
-    return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
 
 
 def _sidecar(path: Path) -> Path:

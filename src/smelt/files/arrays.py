@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +22,7 @@ def map_array(path: Path) -> NDArray[Any]:
     """
     try:
         with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            if version not in ((1, 0), (2, 0)):
-                raise ArtifactError(f"{path} is not one of our arrays")
-            read = np.lib.format.read_array_header_1_0
-            shape, fortran, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
-            start = file.tell()
-            count = int(np.prod(shape))
-            if dtype.hasobject or os.fstat(file.fileno()).st_size < start + count * dtype.itemsize:
-                raise ArtifactError(f"{path} is cut short or not plain numbers")
-            if not count:
-                return np.zeros(shape, dtype)
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return _mapped(path, file)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} is not there") from error
     except OSError as error:
@@ -41,7 +31,53 @@ def map_array(path: Path) -> NDArray[Any]:
         raise
     except ValueError as error:
         raise ArtifactError(f"{path} is damaged: {error}") from error
+
+
+def _mapped(path: Path, file: BinaryIO) -> NDArray[Any]:
+    """The array that begins where `file` stands."""
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ArtifactError(f"{path} is not one of our arrays")
+    read = np.lib.format.read_array_header_1_0
+    shape, fortran, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+    start = file.tell()
+    count = int(np.prod(shape))
+    if dtype.hasobject or os.fstat(file.fileno()).st_size < start + count * dtype.itemsize:
+        raise ArtifactError(f"{path} is cut short or not plain numbers")
+    if not count:
+        return np.zeros(shape, dtype)
+    data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return np.frombuffer(data, dtype, count, start).reshape(shape, order="F" if fortran else "C")
+
+
+def map_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays in an `.npz` by name, mapped, or read where they are compressed. Raises ArtifactError."""
+    try:
+        with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+            found = {}
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if member.compress_type == zipfile.ZIP_STORED:
+                    # the local header: 26 bytes in, the lengths of name and extra field (APPNOTE 4.3.7)
+                    file.seek(member.header_offset + 26)
+                    lengths = np.frombuffer(file.read(4), "<u2")
+                    file.seek(member.header_offset + 30 + int(lengths.sum()))
+                    found[name] = _mapped(path, file)
+                else:
+                    with archive.open(member) as packed:
+                        found[name] = np.lib.format.read_array(packed, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is not there") from error
+    except ArtifactError:
+        raise
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        raise ArtifactError(f"{path} is truncated or not a .npz file: {error}") from error
+    return found
+
+
+def map_bytes(path: Path) -> NDArray[np.uint8]:
+    """The bytes of a file, (n,), mapped for reading. Raises OSError."""
+    return np.memmap(path, np.uint8, "r")
 
 
 def read_array(path: Path) -> NDArray[Any]:
@@ -56,8 +92,17 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def new_array(path: Path, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """A `.npy` file of zeros, mapped to be written to; what is written is in the file once it is let go."""
-    return np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+    """A `.npy` file of zeros, mapped to be written to; what is written is in the file once it is let go.
+
+    All its blocks are on the disk: one that is full is an ArtifactError now, and no crash later.
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+    try:
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {path} ({array.nbytes} bytes): {error.strerror}") from error
+    return array
 
 
 class GrowingArray:

@@ -11,23 +11,21 @@ import hashlib
 import itertools
 import json
 import os
-import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from smelt.errors import ArtifactError
 
-_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+_HOST = hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:8]
 _ORDER = itertools.count()
 
 
 def temporary_name(path: Path) -> Path:
     """A hidden name beside `path` that no other process, on this host or another, has made or will make."""
     return path.with_name(
-        f".{path.name[:128]}.{_HOST}-{os.getpid()}-{next(_ORDER)}-{secrets.token_hex(4)}.tmp"
+        f".{path.name[:128]}.{_HOST}-{os.getpid()}-{next(_ORDER)}-{os.urandom(4).hex()}.tmp"
     )
 
 
@@ -55,6 +53,12 @@ def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content` in one step."""
     with replacing(path, len(content)) as temporary, open(temporary, "xb") as file:
+        file.write(content)
+
+
+def write_plain(path: Path, content: bytes) -> None:
+    """Write a file of an artefact that is not committed yet, one of very many: nobody reads it before."""
+    with open(path, "wb") as file:
         file.write(content)
 
 
@@ -97,13 +101,33 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def move(source: Path, target: Path) -> None:
+    """Give a file or folder another name on the same disk; a file that has it is replaced. Raises OSError."""
+    os.replace(source, target)
+
+
+def new_file(path: Path, *, append: bool = False) -> BinaryIO:
+    """A file to be written piece by piece, emptied unless one appends; whole once its artefact is."""
+    return open(path, "ab" if append else "wb", buffering=1 << 20)
+
+
+def sync(file: BinaryIO) -> None:
+    """Bring what was written to a file onto the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def append_descriptor(path: Path) -> int:
+    """A descriptor that reads a file and writes at its end, never through a link. Raises OSError."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+
+
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a file that several processes add to, never through a link. Raises OSError.
+    """Add a line to a file that several processes add to. Raises OSError.
 
     It begins afresh behind a line that a kill tore: readers pass over empty lines.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = append_descriptor(path)
     try:
         os.write(descriptor, f"\n{line}\n".encode())
     finally:

@@ -7,8 +7,11 @@ processes that map it share one copy.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from smelt.errors import ArtifactError
 from smelt.files.atomic import replacing
@@ -33,3 +36,11 @@ def map_batch(path: Path) -> pa.RecordBatch:
     except (OSError, pa.ArrowException) as error:
         raise ArtifactError(f"{path} is damaged or cut short: {error}") from error
     return batch
+
+
+def numbers(array: pa.Array) -> NDArray[Any]:
+    """A column of numbers without nulls as a view; `to_numpy` would load pandas where that is installed."""
+    dtype = np.dtype(array.type.to_pandas_dtype())
+    if not len(array):
+        return np.zeros(0, dtype)
+    return np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * dtype.itemsize)

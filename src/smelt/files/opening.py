@@ -93,18 +93,18 @@ def open_file(path: str | bytes | os.PathLike[str], buffering: int = -1) -> Bina
     return open(path, "rb", buffering, opener=lambda name, _: open_descriptor(name))
 
 
-def open_text(path: Path, errors: str = "strict", newline: str | None = None) -> TextIO:
+def open_text(path: str | Path, errors: str = "strict", newline: str | None = None) -> TextIO:
     """`path` open to be read as UTF-8. Raises OSError, and UnicodeDecodeError by `errors` when it is read."""
     return open(path, encoding="utf-8", errors=errors, newline=newline)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: str | Path) -> bytes:
     """All bytes of `path`. Raises OSError."""
     with open_file(path) as file:
         return file.read()
 
 
-def read_text(path: Path, errors: str = "strict") -> str:
+def read_text(path: str | Path, errors: str = "strict") -> str:
     """All of `path` as UTF-8. Raises OSError, and UnicodeDecodeError by `errors`."""
     with open_text(path, errors) as file:
         return file.read()

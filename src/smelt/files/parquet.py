@@ -34,6 +34,11 @@ def read_table(path: Path, columns: Sequence[str] | None = None, filters: Any = 
         raise ArtifactError(f"{path} is damaged: {error}") from error
 
 
+def column_names(path: Path) -> list[str]:
+    """Names of the columns of a Parquet file of ours."""
+    return [str(name) for name in pq.read_schema(path).names]
+
+
 def write_table(path: Path, table: Any) -> None:
     """Replace `path` by a pyarrow table, or by columns by name, in one step."""
     table = pa.table(dict(table)) if isinstance(table, Mapping) else table

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from smelt.errors import ArtifactError
+from smelt.files.atomic import append_descriptor
+from smelt.files.opening import open_file
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
@@ -47,9 +49,8 @@ class Journal:
     """The writer of one `events.jsonl`. A full disk loses events, not the run."""
 
     def __init__(self, path: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            self._file = os.open(path, flags, 0o666)
+            self._file = append_descriptor(path)
         except OSError as error:
             raise ArtifactError(f"cannot write {path}: {error.strerror}") from error
         size = os.fstat(self._file).st_size
@@ -74,7 +75,7 @@ def read(path: Path, *events: str) -> Iterator[dict[str, Any]]:
     marks = [f'"event": "{name}"'.encode() for name in events]
     if not path.exists():
         return
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         for line in file:
             if marks and not any(mark in line for mark in marks):
                 continue

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 
 from smelt.errors import LockedError, SmeltError
+from smelt.files.opening import read_text
 
 _NO_FLOCK = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
@@ -275,7 +276,7 @@ def _alive(pid: int) -> bool:
 def _birth(pid: int) -> str:
     """When the process began, in the kernel's ticks: tells it from a later one with the same number."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        stat = read_text(f"/proc/{pid}/stat", "replace")
     except OSError:
         return "-"
     return stat.rpartition(")")[2].split()[19]

@@ -15,6 +15,7 @@ from typing import Any
 
 from smelt.errors import PreemptedError, RecipeError, RefusedError, StageFailedError
 from smelt.files.committed import content_hash
+from smelt.files.opening import open_file
 from smelt.flowchart import lineage
 from smelt.flowchart.executors.protocol import Ended, Executor, Task
 from smelt.flowchart.graph import Graph, Node
@@ -270,7 +271,7 @@ class _Run:
 def _tail(log: Path) -> list[str]:
     """The last lines of a log."""
     try:
-        with open(log, "rb") as file:
+        with open_file(log) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 20_000))
             return file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
     except OSError:

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from smelt import __version__
+from smelt.files.opening import read_text
 from smelt.flowchart.graph import Graph, Node
 from smelt.flowchart.work import Work
 
@@ -48,7 +48,7 @@ def processor() -> str:
     """Architecture and widest vector unit, `x86_64 avx512`: what decides the last bits, and no more."""
     machine = platform.machine()
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        text = read_text("/proc/cpuinfo", "replace")
     except OSError:
         return machine
     flags = {

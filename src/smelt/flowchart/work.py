@@ -18,7 +18,6 @@ one under way.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -28,8 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smelt.errors import ArtifactError, SmeltError
-from smelt.files.atomic import read_json, write_bytes, write_json
+from smelt.files.atomic import move, read_json, write_bytes, write_json
 from smelt.files.committed import MANIFEST
+from smelt.files.opening import read_text
 from smelt.files.verified import Verified
 from smelt.files.workfolder import FINISHED, FLOWCHART, catalogue_of, make, read_chart, refuse_strange
 from smelt.flowchart.graph import Graph, Node
@@ -37,7 +37,8 @@ from smelt.flowchart.keys import key_of
 
 if TYPE_CHECKING:
     from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.tables import Ranking, Selection
+    from smelt.artifacts.ranking import Ranking
+    from smelt.artifacts.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class Work:
         number = 0
         while (target := self.damaged / f"{stage}-{key}.{number}").exists():
             number += 1
-        os.rename(self.artifact(stage, key), target)
+        move(self.artifact(stage, key), target)
         return target
 
     def save(self, graph: Graph, runtime: Mapping[str, Any], recipe: str | None = None) -> None:
@@ -167,7 +168,7 @@ class Work:
         """Remember the flowchart as finished, if it is: results, report and `clean` hold to it then."""
         graph, _ = self.load()
         if all(self.committed(node.stage, key) for key, node in graph.by_key().items()):
-            recipe = {"recipe": self.recipe.read_text(encoding="utf-8")} if self.recipe.is_file() else {}
+            recipe = {"recipe": read_text(self.recipe)} if self.recipe.is_file() else {}
             write_json(self.finished, {**read_json(self.flowchart), **recipe})
 
     def load(self) -> tuple[Graph, dict[str, Any]]:
@@ -269,13 +270,13 @@ class Work:
 
     def ranking(self, round: str) -> Ranking:
         """The ranking that a round's training gave; ArtifactError where there is none."""
-        from smelt.artifacts.tables import read_ranking
+        from smelt.artifacts.ranking import read_ranking
 
         return read_ranking(self.find(f"rank/{round}"))
 
     def selection(self, round: str) -> Selection:
         """What a round learns from; ArtifactError where there is none."""
-        from smelt.artifacts.tables import read_selection
+        from smelt.artifacts.selection import read_selection
 
         return read_selection(self.find(f"select/{round}"))
 

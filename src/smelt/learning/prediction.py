@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +12,7 @@ from torch import nn
 from smelt.artifacts import results
 from smelt.data.config import ViewSettings
 from smelt.data.images.loader import Loader
-from smelt.errors import ArtifactError
+from smelt.files.arrays import new_array
 from smelt.learning.pixels import Normaliser
 from smelt.learning.validation import view_logits
 
@@ -55,7 +53,7 @@ def write_best(
     first = next(blocks, np.zeros((0, info.num_classes), np.float32))
     sample = results.cut(first, k)
     columns = {
-        name: _file_array(scratch / f"{name}.part", (len(rows_N), *array.shape[1:]), array.dtype)
+        name: new_array(scratch / f"{name}.npy", (len(rows_N), *array.shape[1:]), array.dtype)
         for name, array in vars(sample).items()
     }
     at = 0
@@ -66,22 +64,9 @@ def write_best(
         at += len(block)
     results.write_topk(path, results.TopK(**columns), info, rows_N)
     for name in columns:
-        (scratch / f"{name}.part").unlink(missing_ok=True)
+        (scratch / f"{name}.npy").unlink()
 
 
 def _chain(first: NDArray[np.float32], rest: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
     yield first
     yield from rest
-
-
-def _file_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A mapped array with all its blocks on the disk: a full disk is an error now, not a crash later."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    if size == 0:
-        return np.zeros(shape, dtype)
-    try:
-        with open(path, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
-    except OSError as error:
-        raise ArtifactError(f"cannot write {path} ({size} bytes): {error.strerror}") from error
-    return np.memmap(path, dtype, "r+", shape=shape)

@@ -11,7 +11,7 @@ from torch import nn
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.checkpoint import read_tensors
-from smelt.artifacts.tables import Selection
+from smelt.artifacts.selection import Selection
 from smelt.data.images.loader import Loader
 from smelt.data.images.sampler import ClassBalancedSampler
 from smelt.data.images.store import ImageStore

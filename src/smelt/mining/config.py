@@ -1,4 +1,8 @@
-"""Settings of mining: how to rank, what to select. A score is a module of `mining/scores`, by its name."""
+"""Settings of mining: how to rank, what to select.
+
+A score is a module of `mining/scores`, a way of selecting one of `mining/selections`, each by its name. This
+lists the modules and reads what they declare, and imports none of them: they import numpy.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +11,39 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from smelt.settings import MAX_KEPT, Disagreement, KeyIf, Limit, Seed, Settings, loaded, modules_of
+from smelt.settings import MAX_KEPT, Disagreement, KeyIf, Limit, Seed, Settings, constant, loaded, modules_of
 
 SCORES = "smelt.mining.scores"
 # The order of the columns of a ranking; scores that come to them follow by name
 ORDER = ("aum", "log_margin", "probability", "accuracy", "forgetting", "variability")
 
+SELECTIONS = "smelt.mining.selections"
+
 if TYPE_CHECKING:
     Score = str
+    Method = str
 else:
     Score = Literal[modules_of(SCORES, ORDER)]
-Method = Literal[
-    "all", "lowest_fraction", "noise_rate", "threshold_runs", "threshold_samples", "worst_classes"
-]
+    Method = Literal[modules_of(SELECTIONS)]
 
-NEEDS: dict[Method, tuple[str, ...]] = {
-    "all": (),
-    "lowest_fraction": ("ranking", "selection"),
-    "noise_rate": ("ranking", "results", "selection"),
-    "threshold_runs": (),
-    "threshold_samples": ("train", "threshold"),
-    "worst_classes": ("results", "selection"),
-}
+# By way of selecting: the ports of the stage `select` that it goes by, and the settings that it reads
+NEEDS: dict[str, tuple[str, ...]] = {m: constant(SELECTIONS, m, "NEEDS") for m in modules_of(SELECTIONS)}
+READS: dict[str, tuple[str, ...]] = {m: constant(SELECTIONS, m, "READS") for m in modules_of(SELECTIONS)}
+
+
+def _read(name: str) -> KeyIf:
+    """The rule of a setting that some ways of selecting read: it counts for these."""
+    return KeyIf("method", *(method for method, names in READS.items() if name in names))
 
 
 def score_modules() -> dict[str, ModuleType]:
     """The modules of all scores, by name; imports them, and so numpy."""
     return loaded(SCORES, modules_of(SCORES, ORDER))
+
+
+def selection_module(method: str) -> ModuleType:
+    """The module of a way of selecting; imports it, and so numpy."""
+    return loaded(SELECTIONS, [method])[method]
 
 
 class RankSettings(Settings):
@@ -86,7 +96,7 @@ class SelectSettings(Settings):
         "two trainings before threshold_samples); threshold_samples: what scored below them is flagged; "
         "worst_classes: only the classes of lowest validation accuracy are kept.",
     )
-    fraction: Annotated[float, KeyIf("method", "lowest_fraction", "noise_rate")] = Field(
+    fraction: Annotated[float, _read("fraction")] = Field(
         0.2,
         ge=0,
         lt=1,
@@ -110,37 +120,35 @@ class SelectSettings(Settings):
         le=100_000_000,
         description="Images that every class keeps, if it has them: the cleanest flagged rows come back.",
     )
-    maximum_rate: Annotated[float, KeyIf("method", "noise_rate")] = Field(
+    maximum_rate: Annotated[float, _read("maximum_rate")] = Field(
         0.6, gt=0, lt=1, description="noise_rate never flags more than this share."
     )
-    percentile: Annotated[float, KeyIf("method", "threshold_samples")] = Field(
+    percentile: Annotated[float, _read("percentile")] = Field(
         99.0,
         gt=0,
         le=100,
         description="Percentile of the threshold samples' AUM below which a row is flagged (Pleiss et al. "
         "2020: 99).",
     )
-    agreement: Annotated[Literal["first", "any", "all"], KeyIf("method", "threshold_samples")] = Field(
+    agreement: Annotated[Literal["first", "any", "all"], _read("agreement")] = Field(
         default="first",
         description="Rows that both threshold runs judge: by the first alone (the paper), flagged by any, "
         "flagged by all.",
     )
-    part: Annotated[Literal[0, 1], KeyIf("method", "threshold_runs")] = Field(
+    part: Annotated[Literal[0, 1], _read("part")] = Field(
         default=0, description="Which of the two sets of threshold samples this round has."
     )
-    seed: Annotated[Seed, KeyIf("method", "threshold_runs")] = Field(
+    seed: Annotated[Seed, _read("seed")] = Field(
         default=0, description="Seed of the draw of threshold samples; `seed` of the recipe shifts it."
     )
-    worst_classes: Annotated[int, KeyIf("method", "worst_classes"), Limit("no data set has more classes")] = (
-        Field(
-            500,
-            ge=1,
-            le=MAX_KEPT,
-            description="Classes that are kept; 500 of 5,000 in the winners' trial, which failed.",
-        )
+    worst_classes: Annotated[int, _read("worst_classes"), Limit("no data set has more classes")] = Field(
+        500,
+        ge=1,
+        le=MAX_KEPT,
+        description="Classes that are kept; 500 of 5,000 in the winners' trial, which failed.",
     )
-    worst_topk: Annotated[int, KeyIf("method", "worst_classes"), Limit("no data set has more classes")] = (
-        Field(1, ge=1, le=MAX_KEPT, description="The k of the top-k accuracy by which classes are compared.")
+    worst_topk: Annotated[int, _read("worst_topk"), Limit("no data set has more classes")] = Field(
+        1, ge=1, le=MAX_KEPT, description="The k of the top-k accuracy by which classes are compared."
     )
     revive: bool = Field(
         default=False,

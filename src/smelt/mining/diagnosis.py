@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue import UNKNOWN_TRUTH
 from smelt.artifacts.dynamics import Dynamics
-from smelt.artifacts.tables import Ranking, Selection
+from smelt.artifacts.ranking import Ranking
+from smelt.artifacts.selection import Selection
+from smelt.mining.estimate import NOT_ENOUGH, Estimate, negative_share
 from smelt.mining.intervals import auroc_interval, wilson, z_of_many
-from smelt.mining.noise_rate import NOT_ENOUGH, Estimate, negative_share
 from smelt.mining.ranks import grouped_ranks, score_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def diagnose(
 ) -> dict[str, Any]:
     """Tables (lists of rows, each a dict by column) for people: `sources`, `classes`, `pairs`, `abstract`.
 
-    `models` are the dynamics that the ranking was made from, `noise` what mining.noise_rate.estimate says.
+    `models` are the dynamics that the ranking was made from, `noise` what mining.estimate.noise_rate says.
     `negative` is the share of the rows with an AUM whose AUM is negative (`low`, `high`: its interval): what
     models would rather call something else, or have not learnt. It is no estimate of the noise;
     `estimated_noise` is, and None where nothing supports one (`noise` says why). Classes come with the
@@ -50,7 +51,7 @@ def diagnose(
     standing_out, why = abstract_classes(models, ranking.rows, labels, len(classes))
     return {
         "estimated_noise": noise.rate if noise else None,
-        "noise": _of_estimate(noise),
+        "noise": noise.figures() if noise else {},
         "negative": _plain(negative_share(aum)),
         "sources": _by_group(aum, sources, "source", catalogue.sources),
         "classes": sorted(by_class, key=lambda row: -row["low"]),
@@ -60,21 +61,6 @@ def diagnose(
         ],
         "abstract": [{"class": classes[row["number"]], **row} for row in standing_out],
         "abstract_why": why,
-    }
-
-
-def _of_estimate(noise: Estimate | None) -> dict[str, Any]:
-    """The estimate for JSON, its line for people under `words`."""
-    if noise is None:
-        return {}
-    figures = {name: value for name in ("rate", "low", "high") if (value := getattr(noise, name)) is not None}
-    return {
-        **{name: _plain(value) for name, value in figures.items()},
-        "images": noise.images,
-        "validation_images": noise.validation_images,
-        "models": noise.models,
-        "why": noise.why,
-        "words": noise.words,
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smelt.artifacts.dynamics import Dynamics
-from smelt.artifacts.tables import Ranking
+from smelt.artifacts.ranking import Ranking
 from smelt.errors import DataError
 from smelt.mining.config import RankSettings, score_modules
 

@@ -8,6 +8,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from smelt.files.opening import read_text
+
 # What `backbones.py` builds by names of its own
 PRESETS = (
     "resnet50", "resnet101", "resnet152", "resnext152", "resnest269", "se_resnet154", "senet154",
@@ -44,11 +46,7 @@ def _of_timm() -> tuple[frozenset[str], str, dict[str, tuple[str, ...]]]:
     as far as they are written out; from its source files."""
     found = importlib.util.find_spec("timm")
     folders = (found.submodule_search_locations if found else None) or ()
-    texts = [
-        path.read_text(encoding="utf-8")
-        for folder in folders
-        for path in sorted(Path(folder, "models").glob("*.py"))
-    ]
+    texts = [read_text(path) for folder in folders for path in sorted(Path(folder, "models").glob("*.py"))]
     names = [name for text in texts for name in re.findall(r"^@register_model\s+def (\w+)\(", text, re.M)]
     old = [part for text in texts for part in text.split("register_model_deprecations(")[1:]]
     tags: dict[str, list[str]] = {}

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.dynamics import Dynamics, open_dynamics
-from smelt.artifacts.tables import Ranking, Selection, read_selection
+from smelt.artifacts.ranking import Ranking
+from smelt.artifacts.selection import Selection, read_selection
 from smelt.files.parquet import read_table
 from smelt.flowchart.work import Item, Work
 from smelt.report import charts

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import threading
 import time
 from collections import Counter
@@ -34,7 +33,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
@@ -47,6 +45,7 @@ from smelt.data.images.store import ImageStore
 from smelt.errors import BadImageError, DataError, some
 from smelt.files.atomic import write_bytes, write_json
 from smelt.files.opening import patiently
+from smelt.files.parquet import read_table, write_table, writing
 from smelt.stages.context import Context
 
 CHUNK = 8192  # rows a file in scratch, and a row group
@@ -76,8 +75,7 @@ def _check_chunks(context: Context[CheckSettings], store: ImageStore, heic: bool
         chunks.append(path)
         if not path.exists():
             table = _table(list(_check_rows(context, store, first, last, heic)))
-            pq.write_table(table, path.with_suffix(".tmp"))
-            os.replace(path.with_suffix(".tmp"), path)
+            write_table(path, table)
         context.emit("progress", done=last, total=total, unit="images", text="checking")
     return chunks
 
@@ -180,10 +178,9 @@ def _write(
     """Join the chunks and list what is bad or damaged; DataError where that is too much for single images."""
     bad, damaged = _List(catalogue, "reason"), _List(catalogue, "damage")
     ok_N = np.ones(catalogue.num_rows, bool)
-    temporary = context.out / ".images.parquet.tmp"
-    with pq.ParquetWriter(temporary, _table([]).schema, compression="zstd") as writer:
+    with writing(context.out / "images.parquet", _table([]).schema) as writer:
         for chunk in chunks:
-            table = pq.read_table(chunk)
+            table = read_table(chunk)
             writer.write_table(table)
             for record in table.filter(pc.invert(table["ok"])).select(["row", "reason"]).to_pylist():
                 bad.add(record["row"], record["reason"])
@@ -194,12 +191,11 @@ def _write(
     try:
         _judge(context, catalogue, root, ok_N, bad.words)
     except DataError:
-        temporary.unlink()
+        (context.out / "images.parquet").unlink()
         for number, chunk in enumerate(chunks):  # what is mended meanwhile is not to stay bad
             if not ok_N[number * CHUNK : (number + 1) * CHUNK].all():
                 chunk.unlink()
         raise
-    os.replace(temporary, context.out / "images.parquet")
     write_bytes(context.out / "bad_files.csv", bad.encoded())
     write_bytes(context.out / "damaged_files.csv", damaged.encoded())
     counts: dict[str, Any] = {"images": catalogue.num_rows, "ok": int(ok_N.sum())}

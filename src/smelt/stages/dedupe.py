@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue import SPLITS, Catalogue
@@ -39,6 +38,7 @@ from smelt.data.holdout import draw, origins
 from smelt.data.images.store import ImageStore
 from smelt.errors import ArtifactError
 from smelt.files.atomic import read_json, write_bytes, write_json
+from smelt.files.parquet import read_table, write_table
 from smelt.stages.context import Context
 
 
@@ -103,10 +103,7 @@ def _moved(source: Path, folder: Path, splits_N: NDArray[np.uint8]) -> Catalogue
 
 def _read_checks(path: Path, count: int) -> tuple[Hashes, NDArray[np.int64]]:
     """The hashes and the area in pixels of every row of the catalogue."""
-    try:
-        table = pq.read_table(path)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from error
+    table = read_table(path)
     if not np.array_equal(table["row"].to_numpy(), np.arange(count)):
         raise ArtifactError(f"{path} is not of this catalogue: it must have its {count} rows, in order")
 
@@ -189,9 +186,7 @@ def _write(
         "cross_label": verdict.cross_label, "leak": verdict.leak, "distance": distance, "original": originals,
         "chain": np.unique(copies.chains_N[rows], return_inverse=True)[1].astype(np.int32),
     }  # fmt: skip
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd")
-    write_bytes(out / "duplicates.parquet", buffer.getvalue())
+    write_table(out / "duplicates.parquet", columns)
     leaks = _leaks(catalogue, hashes, copies, verdict)
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(leaks)

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from smelt import metrics
 from smelt.artifacts import results
 from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.ranking import read_ranking
 from smelt.artifacts.results import open_dense
-from smelt.artifacts.tables import read_ranking, read_selection
+from smelt.artifacts.selection import read_selection
+from smelt.files.arrays import map_array
 from smelt.files.atomic import read_json, write_json
 from smelt.fusion.apply import Fusion, plain_hits
 from smelt.fusion.scores.sources import Stored
@@ -183,11 +185,12 @@ def listed(
     context: Context[EvaluateSettings], catalogue: Catalogue, split: str, method: str
 ) -> dict[str, float] | None:
     """Class-averaged accuracy of a method's lists on a split; None without lists or labels."""
+
     path = context.one("fuse") / split / f"{method}.top5.npy"
     labels = labels_of(catalogue, split)
     if not path.exists() or not (labels >= 0).any():
         return None
-    lists = np.load(path, allow_pickle=False)
+    lists = map_array(path)
     return {f"top{k}": class_averaged(hits_in_list(lists[:, :k], labels), labels) for k in TOP}
 
 
@@ -198,7 +201,7 @@ def per_class(context: Context[EvaluateSettings], catalogue: Catalogue, method: 
         path = context.one("fuse") / split / f"{method}.top5.npy"
         if not path.exists() or not (labels >= 0).any():
             continue
-        first = np.load(path, allow_pickle=False)[:, 0]
+        first = map_array(path)[:, 0]
         hits = metrics.per_class(first == labels, labels, len(catalogue.classes))
         missed = (labels >= 0) & (first != labels)
         pairs, counts = np.unique(

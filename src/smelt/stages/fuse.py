@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from smelt.artifacts import results
 from smelt.artifacts.catalogue import Catalogue
 from smelt.errors import ResultError
+from smelt.files.arrays import save_array
 from smelt.files.atomic import read_json, sha256_file, write_json
 from smelt.files.committed import MANIFEST
+from smelt.files.parquet import column_names, read_table
 from smelt.fusion.apply import apply, top_classes_of_all
 from smelt.fusion.config import FuseSettings
 from smelt.fusion.procedure import Outcome, fuse
@@ -75,8 +76,8 @@ def groups(folder: Path, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
     own."""
     path = folder / "duplicates.parquet"
     # folds are to have nothing in common: by chain, all that hangs together, where that was found
-    key = "chain" if "chain" in pq.read_schema(path).names else "group"
-    table = pq.read_table(path, columns=["row", key])
+    key = "chain" if "chain" in column_names(path) else "group"
+    table = read_table(path, ["row", key])
     copied, group = (table.column(name).to_numpy().astype(np.int64) for name in ("row", key))
     found = np.arange(len(rows_N), dtype=np.int64)
     place = np.searchsorted(rows_N, copied)
@@ -144,13 +145,13 @@ def write_lists(
     """The best five classes of each image, by every method."""
     folder, rows = context.out / split, catalogue.rows(split)
     folder.mkdir(exist_ok=True)
-    np.save(folder / "rows.npy", rows)
+    save_array(folder / "rows.npy", rows)
     context.emit("progress", done=0, total=len(rows), unit="images", text=f"lists of {split}")
     found = top_classes_of_all(outcome.fusions, sources, len(rows), min(5, len(catalogue.classes)))
     for fusion, lists in zip(outcome.fusions, found):
-        np.save(folder / f"{fusion.method}.top5.npy", lists)
+        save_array(folder / f"{fusion.method}.top5.npy", lists)
         if fusion is outcome.chosen:
-            np.save(folder / "top5.npy", lists)
+            save_array(folder / "top5.npy", lists)
 
 
 def write_scores(

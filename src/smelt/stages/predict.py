@@ -11,14 +11,15 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts import results
 from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.results import TOPK, describe, write_dense
 from smelt.data.config import ViewSettings
 from smelt.data.images.loader import Loader
 from smelt.errors import ArtifactError
@@ -75,7 +76,7 @@ def _view(
     """Write one result, unless a killed attempt has written it."""
     settings = context.settings
     kept = settings.topk.get(cast(Any, split))
-    path = context.out / split / (view.name + (".npy" if kept is None else results.TOPK))
+    path = context.out / split / (view.name + (".npy" if kept is None else TOPK))
     record = context.scratch / SEALS / f"{split}-{view.name}.json"
     if sealed(record, context.out):
         return
@@ -90,22 +91,20 @@ def _view(
         model, loader, rows, view, len(catalogue.classes), settings.batch_size, normalise,
         settings.precision, progress,
     )  # fmt: skip
-    info = results.describe(_name(context.one("train")), view.name, split, rows, catalogue.classes)
+    info = describe(_name(context.one("train")), view.name, split, rows, catalogue.classes)
     if kept is None:
-        results.write_dense(path, _noting_bad(blocks, loader, rows, path), info, rows)
+        write_dense(path, _noting_bad(blocks, loader, rows, path), info, rows)
     else:
         write_best(path, _noting_bad(blocks, loader, rows, path), kept, info, rows, context.scratch)
     written = sorted(path.parent.glob(f"{view.name}.*"))
     seal(record, context.out, [str(file.relative_to(context.out)) for file in written])
 
 
-def _noting_bad(blocks: Any, loader: Loader, rows: NDArray[np.int64], path: Path) -> Any:
+def _noting_bad(
+    blocks: Iterator[NDArray[np.float32]], loader: Loader, rows: NDArray[np.int64], path: Path
+) -> Iterator[NDArray[np.float32]]:
     """Pass blocks on and, behind the last, list the images that could not be read: before the sidecar."""
     yield from blocks
-    _write_bad(path, loader, rows)
-
-
-def _write_bad(path: Path, loader: Loader, rows: NDArray[np.int64]) -> None:
     bad = sorted(set(rows.tolist()) & set(loader.bad)) if loader.bad else []
     if not bad:
         return
@@ -113,7 +112,7 @@ def _write_bad(path: Path, loader: Loader, rows: NDArray[np.int64]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("row", "file", "reason"))
     writer.writerows((row, loader.store.name(row), loader.bad[row]) for row in bad)
-    name = path.name.removesuffix(results.TOPK).removesuffix(".npy") + ".bad.csv"
+    name = path.name.removesuffix(TOPK).removesuffix(".npy") + ".bad.csv"
     write_bytes(path.with_name(name), text.getvalue().encode("utf-8", "surrogateescape"))
 
 

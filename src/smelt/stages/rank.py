@@ -8,33 +8,31 @@ another label are not judged by that model). Writes `ranking.parquet`, `rank.jso
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import csv
+from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.dynamics import Dynamics, open_dynamics
+from smelt.artifacts.ranking import write_ranking
+from smelt.artifacts.results import find, open_dense, rows_hash
+from smelt.artifacts.selection import read_selection
 from smelt.errors import ArtifactError
+from smelt.files.atomic import read_json, write_json
+from smelt.files.committed import MANIFEST
+from smelt.files.opening import open_text
+from smelt.metrics import hits_topk, per_class
 from smelt.mining.config import RankSettings
+from smelt.mining.diagnosis import diagnose
+from smelt.mining.estimate import CRAWLED, Curve, Estimate, class_average_over_mean, noise_rate
+from smelt.mining.ranks import rank
 from smelt.stages.context import Context
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.dynamics import Dynamics
-    from smelt.mining.noise_rate import Curve, Estimate
 
 
 def run(context: Context[RankSettings]) -> None:
     """Write the ranking of the catalogue's training rows."""
-    import numpy as np
-
-    from smelt.artifacts.catalogue import Catalogue
-    from smelt.artifacts.tables import write_ranking
-    from smelt.files.atomic import write_json
-    from smelt.mining.diagnosis import diagnose
-    from smelt.mining.ranks import rank
-
     settings = context.settings
     catalogue = Catalogue.open(context.catalogue)
     rows = catalogue.rows("train")
@@ -58,8 +56,6 @@ def run(context: Context[RankSettings]) -> None:
 
 def relabelled_rows(context: Context[RankSettings], catalogue: Catalogue) -> list[NDArray[np.int64]]:
     """For each training the rows that it was taught under another label than the catalogue's."""
-    import numpy as np
-
     trained, taught = context.inputs["train"], context.inputs.get("selection", [])
     if not taught:
         return [np.empty(0, np.int64)] * len(trained)
@@ -72,10 +68,6 @@ def estimated_noise(
     context: Context[RankSettings], catalogue: Catalogue, models: list[Dynamics], relabelled: list[bool]
 ) -> Estimate:
     """The share of wrong labels by the trainings that began afresh and were taught the catalogue's labels."""
-    import numpy as np
-
-    from smelt.mining.noise_rate import CRAWLED, Estimate, estimate
-
     settings = context.settings
     rows = catalogue.rows("train")
     seen = int(np.any([np.asarray(model["seen"][rows]) > 0 for model in models], axis=0).sum())
@@ -88,7 +80,7 @@ def estimated_noise(
         for path, model, other in zip(context.inputs["train"], models, relabelled, strict=True)
         if not other and (curve := curve_of(path, model, rows, catalogue.labels_N[rows], validation))
     ]
-    return estimate(curves, seen, validation)
+    return noise_rate(curves, seen, validation)
 
 
 def curve_of(
@@ -97,20 +89,12 @@ def curve_of(
 ) -> Curve | None:  # fmt: skip
     """Accuracies by epoch of a train artefact, the visits' averaged over classes as validation is; None
     without a record, and for a fine-tuned model, which knew its rows before."""
-    import csv
-
-    import numpy as np
-
-    from smelt.files.atomic import read_json
-    from smelt.files.committed import MANIFEST
-    from smelt.mining.noise_rate import Curve, class_average_over_mean
-
     manifest = path / MANIFEST
     if not (path / "metrics.csv").is_file():
         return None
     if manifest.is_file() and read_json(manifest).get("inputs", {}).get("start"):
         return None
-    with open(path / "metrics.csv", encoding="utf-8", newline="") as file:
+    with open_text(path / "metrics.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     train, val = (
         np.array([float(line.get(name) or "nan") for line in lines]) for name in ("train_top1", "val_top1")
@@ -121,8 +105,6 @@ def curve_of(
 
 def dynamics_of(path: Path, catalogue: Catalogue) -> Dynamics:
     """The dynamics in a train artefact; ArtifactError if they are of another catalogue."""
-    from smelt.artifacts.dynamics import open_dynamics
-
     dynamics, _ = open_dynamics(path / "dynamics")
     if dynamics.num_rows != catalogue.num_rows:
         raise ArtifactError(
@@ -134,8 +116,6 @@ def dynamics_of(path: Path, catalogue: Catalogue) -> Dynamics:
 
 def taught_otherwise(path: Path, catalogue: Catalogue) -> NDArray[np.int64]:
     """Rows that the selection in `path` teaches under another label than the catalogue's."""
-    from smelt.artifacts.tables import read_selection
-
     selection = read_selection(path)
     rows: NDArray[np.int64] = selection.rows[selection.labels != catalogue.labels_N[selection.rows]]
     return rows
@@ -144,11 +124,6 @@ def taught_otherwise(path: Path, catalogue: Catalogue) -> NDArray[np.int64]:
 def validation_accuracy(paths: list[Path], catalogue: Catalogue, topk: int) -> NDArray[np.float64] | None:
     """Accuracy of each class (C,) on validation, NaN without images, averaged over all dense results in the
     predict artefacts; None where there is none."""
-    import numpy as np
-
-    from smelt.artifacts.results import find, open_dense, rows_hash
-    from smelt.metrics import hits_topk, per_class
-
     rows = catalogue.rows("val")
     labels, expected = catalogue.labels_N[rows], rows_hash(rows)
     found = []

@@ -5,10 +5,9 @@ Ports: catalogue, fuse. Writes `predictions.txt` and `submission.zip`, which hol
 
 from __future__ import annotations
 
-import numpy as np
-
 from smelt.artifacts.catalogue import Catalogue
 from smelt.errors import ArtifactError, DataError
+from smelt.files.arrays import map_array
 from smelt.files.atomic import write_bytes
 from smelt.fusion.config import SubmitSettings
 from smelt.fusion.submission import NAME, packed, predictions
@@ -17,6 +16,7 @@ from smelt.stages.context import Context
 
 def run(context: Context[SubmitSettings]) -> None:
     """Write both files; DataError where the data set has no such images."""
+
     split = context.settings.split
     catalogue = Catalogue.open(context.catalogue)
     rows = catalogue.rows(split)
@@ -25,7 +25,7 @@ def run(context: Context[SubmitSettings]) -> None:
     path = context.one("fuse") / split / "top5.npy"
     if not path.exists():
         raise ArtifactError(f"{path} is not there: predict the split {split!r} (predict.splits)")
-    lists = np.load(path, allow_pickle=False)
+    lists = map_array(path)
     if len(lists) != len(rows):
         raise ArtifactError(f"{path} holds {len(lists)} lists for {len(rows)} images")
     text = predictions([catalogue.path(int(row)) for row in rows], lists)

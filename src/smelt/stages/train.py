@@ -16,7 +16,7 @@ from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.checkpoint import Checkpoints, write_tensors
 from smelt.artifacts.dynamics import save_dynamics
 from smelt.artifacts.results import find
-from smelt.artifacts.tables import Selection, read_selection
+from smelt.artifacts.selection import Selection, read_selection
 from smelt.errors import RecipeError, TrainingError
 from smelt.files.atomic import read_json, write_bytes, write_json
 from smelt.learning import distributed, setup

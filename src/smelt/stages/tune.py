@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from smelt.artifacts.catalogue import Catalogue
-from smelt.artifacts.tables import read_selection
+from smelt.artifacts.selection import read_selection
 from smelt.data.images.loader import Batch
 from smelt.files.atomic import write_json
 from smelt.learning import distributed, setup

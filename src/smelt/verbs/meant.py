@@ -19,6 +19,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from smelt.errors import RecipeError, short
+from smelt.files.opening import read_head
 
 YAML = (".yaml", ".yml")
 LISTS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -245,8 +246,7 @@ def _may_be_recipe(path: Path) -> bool:
     try:
         if path.suffix.lower() not in YAML or not path.is_file():
             return False
-        with open(path, "rb") as file:
-            begins = file.read(512)
+        begins = read_head(path, 512)
         return bool(begins.strip()) and b"\0" not in begins
     except (OSError, ValueError, RuntimeError):  # RuntimeError: how pathlib tells of links in a circle
         return False

@@ -34,6 +34,7 @@ from smelt.data.synthetic.plan import (
 from smelt.data.synthetic.scene import draw, jpeg
 from smelt.data.synthetic.text import entry, query_text
 from smelt.errors import DataError
+from smelt.files.atomic import write_plain
 
 FOLDERS = (*(f"{name}_images_resized" for name in (*SOURCES, "val", "test")), "info", *SOURCES)
 FORBIDDEN = b"<!DOCTYPE html><html><title>403 Forbidden</title><body><h1>Forbidden</h1></body></html>\n"
@@ -124,7 +125,7 @@ def _draw_part(folder: Path, settings: SyntheticSettings, part: int, parts: int)
     since = 0
     for number, (split, row) in enumerate(_all_rows(plan)):
         if number % parts == part:
-            (folder / plan.path(split, row)).write_bytes(image_bytes(plan, settings, split, row))
+            write_plain(folder / plan.path(split, row), image_bytes(plan, settings, split, row))
             since += 1
             if since == REPORT_EVERY:
                 yield since
@@ -197,7 +198,7 @@ def _write_lists(folder: Path, plan: Plan, settings: SyntheticSettings) -> None:
     info.mkdir(parents=True)
 
     def write(name: str, lines: Iterator[str]) -> None:
-        (info / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        write_plain(info / name, "".join(line + "\n" for line in lines).encode())
 
     labels = plan.labels["train"]
     ranks = query_ranks(plan)
@@ -228,7 +229,7 @@ def _write_csv(path: Path, header: list[str], rows: Iterator[list[object]] | Ite
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    path.write_text(text.getvalue(), encoding="utf-8")
+    write_plain(path, text.getvalue().encode())
 
 
 def query_ranks(plan: Plan) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -246,4 +247,4 @@ def _write_json(folder: Path, plan: Plan, settings: SyntheticSettings) -> None:
         entries = [entry(plan, settings, row, int(ranks[row])) for row in range(first, end)]
         path = folder / SOURCES[plan.source_N[first]] / f"q{plan.query_N[first] + 1:05d}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
+        write_plain(path, json.dumps(entries, ensure_ascii=False).encode())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from smelt.errors import SmeltError
+from smelt.files.atomic import append_descriptor
 from smelt.flowchart.executors import lifeline, worker
 from smelt.flowchart.executors.protocol import Task
 from smelt.flowchart.executors.zygote import COMMON, Zygote
@@ -46,9 +47,8 @@ class Pipes:
 
     def __init__(self, log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            self.log = os.open(log, flags, 0o666)
+            self.log = append_descriptor(log)
         except OSError as error:
             raise SmeltError(f"cannot write the log {log}: {error.strerror}") from error
         self.events, self.events_child = os.pipe()

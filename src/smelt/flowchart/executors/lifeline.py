@@ -14,6 +14,8 @@ import os
 import signal
 import sys
 
+from smelt.files.opening import read_bytes
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -82,8 +84,7 @@ def send(pid: int, number: int) -> None:
 def has_ended(pid: int) -> bool:
     """Whether a process is gone, or waits for its parent to look at its end; False where nobody tells."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+        return read_bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()[0] in (b"Z", b"X")
     except FileNotFoundError:
         return os.path.isdir("/proc/self")
     except (OSError, IndexError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
+
+from smelt.files.opening import read_text
 
 # cgroup v2 and v1, as a container sees its own, and the machine (Linux 4.13)
 _COUNTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat")
@@ -18,7 +19,7 @@ def oom_kills() -> int:
     found = 0
     for path in _COUNTS:
         with contextlib.suppress(OSError, ValueError):
-            lines = Path(path).read_text(encoding="ascii").splitlines()
+            lines = read_text(path).splitlines()
             found += int(dict(line.split() for line in lines).get("oom_kill", 0))
     return found
 

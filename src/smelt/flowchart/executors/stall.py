@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from smelt.files.opening import read_bytes
+
 WARNING_SECONDS = 45.0
 IDLE = 0.005  # of the time: threads that wake up to look around take so much, and it is no sign of work
 LONGEST_STEP = 5.0  # seconds that one look adds: a machine that was suspended was not watched meanwhile
@@ -138,8 +140,7 @@ def sessions() -> dict[int, Use] | None:
         if not name.isdigit():
             continue
         try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
+            fields = read_bytes(f"/proc/{name}/stat").rpartition(b")")[2].split()
             state, session = fields[0], int(fields[3])
             ticks = sum(map(int, fields[11:15]))  # its own, and of children that it has waited for
         except (OSError, IndexError, ValueError):

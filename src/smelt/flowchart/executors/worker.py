@@ -23,6 +23,7 @@ from typing import Any
 from smelt.errors import ArtifactError, DataError, PreemptedError, RecipeError, SmeltError
 from smelt.files import committed
 from smelt.files.failpoints import reach
+from smelt.files.opening import read_text
 from smelt.flowchart import journal, versions
 from smelt.flowchart.executors import lifeline
 from smelt.flowchart.graph import Graph, Node
@@ -234,7 +235,7 @@ def set_threads(threads: int) -> None:
 def _blas() -> Iterator[tuple[str, str]]:
     """OpenBLAS libraries of this process and the names that wheels of numpy and scipy give its setter."""
     try:
-        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+        maps = read_text("/proc/self/maps", "replace")
     except OSError:
         return
     for path in sorted({line.split()[-1] for line in maps.splitlines() if "openblas" in line}):

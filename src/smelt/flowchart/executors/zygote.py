@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from smelt.files.atomic import new_file
 from smelt.flowchart.executors import lifeline, worker
 
 POLL_SECONDS = 0.02
@@ -46,7 +47,7 @@ class Zygote:
         # one thread in every library while modules are loaded; each child sets its own number
         environment = os.environ | dict.fromkeys(worker.THREAD_VARIABLES, "1") | COMMON | _NO_THREADS
         arguments = [str(theirs.fileno()), str(os.getpid()), str(work.resolve()), runner, *preload]
-        with open(logs / "zygote.log", "wb") as log:
+        with new_file(logs / "zygote.log") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "smelt.flowchart.executors.zygote", *arguments],
                 stdin=subprocess.DEVNULL,

@@ -4,9 +4,10 @@ A row whose AUM is negative is one that the models would rather call something e
 the models are weak. A weak learner has many such rows where every label is right, one that learns by heart
 has none where half of the labels are wrong. So the share of them is no estimate, nor a bound.
 
-`estimate` compares like with like instead: how often a visit in training finds the label first, and how often
-a validation image, whose label is taken to be right, does at the same time. With r the share of wrong labels,
-α the accuracy on right ones and β on wrong ones, a visit is right in A = (1 − r) · α + r · β of the cases.
+`noise_rate` compares like with like instead: how often a visit in training finds the label first, and how
+often a validation image, whose label is taken to be right, does at the same time. With r the share of wrong
+labels, α the accuracy on right ones and β on wrong ones, a visit is right in A = (1 − r) · α + r · β of the
+cases.
 What is taken for granted, and makes the interval:
 
 - α lies within `GAP` of the accuracies on validation before and after: training pictures are augmented, which
@@ -27,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +55,16 @@ NO_RECORD = "cannot be checked: no training that began with these labels recorde
 @dataclass(frozen=True)
 class Curve:
     """Accuracy of one training after each epoch (E,): of the epoch's visits under the labels that were
-    taught, averaged as validation is, and of validation; NaN where it was not validated."""
+    taught, averaged as validation is, and of validation; NaN where it was not validated. ValueError for other
+    shapes."""
 
     train_E: Floats
     val_E: Floats
+
+    def __post_init__(self) -> None:
+        shapes = np.shape(self.train_E), np.shape(self.val_E)
+        if len(shapes[0]) != 1 or shapes[0] != shapes[1]:
+            raise ValueError(f"train_E {shapes[0]} and val_E {shapes[1]} must be of one length, (E,)")
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,20 @@ class Estimate:
     high: float | None = None
     why: str = ""
 
+    def figures(self) -> dict[str, Any]:
+        """All of it for JSON, with its line for people under `words`; what is not known is left out."""
+        known = {
+            name: value for name in ("rate", "low", "high") if (value := getattr(self, name)) is not None
+        }
+        return {
+            **{name: round(float(value), 6) for name, value in known.items()},
+            "images": self.images,
+            "validation_images": self.validation_images,
+            "models": self.models,
+            "why": self.why,
+            "words": self.words,
+        }
+
     @property
     def words(self) -> str:
         """One line for people."""
@@ -87,13 +109,19 @@ class Estimate:
         return f"about {self.rate:.2f} of {self.images} labels look wrong (estimated, {between}; {by})"
 
 
-def estimate(curves: Sequence[Curve], images: int, validation_C: NDArray[np.int64]) -> Estimate:
+def noise_rate(curves: Sequence[Curve], images: int, validation_C: NDArray[np.int64]) -> Estimate:
     """The share of wrong labels among the `images` rows that the trainings behind `curves` were taught.
 
     validation_C: labelled validation images of each class. Several trainings: the mean of their estimates.
     The lower end is the highest lower end of all stretches (learning by heart only hides noise), the upper
     end the lowest of those stretches that show nearly the most. The rate is the most that a stretch shows.
+    TypeError or ValueError for a `validation_C` that is no count of each of two classes or more.
     """
+    validation_C = np.asarray(validation_C)
+    if validation_C.dtype.kind not in "iu":
+        raise TypeError(f"validation_C must be whole numbers of images, not {validation_C.dtype}")
+    if validation_C.ndim != 1 or len(validation_C) < 2 or validation_C.min() < 0:
+        raise ValueError(f"validation_C must be images of each class, (C ≥ 2,), not {validation_C.shape}")
     validation = int(validation_C.sum())
     unknown = Estimate(images, validation, len(curves))
     if not validation:
@@ -101,7 +129,6 @@ def estimate(curves: Sequence[Curve], images: int, validation_C: NDArray[np.int6
     if not curves:
         return replace(unknown, why=NO_RECORD)
     size, classes = effective_images(validation_C), len(validation_C)
-    assert classes >= 2, "with one class nothing can be wrong"
     found = [interval for curve in curves if (interval := _of_curve(curve, classes, size, images))]
     if len(found) < len(curves):
         return replace(unknown, why=f"{NOT_ENOUGH}: {_what_there_was(curves, classes)}")
@@ -194,12 +221,12 @@ def negative_share(aum_N: Floats) -> float:
     return float((known < 0).mean()) if len(known) else float("nan")
 
 
-def noise_rate(aum_N: Floats, error: float = 0.0) -> float:
+def unexplained(aum_N: Floats, error: float = 0.0) -> float:
     """Share of wrong labels, 0..1: with n the negative share and e the share of negative AUMs on right
     labels, n = r + (1 − r) · e for the rate r, if every wrong label has a negative AUM.
 
     That holds for scores of models that did not learn the rows by heart (out of fold) and an `error` measured
-    the same way; else see `estimate`. NaN where no row has a score.
+    the same way; else see `noise_rate`. NaN where no row has a score.
     """
     assert 0 <= error <= 1
     if error == 1:
