@@ -212,70 +212,57 @@ def scatter(
     return svg(frame.width, frame.height, parts, f"{y_title} against {x_title}")
 
 
-def bars(
-    rows: Sequence[tuple[str, float, tuple[float, float] | None]],
-    *,
-    percent: bool = True,
-    best: int | None = None,
-) -> Markup:
-    """Horizontal bars with an interval each; the axis begins near the least value, so that gains show."""
-    known = [v for _, v, gap in rows for v in (v, *(gap or ()))]
-    low, high = padded(known, 0.15)
-    if percent:
-        low, high = max(0.0, low), min(1.0, high)
+def bars(rows: Sequence[tuple[str, float, tuple[float, float] | None]], *, best: int | None = None) -> Markup:
+    """Shares as bars in %, with an interval each; the axis begins near the least, so that gains show."""
+    low, high = padded([v for _, v, gap in rows for v in (v, *(gap or ()))], 0.15)
+    low, high = max(0.0, low), min(1.0, high)
     frame = Frame((low, high), (0, 1), height=26 * len(rows) + 30, left=190, right=64, top=6, bottom=24)
-    parts = []
-    for value in ticks(low, high):
-        x = frame.px(value)
-        parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{frame.height - 24:.0f}" class="grid"/>'
-            + text(x, frame.height - 8, f"{100 * value:.4g}" if percent else number(value), "tick")
-        )
+    parts = [_upright(frame, value, f"{100 * value:.4g}") for value in ticks(low, high)]
     for i, (name, value, gap) in enumerate(rows):
         y, x = 8 + 26 * i, frame.px(value)
-        colour = "s1" if i == best else "s0"
+        end, words = x, f"{100 * value:.2f}"
         parts.append(text(frame.left - 8, y + 13, shortened(name, 30), "name", "end"))
         parts.append(
             f'<rect x="{frame.left}" y="{y}" width="{max(x - frame.left, 1):.1f}" height="18" rx="2" '
-            f'class="bar {colour}"><title>{escape(name)}: {_value(value, percent)}</title></rect>'
+            f'class="bar s{int(i == best)}"><title>{escape(name)}: {words}</title></rect>'
         )
-        end = x
         if gap:
-            a, b = frame.px(gap[0]), frame.px(gap[1])
-            parts.append(f'<line x1="{a:.1f}" x2="{b:.1f}" y1="{y + 9}" y2="{y + 9}" class="gap"/>')
-            end = max(x, b)
-        parts.append(text(end + 6, y + 13, _value(value, percent), "value", "start"))
+            parts.append(_gap(frame, gap, y + 9))
+            end = max(x, frame.px(gap[1]))
+        parts.append(text(end + 6, y + 13, words, "value", "start"))
     return svg(frame.width, frame.height, parts, "bars")
 
 
 def gains(rows: Sequence[tuple[str, float, tuple[float, float]]], *, best: int | None = None) -> Markup:
     """Differences from zero in points of a hundred, with an interval each."""
-    known = [0.0, *(v for _, value, gap in rows for v in (value, *gap))]
-    low, high = padded(known, 0.1)
+    low, high = padded([0.0, *(v for _, value, gap in rows for v in (value, *gap))], 0.1)
     frame = Frame((low, high), (0, 1), height=26 * len(rows) + 30, left=230, right=20, top=6, bottom=24)
-    parts = []
-    for value in ticks(100 * low, 100 * high):
-        x = frame.px(value / 100)
-        kind = "zero" if value == 0 else "grid"
-        parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{frame.height - 24:.0f}" class="{kind}"/>'
-            + text(x, frame.height - 8, f"{value:+g}" if value else "0", "tick")
-        )
+    parts = [
+        _upright(frame, value / 100, f"{value:+g}" if value else "0", "grid" if value else "zero")
+        for value in ticks(100 * low, 100 * high)
+    ]
     for i, (name, value, gap) in enumerate(rows):
         y = 17 + 26 * i
-        colour = "s1" if i == best else "s0"
-        a, b, x = frame.px(gap[0]), frame.px(gap[1]), frame.px(value)
         parts.append(text(frame.left - 8, y + 4, shortened(name, 36), "name", "end"))
-        parts.append(f'<line x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}" class="gap"/>')
+        parts.append(_gap(frame, gap, y))
         parts.append(
-            f'<circle cx="{x:.1f}" cy="{y}" r="5" class="fill {colour}">'
+            f'<circle cx="{frame.px(value):.1f}" cy="{y}" r="5" class="fill s{int(i == best)}">'
             f"<title>{escape(name)}: {100 * value:+.2f}</title></circle>"
         )
     return svg(frame.width, frame.height, parts, "gains")
 
 
-def _value(value: float, percent: bool) -> str:
-    return f"{100 * value:.2f}" if percent else number(value)
+def _upright(frame: Frame, value: float, words: str, kind: str = "grid") -> str:
+    """A line of the grid behind horizontal bars, with its number below."""
+    x = frame.px(value)
+    line = f'<line x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{frame.height - 24:.0f}" class="{kind}"/>'
+    return line + text(x, frame.height - 8, words, "tick")
+
+
+def _gap(frame: Frame, gap: tuple[float, float], y: float) -> str:
+    """An interval."""
+    a, b = frame.px(gap[0]), frame.px(gap[1])
+    return f'<line x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}" class="gap"/>'
 
 
 def heatmap(names: Sequence[str], values: Sequence[Sequence[float]], title: str) -> Markup:

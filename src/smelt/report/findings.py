@@ -225,19 +225,21 @@ class Fused:
         return f"{text}. Over the plain average: {gain}."
 
     def methods(self) -> Table | None:
-        """Each way of fusing by itself."""
-        metric = self.record["metric"]
-        rows = [
-            [
-                one["title"],
-                percent(one["chosen_by"][metric]),
-                percent(one["held_out"][metric]),
-                points(one["gain"]),
-                f"{points(one['interval'][0])} … {points(one['interval'][1])}",
-                percent(one["sure"], 0),
-            ]
-            for one in self.judged
-        ]
+        """Each way of fusing by itself; an arrow before the one that is used."""
+        metric, rows = self.record["metric"], []
+        for one in self.judged:
+            fitted = [one["chosen_by"][metric]]
+            fitted = one.get("certified", {}).get(metric, fitted)  # bounds, where it was not computed exactly
+            rows.append(
+                [
+                    "→ " * (one["method"] == self.record["chosen"]) + one["title"],
+                    " … ".join(map(percent, fitted)),
+                    percent(one["held_out"][metric]),
+                    points(one["gain"]),
+                    f"{points(one['interval'][0])} … {points(one['interval'][1])}",
+                    percent(one["sure"], 0) if "sure" in one else UNKNOWN,
+                ]
+            )
         columns = ["way of fusing", "fitted on, %", "held out, %", "gain, points", "interval", "sure, %"]
         title = "Each way by itself: the best of these figures is not what the choice holds out"
         return Table(columns, rows, title) if rows else None
@@ -246,20 +248,28 @@ class Fused:
         """What each result is worth to the chosen fusion, the `most` with the highest weights. `names`: of
         the results, in order."""
         metric, results = self.record["metric"], self.record.get("results", [])
-        if not results or "accuracy" not in results[0]:
-            return None
-        rows = [
-            [
-                name + (" (set aside)" if one.get("set_aside") else ""),
-                f"{one['weight']:.4f}",
-                percent(one["accuracy"][metric]),
-                points(one["without"]),
-            ]
-            for name, one in sorted(zip(names, results), key=lambda pair: -pair[1]["weight"])[:most]
-        ]
+        rows = []
+        for name, one in sorted(zip(names, results), key=lambda pair: -pair[1]["weight"])[:most]:
+            known = "accuracy" in one
+            worth = [percent(one["accuracy"][metric]), points(one["without"])] if known else [UNKNOWN] * 2
+            aside = " (set aside)" if one.get("set_aside") else ""
+            rows.append([name + aside, f"{one['weight']:.4f}", *worth])
         weight = "mean weight" if self.by_class() else "weight"
         columns = ["result", weight, f"own {self.metric}, %", "lost without it, points"]
-        return Table(columns, rows, "What each result is worth to the chosen fusion")
+        return Table(columns, rows, "What each result is worth to the chosen fusion") if rows else None
+
+    def similarity(self, most: int) -> Table | None:
+        """How alike the first `most` results err."""
+        known = self.record.get("likeness")
+        if not known:
+            return None
+        names = [one["name"] for one in self.record["results"]][:most]
+        rows = [
+            [f"{i + 1} {name}", *("·" if i == j else f"{100 * known[i][j]:.0f}" for j in range(len(names)))]
+            for i, name in enumerate(names)
+        ]
+        title = "How alike they err: correlation of being wrong, in %"
+        return Table(["", *(str(i + 1) for i in range(len(names)))], rows, title)
 
     def by_class(self) -> str:
         """Where the chosen fusion has weights of each class: which it raises and lowers most; else ""."""

@@ -60,7 +60,9 @@ def _names(work: Work, found: Fused) -> list[str]:
 
 def _results(found: Fused, names: list[str]) -> list[Block]:
     blocks: list[Block] = []
-    if worth := found.results(names, MOST):
+    results = found.record.get("results", [])
+    worth = found.results(names, MOST) if results and "accuracy" in results[0] else None
+    if worth:
         blocks += [paragraph(words) for words in [found.by_class()] if words]
         blocks += table(worth)
     similarity = found.record.get("likeness")

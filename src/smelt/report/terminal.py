@@ -18,7 +18,7 @@ from smelt.files.atomic import read_json
 from smelt.files.committed import MANIFEST
 from smelt.files.workfolder import FLOWCHART
 from smelt.flowchart.work import Work, items_of
-from smelt.report.findings import Ladder, Table
+from smelt.report.findings import Fused, Ladder, Table
 
 FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "check": ("check.json", ()),
@@ -28,6 +28,7 @@ FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "select": ("selection.json", ("method", "noise", "rate", "counts", "num_classes")),
 }  # stage → (file, fields to print; none: all that are plain numbers, words or counts)
 MOST_CLASSES = 20
+MOST_ALIKE = 12  # results of which it is told how alike they err
 WIDTH = 120  # of lines that a pipe or a log gets, which are not cut at 80 characters
 
 
@@ -65,6 +66,24 @@ def ladder(measured: Mapping[str, Any]) -> None:
         out.print(sentence, soft_wrap=True)
     table(out, found.dropped())
     table(out, found.scores())
+
+
+def fusion(record: Mapping[str, Any], explain: bool = False) -> None:
+    """Print what was tried, what is used and why; with `explain`, what each result is worth."""
+    out, found = console(), Fused(record)
+    judged = bool(record["images"])
+    if judged:
+        table(out, found.methods())
+    metric = [f"metric: {record['metric_words']}"] if "metric_words" in record else []
+    for line in [found.held_out(), *metric, record["words"], *record.get("left_out", [])]:
+        if line:
+            out.print(line, soft_wrap=True)
+    if explain or not judged:
+        names = [one["name"] for one in record["results"]]
+        if words := found.by_class():
+            out.print(words, soft_wrap=True)
+        table(out, found.results(names, len(names)))
+        table(out, found.similarity(MOST_ALIKE))
 
 
 def show(folder: Path, stage: str, *, last: bool = False, told: Collection[str] = ()) -> None:

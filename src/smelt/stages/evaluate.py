@@ -46,8 +46,8 @@ def run(context: Context[EvaluateSettings]) -> None:
     mined = {one.name: against_truth(context, catalogue, one) for one in settings.rounds}
     ladder = {
         "rungs": [
-            *(rung(one, singles[one.name], settings.view) for one in settings.rounds),
-            *fusion_rungs(context, catalogue, fusion),
+            *(step_of(one, singles[one.name], settings.view) for one in settings.rounds),
+            *fusion_steps(context, catalogue, fusion),
         ],
         "rounds": [averaged(context, catalogue, one) for one in settings.rounds],
         "selections": [{"round": name, **found} for name, found in mined.items() if found],
@@ -105,7 +105,7 @@ def single_models(
     return list(rows.values())
 
 
-def rung(one: RoundSettings, rows: list[dict[str, Any]], view: str) -> dict[str, Any]:
+def step_of(one: RoundSettings, rows: list[dict[str, Any]], view: str) -> dict[str, Any]:
     """The step of a round: the mean over its models of each one's result under `view`."""
     first = {row["model"]: row for row in rows if row["view"] == view}
     found: dict[str, Any] = {
@@ -143,7 +143,7 @@ def averaged(context: Context[EvaluateSettings], catalogue: Catalogue, one: Roun
     return found
 
 
-def fusion_rungs(
+def fusion_steps(
     context: Context[EvaluateSettings], catalogue: Catalogue, fusion: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Steps of the plain average, of the genetic algorithm and of what the guard chose.
