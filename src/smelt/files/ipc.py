@@ -23,10 +23,15 @@ def write_batch(path: Path, batch: pa.RecordBatch) -> None:
         writer.write_batch(batch)
 
 
+def mapped(path: Path) -> pa.MemoryMappedFile:
+    """A file of somebody's, mapped for reading. Raises what pyarrow raises."""
+    return pa.memory_map(str(path))
+
+
 def map_batch(path: Path) -> pa.RecordBatch:
     """The batch in `path`, mapped: only pages that are read take memory. Raises ArtifactError."""
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        reader = pa.ipc.open_file(mapped(path))
         if reader.num_record_batches != 1:
             raise ArtifactError(f"{path} is not one of our files: it has {reader.num_record_batches} batches")
         batch = reader.get_batch(0)

@@ -148,6 +148,22 @@ def batches(path: Path, columns: Sequence[str] | None, rows: int = ROWS) -> Iter
         yield from file.iter_batches(batch_size=rows, columns=columns, use_threads=rows >= ROWS)
 
 
+def schema_of(path: Path) -> Any:
+    """The Arrow schema of a Parquet file. Raises what pyarrow raises."""
+    with pq.ParquetFile(path) as file:
+        return file.schema_arrow
+
+
+def small_batches(path: Path, columns: Sequence[str], rows: int) -> tuple[Any, Iterator[Any]]:
+    """(the open file, its record batches of `rows` rows) for columns of large cells, such as images.
+
+    A small buffer: of a column the pages that are decoded are held, which writers may make as large as a
+    group of rows (pyarrow looks at their size every 1,024 values), not more.
+    """
+    file = pq.ParquetFile(path, buffer_size=1 << 16, pre_buffer=False)
+    return file, file.iter_batches(batch_size=rows, columns=list(columns), use_threads=False)
+
+
 def _leaves(file: Any, columns: Sequence[str] | None) -> list[int]:
     """Numbers of the stored columns that `columns` are made of."""
     paths = [file.schema.column(place).path for place in range(len(file.schema))]

@@ -16,11 +16,10 @@ import numpy as np
 from smelt.artifacts.catalogue import Catalogue
 from smelt.data.images.decode import Pixels
 from smelt.errors import BadImageError, DataError
-from smelt.files.opening import NOT_THERE, denied, patiently, read_part, resolved
+from smelt.files.opening import NOT_THERE, denied, open_descriptor, patiently, read_part, resolved
 
 MAX_BYTES = 1 << 28  # of a file; what is larger is no photograph
 MOST_OPEN = 128  # shards kept open; a process is often allowed 1,024 files, and there may be 65,000 shards
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK  # a named pipe does not block
 
 
 class ImageStore:
@@ -86,7 +85,7 @@ class ImageStore:
     def _open(self, path: str) -> int:
         """Open a file; a link is followed if it stays below the root."""
         try:
-            return os.open(path, _FLAGS | os.O_NOFOLLOW)
+            return open_descriptor(path, os.O_NOFOLLOW)
         except OSError as error:
             if error.errno == errno.ENXIO and stat.S_ISSOCK(os.stat(path).st_mode):
                 raise BadImageError("missing", f"{path}: is a socket") from None
@@ -95,7 +94,7 @@ class ImageStore:
         path = os.path.realpath(path, strict=True)
         if not self._is_inside(os.path.dirname(path)):
             raise BadImageError("outside_root", path)
-        return os.open(path, _FLAGS)
+        return open_descriptor(path)
 
     def _is_inside(self, folder: str) -> bool:
         """Whether `folder`, its links followed, lies below the root (remembered: there are few folders).
@@ -184,7 +183,7 @@ class _Descriptor:
 
     def __init__(self, path: Path) -> None:
         self.number = -1
-        self.number = os.open(path, _FLAGS)
+        self.number = open_descriptor(path)
         mode = os.fstat(self.number).st_mode
         if not stat.S_ISREG(mode):
             raise DataError(f"{path}: is {kind_of(mode)}; the catalogue says that images are in it")

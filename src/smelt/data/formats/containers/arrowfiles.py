@@ -1,7 +1,4 @@
-"""Parquet and Arrow files with images in a column, read in batches of rows; damaged ones refused by name.
-
-pyarrow is imported where it is used: planning is light where no such file lies in the folder.
-"""
+"""Parquet and Arrow files with images in a column, read in batches of rows; damaged ones refused by name."""
 
 from __future__ import annotations
 
@@ -12,13 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from smelt.data.formats.containers.arrowsizes import refuse_bomb
 from smelt.data.formats.containers.jsons import load, open_regular, parse, repeated
 from smelt.data.formats.tree.names import told
 from smelt.data.images.kinds import ENOUGH, sniff
 from smelt.errors import DataError, SmeltError, StorageError, short
+from smelt.files import ipc, parquet
 from smelt.files.bounded import refuse_beyond
-from smelt.files.parquet import refuse_many_rows, size
 
 BATCH = 64  # rows of a Parquet file that are held at once; Arrow's are mapped, and held by the system
 ROW = 100  # bytes that are kept of a row beside its image: its name, its label, where it is
@@ -28,8 +27,6 @@ _PARQUET, _ARROW = b"PAR1", b"ARROW1"
 @contextmanager
 def _named(path: Path, what: str) -> Iterator[None]:
     """What pyarrow raises, as an error that names the file."""
-    import pyarrow as pa
-
     try:
         yield
     except SmeltError:
@@ -52,19 +49,14 @@ def is_parquet(path: Path) -> bool:
 
 def schema_of(path: Path) -> Any:
     """The schema of a Parquet or Arrow file. DataError where it has none that can be read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     with _named(path, "(its schema)"):
         if is_parquet(path):
-            return pq.read_schema(path)
-        with pa.memory_map(str(path)) as file:
+            return parquet.schema_of(path)
+        with ipc.mapped(path) as file:
             return _opened(path, file).schema
 
 
 def _opened(path: Path, file: Any) -> Any:
-    import pyarrow as pa
-
     with open_regular(path) as head:
         whole = head.read(len(_ARROW)) == _ARROW
     refuse_bomb(path, file, whole)
@@ -74,19 +66,13 @@ def _opened(path: Path, file: Any) -> Any:
 
 def batches(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
     """(number of its first row, record batch with `columns`) of a file, in order. DataError where damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     first = 0
     with _named(path, "from its beginning"):
         if is_parquet(path):
-            refuse_many_rows(path, row=ROW)
-            # a small buffer: of a column the pages that are decoded are held, which writers may make as large
-            # as a group of rows (pyarrow looks at their size every 1,024 values), not more
-            source = pq.ParquetFile(path, buffer_size=1 << 16, pre_buffer=False)
-            found = source.iter_batches(batch_size=BATCH, columns=list(columns), use_threads=False)
+            parquet.refuse_many_rows(path, row=ROW)
+            source, found = parquet.small_batches(path, columns, BATCH)
         else:
-            source = pa.memory_map(str(path))
+            source = ipc.mapped(path)
             found = _batches_of(_opened(path, source), columns)
     try:
         while True:
@@ -95,7 +81,7 @@ def batches(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
                 if batch is None:
                     return
                 batch.validate(full=True)
-                refuse_beyond(path, sum(map(size, batch.columns)), f"{len(batch):,} rows")
+                refuse_beyond(path, sum(map(parquet.size, batch.columns)), f"{len(batch):,} rows")
             yield first, batch
             first += len(batch)
     finally:
@@ -170,8 +156,6 @@ def _kind_of_bytes(batch: Any, name: str) -> str:
 
 
 def _column(name: str, kind: Any, feature: Any, where: str) -> Column | None:
-    import pyarrow as pa
-
     several = False
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         kind, several = kind.value_type, True
@@ -197,8 +181,6 @@ def _column(name: str, kind: Any, feature: Any, where: str) -> Column | None:
 
 def is_bytes(kind: Any) -> bool:
     """Whether a type of Arrow is that of bytes."""
-    import pyarrow as pa
-
     tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
     return kind is not None and any(test(kind) for test in tests)
 
@@ -220,8 +202,6 @@ def _class_names(feature: Any, where: str) -> list[bytes] | None:
 
 def images_in(batch: Any, name: str) -> Iterator[tuple[bytes | None, bytes | None]]:
     """(bytes, path) of each row; one of them or both may be None."""
-    import pyarrow as pa
-
     column = _plain(batch.column(batch.schema.get_field_index(name)))
     if not pa.types.is_struct(column.type):
         is_text = not is_bytes(column.type)
@@ -245,8 +225,6 @@ def words_in(batch: Any, column: Column, where: Callable[[int], str]) -> Iterato
 
 
 def _values(values: Any, column: Column) -> list[Any]:
-    import pyarrow as pa
-
     if column.kind != "text":
         found: list[Any] = values.to_pylist()
         return found
@@ -272,12 +250,8 @@ def _word(item: Any, column: Column, row: int, where: Callable[[int], str]) -> b
 
 
 def _plain(column: Any) -> Any:
-    import pyarrow as pa
-
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _as_binary(column: Any) -> Any:
-    import pyarrow as pa
-
     return _plain(column).cast(pa.large_binary())

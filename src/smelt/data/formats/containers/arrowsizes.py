@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from smelt.errors import DataError
 from smelt.files.bounded import refuse_beyond
 
@@ -25,8 +27,6 @@ def refuse_bomb(path: Path, source: Any, whole: bool) -> None:
 
     source: the mapped file; whole: it begins with ARROW1 and has a footer. DataError where it is damaged.
     """
-    import pyarrow as pa
-
     source.seek(_MAGIC if whole else 0)
     reader = pa.ipc.MessageReader.open_stream(source)
     number = 0

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from smelt.artifacts.bytestrings import encode
 from smelt.errors import DataError, short
-from smelt.files.opening import NOT_THERE, patiently
+from smelt.files.opening import NOT_THERE, open_descriptor, patiently
 
 T = TypeVar("T")
 
@@ -237,7 +237,7 @@ def open_regular(path: Path) -> BinaryIO:
 
     def opened() -> int:
         try:
-            return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            return open_descriptor(path)
         except ValueError as error:
             raise DataError(f"cannot read {str(path)!r}: {error}") from error
         except OSError as error:

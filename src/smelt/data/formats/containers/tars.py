@@ -30,7 +30,7 @@ from smelt.data.formats.containers.tarheaders import BLOCK, Damaged
 from smelt.data.formats.tree.names import normalised
 from smelt.data.images.kinds import sniff
 from smelt.errors import DataError, short
-from smelt.files.opening import NOT_THERE, patiently, read_part
+from smelt.files.opening import NOT_THERE, open_file, patiently, read_part
 
 MAX_CHAIN = 16  # extended headers before a member: at most two names, two pax headers are usual
 MAX_RECORDS = 100  # pax records a member, on average, and a million beside
@@ -73,7 +73,7 @@ def read_members(
     def scanned() -> tuple[Members, Report]:
         found = Report()
         try:
-            with open(path, "rb", buffering=0) as file:
+            with open_file(path, 0) as file:
                 end = os.fstat(file.fileno()).st_size if size < 0 else start + size
                 return _Scan(name or str(path), file.fileno(), found, start, end).run(), found
         except OSError as error:

@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from smelt.data.formats.base import Report
 from smelt.data.images.kinds import sniff
 from smelt.errors import ArtifactError, DataError
-from smelt.files.opening import NOT_THERE, patiently
+from smelt.files.opening import NOT_THERE, open_descriptor, patiently
 
 PIECE = 1 << 20
 MOST_RATIO = 100
@@ -141,8 +143,6 @@ def _decoded(path: Path, make: Callable[[], _Decoder], report: Report) -> Iterat
 
 
 def _zstd(path: Path) -> Iterator[bytes]:
-    import pyarrow as pa
-
     try:
         with pa.CompressedInputStream(pa.OSFile(str(path)), "zstd") as stream:
             while piece := stream.read(PIECE):
@@ -163,7 +163,7 @@ def _raw(path: Path, size: int = PIECE) -> Iterator[bytes]:
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return open_descriptor(path)
     except OSError as error:
         if error.errno not in NOT_THERE:
             raise

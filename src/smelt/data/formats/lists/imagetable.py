@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from smelt.artifacts.bytestrings import ByteStrings
@@ -19,8 +20,6 @@ Where = Callable[[int], str]  # what messages call row i, from 0: file and line 
 
 def coded(strings: ByteStrings) -> Codes:
     """Strings of few kinds as codes and words."""
-    import pyarrow as pa  # not at the top: formats are loaded by `plan`, which need not read a list
-
     encoded = strings.to_arrow().dictionary_encode()
     words = encoded.dictionary.cast(pa.large_binary()).to_pylist()
     return encoded.indices.to_numpy().astype(np.int64), words

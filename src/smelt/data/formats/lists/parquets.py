@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from smelt.artifacts.bytestrings import ByteStrings, decode, encode
 from smelt.errors import DataError, short
 from smelt.files import parquet
@@ -18,11 +21,8 @@ _ROW = 100  # bytes that a catalogue takes for a row, and what is worked out on 
 
 def peek(path: Path, rows: int) -> tuple[list[str], list[list[str]]]:
     """(names of the columns, cells of the first rows)."""
-    import pyarrow.parquet as pq
-
     with _named(path):
-        with pq.ParquetFile(path) as file:
-            names = _names(file.schema_arrow)
+        names = _names(parquet.schema_of(path))
         small = [name for name in names if not name.endswith(".bytes")]
         table = parquet.parquet_head(path, small, rows)
     if not len(table):
@@ -41,8 +41,6 @@ def columns(path: Path, names: Sequence[str]) -> list[ByteStrings]:
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """What pyarrow raises, as an error that names the file."""
-    import pyarrow as pa
-
     try:
         yield
     except DataError:
@@ -53,7 +51,6 @@ def _named(path: Path) -> Iterator[None]:
 
 def _names(schema: Any) -> list[str]:
     """Names of the columns, those inside structs with dots."""
-    import pyarrow as pa
 
     def inside(name: str, kind: Any, depth: int) -> list[str]:
         if not pa.types.is_struct(kind) or depth == _DEPTH:
@@ -65,9 +62,6 @@ def _names(schema: Any) -> list[str]:
 
 
 def _column(path: Path, table: Any, name: str) -> ByteStrings:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     parts = name.split(".")
     top = next(
         (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in table.column_names),
@@ -83,9 +77,6 @@ def _column(path: Path, table: Any, name: str) -> ByteStrings:
 
 
 def _as_text(column: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_dictionary(column.type):
         column = column.cast(kind)

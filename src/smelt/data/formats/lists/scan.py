@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import csv as arrow_csv
 
 from smelt.artifacts.bytestrings import ByteStrings
 from smelt.data.formats.lists.texts import BLANKS, Form, as_utf8
@@ -95,9 +97,6 @@ def _one_blank_a_line(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> bool:
 
 def fast_columns(form: Form, places: Sequence[int]) -> list[ByteStrings] | None:
     """The columns at `places` by pyarrow; None where some row is not as the others."""
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-
     names = [str(place) for place in range(len(form.names))]
     wanted = list(dict.fromkeys(str(place) for place in places))
     direct = not form.packing and form.encoding == "utf-8"
