@@ -8,7 +8,6 @@ labels noisy unless `val_labels: clean`. Pixels go into the catalogue's folder a
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.errors import DataError
+from smelt.files.arrays import new_array
 from smelt.random import numbered
 
 FORMAT = Format(
@@ -125,17 +125,11 @@ def _place_in_class(labels: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def _write_pixels(path: Path, images: list[NDArray[np.uint8]]) -> int:
-    """Write (N, 32, 32, 3) as `.npy`, durably; returns the offset of the first pixel."""
-    count = sum(len(part) for part in images)
-    with open(path, "wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (count, SIDE, SIDE, 3)}
-        np.lib.format.write_array_header_1_0(file, header)
-        start = file.tell()
-        for part in images:
-            file.write(np.ascontiguousarray(part).data)
-        file.flush()
-        os.fsync(file.fileno())
-    return start
+    """Write (N, 32, 32, 3) as `.npy`; returns the offset of the first pixel."""
+    pixels = new_array(path, (sum(map(len, images)), SIDE, SIDE, 3), np.uint8)
+    np.concatenate(images, out=pixels)
+    assert isinstance(pixels, np.memmap)
+    return pixels.offset
 
 
 def _archive(root: Path) -> Path | None:

@@ -37,6 +37,7 @@ from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.tree.names import hidden, joined
 from smelt.data.formats.tree.spelling import Spelling
 from smelt.errors import DataError, short
+from smelt.files.opening import read_head
 
 FORMAT = Format(
     "ImageNet as it is distributed, and Tiny ImageNet: synsets",
@@ -110,8 +111,7 @@ def _only_numbers_lines(path: Path) -> bool:
     """Whether a list is one of ImageSets', in which a number behind each name is that of its line."""
     if path.name != "val.txt":
         return False
-    with open(path, "rb") as file:
-        return [line.split()[1:] for line in file.read(4096).split(b"\n")[:2]] == [[b"1"], [b"2"]]
+    return [line.split()[1:] for line in read_head(path, 4096).split(b"\n")[:2]] == [[b"1"], [b"2"]]
 
 
 def outside(settings: FormatSettings, root: Path) -> tuple[list[Path], list[Path]]:

@@ -30,7 +30,7 @@ from smelt.data.formats.lists.texts import SPLIT_IMAGE
 from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.layout import Glimpse
 from smelt.data.formats.tree.named import Images, folders_of, lines_of, tried
-from smelt.data.formats.tree.names import first_few, joined, split_of
+from smelt.data.formats.tree.names import first_few, joined, split_of, words_of
 from smelt.errors import DataError
 
 FORMAT = Format(
@@ -149,7 +149,7 @@ def _candidates(glimpse: Glimpse) -> list[_Name]:
     for at, files in glimpse.tree:
         listed = [name for name in files if name.lower().endswith(_SUFFIXES)]
         for name in listed if len(listed) <= _MOST else ():
-            words = [word for word in re.split(r"[^a-z]+", name.lower().rpartition(".")[0]) if word]
+            words = words_of(name.rpartition(".")[0])
             said = [word for word in words if word in _WORDS]
             if len(said) != 1:
                 continue

@@ -14,7 +14,6 @@ tars are unpacked into the catalogue; tars in a tar are read in place.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,10 +39,10 @@ from smelt.data.formats.lists.samples import LABEL_PARTS, Samples
 from smelt.data.formats.registry import Format
 from smelt.data.formats.tree.census import HIDDEN
 from smelt.data.formats.tree.layout import Glimpse, classes_seen, of_another_kind
-from smelt.data.formats.tree.names import hidden
+from smelt.data.formats.tree.names import hidden, words_of
 from smelt.data.images.kinds import ENOUGH, sniff
 from smelt.errors import DataError, short
-from smelt.files.opening import patiently, read_part
+from smelt.files.opening import open_file, patiently, read_bytes, read_part
 
 FORMAT = Format(
     "tars of samples, read in place",
@@ -82,7 +81,7 @@ def shards_of(settings: FormatSettings, root: Path, report: Report) -> dict[str,
 
 def split_of_path(path: Path, root: Path) -> str:
     """The split that a word in the path of a shard below `root` says; training where none does."""
-    words = re.split(r"[^a-z]+", SUFFIX.sub("", str(path.relative_to(root))).lower())
+    words = words_of(SUFFIX.sub("", str(path.relative_to(root))))
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "train")
 
 
@@ -141,7 +140,7 @@ def add_samples(
     listed = class_list(settings, root)
     if listed is not None and "classes" not in settings.lists:
         words = {word for labels in samples.labels for word in labels}
-        names = listed.read_bytes().splitlines() if listed.stat().st_size <= MAX_PART else []
+        names = read_bytes(listed).splitlines() if listed.stat().st_size <= MAX_PART else []
         names = [name.strip() for name in names if name.strip()]
         if words and all(word.isdigit() and len(word) < 9 and int(word) < len(names) for word in words):
             report.note(
@@ -194,7 +193,7 @@ class _Shard:
                 f"{self.archive.name}: names have dots, such as {by_last_dot[0]!r}: keys are taken up to the "
                 f"last dot, not to the first as WebDataset has it, for that {by_last_dot[1]}",
             )
-        with open(self.archive.path, "rb", buffering=0) as file:
+        with open_file(self.archive.path, 0) as file:
             for key, parts in keys.items():
                 self._sample(file.fileno(), key, parts)
         if self.several:
@@ -219,34 +218,30 @@ class _Shard:
         return found
 
     def _keyed(self, rows: list[int]) -> tuple[dict[bytes, dict[str, int]], tuple[str, str] | None]:
-        """key → suffix → member; where keys are taken up to the last dot, (a name, why), else None."""
+        """key → suffix → member; where keys are taken up to the last dot, (a name, why), else None.
+
+        That is so where the first dot puts several images under one key, or leaves none with what belongs to
+        it, and the last dot pairs half of the images at least.
+        """
         first = self._by_dot(rows, last=False)
         crowded = next((parts for parts in first.values() if sum(map(_is_dotted_image, parts)) > 1), None)
-        if crowded is None:
-            return self._as_they_pair(rows, first)
-        last = self._by_dot(rows, last=True)
-        images = [parts for parts in last.values() if any(suffix in _SUFFIXES for suffix in parts)]
-        paired = sum(len(parts) > 1 for parts in images)
-        suffixes = {suffix.rpartition(".")[2] for parts in first.values() for suffix in parts}
-        if 2 * paired >= len(images) or suffixes <= _SUFFIXES:
-            name = self._path(crowded[next(filter(_is_dotted_image, crowded))])
-            return last, (decode(name), "put several images under one key")
-        return first, None
-
-    def _as_they_pair(
-        self, rows: list[int], first: dict[bytes, dict[str, int]]
-    ) -> tuple[dict[bytes, dict[str, int]], tuple[str, str] | None]:
-        """Keys up to the last dot where no key up to the first has an image and what belongs to one."""
-        if any(map(self._is_pair, first.values())):
+        if crowded is not None:
+            dotted: int | None = crowded[next(filter(_is_dotted_image, crowded))]
+        elif any(map(self._is_pair, first.values())):
             return first, None
-        dotted = next((row for row in rows if _is_dotted_image(self.names[row].partition(b".")[2])), None)
+        else:
+            dotted = next((row for row in rows if _is_dotted_image(self.names[row].partition(b".")[2])), None)
         if dotted is None:
             return first, None
         last = self._by_dot(rows, last=True)
         images = [parts for parts in last.values() if any(suffix in _SUFFIXES for suffix in parts)]
-        if 2 * sum(map(self._is_pair, images)) < len(images):
-            return first, None
-        return last, (decode(self._path(dotted)), "leaves no image with a label or a text")
+        if crowded is None:
+            why, paired = "leaves no image with a label or a text", sum(map(self._is_pair, images))
+        else:
+            why, paired = "put several images under one key", sum(len(parts) > 1 for parts in images)
+            if all(suffix.rpartition(".")[2] in _SUFFIXES for parts in first.values() for suffix in parts):
+                paired = len(images)  # nothing but images
+        return (last, (decode(self._path(dotted)), why)) if 2 * paired >= len(images) else (first, None)
 
     def _is_pair(self, parts: Mapping[str, int]) -> bool:
         """Whether an image lies with a part that says something of it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from smelt.data.formats.labels.classes import Classes
 from smelt.data.formats.lists.imagetable import Table
 from smelt.data.formats.lists.listed import add_tables
 from smelt.data.formats.tree.layout import Glimpse
+from smelt.data.formats.tree.names import words_of
 from smelt.data.formats.tree.spelling import Spelling
 from smelt.errors import DataError, short
 
@@ -116,8 +116,7 @@ def _by_split(item: tuple[str, list[str]]) -> int:
 def split_of_list(path: str) -> str:
     """The split that the name of a list, or else of a folder that it lies in, says; "all" if none does."""
     for part in reversed(path.split("/")):
-        words = re.split(r"[^a-z]+", re.sub(r"[0-9]+", " ", part.lower()))
-        said = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+        said = {SPLIT_NAMES[word] for word in words_of(part) if word in SPLIT_NAMES}
         if len(said) == 1:
             return said.pop()
     return "all"

@@ -123,13 +123,8 @@ def on_no_validation(tree: Tree, count: int, report: Report) -> None:
     report.warn(
         f"{count:,} images of {where} lie in no class folder and are left out: validation needs labels. "
         f"Another validation is cut from training instead (data.val_fraction). Move them into {where}CLASS/, "
-        f"or {list_of_labels()}. If they are there to be predicted, call the folder test"
+        f"or {WRITE}: -o data.format=csv reads it. If they are there to be predicted, call the folder test"
     )
-
-
-def list_of_labels() -> str:
-    """What to write where labels do not stand in the names of folders, and how it is given."""
-    return f"{WRITE}: -o data.format=csv reads it"
 
 
 def on_classes(settings: FormatSettings, root: Path, tree: Tree, report: Report) -> None:

@@ -24,7 +24,7 @@ from smelt.data.formats.base import IMAGE_SUFFIXES, Report, if_there
 from smelt.data.formats.tree.names import hidden, left_by_a_program
 from smelt.data.formats.tree.samefiles import Named
 from smelt.data.images.kinds import HEIC_SUFFIXES, Sniffed, sniff
-from smelt.files.opening import NOT_THERE, patiently
+from smelt.files.opening import read_head
 
 SHOWN = 10  # names of each reason that are kept
 MOST_LINKS = 8  # to one folder that are followed: folders that link to one another are no end of paths
@@ -216,20 +216,7 @@ def kind_of(root: Path | bytes, path: bytes) -> Sniffed:
 def _head(root: Path | bytes, path: bytes) -> bytes:
     """The first bytes of a file, b"" where there are none."""
     where = os.path.join(os.fsencode(root), path)
-
-    def head() -> bytes:
-        try:
-            descriptor = os.open(where, os.O_RDONLY | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno not in NOT_THERE:
-                raise
-            return b""
-        try:
-            return os.read(descriptor, HEAD) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-        finally:
-            os.close(descriptor)
-
-    return patiently(head, lambda: os.fsdecode(where))
+    return if_there(lambda: read_head(where, HEAD), where, b"")
 
 
 def what_is(root: Path | bytes, path: bytes) -> str:

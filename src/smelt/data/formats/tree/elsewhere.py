@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 
 from smelt.artifacts.bytestrings import decode
 from smelt.data.formats.config import FormatSettings
@@ -48,7 +48,7 @@ def has_classes(root: Path, below: bytes) -> str:
     classes = class_counts(FormatSettings(), Tree.of(better, "inside"))
     if len(classes) < 2 or no_classes(classes):
         return ""
-    return f"-o data.root={quoted(as_given(better))} has {len(classes)} classes ({names_of(classes)})"
+    return f"-o data.root={quote(as_given(better))} has {len(classes)} classes ({names_of(classes)})"
 
 
 def pictures_in(tree: Tree) -> bytes:
@@ -192,7 +192,7 @@ def _above(root: Path) -> str:
     full = [name for name in glimpse.folders()[:50] if any(map(looks_like_image, glimpse.files(name)[:20]))]
     if len(full) < 2 or root.resolve().name not in full or recognise(parent).format != "imagefolder":
         return ""
-    return f"-o data.root={quoted(as_given(parent))} has a folder for each of {first_few(full, len(full), 5)}"
+    return f"-o data.root={quote(as_given(parent))} has a folder for each of {first_few(full, len(full), 5)}"
 
 
 def no_classes(found: dict[bytes, int]) -> str:
@@ -211,11 +211,6 @@ def names_of(names: Iterable[bytes], total: int = 0) -> str:
     """The first five of some names and how many more there are (of `total`)."""
     listed = [decode(name) for name in names]
     return first_few(listed, total or len(listed), 5)
-
-
-def quoted(path: str) -> str:
-    """A path that a shell takes as one word."""
-    return shlex.quote(path)
 
 
 def as_given(path: Path) -> str:

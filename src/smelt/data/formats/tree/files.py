@@ -19,7 +19,7 @@ from smelt.data.formats.containers.archives import Archive
 from smelt.data.formats.containers.tars import Members, read_members
 from smelt.data.formats.tree.census import kind_of
 from smelt.errors import DataError
-from smelt.files.opening import is_kind
+from smelt.files.opening import is_kind, open_file
 
 _TRIED, _LOOKED_AT = 100, 5  # rows of a list that are tried, and files that are opened
 
@@ -41,7 +41,7 @@ class Part:
         left = None if self.size is None else max(0, self.size - start)
         wanted = min(x for x in (left, length, 1 << 62) if x is not None)
         try:
-            with open(self.path, "rb", buffering=0) as file:
+            with open_file(self.path, 0) as file:
                 file.seek(self.offset + start)
                 return file.read(wanted) if wanted < 1 << 62 else file.read()
         except OSError as error:

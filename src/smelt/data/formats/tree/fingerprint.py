@@ -14,6 +14,7 @@ from smelt.data.formats.registry import AUTO, reader
 from smelt.data.formats.tree.census import Walk
 from smelt.data.formats.tree.layout import check_root, resolve
 from smelt.errors import DataError
+from smelt.files.opening import open_file
 
 
 def fingerprint(settings: FormatSettings, root: Path) -> str:
@@ -90,7 +91,7 @@ def _size(path: Path) -> int:
 def _hash(path: Path) -> bytes:
     state = xxhash.xxh3_128()
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_file(path, 0) as file:
             while chunk := file.read(1 << 22):
                 state.update(chunk)
     except OSError as error:

@@ -21,6 +21,7 @@ from smelt.data.formats.tree.census import Walk, kind_of
 from smelt.data.formats.tree.names import hidden, no_class, numbered
 from smelt.data.images.kinds import sniff
 from smelt.errors import DataError, short
+from smelt.files.opening import read_head
 
 MOST = 5000  # names of a folder that are looked at
 HEAD = 1 << 16  # bytes of a file that are looked at
@@ -59,15 +60,9 @@ class Glimpse:
     def head(self, path: str, size: int = HEAD) -> bytes:
         """The first bytes of a file; b"" where it cannot be read."""
         try:
-            descriptor = os.open(os.path.join(self.root, path), os.O_RDONLY | os.O_NONBLOCK)
+            return read_head(os.path.join(self.root, path), size)
         except OSError:
             return b""
-        try:
-            return os.read(descriptor, size)
-        except OSError:
-            return b""
-        finally:
-            os.close(descriptor)
 
     @cached_property
     def tree(self) -> list[tuple[str, list[str]]]:

@@ -17,7 +17,7 @@ from smelt.data.formats.containers.jsons import open_regular
 from smelt.data.formats.lists.columns import SUFFIXES, looks_like_image
 from smelt.data.formats.tree.census import Walk
 from smelt.data.formats.tree.layout import Glimpse
-from smelt.data.formats.tree.names import joined, normalised, split_of
+from smelt.data.formats.tree.names import joined, normalised, split_of, words_of
 from smelt.errors import DataError
 
 # How files are called otherwise, the nearest way first.
@@ -244,7 +244,7 @@ class Images:
 
 
 def _marks(folder: bytes) -> bool:
-    words = re.split(r"[^a-z]+", decode(folder).lower())
+    words = words_of(decode(folder))
     return not _MARKS.isdisjoint(words) and "images" not in words
 
 

@@ -78,12 +78,17 @@ def hidden(name: bytes) -> bool:
     return name.startswith(b".") or name.lower() in _LEFT_BEHIND
 
 
+def words_of(name: str) -> list[str]:
+    """The words of a name, in small letters: what is no Latin letter parts them."""
+    return re.findall(r"[a-z]+", name.lower())
+
+
 def split_of(name: str) -> str:
     """The split that a folder or file of this name means ("" if none): `Valid`, `train_set`, `imgs-test`.
 
     All words of the name count: exactly one says a split, the others only that it is a set of images.
     """
-    words = [word for word in re.split(r"[^a-z]+", re.sub(r"[0-9]+", " ", name).lower()) if word]
+    words = words_of(name)
     said = [_SPLITS[word] for word in words if word in _SPLITS]
     rest = [word for word in words if word not in _SPLITS]
     if len(words) == 1 and not said:
@@ -94,13 +99,13 @@ def split_of(name: str) -> str:
 
 def no_class(name: str) -> bool:
     """Whether a folder of this name says no class: `images_part_1`, `masks`, `fold0`, `train`."""
-    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    words = words_of(name)
     return bool(words) and all(word in _NO_CLASS or word in _SPLITS for word in words)
 
 
 def without_labels(name: str) -> bool:
     """Whether a folder of this name holds images to predict: `unlabeled`, `inference_images`."""
-    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    words = words_of(name)
     return bool(_NO_LABELS.intersection(words)) and all(
         word in _NO_LABELS or word in _FILLERS or word in _SPLITS for word in words
     )
@@ -118,7 +123,7 @@ def aside(name: str, few: bool = False) -> bool:
 
     few: `samples` and `examples` count as well.
     """
-    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    words = words_of(name)
     said = _ASIDE | _FEW_OF_THEM if few else _ASIDE
     rest = [word for word in words if word not in said]
     return len(rest) < len(words) and all(word in _OF_ASIDE or word in _SPLITS for word in rest)
@@ -126,7 +131,7 @@ def aside(name: str, few: bool = False) -> bool:
 
 def part_of_a_class(name: str) -> bool:
     """Whether a folder parts the images of a class and is none: `2019`, `2020-01`, `batch_3`, `may`."""
-    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    words = words_of(name)
     if not words:
         return any(character.isdigit() for character in name)
     return all(word in _PARTS or word in _MONTHS for word in words)
@@ -141,7 +146,7 @@ def of_splits(names: Sequence[str]) -> list[str]:
     """Those of `names` that differ by a word for a split alone: `cars_train`, `cars_test`."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
-        words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+        words = words_of(name)
         if sum(word in _SPLITS for word in words) == 1:
             groups.setdefault(tuple(word for word in words if word not in _SPLITS), []).append(name)
     return next((group for group in groups.values() if len(group) > 1), [])
@@ -149,7 +154,7 @@ def of_splits(names: Sequence[str]) -> list[str]:
 
 def numbered(names: Sequence[str]) -> bool:
     """Whether names are one with other numbers, and say that it is of parts: `ham_part_1`, `ham_part_2`."""
-    forms = {tuple(word for word in re.split(r"[^a-z]+", name.lower()) if word) for name in names}
+    forms = {tuple(words_of(name)) for name in names}
     return len(names) > 1 and len(forms) == 1 and not _NO_CLASS.isdisjoint(next(iter(forms)))
 
 
