@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -11,12 +10,10 @@ from smelt.data.config import AugmentSettings, ViewSettings
 from smelt.settings import (
     MAX_KEPT,
     Disagreement,
-    InKey,
     KeyIf,
     KeyIfInput,
     Limit,
     NotInKey,
-    Rule,
     Seed,
     Settings,
     Share,
@@ -355,19 +352,6 @@ class TrainSettings(Settings):
         if self.augment.pad_crop is not None:
             return ViewSettings(size=self.image_size, resize=1.0)
         return ViewSettings(size=self.image_size)
-
-
-class RangeTestSettings(TrainSettings):
-    """The training that the stage `tune` seeks a rate for; its field `tune` is the test's own."""
-
-    RULES: ClassVar[Mapping[str, Rule]] = {
-        "tune": InKey(),
-        **dict.fromkeys(
-            ("epochs", "learning_rate", "schedule", "warmup_epochs", "step_at", "step_factor", "ema_decay",
-             "distillation", "record_epochs", "validate_every_epochs", "validation_view", "max_bad_steps"),
-            NotInKey("the range test has one rate a step, no epochs, no average and no validation"),
-        ),
-    }  # fmt: skip
 
 
 class PredictSettings(Settings):

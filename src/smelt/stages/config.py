@@ -1,4 +1,4 @@
-"""Settings of the stages that no component owns: of every one its `runtime`, and those of `evaluate`."""
+"""Settings that no component owns: the `runtime` of every stage, and those of `tune` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from smelt.settings import Limit, NotInKey, Rule, Settings
+from smelt.learning.config import TrainSettings
+from smelt.settings import InKey, Limit, NotInKey, Rule, Settings
 
 
 class Runtime(Settings):
@@ -83,3 +84,16 @@ class EvaluateSettings(Settings):
 
     view: str = Field(description="Name of the view that single models are compared under.")
     rounds: tuple[RoundSettings, ...] = Field(description="The rounds of the recipe, in order.")
+
+
+class RangeTestSettings(TrainSettings):
+    """The training that the stage `tune` seeks a rate for; its field `tune` is the test's own."""
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "tune": InKey(),
+        **dict.fromkeys(
+            ("epochs", "learning_rate", "schedule", "warmup_epochs", "step_at", "step_factor", "ema_decay",
+             "distillation", "record_epochs", "validate_every_epochs", "validation_view", "max_bad_steps"),
+            NotInKey("the range test has one rate a step, no epochs, no average and no validation"),
+        ),
+    }  # fmt: skip

@@ -102,7 +102,7 @@ ROWS = (
         {**DATA, **INDEXED, "check": Port("check")},
     ),
     Stage(
-        "tune", 2, "learning.config.RangeTestSettings",
+        "tune", 2, "stages.config.RangeTestSettings",
         "Seek the learning rate of a model by a range test.",
         {**DATA, **CATALOGUE, "selection": Port("select")},
         device=True,

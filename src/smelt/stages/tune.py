@@ -15,10 +15,11 @@ from smelt.artifacts.selection import read_selection
 from smelt.data.images.loader import Batch
 from smelt.files.atomic import write_json
 from smelt.learning import distributed, setup
-from smelt.learning.config import RangeTestSettings, TrainSettings
+from smelt.learning.config import TrainSettings
 from smelt.learning.loop import TrainingData
 from smelt.learning.pixels import Normaliser
 from smelt.learning.tuning import choose, range_test, smoothed
+from smelt.stages.config import RangeTestSettings
 from smelt.stages.context import Context
 
 
