@@ -92,42 +92,37 @@ def read_scores(
     shape: missing, damaged, not finite, other classes, other images, the same scores twice. TypeError where
     something is none of these.
     """
-    inputs, given_names = _inputs(scores)
-    paths = [path for path, value in inputs if value is None]
-    _refuse_twice(paths)
-    called = [path for path, _ in inputs]
-    given = _said_kinds(kinds, called)
-    raws = _named(
-        [
-            raw
-            for path, value in inputs
-            for raw in (read_file(path) if value is None else in_memory(str(path), value))
-        ],
-        {**given_names, **_said_names(names, called)},
-    )
-    if not raws:
-        raise ResultError("no result to fuse")
+    raws, said = _read(scores, kinds, names)
     told = Told()
     told.note(*(note for raw in raws for note in raw.notes))
     raws, classes, num_classes = joined(raws, wanted, told)
     order = _order(raws, ids)
     orders = [_lines(raw, order, ids is not None, raws, told) for raw in raws]
-    images = labelling.Images(
-        len(raws[0]) if orders[0] is None else len(orders[0]), num_classes, order, classes
-    )
-    truth = _labels(raws, orders, labels, images, told)
-    held, found = [], []
-    for raw, lines in zip(raws, orders):
-        one, what = hold(raw, lines, num_classes, given.get(raw.path))
-        held.append(one)
-        found.append(what)
-    held, found = directed(held, found, truth)
+    count = len(raws[0]) if orders[0] is None else len(orders[0])
+    truth = _labels(raws, orders, labels, labelling.Images(count, num_classes, order, classes), told)
+    both = [hold(raw, lines, num_classes, said.get(raw.path)) for raw, lines in zip(raws, orders)]
+    held, found = directed([one for one, _ in both], [what for _, what in both], truth)
     _refuse_copies(held)
     told.alarm(*(f"{one.name}: {words}" for one, what in zip(held, found) for words in what.warnings))
     told.alarm(*suspects.warnings(held, truth, num_classes))
-    return Gathered(
-        held, [raw.path for raw in raws], found, num_classes, order, classes, truth, told.notes, told.alarms
-    )
+    paths = [raw.path for raw in raws]
+    return Gathered(held, paths, found, num_classes, order, classes, truth, told.notes, told.alarms)
+
+
+def _read(scores: Any, kinds: Sequence[str], names: Sequence[str]) -> tuple[list[Raw], dict[Path, Meaning]]:
+    """All results as they are, by their names, and what the user says that scores mean."""
+    inputs, called = _inputs(scores)
+    _refuse_twice(path for path, value in inputs if value is None)
+    paths = [path for path, _ in inputs]
+    said = _said_kinds(kinds, paths)
+    raws = [
+        raw
+        for path, value in inputs
+        for raw in (read_file(path) if value is None else in_memory(str(path), value))
+    ]
+    if not raws:
+        raise ResultError("no result to fuse")
+    return _named(raws, {**called, **_said_names(names, paths)}), said
 
 
 # What the user says

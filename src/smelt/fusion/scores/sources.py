@@ -74,9 +74,6 @@ class Stored:
     def cut(self) -> bool:
         return self.path.name.endswith(results.TOPK)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
-
     @cached_property
     def _dense(self) -> NDArray[np.float16]:
         return results.open_dense(self.path)[0]
