@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -73,6 +75,34 @@ def map_npz(path: Path) -> dict[str, NDArray[Any]]:
     except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
         raise ArtifactError(f"{path} is truncated or not a .npz file: {error}") from error
     return found
+
+
+def let_go(array: NDArray[Any]) -> None:
+    """Give the pages of a mapped array back, if it is one: who asks for them again reads them again."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview) and isinstance(base.obj, mmap.mmap):
+        base.obj.madvise(mmap.MADV_DONTNEED)
+
+
+def foreign_npy(path: Path) -> NDArray[Any]:
+    """A `.npy` from elsewhere, mapped. Raises what numpy raises, and never unpickles."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's word on old headers
+        return np.lib.format.open_memmap(path, mode="r")
+
+
+def foreign_npz(path: Path) -> Any:
+    """An `.npz` from elsewhere, open. Raises what numpy raises, and never unpickles."""
+    return np.load(path, allow_pickle=False)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Replace `path` by the arrays by name as `.npz`, uncompressed, in one step."""
+    size = sum(array.nbytes for array in arrays.values())
+    with replacing(path, size) as temporary, open(temporary, "xb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def map_bytes(path: Path) -> NDArray[np.uint8]:

@@ -43,6 +43,11 @@ def map_batch(path: Path) -> pa.RecordBatch:
     return batch
 
 
+def open_stream(path: Path, compression: str) -> pa.CompressedInputStream:
+    """Somebody's compressed file, to be read unpacked. Raises OSError."""
+    return pa.CompressedInputStream(pa.OSFile(str(path)), compression)
+
+
 def numbers(array: pa.Array) -> NDArray[Any]:
     """A column of numbers without nulls as a view; `to_numpy` would load pandas where that is installed."""
     dtype = np.dtype(array.type.to_pandas_dtype())

@@ -88,6 +88,11 @@ def open_descriptor(path: str | bytes | os.PathLike[str], flags: int = 0) -> int
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
 
 
+def opened_file(descriptor: int) -> BinaryIO:
+    """A file by its descriptor, which it closes."""
+    return open(descriptor, "rb")
+
+
 def open_file(path: str | bytes | os.PathLike[str], buffering: int = -1) -> BinaryIO:
     """`path` open to be read as bytes, a pipe not waited for. Raises OSError, also for a folder."""
     return open(path, "rb", buffering, opener=lambda name, _: open_descriptor(name))

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from smelt.errors import ArtifactError, ResultError
-from smelt.files.atomic import write_bytes, write_json
+from smelt.files.arrays import new_array
+from smelt.files.atomic import move, temporary_name, write_bytes, write_json
 from smelt.files.workfolder import MODE
 from smelt.fusion.apply import Fusion, apply, top_classes
 from smelt.fusion.exact.threads import one_thread
@@ -65,20 +66,20 @@ class Delivery:
         """Make all files aside, then move them into place. A new folder is for its owner alone, as a work
         folder is."""
         out = self.out.resolve()  # a link to another disk: what is made aside must be on that disk
-        aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+        aside = temporary_name(out)
         try:
             aside.mkdir(MODE, parents=True)
             with one_thread():
                 self._fill(aside, outcome, given)
             if not out.exists():
-                os.replace(aside, out)
+                move(aside, out)
                 return
             # what an earlier fusion left must not stand beside this; fusion.json goes first and comes last
             for name in reversed(WRITTEN):
                 (out / name).unlink(missing_ok=True)
             for name in WRITTEN:
                 if (aside / name).exists():
-                    os.replace(aside / name, out / name)
+                    move(aside / name, out / name)
         except OSError as error:
             raise ArtifactError(f"cannot write to {out}: {error.strerror}") from error
         finally:
@@ -99,10 +100,9 @@ class Delivery:
             write_bytes(folder / "submission.zip", packed(text))
         if self.scores:
             shape = (count, given.num_classes)
-            fused = np.lib.format.open_memmap(folder / "scores.npy", "w+", np.float32, shape)
+            fused = new_array(folder / "scores.npy", shape, np.float32)
             for lines, block in apply(chosen, given.sources, count):
                 fused[lines] = block
-            fused.flush()
         write_json(folder / "fusion.json", outcome.record)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from smelt.errors import RecipeError, short
+from smelt.files.opening import open_file
 from smelt.recipe.mistakes import did_you_mean, validate
 from smelt.recipe.yaml_lines import MISSING, Place, Places, Steps, dotted, dump_yaml, read_yaml
 
@@ -73,7 +74,7 @@ def _content(path: Path, shown: str) -> bytes:
     if not stat.S_ISREG(kind) and not str(path).startswith(STREAMS):
         raise RecipeError(f"{shown} is not a plain file, and no recipe")
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {shown}: {error.strerror}") from error

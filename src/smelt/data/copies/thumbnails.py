@@ -14,6 +14,8 @@ from smelt.data.copies.alignment import Agreement, compare
 from smelt.data.copies.hashes import SIZE, content_box, luma, thumbnail
 from smelt.data.images.decode import decode
 from smelt.errors import ArtifactError, BadImageError
+from smelt.files.arrays import map_bytes
+from smelt.files.atomic import new_file
 from smelt.files.opening import patiently
 
 Flags = NDArray[np.bool_]
@@ -47,7 +49,7 @@ class Thumbnails:
         """Read the images of `rows` that are not there yet."""
         rows = np.setdiff1d(rows, self._rows)
         try:
-            with open(self._path, "ab") as file, ThreadPoolExecutor(self._workers) as pool:
+            with new_file(self._path, append=True) as file, ThreadPoolExecutor(self._workers) as pool:
                 for begin in range(0, len(rows), CHUNK):
                     part = rows[begin : begin + CHUNK].tolist()
                     file.write(b"".join(pool.map(self._patient_record, part)))
@@ -79,7 +81,7 @@ class Thumbnails:
         """(len(rows), RECORD): luma, mean colour, size."""
         if not len(rows):
             return np.zeros((0, RECORD), np.uint8)
-        stored = np.memmap(self._path, np.uint8, "r").reshape(-1, RECORD)
+        stored = map_bytes(self._path).reshape(-1, RECORD)
         return np.asarray(stored[self._places[np.searchsorted(self._rows, rows)]])
 
     def colours(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import ResultError
+from smelt.files.arrays import foreign_npz, new_array, save_arrays
 from smelt.files.atomic import read_json, write_json
 from smelt.fusion.exact.candidates import FIELDS, INDEX, Store
 from smelt.fusion.exact.prune import (
@@ -257,9 +257,7 @@ def _work(start: int) -> int:
 
 def _write_part(jobs: Sequence[Job], labels_N: NDArray[np.int32], start: int, memory_gib: float) -> None:
     for job, pruned in zip(jobs, _part(jobs, labels_N, start, memory_gib)):
-        temporary = job.folder / f".{start}.{os.getpid()}.tmp.npz"
-        np.savez(temporary, **vars(pruned))
-        os.replace(temporary, job.part(start))
+        save_arrays(job.part(start), vars(pruned))
 
 
 def _finish(job: Job, starts: Sequence[int]) -> None:
@@ -267,7 +265,7 @@ def _finish(job: Job, starts: Sequence[int]) -> None:
 
     One part is in memory at a time: fields are filled in place.
     """
-    parts = [np.load(job.part(start), allow_pickle=False) for start in starts]
+    parts = [foreign_npz(job.part(start)) for start in starts]
     counts_U = np.concatenate([part["counts_U"] for part in parts])
     lengths = {"U": len(counts_U), "R": int(counts_U.sum()), "K": job.identity["images"]}
     for name in (*FIELDS, *PER_IMAGE):
@@ -275,13 +273,12 @@ def _finish(job: Job, starts: Sequence[int]) -> None:
         shape = list(first.shape)
         shape[axis] = lengths[name.split("_")[1][0]]
         path = job.folder / f"{name}.npy"
-        whole = np.lib.format.open_memmap(path, "w+", first.dtype, tuple(shape))
+        whole = new_array(path, tuple(shape), first.dtype)
         filled, begin = np.moveaxis(whole, axis, 0), 0
         for part in parts:
             piece = np.moveaxis(part[name], axis, 0)
             filled[begin : begin + len(piece)] = piece
             begin += len(piece)
-        whole.flush()
     write_json(job.folder / INDEX, job.identity)
     for start, part in zip(starts, parts):
         part.close()

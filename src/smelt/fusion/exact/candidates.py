@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import ArtifactError
+from smelt.files.arrays import let_go, map_array
 from smelt.files.atomic import read_json
 from smelt.fusion.exact.prune import PER_IMAGE
 from smelt.fusion.scores.reference import single
@@ -44,7 +44,7 @@ class Store:
         """Map a finished store; ArtifactError where it is missing or damaged."""
         index = read_json(folder / INDEX)
         try:
-            arrays = {name: _mapped(folder / f"{name}.npy") for name in (*FIELDS, *PER_IMAGE)}
+            arrays = {name: map_array(folder / f"{name}.npy") for name in (*FIELDS, *PER_IMAGE)}
             return cls(tuple(map(int, index["ks"])), float(index["cap"]), **arrays)
         except (KeyError, TypeError, ValueError, OSError, EOFError) as error:
             raise ArtifactError(f"{folder} holds a damaged table of candidates: {error}") from error
@@ -65,9 +65,7 @@ class Store:
 
     def let_go(self) -> None:
         """Give the pages of a mapped file back: all of it was read once, few rows are asked for again."""
-        mapping = getattr(self.values_RM, "_mmap", None)
-        if mapping is not None:
-            mapping.madvise(mmap.MADV_DONTNEED)
+        let_go(self.values_RM)
 
     def above(
         self, rows_Q: NDArray[np.int64], which_Q: NDArray[np.int64], weights_PM: NDArray[np.float32]
@@ -83,12 +81,3 @@ class Store:
             own += weight * label
         before: NDArray[np.bool_] = (theirs > own) | (self.before_R[rows_Q] & (theirs == own))
         return before
-
-
-def _mapped(path: Path) -> NDArray[Any]:
-    """A .npy file, mapped unless it is empty."""
-    try:
-        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError:
-        mapped = np.load(path, allow_pickle=False)
-    return mapped

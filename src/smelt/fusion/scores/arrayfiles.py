@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from smelt.artifacts import results
 from smelt.errors import ArtifactError, ResultError, SmeltError
+from smelt.files.arrays import foreign_npy
 from smelt.files.bounded import refuse_beyond
 from smelt.fusion.scores import classnames
 from smelt.fusion.scores.brokenfiles import DAMAGED, broken
@@ -81,9 +82,7 @@ class Raw:
 def load(path: Path) -> NDArray[Any]:
     """Map a .npy file; ArtifactError if it is damaged or holds objects."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy's word on old headers
-            return np.lib.format.open_memmap(path, mode="r")
+        return foreign_npy(path)
     except DAMAGED as error:
         raise broken(path, error) from error
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from smelt.artifacts.bytestrings import encode
 from smelt.errors import DataError, short
-from smelt.files.opening import NOT_THERE, open_descriptor, patiently
+from smelt.files.opening import NOT_THERE, open_descriptor, opened_file, patiently
 
 T = TypeVar("T")
 
@@ -249,7 +249,7 @@ def open_regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise DataError(f"cannot read {path}: it is no file but a folder, a pipe or a device")
-    return os.fdopen(descriptor, "rb")
+    return opened_file(descriptor)
 
 
 def name_bytes(text: str) -> bytes | None:

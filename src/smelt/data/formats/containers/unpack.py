@@ -22,6 +22,8 @@ import pyarrow as pa
 from smelt.data.formats.base import Report
 from smelt.data.images.kinds import sniff
 from smelt.errors import ArtifactError, DataError
+from smelt.files.atomic import new_file, sync
+from smelt.files.ipc import open_stream
 from smelt.files.opening import NOT_THERE, open_descriptor, patiently
 
 PIECE = 1 << 20
@@ -80,7 +82,7 @@ def unpack(path: Path, kind: str, target: Path, report: Report) -> int:
     look_for_room(path, target.parent, packed)
     size = 0
     try:
-        with open(target, "wb") as file:
+        with new_file(target) as file:
             for number, piece in enumerate(_unpacked(path, kind, report)):
                 size += len(piece)
                 if size > limit:
@@ -91,8 +93,7 @@ def unpack(path: Path, kind: str, target: Path, report: Report) -> int:
                 if number % _LOOK == 0:
                     look_for_room(path, target.parent, len(piece))
                 file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
+            sync(file)
     except OSError as error:
         raise ArtifactError(f"cannot write {target}: {error.strerror}") from error
     return size
@@ -144,7 +145,7 @@ def _decoded(path: Path, make: Callable[[], _Decoder], report: Report) -> Iterat
 
 def _zstd(path: Path) -> Iterator[bytes]:
     try:
-        with pa.CompressedInputStream(pa.OSFile(str(path)), "zstd") as stream:
+        with open_stream(path, "zstd") as stream:
             while piece := stream.read(PIECE):
                 yield piece
     except (OSError, pa.ArrowException) as error:
