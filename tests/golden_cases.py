@@ -33,7 +33,7 @@ import learning_toy
 from smelt.artifacts import results
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.artifacts.dynamics import OTHER_BITS, save_dynamics
+from smelt.artifacts.dynamics import OTHER_BITS, Dynamics
 from smelt.files import atomic, committed
 from smelt.files.ipc import map_batch
 from smelt.flowchart import versions
@@ -139,7 +139,7 @@ def trained(folder: Path, index: Path, seed: int) -> Path:
     columns["correct"][seen] = np.where(clean, 7, 1)
     columns["forgotten"][seen] = random.integers(0, 3, len(seen))
     columns["last"][seen] = (9 << (OTHER_BITS + 1)) | random.integers(0, len(CLASSES), len(seen))
-    save_dynamics(folder / "dynamics", columns, {"classes": len(CLASSES), "epochs": 8, "backbone": "none"})
+    Dynamics(columns).save(folder / "dynamics", {"classes": len(CLASSES), "epochs": 8, "backbone": "none"})
     lines = ["epoch,step,learning_rate,train_loss,train_top1,val_top1,val_top5,val_top1_ema,val_top5_ema"]
     lines += [f"{e},{e * 5},0.1,{2 - e / 5},{e / 10},{e / 16},0.9,," for e in range(1, 9)]
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")

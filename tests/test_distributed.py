@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from learning_toy import COUNTS, hashes, job, make_data, make_selection, run_job
-from smelt.artifacts.dynamics import open_dynamics
+from smelt.artifacts.dynamics import Dynamics
 from smelt.errors import PreemptedError, TrainingError
 from smelt.files.failpoints import VARIABLE
 from smelt.learning.distributed import Group
@@ -87,7 +87,7 @@ def test_two_ranks_give_the_metrics_of_one(tmp_path: Path, inputs: dict[str, Pat
 
 
 def test_each_row_is_recorded_once_an_epoch(two: Path) -> None:
-    dynamics, _ = open_dynamics(two / "dynamics")
+    dynamics = Dynamics.open(two / "dynamics")
     expected = np.zeros(sum(COUNTS.values()))
     expected[: COUNTS["train"]] = 4
     expected[7] = 0

@@ -269,12 +269,12 @@ def _names() -> dict[str, Any]:
 
 
 def _library_is_right(names: dict[str, Any]) -> None:
-    assert names["columns"]["seen"].tolist() == [3] * 60
+    assert names["dynamics"]["seen"].tolist() == [3] * 60
     flagged = set(names["suspicious"][:6].tolist())
     assert len(flagged & set(range(6))) >= 5  # the six labels that are wrong
-    assert names["lowest_fifth_N"].sum() == 12
+    assert names["images"].num_rows == names["catalogue"].num_rows
     assert names["lists_N5"].shape == (150, 5) and names["again_NC"].shape == (150, 10)
-    assert names["top5"] > 0.95 > np.mean(names["lists_N5"][:, 0] == names["labels_N"]) > 0.7
+    assert names["top5"] > 0.95 > np.mean(names["lists_N5"][:, 0] == names["given"].labels_N) > 0.7
 
 
 def _cleaned_list_is_right(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from smelt.artifacts.dynamics import Dynamics, open_dynamics, save_dynamics
+from smelt.artifacts.dynamics import Dynamics
 from smelt.errors import ArtifactError
 from smelt.mining.ranks import score_of
 from smelt.mining.recorder import Recorder, shown
@@ -264,7 +265,7 @@ def _rank_work(rank: int, world: int, folder: str, made: list[Step], every: int)
             recorder.load_state_dict(torch.load(f"{folder}/state.pt"))
     recorder.reduce()
     if rank == 0:
-        save_dynamics(Path(folder), recorder.arrays(), {})
+        Dynamics(recorder.arrays()).save(Path(folder), {})
     dist.destroy_process_group()
 
 
@@ -276,7 +277,7 @@ def test_ranks_record_what_one_process_does(tmp_path: Path, world: int, every: i
     made = steps(5, 23, 5, [20, 7, 1, 23, 9, 2] * 6, distinct=False)
     made[9] = (made[9][0], made[9][1] * torch.nan, made[9][2])
     mp.spawn(_rank_work, (world, str(tmp_path), made, every), nprocs=world)  # type: ignore[no-untyped-call]
-    ours, alone = open_dynamics(tmp_path)[0], recorded(made, 23)
+    ours, alone = Dynamics.open(tmp_path), recorded(made, 23)
     assert int(alone["forgotten"].sum()) > 20
     for name in alone.columns:
         np.testing.assert_array_equal(ours[name], alone[name], err_msg=name)
@@ -324,22 +325,22 @@ def test_a_margin_of_exactly_zero_is_not_right(label: int) -> None:
 
 def test_files_come_back_as_they_were(tmp_path: Path) -> None:
     before = recorded(steps(0, 8, 3, [4, 4]), 8)
-    save_dynamics(tmp_path / "d", before.columns, {"model": "m"})
-    after, summary = open_dynamics(tmp_path / "d")
+    Dynamics(before.columns).save(tmp_path / "d", {"model": "m"})
+    after = Dynamics.open(tmp_path / "d")
     for name, column in before.columns.items():
         np.testing.assert_array_equal(column, after[name])
-    assert summary == {"model": "m", "rows": 8}
-    assert open_dynamics_of_nothing(tmp_path).num_rows == 0
+    assert json.loads((tmp_path / "d" / "dynamics.json").read_text()) == {"model": "m", "rows": 8}
+    assert dynamics_of_nothing(tmp_path).num_rows == 0
 
 
-def open_dynamics_of_nothing(folder: Path) -> Dynamics:
-    save_dynamics(folder / "none", Recorder(0).arrays(), {})
-    return open_dynamics(folder / "none")[0]
+def dynamics_of_nothing(folder: Path) -> Dynamics:
+    Dynamics(Recorder(0).arrays()).save(folder / "none", {})
+    return Dynamics.open(folder / "none")
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "rows", "dtype", "pickle", "empty"])
 def test_damaged_files_are_refused_by_name(tmp_path: Path, damage: str) -> None:
-    save_dynamics(tmp_path, recorded(steps(0, 8, 3, [4]), 8).columns, {})
+    Dynamics(recorded(steps(0, 8, 3, [4]), 8).columns).save(tmp_path, {})
     path = tmp_path / "margin_sum.npy"
     if damage == "missing":
         path.unlink()
@@ -354,4 +355,4 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, damage: str) -> None:
     else:
         path.write_bytes(b"")
     with pytest.raises(ArtifactError, match=r"margin_sum\.npy"):
-        score_of(open_dynamics(tmp_path)[0], "aum")
+        score_of(Dynamics.open(tmp_path), "aum")

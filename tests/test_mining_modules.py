@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from learning_toy import CLASSES, COUNTS, make_data, make_selection
-from smelt.artifacts.dynamics import Dynamics, open_dynamics, save_dynamics
+from smelt.artifacts.dynamics import Dynamics
 from smelt.artifacts.ranking import read_ranking
 from smelt.artifacts.selection import read_selection
 from smelt.mining.recorder import Recorder
@@ -93,7 +93,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         (extra / folder / f"{name}.py").write_text(text)
     make_data(work / "data")
     make_selection(work / "selection")
-    save_dynamics(work / "before" / "dynamics", Recorder(sum(COUNTS.values())).arrays(), {})
+    Dynamics(Recorder(sum(COUNTS.values())).arrays()).save(work / "before" / "dynamics", {})
     command = [sys.executable, "-c", RUN, str(TESTS), str(extra), str(work)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -102,7 +102,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_a_new_score_is_recorded_ranked_and_selected_by(ran: tuple[Path, str]) -> None:
     work, _ = ran
-    dynamics, _ = open_dynamics(work / "train" / "dynamics")
+    dynamics = Dynamics.open(work / "train" / "dynamics")
     assert set(dynamics.columns) == {*declared(), "entropy_sum"}
     train = slice(0, COUNTS["train"])
     entropy = dynamics["entropy_sum"][train] / dynamics["seen"][train]

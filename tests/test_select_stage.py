@@ -13,7 +13,7 @@ import torch
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
-from smelt.artifacts.dynamics import save_dynamics
+from smelt.artifacts.dynamics import Dynamics
 from smelt.artifacts.ranking import read_ranking
 from smelt.artifacts.results import describe, write_dense
 from smelt.artifacts.selection import Selection, read_selection
@@ -111,7 +111,7 @@ def trained(
         logits[i, (int(labels[i]) + 1) % classes] = 0.0
     recorder = Recorder(first + count)
     recorder.update(rows, logits, labels)
-    save_dynamics(work / name / "dynamics", recorder.arrays(), {})
+    Dynamics(recorder.arrays()).save(work / name / "dynamics", {})
     return name
 
 
@@ -398,7 +398,7 @@ def test_what_does_not_fit_is_refused(work: Path) -> None:
         select(work, "s", method="lowest_fraction")
     with pytest.raises(RecipeError, match="goes by a ranking"):
         select(work, "t", down_weight={})
-    save_dynamics(work / "alien" / "dynamics", Recorder(5).arrays(), {})
+    Dynamics(Recorder(5).arrays()).save(work / "alien" / "dynamics", {})
     with pytest.raises(ArtifactError, match="different data sets"):
         stage(work, "rank", "r", {"train": ["alien"]})
     (work / "check").mkdir()

@@ -18,7 +18,7 @@ import torch
 
 from learning_toy import CLASSES, COUNTS, hashes, job, make_data, make_selection, run_job
 from smelt.artifacts.checkpoint import Checkpoints, read_tensors, write_tensors
-from smelt.artifacts.dynamics import open_dynamics
+from smelt.artifacts.dynamics import Dynamics
 from smelt.errors import ArtifactError, DataError, PreemptedError, RecipeError, TrainingError
 from smelt.files.failpoints import VARIABLE
 from smelt.mining.ranks import score_of
@@ -88,7 +88,7 @@ def test_artefact(undisturbed: Path, data: Path) -> None:
     assert all(0 <= float(row["val_top1_ema"]) <= float(row["val_top5_ema"]) <= 1 for row in rows)
     report = json.loads((undisturbed / "train.json").read_text())
     assert report["weights"] == "ema" and report["images"] == COUNTS["train"] and report["steps"] == STEPS
-    dynamics, _ = open_dynamics(undisturbed / "dynamics")
+    dynamics = Dynamics.open(undisturbed / "dynamics")
     assert dynamics.num_rows == sum(COUNTS.values())
     assert (dynamics["seen"][: COUNTS["train"]] == 3).all() and not dynamics["seen"][COUNTS["train"] :].any()
     weights = read_tensors(undisturbed / "model.safetensors")
@@ -155,7 +155,7 @@ def test_bad_images_are_left_out(tmp_path: Path, selection: Path) -> None:
     data = make_data(tmp_path / "data", bad=bad)
     folder = job(tmp_path / "job", {"max_bad_fraction": 0.5}, catalogue=data, selection=selection)
     out = run_job(folder)
-    dynamics, _ = open_dynamics(out / "dynamics")
+    dynamics = Dynamics.open(out / "dynamics")
     seen = np.full(COUNTS["train"], 3)
     seen[list(bad)] = 0
     assert (dynamics["seen"][: COUNTS["train"]] == seen).all()
@@ -174,20 +174,20 @@ def test_threshold_class(tmp_path: Path, data: Path) -> None:
     selection = make_selection(tmp_path / "s", extra=6)
     out = run_job(job(tmp_path / "j", {"epochs": 2}, catalogue=data, selection=selection))
     assert read_tensors(out / "model.safetensors")["fc.weight"].shape[0] == CLASSES + 1
-    dynamics, _ = open_dynamics(out / "dynamics")
+    dynamics = Dynamics.open(out / "dynamics")
     assert (dynamics["seen"][: COUNTS["train"]] == 2).all()
 
 
 def test_dropped_and_weightless_rows_are_not_shown(tmp_path: Path, data: Path) -> None:
     selection = make_selection(tmp_path / "s", drop=(0, 1), weights={2: 0.0, 3: 0.5})
     out = run_job(job(tmp_path / "j", catalogue=data, selection=selection))
-    dynamics, _ = open_dynamics(out / "dynamics")
+    dynamics = Dynamics.open(out / "dynamics")
     assert dynamics["seen"][:5].tolist() == [0, 0, 0, 3, 3]
 
 
 def test_record_epochs(tmp_path: Path, data: Path, selection: Path) -> None:
     out = run_job(job(tmp_path, {"record_epochs": 2}, catalogue=data, selection=selection))
-    dynamics, _ = open_dynamics(out / "dynamics")
+    dynamics = Dynamics.open(out / "dynamics")
     assert (dynamics["seen"][: COUNTS["train"]] == 2).all()
 
 

@@ -21,7 +21,8 @@ def hits_topk(scores_NC: ArrayLike, labels_N: ArrayLike, k: int) -> NDArray[np.b
 
     The same as `hits_in_list(top_lists(scores, k), labels)`, without making the lists.
     """
-    assert k >= 1
+    if k < 1:
+        raise ValueError(f"k is {k}: the first k classes are 1 or more")
     return np.asarray(before_label(scores_NC, labels_N) < k)
 
 
@@ -29,7 +30,12 @@ def before_label(scores_NC: ArrayLike, labels_N: ArrayLike) -> NDArray[np.int64]
     """How many of C classes come before the label, (N,); beyond all counting where it is unknown or NaN."""
     scores = np.asarray(scores_NC, dtype=np.float32)
     labels = np.asarray(labels_N)
-    assert scores.ndim == 2 and labels.shape == scores.shape[:1]
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise ValueError(f"scores {scores.shape} must be (N, C), and labels {labels.shape} (N,)")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels are whole numbers, not {labels.dtype}")
+    if labels.max(initial=-1) >= scores.shape[1]:
+        raise ValueError(f"a label is {labels.max()}: scores of {scores.shape[1]} classes know 0..C−1")
     known = labels >= 0
     label = np.where(known, labels, 0)
     own = scores[np.arange(len(scores)), label]
@@ -88,7 +94,8 @@ def top_lists(scores_NC: ArrayLike, k: int) -> NDArray[np.int64]:
     −1 in place of a class whose score is NaN.
     """
     scores = np.asarray(scores_NC, dtype=np.float32)
-    assert scores.ndim == 2 and k >= 1
+    if scores.ndim != 2 or k < 1:
+        raise ValueError(f"scores {scores.shape} must be (N, C), and k, {k}, at least 1")
     size = min(k, scores.shape[1])
     if scores.shape[1] <= 4 * size:
         return _sorted_lists(scores, size)

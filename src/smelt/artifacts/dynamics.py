@@ -50,6 +50,25 @@ class Dynamics:
             )
         return self.columns[name]
 
+    @classmethod
+    def open(cls, folder: Path | str) -> Dynamics:
+        """Those that `save` wrote, memory-mapped; ArtifactError names a bad file."""
+        folder = Path(folder)
+        rows = read_json(folder / "dynamics.json")["rows"]
+        columns = {path.stem: _open(path, rows) for path in sorted(folder.glob("*.npy"))}
+        try:
+            return cls(columns, str(folder))
+        except ValueError as error:
+            raise ArtifactError(str(error)) from error
+
+    def save(self, folder: Path | str, summary: Mapping[str, Any] | None = None) -> None:
+        """Write the columns, and `dynamics.json` (`summary`, any JSON)."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, column in self.columns.items():
+            save_array(folder / f"{name}.npy", column)
+        write_json(folder / "dynamics.json", {**(summary or {}), "rows": self.num_rows})
+
     @property
     def num_rows(self) -> int:
         """Number of catalogue rows, seen or not."""
@@ -65,25 +84,6 @@ class Dynamics:
         seen, last = np.array(self["seen"]), np.array(self["last"])
         seen[rows], last[rows] = 0, -1
         return Dynamics({**self.columns, "seen": seen, "last": last}, self.origin)
-
-
-def save_dynamics(folder: Path, arrays: Mapping[str, NDArray[Any]], summary: Mapping[str, Any]) -> None:
-    """Write the columns `arrays` (as `Recorder.arrays` gives them) and `dynamics.json` (`summary`)."""
-    dynamics = Dynamics(arrays)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, column in dynamics.columns.items():
-        save_array(folder / f"{name}.npy", column)
-    write_json(folder / "dynamics.json", {**summary, "rows": dynamics.num_rows})
-
-
-def open_dynamics(folder: Path) -> tuple[Dynamics, dict[str, Any]]:
-    """The dynamics in `folder`, memory-mapped, and their summary; ArtifactError names a bad file."""
-    summary = read_json(folder / "dynamics.json")
-    columns = {path.stem: _open(path, summary["rows"]) for path in sorted(folder.glob("*.npy"))}
-    try:
-        return Dynamics(columns, str(folder)), summary
-    except ValueError as error:
-        raise ArtifactError(str(error)) from error
 
 
 def _open(path: Path, rows: int) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,16 +12,28 @@ from smelt.artifacts.results import Kind
 from smelt.fusion.scores.sources import Held, Source
 
 SUMS = 1e-2  # how far from 1 the sum of an image's probabilities may be
-Results = Mapping[str, ArrayLike] | Iterable[ArrayLike | Source]
+
+
+class Read(Protocol):
+    """Results that were read, with their labels: what `read_scores` gives."""
+
+    sources: Sequence[Source]
+    num_classes: int
+    labels_N: NDArray[np.int32] | None
+
+
+Results = Mapping[str, ArrayLike] | Iterable[ArrayLike | Source] | Read
 
 
 def as_sources(results: Results) -> list[Source]:
-    """Results in the order given, arrays of scores (N, C) among them: logits, or probabilities where none is
-    below 0 and those of each image sum to 1. Their names are a mapping's keys, or r0, r1, …
+    """Results in the order given, as they were read or arrays of scores (N, C) among them: logits, or
+    probabilities where none is below 0 and those of each image sum to 1. Their names are a mapping's keys, or
+    r0, r1, …
 
     TypeError for what holds no numbers, ValueError for other shapes; both name the result.
     """
-    named = results.items() if isinstance(results, Mapping) else ((f"r{m}", x) for m, x in enumerate(results))
+    given: Any = getattr(results, "sources", results)
+    named = given.items() if isinstance(given, Mapping) else ((f"r{m}", x) for m, x in enumerate(given))
     sources, shapes = list[Source](), dict[str, tuple[int, ...]]()
     for name, one in named:
         if isinstance(one, Source):

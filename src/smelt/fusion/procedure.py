@@ -43,7 +43,7 @@ class Outcome:
 def fuse(
     results: Results,
     labels_N: ArrayLike | None = None,
-    settings: FuseSettings | None = None,
+    settings: FuseSettings | Mapping[str, Any] | None = None,
     *,
     num_classes: int | None = None,
     groups_N: ArrayLike | None = None,
@@ -52,18 +52,23 @@ def fuse(
     fingerprint: str = "",
     emit: Emit = lambda event, **fields: None,
 ) -> Outcome:
-    """Fit, judge and choose weights of M results: arrays of scores (N, C), see `arrays`, or sources.
+    """Fit, judge and choose weights of M results: arrays of scores (N, C), or what `read_scores` gave.
 
-    labels_N: of the images, below 0 where unknown. Without any label only the simple means are possible, and
-    the first is used. groups_N: a number for each image, the same for copies of one image (None: images with
-    equal scores in all results are copies). folder: where tables are kept while they are built (None, or few
-    scores: memory). workers: processes that build them. fingerprint: what the tables there must be of.
+    labels_N: of the images, below 0 where unknown; those read with the results unless given. settings: some
+    of `FuseSettings`, as `{"metric": "top1"}`. Without any label only the simple means are possible, and
+    the first is used. groups_N: a number for each image, the same for copies of one image (None: images
+    with equal scores in all results are copies). folder: where tables are kept while they are built
+    (None, or few scores: memory). workers: processes that build them. fingerprint: what the tables there
+    must be of.
 
     ValueError or TypeError for results and labels of other shapes and types, ResultError for scores that
     cannot be fused (NaN, infinity, too many for `memory_gib`).
     """
     sources = as_sources(results)
+    labels_N = getattr(results, "labels_N", None) if labels_N is None else labels_N
+    num_classes = getattr(results, "num_classes", None) if num_classes is None else num_classes
     num_classes = num_classes_of(sources) if num_classes is None else num_classes
+    settings = settings if isinstance(settings, FuseSettings) else FuseSettings.model_validate(settings or {})
     labels = as_labels(labels_N, sources, num_classes)
     num_images = 0 if labels is None else len(labels)
     scores = len(sources) * num_images * num_classes
@@ -77,7 +82,7 @@ def fuse(
     }  # fmt: skip
     with one_thread(), one_blas_thread():
         groups = None if labels is None else _groups(sources, labels, groups_N)
-        case = prepared(sources, labels, settings or FuseSettings(), num_classes, groups)
+        case = prepared(sources, labels, settings, num_classes, groups)
         if labels is None:
             return _blind(case)
         known = labels >= 0

@@ -31,7 +31,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from smelt.mining.intervals import Z, wilson
 
@@ -109,29 +109,34 @@ class Estimate:
         return f"about {self.rate:.2f} of {self.images} labels look wrong (estimated, {between}; {by})"
 
 
-def noise_rate(curves: Sequence[Curve], images: int, validation_C: NDArray[np.int64]) -> Estimate:
+def noise_rate(
+    curves: Sequence[Curve | tuple[ArrayLike, ArrayLike]], images: int, validation_C: ArrayLike
+) -> Estimate:
     """The share of wrong labels among the `images` rows that the trainings behind `curves` were taught.
 
-    validation_C: labelled validation images of each class. Several trainings: the mean of their estimates.
-    The lower end is the highest lower end of all stretches (learning by heart only hides noise), the upper
-    end the lowest of those stretches that show nearly the most. The rate is the most that a stretch shows.
-    TypeError or ValueError for a `validation_C` that is no count of each of two classes or more.
+    curves: of each training its accuracies after each epoch, of training visits and of validation, (E,) both
+    (see `Curve`). validation_C: labelled validation images of each class. Several trainings: the mean of
+    their estimates. The lower end is the highest lower end of all stretches (learning by heart only hides
+    noise), the upper end the lowest of those stretches that show nearly the most. The rate is the most
+    that a stretch shows. TypeError or ValueError for a `validation_C` that is no count of each of two
+    classes or more.
     """
+    told = [one if isinstance(one, Curve) else Curve(*map(np.asarray, one)) for one in curves]
     validation_C = np.asarray(validation_C)
     if validation_C.dtype.kind not in "iu":
         raise TypeError(f"validation_C must be whole numbers of images, not {validation_C.dtype}")
     if validation_C.ndim != 1 or len(validation_C) < 2 or validation_C.min() < 0:
         raise ValueError(f"validation_C must be images of each class, (C ≥ 2,), not {validation_C.shape}")
     validation = int(validation_C.sum())
-    unknown = Estimate(images, validation, len(curves))
+    unknown = Estimate(images, validation, len(told))
     if not validation:
         return replace(unknown, why=NO_VALIDATION)
-    if not curves:
+    if not told:
         return replace(unknown, why=NO_RECORD)
     size, classes = effective_images(validation_C), len(validation_C)
-    found = [interval for curve in curves if (interval := _of_curve(curve, classes, size, images))]
-    if len(found) < len(curves):
-        return replace(unknown, why=f"{NOT_ENOUGH}: {_what_there_was(curves, classes)}")
+    found = [interval for curve in told if (interval := _of_curve(curve, classes, size, images))]
+    if len(found) < len(told):
+        return replace(unknown, why=f"{NOT_ENOUGH}: {_what_there_was(told, classes)}")
     rate, low, high = (float(value) for value in np.mean(found, axis=0))
     if high - low <= WIDEST:
         return replace(unknown, rate=rate, low=low, high=high)

@@ -190,7 +190,7 @@ class Recorder:
         self._whole = whole if self.rank == 0 else None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The columns as numpy arrays (N,), for `save_dynamics`; with several ranks: rank 0's, after
+        """The columns as numpy arrays (N,), for `Dynamics`; with several ranks: rank 0's, after
         `reduce`."""
         return {name: column.cpu().numpy() for name, column in self.columns.items()}
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue import Catalogue
-from smelt.artifacts.dynamics import Dynamics, open_dynamics
+from smelt.artifacts.dynamics import Dynamics
 from smelt.artifacts.ranking import Ranking
 from smelt.artifacts.selection import Selection, read_selection
 from smelt.files.parquet import read_table
@@ -278,7 +278,7 @@ def _looks_like(work: Work, item: Item) -> Dynamics | None:
     for name in item.inputs.get("train", []):
         path = work.items[name].path
         if path and (path / "dynamics").is_dir():
-            return open_dynamics(path / "dynamics")[0]
+            return Dynamics.open(path / "dynamics")
     return None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue import Catalogue
-from smelt.artifacts.dynamics import Dynamics, open_dynamics
+from smelt.artifacts.dynamics import Dynamics
 from smelt.artifacts.ranking import write_ranking
 from smelt.artifacts.results import find, open_dense, rows_hash
 from smelt.artifacts.selection import read_selection
@@ -105,7 +105,7 @@ def curve_of(
 
 def dynamics_of(path: Path, catalogue: Catalogue) -> Dynamics:
     """The dynamics in a train artefact; ArtifactError if they are of another catalogue."""
-    dynamics, _ = open_dynamics(path / "dynamics")
+    dynamics = Dynamics.open(path / "dynamics")
     if dynamics.num_rows != catalogue.num_rows:
         raise ArtifactError(
             f"{path / 'dynamics'} has {dynamics.num_rows} rows, the catalogue {catalogue.num_rows}: "

@@ -14,7 +14,7 @@ from typing import Any
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.checkpoint import Checkpoints, write_tensors
-from smelt.artifacts.dynamics import save_dynamics
+from smelt.artifacts.dynamics import Dynamics
 from smelt.artifacts.results import find
 from smelt.artifacts.selection import Selection, read_selection
 from smelt.errors import RecipeError, TrainingError
@@ -152,7 +152,7 @@ def _write(context: Context[TrainSettings], settings: TrainSettings, loop: Loop,
     num_classes = loop.data.num_outputs
     write_json(context.out / "model.json", setup.model_json(settings, num_classes, weights))
     summary = {"classes": num_classes, "epochs": settings.epochs, "backbone": settings.backbone}
-    save_dynamics(context.out / "dynamics", recorder.arrays(), summary)
+    Dynamics(recorder.arrays()).save(context.out / "dynamics", summary)
     write_bytes(context.out / "metrics.csv", _csv(loop.progress.metrics).encode())
     write_json(
         context.out / "train.json",
