@@ -7,12 +7,14 @@ share the folder), brought to the disk and renamed. What a kill leaves behind is
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import io
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -65,6 +67,14 @@ def write_plain(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` in UTF-8 in one step."""
     write_bytes(path, text.encode())
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Replace `path` by lines of CSV in one step. Names of files are bytes: those that are not UTF-8 are
+    written as they are."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def write_json(path: Path, value: Any) -> None:

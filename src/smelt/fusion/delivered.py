@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from smelt.errors import ArtifactError, ResultError
 from smelt.files.arrays import new_array
-from smelt.files.atomic import move, temporary_name, write_bytes, write_json
+from smelt.files.atomic import move, temporary_name, write_bytes, write_csv, write_json
 from smelt.files.workfolder import MODE
 from smelt.fusion.apply import Fusion, apply, top_classes
 from smelt.fusion.exact.threads import one_thread
@@ -89,9 +86,9 @@ class Delivery:
         """All files of a fusion."""
         chosen, count = outcome.chosen, len(self.names)
         weights = [[name, _number(weight)] for name, weight in zip(given.names, chosen.weights)]
-        write_bytes(folder / "weights.csv", _csv([["result", "weight"], *weights]))
+        write_csv(folder / "weights.csv", [["result", "weight"], *weights])
         if chosen.class_weights is not None:
-            write_bytes(folder / "class_weights.csv", _csv(_by_class(chosen, given)))
+            write_csv(folder / "class_weights.csv", _by_class(chosen, given))
         lists = top_classes(chosen, given.sources, count, min(5, given.num_classes))
         write_bytes(folder / "top5.txt", lists_text(self.names, lists).encode())
         if self.submission:
@@ -115,9 +112,3 @@ def _by_class(fusion: Fusion, given: Gathered) -> list[list[str]]:
 
 def _number(value: float) -> str:
     return f"{value:.9g}"
-
-
-def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()

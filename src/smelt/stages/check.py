@@ -19,8 +19,6 @@ An error of the machine (a disk, a permission, too many open files) stops it too
 
 from __future__ import annotations
 
-import csv
-import io
 import threading
 import time
 from collections import Counter
@@ -43,7 +41,7 @@ from smelt.data.images.decode import examine
 from smelt.data.images.kinds import HEIC_HINT, sniff
 from smelt.data.images.store import ImageStore
 from smelt.errors import BadImageError, DataError, some
-from smelt.files.atomic import write_bytes, write_json
+from smelt.files.atomic import write_csv, write_json
 from smelt.files.opening import patiently
 from smelt.files.parquet import read_table, write_table, writing
 from smelt.stages.context import Context
@@ -148,35 +146,35 @@ def _table(records: list[dict[str, Any]]) -> pa.Table:
 
 
 class _List:
-    """A CSV of files and what is said of each, with the counts of the words."""
+    """Images and what is said of each, with the counts of the words."""
 
-    def __init__(self, catalogue: Catalogue, word: str) -> None:
+    def __init__(self, catalogue: Catalogue) -> None:
         self.rows: list[int] = []
-        self.words: Counter[str] = Counter()
+        self.said: list[str] = []
         self._catalogue = catalogue
-        self._text = io.StringIO(newline="")
-        self._lines = csv.writer(self._text, lineterminator="\n")
-        self._lines.writerow(["file", word])
 
     def add(self, row: int, word: str) -> None:
-        self._lines.writerow([self._catalogue.path(row), word])
         self.rows.append(row)
-        self.words[word] += 1
+        self.said.append(word)
+
+    @property
+    def words(self) -> Counter[str]:
+        return Counter(self.said)
 
     def by_split(self) -> dict[str, int]:
         splits = Counter(self._catalogue.split_codes_N[self.rows].tolist())
         return {split: splits[code] for code, split in enumerate(self._catalogue.splits) if splits[code]}
 
-    def encoded(self) -> bytes:
-        """Names of files are bytes: those that are not UTF-8 are written as they are."""
-        return self._text.getvalue().encode("utf-8", "surrogateescape")
+    def write(self, path: Path, word: str) -> None:
+        lines = ((self._catalogue.path(row), said) for row, said in zip(self.rows, self.said))
+        write_csv(path, [("file", word), *lines])
 
 
 def _write(
     context: Context[CheckSettings], catalogue: Catalogue, root: Path | None, chunks: list[Path]
 ) -> None:
     """Join the chunks and list what is bad or damaged; DataError where that is too much for single images."""
-    bad, damaged = _List(catalogue, "reason"), _List(catalogue, "damage")
+    bad, damaged = _List(catalogue), _List(catalogue)
     ok_N = np.ones(catalogue.num_rows, bool)
     with writing(context.out / "images.parquet", _table([]).schema) as writer:
         for chunk in chunks:
@@ -196,8 +194,8 @@ def _write(
             if not ok_N[number * CHUNK : (number + 1) * CHUNK].all():
                 chunk.unlink()
         raise
-    write_bytes(context.out / "bad_files.csv", bad.encoded())
-    write_bytes(context.out / "damaged_files.csv", damaged.encoded())
+    bad.write(context.out / "bad_files.csv", "reason")
+    damaged.write(context.out / "damaged_files.csv", "damage")
     counts: dict[str, Any] = {"images": catalogue.num_rows, "ok": int(ok_N.sum())}
     counts |= {"bad": dict(bad.words), "bad_by_split": bad.by_split()}
     counts |= {"damaged": dict(damaged.words), "damaged_by_split": damaged.by_split()}

@@ -17,8 +17,6 @@ have near hashes and pass a comparison of their pixels.
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +35,7 @@ from smelt.data.copies.thumbnails import Thumbnails
 from smelt.data.holdout import draw, origins
 from smelt.data.images.store import ImageStore
 from smelt.errors import ArtifactError
-from smelt.files.atomic import read_json, write_bytes, write_json
+from smelt.files.atomic import read_json, write_csv, write_json
 from smelt.files.parquet import read_table, write_table
 from smelt.stages.context import Context
 
@@ -188,10 +186,7 @@ def _write(
     }  # fmt: skip
     write_table(out / "duplicates.parquet", columns)
     leaks = _leaks(catalogue, hashes, copies, verdict)
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(leaks)
-    # names of files are bytes: those that are not UTF-8 are written as they are
-    write_bytes(out / "leaks.csv", text.getvalue().encode("utf-8", "surrogateescape"))
+    write_csv(out / "leaks.csv", leaks)
     splits = [line[1] for line in leaks[1:]]
     summary = _summary(catalogue, copies, verdict, exact)
     summary["moved_by_group"] = moved

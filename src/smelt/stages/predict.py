@@ -8,8 +8,6 @@ was written.
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +21,7 @@ from smelt.artifacts.results import TOPK, describe, write_dense
 from smelt.data.config import ViewSettings
 from smelt.data.images.loader import Loader
 from smelt.errors import ArtifactError
-from smelt.files.atomic import read_json, write_bytes
+from smelt.files.atomic import read_json, write_csv
 from smelt.files.committed import MANIFEST, seal, sealed
 from smelt.files.failpoints import reach
 from smelt.learning import distributed, setup
@@ -108,12 +106,9 @@ def _noting_bad(
     bad = sorted(set(rows.tolist()) & set(loader.bad)) if loader.bad else []
     if not bad:
         return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("row", "file", "reason"))
-    writer.writerows((row, loader.store.name(row), loader.bad[row]) for row in bad)
+    lines = ((row, loader.store.name(row), loader.bad[row]) for row in bad)
     name = path.name.removesuffix(TOPK).removesuffix(".npy") + ".bad.csv"
-    write_bytes(path.with_name(name), text.getvalue().encode("utf-8", "surrogateescape"))
+    write_csv(path.with_name(name), [("row", "file", "reason"), *lines])
 
 
 def _name(train: Path) -> str:

@@ -18,7 +18,7 @@ from smelt.artifacts.dynamics import Dynamics
 from smelt.artifacts.results import find
 from smelt.artifacts.selection import Selection, read_selection
 from smelt.errors import RecipeError, TrainingError
-from smelt.files.atomic import read_json, write_bytes, write_json
+from smelt.files.atomic import read_json, write_csv, write_json
 from smelt.learning import distributed, setup
 from smelt.learning.config import TrainSettings
 from smelt.learning.distillation import Teacher
@@ -153,7 +153,8 @@ def _write(context: Context[TrainSettings], settings: TrainSettings, loop: Loop,
     write_json(context.out / "model.json", setup.model_json(settings, num_classes, weights))
     summary = {"classes": num_classes, "epochs": settings.epochs, "backbone": settings.backbone}
     Dynamics(recorder.arrays()).save(context.out / "dynamics", summary)
-    write_bytes(context.out / "metrics.csv", _csv(loop.progress.metrics).encode())
+    measured = ([epoch.get(name) for name in COLUMNS] for epoch in loop.progress.metrics)
+    write_csv(context.out / "metrics.csv", [COLUMNS, *measured])
     write_json(
         context.out / "train.json",
         {
@@ -169,11 +170,3 @@ def _write(context: Context[TrainSettings], settings: TrainSettings, loop: Loop,
             **{f"final_{key}": value for key, value in loop.progress.metrics[-1].items()},
         },
     )
-
-
-def _csv(metrics: list[dict[str, Any]]) -> str:
-    """The metrics as CSV; empty where an epoch had none."""
-    lines = [",".join(COLUMNS)]
-    for row in metrics:
-        lines.append(",".join("" if row.get(name) is None else repr(row[name]) for name in COLUMNS))
-    return "\n".join(lines) + "\n"
