@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,6 +50,30 @@ def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def filling(folder: Path, names: Sequence[str], mode: int) -> Iterator[Path]:
+    """The folder to write files in that come into `folder`, of `mode` where it is new, when the block ends
+    well: all of them, or none. Of `names` nothing older stays; the last of them goes first and comes last.
+    """
+    folder = folder.resolve()  # a link to another disk: what is made aside must be on that disk
+    aside = temporary_name(folder)
+    try:
+        aside.mkdir(mode, parents=True)
+        yield aside
+        if not folder.exists():
+            os.replace(aside, folder)
+            return
+        for name in reversed(names):
+            (folder / name).unlink(missing_ok=True)
+        for name in names:
+            if (aside / name).exists():
+                os.replace(aside / name, folder / name)
+    except OSError as error:
+        raise ArtifactError(f"cannot write to {folder}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

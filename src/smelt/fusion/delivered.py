@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from smelt.errors import ArtifactError, ResultError
+from smelt.errors import ResultError
 from smelt.files.arrays import new_array
-from smelt.files.atomic import move, temporary_name, write_bytes, write_csv, write_json
+from smelt.files.atomic import filling, write_bytes, write_csv, write_json
 from smelt.files.workfolder import MODE
 from smelt.fusion.apply import Fusion, apply, top_classes
 from smelt.fusion.exact.threads import one_thread
@@ -60,27 +59,9 @@ class Delivery:
             raise ResultError(f"--out {out}: {there} cannot be written to")
 
     def write(self, outcome: Outcome, given: Gathered) -> None:
-        """Make all files aside, then move them into place. A new folder is for its owner alone, as a work
-        folder is."""
-        out = self.out.resolve()  # a link to another disk: what is made aside must be on that disk
-        aside = temporary_name(out)
-        try:
-            aside.mkdir(MODE, parents=True)
-            with one_thread():
-                self._fill(aside, outcome, given)
-            if not out.exists():
-                move(aside, out)
-                return
-            # what an earlier fusion left must not stand beside this; fusion.json goes first and comes last
-            for name in reversed(WRITTEN):
-                (out / name).unlink(missing_ok=True)
-            for name in WRITTEN:
-                if (aside / name).exists():
-                    move(aside / name, out / name)
-        except OSError as error:
-            raise ArtifactError(f"cannot write to {out}: {error.strerror}") from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        """Write all files. A new folder is for its owner alone, as a work folder is."""
+        with filling(self.out, WRITTEN, MODE) as folder, one_thread():
+            self._fill(folder, outcome, given)
 
     def _fill(self, folder: Path, outcome: Outcome, given: Gathered) -> None:
         """All files of a fusion."""
@@ -100,6 +81,7 @@ class Delivery:
             fused = new_array(folder / "scores.npy", shape, np.float32)
             for lines, block in apply(chosen, given.sources, count):
                 fused[lines] = block
+            del fused
         write_json(folder / "fusion.json", outcome.record)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import ResultError
-from smelt.files.arrays import foreign_npz, new_array, save_arrays
+from smelt.files.arrays import map_npz, new_array, save_arrays
 from smelt.files.atomic import read_json, write_json
 from smelt.fusion.exact.candidates import FIELDS, INDEX, Store
 from smelt.fusion.exact.prune import (
@@ -265,7 +265,7 @@ def _finish(job: Job, starts: Sequence[int]) -> None:
 
     One part is in memory at a time: fields are filled in place.
     """
-    parts = [foreign_npz(job.part(start)) for start in starts]
+    parts = [map_npz(job.part(start)) for start in starts]
     counts_U = np.concatenate([part["counts_U"] for part in parts])
     lengths = {"U": len(counts_U), "R": int(counts_U.sum()), "K": job.identity["images"]}
     for name in (*FIELDS, *PER_IMAGE):
@@ -280,6 +280,5 @@ def _finish(job: Job, starts: Sequence[int]) -> None:
             filled[begin : begin + len(piece)] = piece
             begin += len(piece)
     write_json(job.folder / INDEX, job.identity)
-    for start, part in zip(starts, parts):
-        part.close()
+    for start in starts:
         job.part(start).unlink()

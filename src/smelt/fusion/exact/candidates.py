@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import ArtifactError
-from smelt.files.arrays import let_go, map_array
+from smelt.files.arrays import map_array
 from smelt.files.atomic import read_json
 from smelt.fusion.exact.prune import PER_IMAGE
 from smelt.fusion.scores.reference import single
@@ -46,7 +46,7 @@ class Store:
         try:
             arrays = {name: map_array(folder / f"{name}.npy") for name in (*FIELDS, *PER_IMAGE)}
             return cls(tuple(map(int, index["ks"])), float(index["cap"]), **arrays)
-        except (KeyError, TypeError, ValueError, OSError, EOFError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{folder} holds a damaged table of candidates: {error}") from error
 
     @property
@@ -62,10 +62,6 @@ class Store:
     def ends_U(self) -> NDArray[np.int64]:
         """Where each image's candidates end."""
         return np.asarray(np.cumsum(self.counts_U))
-
-    def let_go(self) -> None:
-        """Give the pages of a mapped file back: all of it was read once, few rows are asked for again."""
-        let_go(self.values_RM)
 
     def above(
         self, rows_Q: NDArray[np.int64], which_Q: NDArray[np.int64], weights_PM: NDArray[np.float32]

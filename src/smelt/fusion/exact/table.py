@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from smelt.files.arrays import let_go
 from smelt.fusion.exact.candidates import Store
 from smelt.fusion.exact.threads import spread_over
 from smelt.fusion.exact.units import ROUGH, Directions, beyond, exact, halved, picked, rounded
@@ -204,7 +205,7 @@ def tables_of(
         return _tile(store, plan[1], plan[2], many)
 
     made = list(spread_over(make, plans, int(counts.sum()), threads))
-    store.let_go()
+    let_go(store.values_RM)
     # on top: the sums of the product, and what rounding its bfloat16 output can hide
     moved = max((far for _, far in made), default=0.0)
     slack = 1.02 * (moved + ROUGH + 2 * rounding(store.num_results))
