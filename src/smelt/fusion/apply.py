@@ -6,7 +6,7 @@ Writes the lists of the best classes, and the fused scores where they are wanted
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -52,16 +52,14 @@ class Fusion:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Fusion:
         """What `to_json` gave; ArtifactError if it is not that."""
+
+        def frozen(found: Any) -> Any:
+            return tuple(map(frozen, found)) if isinstance(found, list) else found
+
         try:
-            degrees, of_classes, biases = map(value.get, ("temperatures", "class_weights", "biases"))
-            return cls(
-                value["method"], value["pooling"], tuple(value["weights"]), value["shrinkage"],
-                None if degrees is None else tuple(degrees),
-                None if of_classes is None else tuple(map(tuple, of_classes)),
-                None if biases is None else tuple(biases), value.get("penalty"),
-            )  # fmt: skip
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(f"not a fusion: {error!r}") from error
+            return cls(**{one.name: frozen(value[one.name]) for one in fields(cls) if one.name in value})
+        except TypeError as error:
+            raise ArtifactError(f"not a fusion: {error}") from error
 
     def fitting(self, num_results: int, num_classes: int | None) -> bool:
         """Whether it is one of so many results and classes (None: unknown)."""
