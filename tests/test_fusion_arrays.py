@@ -25,10 +25,11 @@ def problem(images: int = 300) -> tuple[list[np.ndarray], np.ndarray]:
 
 def test_arrays_are_fused_as_sources_are() -> None:
     scores, labels = problem()
-    held = [Held(f"r{m}", "logits", one.astype(np.float32), 4) for m, one in enumerate(scores)]
+    held = [Held(f"scores[{m}]", "logits", one.astype(np.float32), 4) for m, one in enumerate(scores)]
     expected = fuse(held, labels, SETTINGS, num_classes=4)
-    for results in (scores, np.stack(scores), tuple(scores), [one.tolist() for one in scores]):
+    for results in (scores, tuple(scores), [one.tolist() for one in scores]):
         assert fuse(results, labels.tolist(), SETTINGS).record == expected.record
+    assert fuse(np.stack(scores), labels, SETTINGS).chosen == expected.chosen
     named = fuse({"one": scores[0], "two": scores[1]}, labels, SETTINGS)
     assert [one["name"] for one in named.record["results"]] == ["one", "two"]
     fused = expected.chosen.scores(scores)
@@ -49,16 +50,17 @@ def test_probabilities_are_known_by_their_sums() -> None:
 def test_what_does_not_fit_is_refused_with_shapes() -> None:
     scores, labels = problem()
     for wrong, words in (
-        ([scores[0], scores[1][:9]], r"\(300, 4\).*\(9, 4\)"),
-        ([scores[0][0]], r"result r0: scores are \(images, classes\), not \(4,\)"),
-        ([], "no results"),
+        ([scores[0], scores[1][:9]], r"scores\[1\] has 9 lines, 300 images are wanted"),
+        ([scores[0][0]], r"scores\[0\] has shape \(4,\), not \(N, C\)"),
+        ([], "no result to fuse"),
+        ({"a": np.array([["x"]])}, "a holds <U1, not scores"),
     ):
         with pytest.raises(ValueError, match=words):
             fuse(wrong, labels, SETTINGS)
-    with pytest.raises(TypeError, match="result a: scores are numbers, not <U1"):
-        fuse({"a": np.array([["x"]])}, None)
+    with pytest.raises(TypeError, match=r"scores\[0\] is of type object"):
+        fuse([object()], labels, SETTINGS)
     for of, words in (
-        (labels[:9], "9 labels, but r0 is of another number of images"),
+        (labels[:9], r"9 labels, but scores\[0\] is of 300 images"),
         (labels.astype(float), r"not float64 \(300,\)"),
         (labels[:, None], r"not int64 \(300, 1\)"),
         (labels + 1, "below the number of classes, 4, not 4"),
@@ -68,8 +70,8 @@ def test_what_does_not_fit_is_refused_with_shapes() -> None:
     with pytest.raises(ValueError, match=r"groups \(images,\) are 9 for 300 labels"):
         fuse(scores, labels, SETTINGS, groups_N=np.arange(9))
     scores[1][7, 2] = np.nan
-    with pytest.raises(ResultError, match="r1: the score of image 7 for class 2 is not a number"):
+    with pytest.raises(ResultError, match="line 7 is not finite"):
         fuse(scores, labels, SETTINGS)
     fusion = Fusion("linear_pool", "probability", (0.5, 0.5))
     with pytest.raises(ValueError, match="a fusion of 2 results, not of 3 of 4 classes"):
-        fusion.scores(scores)
+        fusion.scores([scores[0], scores[2], scores[0] + 1])
