@@ -36,8 +36,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.fusion.config import FuseSettings, GeneticSettings
-from smelt.fusion.exact.build import build, choose_cap
-from smelt.fusion.exact.table import Table, table_of
+from smelt.fusion.exact.build import Wanted, build_all, choose_cap
+from smelt.fusion.exact.candidates import Store
+from smelt.fusion.exact.table import Table, tables_of
 from smelt.fusion.exact.units import working_type
 from smelt.fusion.fitting.searching import Found, Steps, together
 from smelt.fusion.fitting.vectors import capped
@@ -148,6 +149,16 @@ def statistics_of(scores_MNC: NDArray[Any], labels_N: NDArray[Any], k: int) -> d
         "errors_shared_with_average": float((~hits[best] & ~together).sum() / (~hits[best]).sum()),
         "correlation_of_errors": float(alike.mean()),
     }
+
+
+def build(
+    pool: Any, labels: Any, k: int, bound: float | None = None, folder: Any = None, **rest: Any
+) -> Store:
+    return build_all([Wanted(pool, (k,), bound, folder, "simulated")], labels, **rest)[0]
+
+
+def table_of(store: Store, labels: Any, threads: int = 0) -> Table:
+    return tables_of(store, labels, threads)[store.ks[0]]
 
 
 def seconds(work: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
@@ -328,7 +339,7 @@ def bench_search(
         "seconds": taken,
         "individuals": sum(evaluated),
         "candidates": table.candidates,
-        "table_gib": table.bytes / 2**30,
+        "table_gib": sum(tile.units.nbytes for tile in table.tiles) / 2**30,
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "plain_average": float(table.accuracy(np.ones(table.num_results))[0]),
         "found": found.accuracy,
@@ -360,7 +371,7 @@ def full_table(
 
     store = build(
         simulated, simulated.labels_N, K, folder=work / f"table-{images}", bound=cap * len(simulated),
-        workers=workers, fingerprint="simulated", progress=progress,
+        workers=workers, progress=progress,
     )  # fmt: skip
     built = time.perf_counter() - begun
     table = table_of(store, simulated.labels_N)

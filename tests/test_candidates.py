@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fusion_toy import build, table_of
 from smelt.artifacts.results import cut
 from smelt.errors import ResultError
 from smelt.fusion.apply import Fusion, plain_hits, top_classes
@@ -18,10 +19,10 @@ from smelt.fusion.config import Pooling
 from smelt.fusion.exact import build as build_module
 from smelt.fusion.exact import prune, units
 from smelt.fusion.exact import table as table_module
-from smelt.fusion.exact.build import Wanted, build, build_all, choose_cap
+from smelt.fusion.exact.build import Wanted, build_all, choose_cap
 from smelt.fusion.exact.candidates import Store
 from smelt.fusion.exact.prune import extreme_means, extreme_shares
-from smelt.fusion.exact.table import table_of, tables_of
+from smelt.fusion.exact.table import tables_of
 from smelt.fusion.fitting.vectors import capped
 from smelt.fusion.scores import soften, sources
 from smelt.fusion.scores.ranks import ranks

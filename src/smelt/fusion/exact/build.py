@@ -91,23 +91,6 @@ class Job:
         return self.folder / f"part-{start:09d}.npz"
 
 
-def build(
-    pool: Blocks,
-    labels_N: NDArray[np.integer],
-    k: int | tuple[int, ...],
-    *,
-    bound: float | None = None,
-    folder: Path | None = None,
-    memory_gib: float = 4.0,
-    workers: int = 1,
-    fingerprint: str = "",
-    progress: Progress = lambda done, total: None,
-) -> Store:
-    """The candidates of all images with a label, for one pooling; see `build_all`."""
-    wanted = [Wanted(pool, (k,) if isinstance(k, int) else k, bound, folder, fingerprint)]
-    return build_all(wanted, labels_N, memory_gib=memory_gib, workers=workers, progress=progress)[0]
-
-
 def build_all(
     wanted: Sequence[Wanted],
     labels_N: NDArray[np.integer],

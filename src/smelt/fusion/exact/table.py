@@ -82,11 +82,6 @@ class Table:
         """Candidates in all tiles, padding left out."""
         return sum(int((tile.rows_nI >= 0).sum()) for tile in self.tiles)
 
-    @property
-    def bytes(self) -> int:
-        """Memory of the unit vectors."""
-        return sum(tile.units.nbytes for tile in self.tiles)
-
     def hits(self, weights_PM: ArrayLike) -> NDArray[np.bool_]:
         """Which images are right, (P, N), as the reference has it. Weights are scaled to sum 1."""
         weights = self._allowed(weights_PM)
@@ -172,11 +167,6 @@ class Table:
             tiles=[self.tiles[place] for place in mine],
             parts_T=[self.parts_T[place] for place in mine],
         )
-
-
-def table_of(store: Store, labels_N: NDArray[np.integer], threads: int = 0, k: int | None = None) -> Table:
-    """The table of all candidates for one k (None: the first)."""
-    return tables_of(store, labels_N, threads)[store.ks[0] if k is None else k]
 
 
 def tables_of(
