@@ -244,24 +244,14 @@ def _write_part(jobs: Sequence[Job], labels_N: NDArray[np.int32], start: int, me
 
 
 def _finish(job: Job, starts: Sequence[int]) -> None:
-    """Join the parts into one file a field, then name the store finished and drop the parts.
-
-    One part is in memory at a time: fields are filled in place.
-    """
+    """Join the parts, mapped, into one file a field; then name the store finished and drop the parts."""
     parts = [map_npz(job.part(start)) for start in starts]
-    counts_U = np.concatenate([part["counts_U"] for part in parts])
-    lengths = {"U": len(counts_U), "R": int(counts_U.sum()), "K": job.identity["images"]}
     for name in (*FIELDS, *PER_IMAGE):
-        first, axis = parts[0][name], -1 if name in PER_IMAGE else 0
-        shape = list(first.shape)
-        shape[axis] = lengths[name.split("_")[1][0]]
-        path = job.folder / f"{name}.npy"
-        whole = new_array(path, tuple(shape), first.dtype)
-        filled, begin = np.moveaxis(whole, axis, 0), 0
-        for part in parts:
-            piece = np.moveaxis(part[name], axis, 0)
-            filled[begin : begin + len(piece)] = piece
-            begin += len(piece)
+        pieces, axis = [part[name] for part in parts], -1 if name in PER_IMAGE else 0
+        shape = list(pieces[0].shape)
+        shape[axis] = sum(piece.shape[axis] for piece in pieces)
+        whole = new_array(job.folder / f"{name}.npy", tuple(shape), pieces[0].dtype)
+        np.concatenate(pieces, axis, whole)
     write_json(job.folder / INDEX, job.identity)
     for start in starts:
         job.part(start).unlink()
