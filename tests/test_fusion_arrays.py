@@ -50,7 +50,7 @@ def test_probabilities_are_known_by_their_sums() -> None:
 def test_what_does_not_fit_is_refused_with_shapes() -> None:
     scores, labels = problem()
     for wrong, words in (
-        ([scores[0], scores[1][:9]], r"scores\[1\] has 9 lines, 300 images are wanted"),
+        ([scores[0], scores[1][:9]], r"\(300, 4\).*\(9, 4\)"),
         ([scores[0][0]], r"scores\[0\] has shape \(4,\), not \(N, C\)"),
         ([], "no result to fuse"),
         ({"a": np.array([["x"]])}, "a holds <U1, not scores"),

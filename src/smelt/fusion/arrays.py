@@ -22,6 +22,11 @@ def as_sources(results: Results) -> list[Source]:
         return list(results.sources)
     if isinstance(results, Sequence) and results and all(isinstance(one, Source) for one in results):
         return list(results)
+    results = results if isinstance(results, Mapping) or hasattr(results, "shape") else list(results)
+    named = results.items() if isinstance(results, Mapping) else enumerate(results)
+    shapes = {name: one.shape for name, one in named if isinstance(one, np.ndarray) and one.ndim == 2}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"results are of the same images and classes, these are not: {shapes}")
     return list(read_scores(results).sources)
 
 
