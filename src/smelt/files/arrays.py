@@ -93,11 +93,6 @@ def foreign_npy(path: Path) -> NDArray[Any]:
         return np.lib.format.open_memmap(path, mode="r")
 
 
-def foreign_npz(path: Path) -> Any:
-    """An `.npz` from elsewhere, open. Raises what numpy raises, and never unpickles."""
-    return np.load(path, allow_pickle=False)
-
-
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Replace `path` by the arrays by name as `.npz`, uncompressed, in one step."""
     size = sum(array.nbytes for array in arrays.values())
