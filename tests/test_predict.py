@@ -186,7 +186,7 @@ def test_a_view_that_was_damaged_after_a_kill_is_made_again(
         real(path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(results, "write_dense", killed)
+        patch.setattr("smelt.stages.predict.write_dense", killed)
         with pytest.raises(KeyboardInterrupt):
             predicted(out, data, trained, splits=splits)
     path = out / "val" / name
