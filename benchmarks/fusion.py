@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from smelt.fusion.config import FuseSettings, GeneticSettings
 from smelt.fusion.exact.build import Wanted, build_all, choose_cap
 from smelt.fusion.exact.candidates import Store
-from smelt.fusion.exact.table import Table, tables_of
+from smelt.fusion.exact.hits import Table, tables_of
 from smelt.fusion.exact.units import working_type
 from smelt.fusion.fitting.searching import Found, Steps, together
 from smelt.fusion.fitting.vectors import capped

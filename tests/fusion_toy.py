@@ -8,7 +8,7 @@ import numpy as np
 
 from smelt.fusion.exact.build import Wanted, build_all
 from smelt.fusion.exact.candidates import Store
-from smelt.fusion.exact.table import Table, tables_of
+from smelt.fusion.exact.hits import Table, tables_of
 from smelt.fusion.scores.sources import Pool
 
 

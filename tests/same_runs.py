@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 FIELDS = ("stage", "version", "settings", "inputs", "external", "device", "outside", "threads", "devices")
+SHORT = 8  # of a key, in the names of models
 CATALOGUE = "catalogue/"  # how it is stored may change; `catalogue.parquet` in it says what it holds
 
 
@@ -41,7 +42,7 @@ def files(work: Path, node: dict[str, Any]) -> dict[str, Path]:
 def named(text: str, keys: dict[str, str]) -> str:
     """`text` with the id of the node for every key in it."""
     for key, name in keys.items():
-        text = text.replace(key, name)
+        text = text.replace(key, name).replace(key[:SHORT], name)
     return text
 
 

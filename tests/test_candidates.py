@@ -17,15 +17,15 @@ from smelt.errors import ResultError
 from smelt.fusion.apply import Fusion, plain_hits, top_classes
 from smelt.fusion.config import Pooling
 from smelt.fusion.exact import build as build_module
+from smelt.fusion.exact import hits as table_module
 from smelt.fusion.exact import prune, units
-from smelt.fusion.exact import table as table_module
 from smelt.fusion.exact.build import Wanted, build_all, choose_cap
 from smelt.fusion.exact.candidates import Store
+from smelt.fusion.exact.hits import tables_of
 from smelt.fusion.exact.prune import extreme_means, extreme_shares
-from smelt.fusion.exact.table import tables_of
 from smelt.fusion.fitting.vectors import capped
 from smelt.fusion.scores import soften, sources
-from smelt.fusion.scores.ranks import ranks
+from smelt.fusion.scores.classranks import ranks
 from smelt.fusion.scores.reference import fused, normalised, rounding
 from smelt.fusion.scores.soften import largest, normaliser, softmax
 from smelt.fusion.scores.sources import Held, Pool
@@ -481,7 +481,7 @@ def test_ranks_of_few_and_of_many_classes(seed: int, side: Any) -> None:
     """Counted or sorted, the same; both ends of ties against counting in the plainest words."""
     scores = random_problem(seed)[0][0]
     found = ranks(scores, cut_side=side).astype(np.float64)
-    with mock.patch("smelt.fusion.scores.ranks.NARROW", 0):
+    with mock.patch("smelt.fusion.scores.classranks.NARROW", 0):
         assert np.array_equal(ranks(scores, cut_side=side), found)
     values = scores.astype(np.float64)
     above = (values[:, None, :] > values[:, :, None]).sum(axis=2)

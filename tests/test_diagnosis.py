@@ -32,7 +32,7 @@ from smelt.mining.diagnosis import (
 from smelt.mining.draft import Draft
 from smelt.mining.estimate import NOT_ENOUGH, Estimate
 from smelt.mining.intervals import auroc_interval, wilson
-from smelt.mining.ranks import rank, score_of
+from smelt.mining.rankings import rank, score_of
 from smelt.mining.recorder import Recorder
 
 values = st.sampled_from([-2.0, -1.0, 0.0, 0.25, 1.0, 7.0])

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from smelt.artifacts.dynamics import Dynamics
 from smelt.errors import ArtifactError
-from smelt.mining.ranks import score_of
+from smelt.mining.rankings import score_of
 from smelt.mining.recorder import Recorder, shown
 from smelt.mining.visits import declared
 

@@ -242,12 +242,12 @@ def test_threshold_samples_join_two_rounds() -> None:
 def test_every_backbone_that_can_be_built_has_a_known_name() -> None:
     import timm
 
-    from smelt.models import backbones, names
+    from smelt.models import backbones, lineup
 
-    assert set(names.PRESETS) == set(backbones.PRESETS)
-    assert not [name for name in timm.list_models() if names.unknown(name)]
-    assert not names.unknown("resnet50.a1_in1k") and not names.unknown("vit_base_patch16_224_in21k")
-    assert names.unknown("") and names.unknown("../etc/passwd") and names.unknown("resnet50x")
+    assert set(lineup.PRESETS) == set(backbones.PRESETS)
+    assert not [name for name in timm.list_models() if lineup.unknown(name)]
+    assert not lineup.unknown("resnet50.a1_in1k") and not lineup.unknown("vit_base_patch16_224_in21k")
+    assert lineup.unknown("") and lineup.unknown("../etc/passwd") and lineup.unknown("resnet50x")
 
 
 def test_a_model_of_the_round_to_start_from_must_exist() -> None:

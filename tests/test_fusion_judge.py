@@ -410,7 +410,7 @@ def test_small_and_large_problems_fuse_alike(tmp_path: Path, monkeypatch: pytest
     assert fused_now() == small
     monkeypatch.setattr("smelt.fusion.procedure.SMALL", 0)
     monkeypatch.setattr("smelt.fusion.fitting.fits.PLAIN", 0)
-    monkeypatch.setattr("smelt.fusion.exact.table.halved", lambda numbers: True)
+    monkeypatch.setattr("smelt.fusion.exact.hits.halved", lambda numbers: True)
     large = fused_now()
     assert (tmp_path / "tables" / "probability-low" / "candidates.json").exists()
     assert large == small

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fusion_toy import build, table_of
 from smelt.fusion.config import GeneticSettings
-from smelt.fusion.exact.table import Table, tables_of
+from smelt.fusion.exact.hits import Table, tables_of
 from smelt.fusion.fitting import searching
 from smelt.fusion.fitting.folded import Counts, Left, dealt, lefts
 from smelt.fusion.fitting.searching import Found, Steps, best_of, searched, together

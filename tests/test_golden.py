@@ -57,12 +57,12 @@ def test_every_stage_has_a_case_and_a_tolerance() -> None:
 
 
 def test_a_changed_helper_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from smelt.mining import ranks
+    from smelt.mining import rankings
 
     case = BY_ID["rank/standard"]
     golden = result_of(case, tmp_path / "before")
-    real = ranks.mean_of
-    monkeypatch.setattr(ranks, "mean_of", lambda scores: np.nextafter(real(scores), 9.0))
+    real = rankings.mean_of
+    monkeypatch.setattr(rankings, "mean_of", lambda scores: np.nextafter(real(scores), 9.0))
     now = result_of(case, tmp_path / "after")
     assert differences(case, golden, now) and not may_record(case, golden, now)
 

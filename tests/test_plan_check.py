@@ -21,10 +21,10 @@ from PIL import Image
 from conftest import smelt
 from smelt.errors import ArtifactError, RecipeError
 from smelt.flowchart.work import Work
-from smelt.models import names, trial
+from smelt.models import lineup, trial
 from smelt.models.backbones import build
+from smelt.models.pretrained import missing
 from smelt.models.trial import Net, judge
-from smelt.models.weights import missing
 from smelt.recipe import loading as recipes
 from smelt.recipe.schema import Recipe
 from smelt.recipe.unfolding import unfold
@@ -203,7 +203,7 @@ def test_weights_of_another_net() -> None:
 
 
 def test_every_name_and_tag_of_timm_is_known() -> None:
-    unknown = [name for name in timm.list_models() + timm.list_pretrained() if names.unknown(name)]
+    unknown = [name for name in timm.list_models() + timm.list_pretrained() if lineup.unknown(name)]
     assert not unknown
 
 
@@ -213,7 +213,7 @@ def test_every_name_and_tag_of_timm_is_known() -> None:
      ("resnet5O", "did you mean 'resnet50' or "), ("zzzzqq", "presets: resnet50")],
 )  # fmt: skip
 def test_names_and_tags_that_do_not_exist(name: str, words: str) -> None:
-    told = names.unknown(name)
+    told = lineup.unknown(name)
     assert words in told
     quoted = [word for word in told.replace("?", "").split() if word.startswith("'resnet")]
     assert len(set(quoted)) == len(quoted), "the same suggestion twice"

@@ -18,7 +18,7 @@ from smelt.errors import DataError
 from smelt.mining.config import ORDER, score_modules
 from smelt.mining.diagnosis import auroc, precision_at_k
 from smelt.mining.estimate import negative_share, unexplained
-from smelt.mining.ranks import grouped_ranks, mean_of, rank, score_of, standardised
+from smelt.mining.rankings import grouped_ranks, mean_of, rank, score_of, standardised
 from smelt.mining.recorder import Recorder
 
 scores_and_groups = st.integers(1, 30).flatmap(

@@ -21,7 +21,7 @@ from smelt.artifacts.checkpoint import Checkpoints, read_tensors, write_tensors
 from smelt.artifacts.dynamics import Dynamics
 from smelt.errors import ArtifactError, DataError, PreemptedError, RecipeError, TrainingError
 from smelt.files.failpoints import VARIABLE
-from smelt.mining.ranks import score_of
+from smelt.mining.rankings import score_of
 
 STEPS = 12  # of the toy: 3 epochs of 4 steps
 

@@ -11,7 +11,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from smelt.models import backbones, weights
+from smelt.models import backbones, pretrained
 from smelt.models.backbones import require_weights
 from smelt.verbs.checks import weights as verb
 from smelt.verbs.checks.asked import Found
@@ -44,15 +44,15 @@ def cached(folder: Path, file: str) -> None:
 
 
 def test_no_network(hub: list[str]) -> None:
-    told = weights.missing(["resnet18"])["resnet18"]
+    told = pretrained.missing(["resnet18"])["resnet18"]
     assert told.startswith("huggingface.co cannot be reached (Name or service not known); not in the cache /")
     assert hub == [f"https://huggingface.co/{REPOSITORY}/resolve/main/model.safetensors"]
 
 
-@pytest.mark.parametrize("file", [weights.SAFE, weights.PLAIN])
+@pytest.mark.parametrize("file", [pretrained.SAFE, pretrained.PLAIN])
 def test_what_is_in_the_cache_is_not_asked_for(hub: list[str], tmp_path: Path, file: str) -> None:
     cached(tmp_path, file)
-    assert weights.missing(["resnet18"]) == {} and hub == []
+    assert pretrained.missing(["resnet18"]) == {} and hub == []
 
 
 def error(kind: str) -> Exception:
@@ -76,17 +76,17 @@ def test_what_the_hub_says(kind: str, words: str, monkeypatch: pytest.MonkeyPatc
         raise error(kind)
 
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", refuses)
-    assert words in weights.missing(["resnet18"])["resnet18"]
+    assert words in pretrained.missing(["resnet18"])["resnet18"]
 
 
 @pytest.mark.usefixtures("hub")
 def test_a_hub_that_has_only_the_older_form(monkeypatch: pytest.MonkeyPatch) -> None:
     def has(url: str, **_: Any) -> None:
-        if not url.endswith(weights.PLAIN):
+        if not url.endswith(pretrained.PLAIN):
             raise error("EntryNotFoundError")
 
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", has)
-    assert weights.missing(["resnet18"]) == {}
+    assert pretrained.missing(["resnet18"]) == {}
 
 
 @pytest.mark.usefixtures("hub")
@@ -101,10 +101,10 @@ def test_a_network_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
             now[0] += timeout
 
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, **_: answers.wait())
-    monkeypatch.setattr(weights, "threading", SimpleNamespace(Thread=Hanging))
-    monkeypatch.setattr(weights, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(pretrained, "threading", SimpleNamespace(Thread=Hanging))
+    monkeypatch.setattr(pretrained, "time", SimpleNamespace(monotonic=lambda: now[0]))
     try:
-        said = weights.missing(["resnet18", "resnet34"], 7.0)
+        said = pretrained.missing(["resnet18", "resnet34"], 7.0)
     finally:
         answers.set()
     assert said == dict.fromkeys(["resnet18", "resnet34"], "no answer within 7 s") and now == [1007.0]
@@ -120,7 +120,7 @@ def test_what_takes_long_on_a_busy_machine_is_not_the_network(monkeypatch: pytes
 
     monkeypatch.setattr(backbones, "require_weights", slow)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: time.sleep(0.3) or "here")
-    assert weights.missing(["resnet18"], 0.05) == {}
+    assert pretrained.missing(["resnet18"], 0.05) == {}
 
 
 def test_weights_at_an_address(hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,12 +129,12 @@ def test_weights_at_an_address(hub: list[str], tmp_path: Path, monkeypatch: pyte
         url = "https://nowhere.invalid/net-0123.pth"
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert weights._here(Config) is None and "nowhere.invalid does not give them" in weights._at_url(
+    assert pretrained._here(Config) is None and "nowhere.invalid does not give them" in pretrained._at_url(
         Config.url
     )
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hub" / "checkpoints" / "net-0123.pth").write_bytes(b"x")
-    assert weights._here(Config) == "" and hub == []
+    assert pretrained._here(Config) == "" and hub == []
 
 
 def test_the_field_that_asks_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from smelt.metrics import class_averaged_topk as class_averaged_topk
     from smelt.mining.choosing import select as select
     from smelt.mining.estimate import noise_rate as noise_rate
-    from smelt.mining.ranks import rank as rank
+    from smelt.mining.rankings import rank as rank
     from smelt.mining.recorder import Recorder as Recorder
 
 __version__ = "0.1.0"
@@ -35,7 +35,7 @@ _WHERE = {
     "class_averaged_topk": "metrics",
     "fuse": "fusion.procedure",
     "noise_rate": "mining.estimate",
-    "rank": "mining.ranks",
+    "rank": "mining.rankings",
     "read_scores": "fusion.scores.inputs",
     "select": "mining.choosing",
 }

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import ArtifactError
-from smelt.fusion.arrays import Results, as_sources, num_classes_of, num_images_of
 from smelt.fusion.config import Method, Pooling
+from smelt.fusion.given import Results, as_sources, num_classes_of, num_images_of
 from smelt.fusion.scores.reference import normalised, single
 from smelt.fusion.scores.sources import Pool, Source
 from smelt.metrics import before_label, top_lists

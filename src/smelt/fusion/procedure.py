@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smelt.fusion.apply import Fusion, hits_of
-from smelt.fusion.arrays import Results, as_labels, as_sources, num_classes_of
 from smelt.fusion.case import Case, prepared
 from smelt.fusion.config import FuseSettings
 from smelt.fusion.exact.pooled import Tables
@@ -20,6 +19,7 @@ from smelt.fusion.fitting.evaluator import KS
 from smelt.fusion.fitting.fits import large
 from smelt.fusion.fitting.method import titled
 from smelt.fusion.folds import effective, equal_rows
+from smelt.fusion.given import Results, as_labels, as_sources, num_classes_of
 from smelt.fusion.judge import Judge, Judgement, Verdict
 from smelt.fusion.resample import Bootstrap
 from smelt.fusion.scores.sources import KEPT, Kept, Source

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from smelt.fusion.apply import Fusion, hits_of
 from smelt.fusion.case import Case
 from smelt.fusion.config import Pooling
+from smelt.fusion.exact.hits import Table
 from smelt.fusion.exact.pooled import Tables
-from smelt.fusion.exact.table import Table
 from smelt.fusion.fitting.evaluator import KS
 from smelt.fusion.fitting.fits import large
 from smelt.fusion.fitting.vectors import capped

@@ -19,7 +19,7 @@ from smelt.artifacts.ranking import Ranking
 from smelt.artifacts.selection import Selection
 from smelt.mining.estimate import NOT_ENOUGH, Estimate, negative_share
 from smelt.mining.intervals import auroc_interval, wilson, z_of_many
-from smelt.mining.ranks import grouped_ranks, score_of
+from smelt.mining.rankings import grouped_ranks, score_of
 
 if TYPE_CHECKING:
     from smelt.artifacts.catalogue import Catalogue

@@ -16,7 +16,7 @@ from timm.models import resnet
 from torch import nn
 
 from smelt.errors import RecipeError
-from smelt.models import names
+from smelt.models import lineup
 
 # How nets of a fixed size are asked to take others: positions are interpolated, windows padded
 FLEXIBLE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
@@ -130,7 +130,7 @@ def require_weights(name: str) -> Any:
 
 def _by_timm_name(name: str, image_size: int, options: dict[str, Any]) -> Maker:
     if not timm.is_model(name):
-        raise RecipeError(names.unknown(name) or f"this version of timm has no {name!r}")
+        raise RecipeError(lineup.unknown(name) or f"this version of timm has no {name!r}")
     config = timm.models.get_pretrained_cfg(name)
     if config is None or not config.fixed_input_size:
         return _timm(name)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import ValidationError
 
 from smelt.mining.config import SelectSettings
-from smelt.models import names
+from smelt.models import lineup
 from smelt.random import SEEDS, derived
 from smelt.recipe.parts import Parts, Round
 from smelt.recipe.yaml_lines import dotted
@@ -16,7 +16,7 @@ from smelt.settings import MAX_SEED, Disagreement, Settings
 
 def refuse(recipe: Parts) -> None:
     """ValueError that begins with the field, or Disagreement of several, by their paths in the recipe."""
-    if why := names.unknown(recipe.train.backbone):
+    if why := lineup.unknown(recipe.train.backbone):
         raise ValueError(f"train.backbone: {why}")
     earlier: dict[str, Round] = {}
     for number, one in enumerate(recipe.rounds):
@@ -66,7 +66,7 @@ def _trainings(recipe: Parts, number: int, one: Round) -> None:
                 at = ".".join(("rounds", str(number), "models", str(place), "train", *loc))
                 raise ValueError(f"{at}: {str(problem['msg']).removeprefix('Value error, ')}") from error
             raise _where_given(recipe, cause, (number, place), loc) from error
-        if why := names.unknown(settings.backbone):
+        if why := lineup.unknown(settings.backbone):
             raise ValueError(f"{dotted(recipe.given(number, place, 'backbone'))}: {why}")
 
 

@@ -27,7 +27,7 @@ from smelt.metrics import hits_topk, per_class
 from smelt.mining.config import RankSettings
 from smelt.mining.diagnosis import diagnose
 from smelt.mining.estimate import CRAWLED, Curve, Estimate, class_average_over_mean, noise_rate
-from smelt.mining.ranks import rank
+from smelt.mining.rankings import rank
 from smelt.stages.context import Context
 
 

@@ -25,7 +25,7 @@ from smelt.mining.choosing import choose
 from smelt.mining.config import SelectSettings
 from smelt.mining.draft import Known
 from smelt.mining.evidence import Evidence
-from smelt.mining.ranks import score_of
+from smelt.mining.rankings import score_of
 from smelt.stages.context import Context
 from smelt.stages.rank import dynamics_of, taught_otherwise, validation_accuracy
 

@@ -91,9 +91,7 @@ def fuse(
         raise RecipeError("--override, --work, --jobs and --replace belong to a recipe, not to score files")
     if (submission or scores) and out is None:
         raise ResultError("--submission and --scores write files: name a folder with --out")
-    inputs = [*inputs, *_only_named(inputs, name or ())]
-    if not inputs:
-        raise ResultError("nothing to fuse: name score files, or one recipe (smelt fuse --help)")
+    inputs = _all_files(inputs, name or ())
     asked = Asked(
         inputs, labels, ids, out, use, metric, seed, submission, scores, tuple(kind or ()), tuple(name or ())
     )
@@ -103,12 +101,15 @@ def fuse(
         typer.echo(f"written to {out}")
 
 
-def _only_named(inputs: Sequence[Path], names: Sequence[str]) -> list[Path]:
-    """Files that are given by `--as NAME=FILE` alone."""
+def _all_files(inputs: Sequence[Path], names: Sequence[str]) -> list[Path]:
+    """The files given, and those that `--as NAME=FILE` alone names; ResultError where there is none."""
     known = {word for path in inputs for word in (str(path), path.name, path.stem)}
     files = [Path(file) for file in (text.partition("=")[2] for text in names) if file and file not in known]
     resolved = {path.resolve() for path in inputs}
-    return [path for path in files if path.is_file() and path.resolve() not in resolved]
+    found = [*inputs, *(path for path in files if path.is_file() and path.resolve() not in resolved)]
+    if not found:
+        raise ResultError("nothing to fuse: name score files, or one recipe (smelt fuse --help)")
+    return found
 
 
 def _is_recipe(inputs: Sequence[Path]) -> bool:

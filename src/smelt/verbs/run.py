@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from smelt.flowchart.work import Work
     from smelt.recipe.schema import Recipe
     from smelt.recipe.yaml_lines import Places, Steps
+    from smelt.verbs.checks.asked import Asked, Found
 
 RecipeName = Annotated[
     str,
@@ -150,6 +151,17 @@ def plan(
         told |= {"checked": notes} if check else {}
         typer.echo(json.dumps({"recipe": settings.name, "work": str(folder), **told}))
         return
+    _show_plan(lines, folder)
+    for meeting in met:
+        typer.echo(f"versions meet: {meeting}")
+    for note in notes:
+        typer.echo(note)
+    if cost:
+        typer.echo(f"note: {cost}; `run` wants --replace for it")
+
+
+def _show_plan(lines: Sequence[PlanLine], folder: Path) -> None:
+    """The stages, a line each, and how many are done."""
     width = max(len(line.id) for line in lines)
     for line in lines:
         takes = "" if line.seconds is None else f"  (about {line.seconds:.0f} s)"
@@ -158,12 +170,6 @@ def plan(
     known = sum(line.seconds or 0 for line in lines)
     rest = f", the rest about {known:.0f} s of work" if known else ""
     typer.echo(f"{done} of {len(lines)} stages done{rest}; work folder {folder}")
-    for meeting in met:
-        typer.echo(f"versions meet: {meeting}")
-    for note in notes:
-        typer.echo(note)
-    if cost:
-        typer.echo(f"note: {cost}; `run` wants --replace for it")
 
 
 def stage_run(key: str, work: Annotated[Path, typer.Option("--work", help="Work folder.")]) -> None:
@@ -233,15 +239,9 @@ def run_until(
     Raises the errors of the recipe, of the lock and of stages that failed, and SmeltError where it would
     replace another run that is finished, without `replace` or a yes.
     """
-    from smelt.flowchart.executors.local import LocalExecutor
-    from smelt.flowchart.executors.stall import Stalls
-    from smelt.flowchart.progress import Progress
-    from smelt.flowchart.running import run as run_graph
     from smelt.flowchart.work import Work
-    from smelt.recipe import loading as recipes
     from smelt.verbs.checks import precheck
     from smelt.verbs.checks.asked import Asked
-    from smelt.verbs.checks.machine import cores
 
     settings, graph, places = load(recipe, override, stage or "run")
     if stage is not None:
@@ -249,21 +249,32 @@ def run_until(
         if not len(graph):
             raise RecipeError(f"the recipe {settings.name} has no stage {stage!r}")
     folder = work or Path("work") / settings.name
-    # a stage sees the accelerators it was leased, and no others
-    kind = settings.runtime.device.partition(":")[0]
-    runtime = {**settings.runtime.model_dump(mode="json"), "root": _root(settings), "device": kind}
-    place = Work(folder)
+    asked = Asked(settings, graph, Work(folder), places)
     if not replace:
-        _may_replace(place, graph)
-    asked = Asked(settings, graph, place, places)
+        _may_replace(asked.work, graph)
     found = precheck.check(asked)
-    for note in found.notes:
-        if not quiet:
+    if not quiet:
+        for note in found.notes:
             typer.echo(note, err=True)
-    devices = _devices(settings.runtime.device, found.gpus)
-    preload = PRELOAD if any(STAGES[node.stage].warm for node in graph) else ()
-    stalls = Stalls(settings.runtime.stall_warning_seconds, settings.runtime.stall_limit_seconds)
-    executor = LocalExecutor(place, "smelt.stages.context:run", preload=preload, stalls=stalls)
+    _execute(asked, found, jobs, quiet, told)
+    return folder
+
+
+def _execute(asked: Asked, found: Found, jobs: int | None, quiet: bool, told: set[str] | None) -> None:
+    """Run what was checked, and look once more at what settings ask of the data when that is known."""
+    from smelt.flowchart.executors.local import LocalExecutor
+    from smelt.flowchart.executors.stall import Stalls
+    from smelt.flowchart.progress import Progress
+    from smelt.flowchart.running import run as run_graph
+    from smelt.recipe import loading as recipes
+    from smelt.verbs.checks import precheck
+    from smelt.verbs.checks.machine import cores
+
+    settings, own = asked.recipe, asked.recipe.runtime
+    devices = _devices(own.device, found.gpus)
+    preload = PRELOAD if any(STAGES[node.stage].warm for node in asked.graph) else ()
+    stalls = Stalls(own.stall_warning_seconds, own.stall_limit_seconds)
+    executor = LocalExecutor(asked.work, "smelt.stages.context:run", preload=preload, stalls=stalls)
     with Progress(quiet=quiet, told=told) as progress:
 
         def watch(event: Mapping[str, Any]) -> None:
@@ -272,16 +283,20 @@ def run_until(
                 precheck.after_index(asked, found)
 
         run_graph(
-            graph,
-            place,
+            asked.graph,
+            asked.work,
             executor,
             jobs=jobs or max(1, len(devices) or cores()),
             devices=devices,
-            runtime=runtime,
+            # a stage sees the accelerators it was leased, and no others
+            runtime={
+                **own.model_dump(mode="json"),
+                "root": _root(settings),
+                "device": own.device.partition(":")[0],
+            },
             recipe=recipes.dump(settings.model_dump(mode="json")),
             on_event=watch,
         )
-    return folder
 
 
 def replaces(place: Work, graph: Graph, lines: Sequence[PlanLine]) -> str:

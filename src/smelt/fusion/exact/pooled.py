@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from smelt.fusion.config import FuseSettings, Pooling
 from smelt.fusion.exact.build import Wanted, build_all
 from smelt.fusion.exact.candidates import Store
-from smelt.fusion.exact.table import Table, tables_of
+from smelt.fusion.exact.hits import Table, tables_of
 from smelt.fusion.scores.sources import Pool, Source
 
 Emit = Callable[..., None]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from smelt.fusion.apply import Fusion, hits_of
 from smelt.fusion.config import Pooling
-from smelt.fusion.exact.table import Table
+from smelt.fusion.exact.hits import Table
 from smelt.fusion.fitting import likelihood
 from smelt.fusion.fitting.fits import Fits
 from smelt.fusion.fitting.folded import Left, by_fold

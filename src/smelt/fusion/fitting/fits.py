@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from smelt.fusion.apply import Fusion
 from smelt.fusion.config import FuseSettings, Pooling
+from smelt.fusion.exact.hits import Table
 from smelt.fusion.exact.pooled import Tables
-from smelt.fusion.exact.table import Table
 from smelt.fusion.fitting import likelihood
 from smelt.fusion.fitting.folded import SHARES, Counts, Left, dealt, joined, lefts
 from smelt.fusion.fitting.method import Method, Searching, Seen, method

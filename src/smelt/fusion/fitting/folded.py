@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.fusion.exact.table import Table
+from smelt.fusion.exact.hits import Table
 
 Left = tuple[int, ...]  # folds that are left out, in ascending order
 SHARES = 16  # that each fold's images are dealt to, so that a part of them can be looked at

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.fusion.exact.table import Table
+from smelt.fusion.exact.hits import Table
 from smelt.fusion.fitting.folded import SHARES, Counts, Left, averaged, by_fold
 
 SEARCHED = 1 << 21  # candidates of a table up to which searches see all of its images

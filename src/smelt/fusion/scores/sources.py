@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from smelt.artifacts import results
 from smelt.errors import ResultError
 from smelt.fusion.config import Pooling
+from smelt.fusion.scores.classranks import ranks
 from smelt.fusion.scores.cut import Side, spread
 from smelt.fusion.scores.meaning import Found, converted
-from smelt.fusion.scores.ranks import ranks
 from smelt.fusion.scores.reference import single
 from smelt.fusion.scores.soften import NARROW, Softened, SoftenedLabels, normaliser
 

@@ -48,6 +48,6 @@ def _cannot_be_had(
 
 
 def _ask(backbones: list[str]) -> dict[str, str]:
-    """The answer of models/weights.py; asking.UnansweredError where it could not answer."""
-    answer = asking.ask("smelt.models.weights", backbones, LIMIT_SECONDS)
+    """The answer of models/pretrained.py; asking.UnansweredError where it could not answer."""
+    answer = asking.ask("smelt.models.pretrained", backbones, LIMIT_SECONDS)
     return {str(name): short(str(why), 400) for name, why in answer.items()}

@@ -1,8 +1,8 @@
 """Whether pretrained weights can be had: from this machine's cache, else from where timm loads them.
 
-A process of its own (`python -m smelt.models.weights`, names of backbones as JSON in, `{name: why not}` out):
-who asks need not import torch. Asks a network only for what no cache has, for the head of a file, and waits
-`LOOK_SECONDS` at most.
+A process of its own (`python -m smelt.models.pretrained`, names of backbones as JSON in, `{name: why not}`
+out): who asks need not import torch. Asks a network only for what no cache has, for the head of a file, and
+waits `LOOK_SECONDS` at most.
 """
 
 from __future__ import annotations
