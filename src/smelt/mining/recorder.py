@@ -205,6 +205,10 @@ def _columns(kinds: Mapping[str, Column], num_rows: int, device: str | torch.dev
 
 def _check(rows_B: Tensor, logits_BC: Tensor, labels_B: Tensor, valid_B: Tensor | None) -> None:
     """ValueError or TypeError unless these can be a batch."""
+    if valid_B is None and isinstance(logits_BC, Tensor) and logits_BC.ndim == 2 and logits_BC.shape[1] >= 2:
+        whole = all(isinstance(t, Tensor) and t.dtype == torch.int64 for t in (rows_B, labels_B))
+        if whole and rows_B.shape == labels_B.shape == logits_BC.shape[:1] and logits_BC.is_floating_point():
+            return  # as nearly all are: what follows takes longer to be told than to be found
     given = {"rows": rows_B, "logits": logits_BC, "labels": labels_B} | (
         {} if valid_B is None else {"valid": valid_B}
     )

@@ -62,11 +62,14 @@ class Column:
     start: int = 0
     observe: Callable[[Tensor, Tensor], Tensor] | None = None
 
-    def book(self, column_N: Tensor, visits: Visits, recorded_B: Tensor, *at: Mapping[str, Tensor]) -> None:
-        """Change the column in place by the visits that are `recorded_B`."""
+    def book(
+        self, column_N: Tensor, visits: Visits, recorded_B: Tensor | None, *at: Mapping[str, Tensor]
+    ) -> None:
+        """Change the column in place by the visits that are `recorded_B`; None: all of them."""
         value = self.value or partial(_observed, self.name)
         nothing = self.start if self.how == "largest" else 0
-        found = (value(visits, *at) if at else visits.of(value)).where(recorded_B, nothing).to(column_N.dtype)
+        found = value(visits, *at) if at else visits.of(value)
+        found = (found if recorded_B is None else found.where(recorded_B, nothing)).to(column_N.dtype)
         if self.how == "largest":
             column_N.scatter_reduce_(0, visits.rows_B, found, "amax")
         elif self.how == "once":  # every copy of a row in this step writes the same value
@@ -80,14 +83,19 @@ def _observed(name: str, visits: Visits) -> Tensor:
     return visits.observed[name]
 
 
+def lead(visits: Visits) -> Tensor:
+    """How far the label's logit is above the largest other, (B,)."""
+    return visits.label_B - visits.largest_B
+
+
 def recorded(visits: Visits) -> Tensor:
-    """Whether a visit may be recorded: its margin is finite, (B,)."""
-    return (visits.label_B - visits.largest_B).isfinite()
+    """Whether a visit may be recorded: its lead is finite, (B,)."""
+    return visits.of(lead).isfinite()
 
 
 def newest(visits: Visits) -> Tensor:
     """Step, whether the label had the strictly largest logit, and the largest other class, packed: (B,)."""
-    right_B = visits.label_B - visits.largest_B > 0
+    right_B = visits.of(lead) > 0
     return (visits.step << (OTHER_BITS + 1)) + right_B.long() * RIGHT + visits.other_B
 
 
@@ -109,7 +117,9 @@ def declared(scores: Iterable[ModuleType] | None = None) -> dict[str, Column]:
 
 def book(columns: Mapping[str, Any], kinds: Mapping[str, Column], visits: Visits) -> None:
     """Add the visits of one step to `columns` (name → (N,) tensor), each as its kind says."""
-    recorded_B = visits.of(recorded)
+    recorded_B: Tensor | None = visits.of(recorded)
+    if recorded_B is not None and recorded_B.device.type == "cpu" and bool(recorded_B.all()):
+        recorded_B = None  # a GPU is not asked: that would wait for it
     wanted = {name for name in columns for name in kinds[name].of}
 
     def here() -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smelt.mining.visits import Column, Visits
+from smelt.mining.visits import Column, Visits, lead
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def margin(visits: Visits) -> Tensor:
     """Recorded of each visit, (B,): logit of the label − largest other logit (equation 1)."""
-    return visits.label_B - visits.largest_B
+    return visits.of(lead)
 
 
 COLUMNS = (Column("margin_sum", "float32", margin),)
