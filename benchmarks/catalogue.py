@@ -170,7 +170,8 @@ def epoch_check(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def duplicates(folder: Path, rows: int) -> dict[str, Any]:
-    from smelt.data.copies.groups import join_exact, join_near
+    from smelt.data.copies.groups import join_exact
+    from smelt.data.copies.pairs import near_candidates
 
     rng = np.random.default_rng(0)
     content = rng.integers(0, 2**64, (rows, 2), dtype=np.uint64)
@@ -184,8 +185,8 @@ def duplicates(folder: Path, rows: int) -> dict[str, Any]:
     exact_seconds = time.perf_counter() - start
     assert (first[copies] == first[originals]).all() and (first != np.arange(rows)).sum() == len(copies)
     del content, first
-    pairs, distance = join_near(near, 4)
-    assert distance.max(initial=0) <= 4
+    pairs = near_candidates(np.arange(rows), near[:, None], 4, mirror=False).pairs_R2
+    assert np.bitwise_count(near[pairs[:, 0]] ^ near[pairs[:, 1]]).max(initial=0) <= 4
     planted = np.sort(np.stack([copies, originals], 1), axis=1)
     keys = pairs[:, 0] * rows + pairs[:, 1]
     found = np.isin(planted[:, 0] * rows + planted[:, 1], keys).mean()

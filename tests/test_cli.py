@@ -100,7 +100,7 @@ def test_figures_of_mining_are_printed_with_intervals(capsys: pytest.CaptureFixt
     printed = " ".join(capsys.readouterr().out.split())
     assert "Wrong labels, raw: not enough training to tell." in printed and "Wrong labels, aum" not in printed
     assert "50.0 (43.1–56.9) 25.0 (21.0–29.4) –" in printed
-    assert "raw 1\u202f000, 400 of them wrong" in printed and "aum 0.750 (0.700–0.800) –" in printed
+    assert "raw 1 000, 400 of them wrong" in printed and "aum 0.750 (0.700–0.800) –" in printed
     for name in ("intervals", "precision_interval"):
         row.pop(name)  # as written by an earlier version
     terminal.ladder({"rungs": [], "fusion": "none", "selections": [row]})

@@ -313,7 +313,7 @@ def test_want_of_memory_is_no_damage(format: str, monkeypatch: pytest.MonkeyPatc
 
 LITTLE_MEMORY = """
 import resource, sys
-from smelt.data.decode import decode
+from smelt.data.images.decode import decode
 from smelt.errors import BadImageError
 data = open(sys.argv[1], "rb").read()
 pages = int(open("/proc/self/statm").read().split()[0])

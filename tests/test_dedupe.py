@@ -183,7 +183,7 @@ def test_checks_of_another_catalogue_are_refused(checked: Path, tmp_path: Path) 
     with pytest.raises(ArtifactError, match=r"images\.parquet is not of this catalogue"):
         run(dedupe, other, tmp_path / "out")
     (other / "check" / "images.parquet").write_bytes(b"nothing")
-    with pytest.raises(ArtifactError, match="cannot be read"):
+    with pytest.raises(ArtifactError, match="is damaged"):
         run(dedupe, other, tmp_path / "out")
 
 
@@ -262,7 +262,7 @@ def test_what_index_held_out_is_drawn_again_by_groups(tmp_path: Path) -> None:
         if line["keep"] and not line["leak"]:
             assert line["original"] == row or row in held
     seen: list[Path] = []
-    spy = type("Spy", (), {"run": staticmethod(lambda context: seen.append(context.one("catalogue")))})
+    spy = type("Spy", (), {"run": staticmethod(lambda context: seen.append(context.catalogue))})
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(sys.modules, "smelt.stages.rank", spy)
         for extra in ({}, {"dedupe": [out]}, {"dedupe": [checked]}):

@@ -63,7 +63,7 @@ def test_the_processor_is_a_class_and_no_host(monkeypatch: pytest.MonkeyPatch) -
         ("avx2 avx512f avx512_bf16 amx_bf16", "x86_64 amx"),
         ("fpu", "x86_64"),
     ):
-        monkeypatch.setattr(Path, "read_text", lambda *a, f=flags, **k: f"model name: z\nflags\t: {f}\n")
+        monkeypatch.setattr(versions, "read_text", lambda *a, f=flags: f"model name: z\nflags\t: {f}\n")
         assert versions.processor() == expected
 
 
