@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from formats_toy import PIXEL, put
+from smelt.data.formats import registry
 from smelt.data.formats.config import FormatSettings
 from smelt.data.formats.registry import formats, reader, used_by
 
@@ -117,3 +118,24 @@ def test_who_takes_a_setting() -> None:
 )
 def test_whether_people_looked_at_the_validation(fields: dict[str, str], labels: str) -> None:
     assert FormatSettings.model_validate(fields).validation_labels == labels
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'FORMAT = Format("of a line", order=3)\n',
+        'FORMAT: Format = Format("of a line", 3)\n',
+        'FORMAT = (\n    Format("of a line", order=3)\n)\n',
+    ],
+)
+def test_a_declaration_counts_however_it_is_written(text: str) -> None:
+    """One that was passed over would be a format that nobody finds."""
+    assert registry._declared("m", text) == registry.Format("of a line", order=3)
+
+
+@pytest.mark.parametrize(
+    "text", ["FORMAT = 3\n", 'FORMAT = Format("x", order=FIRST)\n', 'FORMAT = Format("x")\n']
+)
+def test_a_declaration_that_cannot_be_read_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match="toys.m: FORMAT is read and not run"):
+        registry._declared("toys.m", text)

@@ -141,10 +141,24 @@ def constant(package: str, module: str, name: str) -> Any:
     """The literal that a module of a folder assigns to `name`, read from its text: nothing of it is run."""
     spec = importlib.util.find_spec(f"{package}.{module}")
     source = spec.loader.get_source(spec.name) if spec and isinstance(spec.loader, SourceLoader) else None
-    for item in ast.parse(source or "").body:
-        if isinstance(item, ast.Assign) and [getattr(to, "id", "") for to in item.targets] == [name]:
-            return ast.literal_eval(item.value)
-    raise ValueError(f"{package}.{module} does not say its {name}")
+    value = assigned(source or "", name)
+    if value is None:
+        raise ValueError(f"{package}.{module} does not say its {name}")
+    try:
+        return ast.literal_eval(value)
+    except ValueError as error:
+        raise ValueError(f"{package}.{module}: {name} is read and not run, so it takes literals") from error
+
+
+def assigned(source: str, name: str) -> ast.expr | None:
+    """What the text of a module assigns to `name` at its top, with a type or without; None if it does not."""
+    for item in ast.parse(source).body:
+        targets = item.targets if isinstance(item, ast.Assign) else [getattr(item, "target", None)]
+        if isinstance(item, ast.Assign | ast.AnnAssign) and [getattr(to, "id", "") for to in targets] == [
+            name
+        ]:
+            return item.value
+    return None
 
 
 class Settings(BaseModel):

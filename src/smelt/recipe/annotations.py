@@ -77,6 +77,7 @@ def in_words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
 
 
 def annotated(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    """The same without an article, of any type that settings have: `list of one of cpu, cuda`."""
     bounds = _bounds(metadata)
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:

@@ -348,6 +348,7 @@ def _verb(stage: str) -> Callable[..., None]:
         quiet: Quiet = False,
         replace: Replace = False,
     ) -> None:
+        """Run up to the stage, whose help the table of stages has, and show what it gave."""
         from smelt.report import terminal
 
         told: set[str] = set()

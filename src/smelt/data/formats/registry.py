@@ -18,9 +18,12 @@ from importlib.abc import InspectLoader
 from typing import Any, Literal
 
 import smelt.data.formats
+from smelt.settings import assigned
 
 AUTO = "auto"  # whichever the folder looks like
+# As all of ours are written: to parse whole modules would take most of the time of a plan
 _DECLARATION = re.compile(r"^FORMAT = (Format\(\n.*?^\))$", re.MULTILINE | re.DOTALL)
+_DECLARES = re.compile(r"^FORMAT\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,23 @@ def formats() -> dict[str, Format]:
     for module in pkgutil.iter_modules(smelt.data.formats.__path__, f"{smelt.data.formats.__name__}."):
         spec = importlib.util.find_spec(module.name)
         assert spec is not None and isinstance(spec.loader, InspectLoader)
-        if declared := _DECLARATION.search(spec.loader.get_source(module.name) or ""):
-            call = ast.parse(declared[1], mode="eval").body
-            assert isinstance(call, ast.Call)
-            values = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
-            name = module.name.rpartition(".")[2]
-            found[name] = Format(*map(ast.literal_eval, call.args), **values)
+        source = spec.loader.get_source(module.name) or ""
+        if _DECLARES.search(source):
+            found[module.name.rpartition(".")[2]] = _declared(module.name, source)
     return dict(sorted(found.items(), key=lambda item: -item[1].order))
+
+
+def _declared(name: str, source: str) -> Format:
+    """The declaration in the text of a module; ValueError names the module where it is no plain one."""
+    written = _DECLARATION.search(source)
+    call = ast.parse(written[1], mode="eval").body if written else assigned(source, "FORMAT")
+    try:
+        if not isinstance(call, ast.Call):
+            raise ValueError("it is no call of Format")
+        values = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+        return Format(*map(ast.literal_eval, call.args), **values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name}: FORMAT is read and not run, Format(…) of literals: {error}") from error
 
 
 @cache
