@@ -137,5 +137,5 @@ def test_a_declaration_counts_however_it_is_written(text: str) -> None:
     "text", ["FORMAT = 3\n", 'FORMAT = Format("x", order=FIRST)\n', 'FORMAT = Format("x")\n']
 )
 def test_a_declaration_that_cannot_be_read_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match="toys.m: FORMAT is read and not run"):
+    with pytest.raises(ValueError, match=r"toys\.m: FORMAT is read and not run"):
         registry._declared("toys.m", text)
