@@ -303,3 +303,9 @@ def test_the_benchmark_says_what_it_measured() -> None:
     assert found["repeats"] == 2 and found["ratios"].keys() == {"index", "epoch"}
     for part, (low, high) in found["ratio_ranges"].items():
         assert 0 < low <= found["ratios"][part] <= high
+
+
+def test_a_catalogue_of_another_version_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "catalogue.json").write_text('{"version": 2}')
+    with pytest.raises(ArtifactError, match=r"but of 2: another smelt wrote it\. Run the recipe again"):
+        Catalogue.open(tmp_path)

@@ -153,11 +153,10 @@ def constant(package: str, module: str, name: str) -> Any:
 def assigned(source: str, name: str) -> ast.expr | None:
     """What the text of a module assigns to `name` at its top, with a type or without; None if it does not."""
     for item in ast.parse(source).body:
-        targets = item.targets if isinstance(item, ast.Assign) else [getattr(item, "target", None)]
-        if isinstance(item, ast.Assign | ast.AnnAssign) and [getattr(to, "id", "") for to in targets] == [
-            name
-        ]:
-            return item.value
+        if isinstance(item, ast.Assign | ast.AnnAssign):
+            targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+            if [getattr(to, "id", "") for to in targets] == [name]:
+                return item.value
     return None
 
 

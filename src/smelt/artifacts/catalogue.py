@@ -84,7 +84,13 @@ class Catalogue:
         """Map the catalogue in `folder`; ArtifactError if it is missing, damaged or of another version."""
         index = read_json(folder / INDEX)
         if not isinstance(index, dict) or index.get("version") != VERSION:
-            raise ArtifactError(f"{folder / INDEX} is not a catalogue of version {VERSION}: index again")
+            found = index.get("version") if isinstance(index, dict) else None
+            raise ArtifactError(
+                f"{folder / INDEX} is not a catalogue of version {VERSION}, which this smelt reads"
+                + (f", but of {found}: another smelt wrote it" if isinstance(found, int) else "")
+                + ". Run the recipe again in its work folder: it indexes anew "
+                "(`smelt plan` says what that takes)"
+            )
         try:
             return cls(folder, index, map_batch(folder / ROWS))
         except (KeyError, TypeError, AttributeError) as error:
