@@ -130,6 +130,27 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return array
 
 
+def write_lines(path: Path, start: int, values: NDArray[Any]) -> None:
+    """Replace entries of a `.npy` file that `new_array` made, from `start` of its first axis on, by `values`.
+
+    They are on the disk afterwards. ValueError where they do not fit, ArtifactError where the disk fails.
+    """
+    try:
+        with open(path, "r+b") as file:
+            np.lib.format.read_magic(file)
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+            fits = values.dtype == dtype and values.shape[1:] == shape[1:] and not fortran
+            if not fits or start < 0 or start + len(values) > shape[0]:
+                raise ValueError(f"{values.dtype} {values.shape} at {start} does not fit {dtype} {shape}")
+            line = int(np.prod(shape[1:])) * dtype.itemsize
+            file.seek(file.tell() + start * line)
+            file.write(np.ascontiguousarray(values).data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ArtifactError(f"cannot write {values.nbytes} bytes to {path}: {error.strerror}") from error
+
+
 class GrowingArray:
     """A `.npy` file that grows along its first axis while it is written; whole once it is closed."""
 
