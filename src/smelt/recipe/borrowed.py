@@ -1,0 +1,75 @@
+"""Weights that a recipe takes from elsewhere: what the stage is to read, and what they count by in its key.
+
+A file counts by its bytes, a model of another run by its committed content, wherever they lie; a name of
+timm's by itself. Imports no torch: whether the weights fit a net is for `plan --check` to say.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from smelt.errors import ArtifactError, RecipeError, short
+from smelt.files.atomic import read_json, sha256_file
+from smelt.files.committed import MANIFEST, content_hash
+from smelt.flowchart.work import Work
+from smelt.models import lineup
+
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar", ".pkl", ".npz", ".onnx")  # meant as files
+TRAINED = "model.json"  # in the folder of a train artefact
+
+
+def borrowed(text: str, field: str) -> tuple[str, str]:
+    """(what the stage reads, what it counts by) of a file, of WORK:round/model-seed, or of a name of timm's.
+
+    What is read is an absolute path, or the name. RecipeError names `field` where nothing is there.
+    """
+    path = Path(text).expanduser()
+    try:
+        if path.is_file():
+            return str(path.resolve()), sha256_file(path)
+        if path.is_dir():
+            return _artifact(path, field)
+    except OSError as error:
+        raise RecipeError(f"{field}: {short(text)} cannot be read: {error.strerror}") from error
+    folder, colon, model = text.rpartition(":")
+    if colon and Path(folder).expanduser().is_dir():
+        return _of_run(Path(folder).expanduser(), model, field)
+    why = lineup.unknown(text)
+    if not why:
+        return text, f"timm {text}"
+    if path.suffix.lower() in SUFFIXES or "/" in text:
+        what = f"there is no folder {folder}" if colon else "there is no such file"
+        raise RecipeError(f"{field}: {short(text)}: {what} (seen from {Path.cwd()})")
+    raise RecipeError(
+        f"{field}: {short(text)} is no file, no model of another run (WORK:round/model-seed) and no name of "
+        f"timm's: {why}"
+    )
+
+
+def _of_run(folder: Path, model: str, field: str) -> tuple[str, str]:
+    """A model of the run in a work folder, by its name (with `train/` before it or without)."""
+    name = f"train/{model.removeprefix('train/')}"
+    try:
+        work = Work(folder)
+        there = [item.name for item in work.of("train") if item.path]
+        if name not in work.items:
+            known = f"it has {', '.join(there[:8])}" if there else "none of it is trained"
+            raise RecipeError(f"{field}: {folder} has no model {model!r}; {known}")
+        return _artifact(work.find(name), field)
+    except ArtifactError as error:
+        raise RecipeError(f"{field}: {error}") from error
+
+
+def _artifact(folder: Path, field: str) -> tuple[str, str]:
+    """The folder of a train artefact."""
+    if not (folder / TRAINED).is_file():
+        raise RecipeError(
+            f"{field}: {short(str(folder))} is a folder, and no model that smelt trained; a file of weights, "
+            "or WORK:round/model-seed"
+        )
+    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
+    known = content_hash(manifest)
+    if known is None:
+        files = sorted(path for path in folder.glob("*.safetensors"))
+        known = " ".join(f"{path.name} {sha256_file(path)}" for path in [*files, folder / TRAINED])
+    return str(folder.resolve()), known
