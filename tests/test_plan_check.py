@@ -28,7 +28,7 @@ from smelt.models.trial import Net, judge
 from smelt.recipe import loading as recipes
 from smelt.recipe.schema import Recipe
 from smelt.recipe.unfolding import unfold
-from smelt.verbs.checks import disk, machine, precheck, trials, tried, weights
+from smelt.verbs.checks import disk, machine, precheck, startweights, trials, tried
 from smelt.verbs.checks.asked import Asked
 from smelt.verbs.checks.tried import Tried
 
@@ -47,7 +47,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The nets are tried in this process, which has torch already."""
     monkeypatch.setattr(trials, "_ask", lambda question: json.loads(json.dumps(trial.answer(question))))
-    monkeypatch.setattr(weights, "_ask", missing)
+    monkeypatch.setattr(startweights, "_ask", missing)
 
 
 def asked(folder: Path, *overrides: str, recipe: str = "folder") -> Asked:

@@ -13,7 +13,7 @@ import pytest
 
 from smelt.models import backbones, pretrained
 from smelt.models.backbones import require_weights
-from smelt.verbs.checks import weights as verb
+from smelt.verbs.checks import startweights as verb
 from smelt.verbs.checks.asked import Found
 from test_plan_check import asked
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-# Mean and standard deviation of ImageNet's training images, the custom of all backbones here
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+from smelt.models.preprocessing import MEAN, STD
 
 
 class Normaliser:
@@ -17,11 +17,17 @@ class Normaliser:
     lie within ±2.7), as with the three roundings of the plain formula, whose bits may differ from ours.
     """
 
-    def __init__(self, device: torch.device, channels_last: bool) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        channels_last: bool,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+    ) -> None:
         self.device = device
         self.format = torch.channels_last if channels_last else torch.contiguous_format
-        self._scale = (1.0 / (255.0 * torch.tensor(STD))).to(device)
-        self._shift = (-torch.tensor(MEAN) / torch.tensor(STD)).to(device)
+        self._scale = (1.0 / (255.0 * torch.tensor(std))).to(device)
+        self._shift = (-torch.tensor(mean) / torch.tensor(std)).to(device)
         self._rows: dict[int, tuple[Tensor, Tensor]] = {}  # width → scale and shift of a whole row
 
     def __call__(self, images: Tensor) -> Tensor:

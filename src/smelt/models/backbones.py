@@ -116,16 +116,23 @@ def build(
 def require_weights(name: str) -> Any:
     """timm's account of the pretrained weights of the net; RecipeError where nobody published any, with the
     tags of those that there are."""
-    maker = PRESETS.get(name)
-    if name in _COMPOSED or (maker is None and not timm.is_model(name)):
+    timms = timm_name(name)
+    if timms is None or (name not in PRESETS and not timm.is_model(name)):
         raise RecipeError(f"backbone {name}: no pretrained weights exist; set pretrained: false")
-    timms = maker.args[0] if isinstance(maker, partial) else name
     config = timm.models.get_pretrained_cfg(timms)
     if config is None or not config.has_weights:
         others = timm.list_pretrained(f"{timms.partition('.')[0]}.*")
         rest = f"take one of {', '.join(others[:8])}" if others else "set pretrained: false"
         raise RecipeError(f"backbone {name}: no pretrained weights exist under that name; {rest}")
     return config
+
+
+def timm_name(name: str) -> str | None:
+    """What timm calls the net; None for one that is smelt's own."""
+    maker = PRESETS.get(name)
+    if name in _COMPOSED:
+        return None
+    return str(maker.args[0]) if isinstance(maker, partial) else name
 
 
 def _by_timm_name(name: str, image_size: int, options: dict[str, Any]) -> Maker:
@@ -212,3 +219,15 @@ def head_names(model: nn.Module) -> set[str]:
         if id(module) in last
         for key in module.state_dict()
     }
+
+
+def stem_names(model: nn.Module) -> set[str]:
+    """Names of the tensors of a first layer that was made for small images; none where it was not."""
+    for name in ("conv1", "layer0.conv1"):
+        try:
+            first = model.get_submodule(name)
+        except AttributeError:
+            continue
+        small = isinstance(first, nn.Conv2d) and first.kernel_size == (3, 3) and first.stride == (1, 1)
+        return {f"{name}.{key}" for key in first.state_dict()} if small else set()
+    return set()

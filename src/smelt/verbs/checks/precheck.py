@@ -7,7 +7,7 @@ remembered (tried.py), all else is looked at each time.
 
 from __future__ import annotations
 
-from smelt.verbs.checks import disk, trials, weights
+from smelt.verbs.checks import disk, startweights, trials
 from smelt.verbs.checks.asked import Asked, Found, refuse
 from smelt.verbs.checks.datacheck import about_data
 from smelt.verbs.checks.machine import about_machine
@@ -17,7 +17,7 @@ def check(asked: Asked) -> Found:
     """Everything; RecipeError with all that cannot work. For runs and `plan --check`."""
     refuse([*about_machine(asked), *about_data(asked)])  # what is known at once, before nets are built
     found = trials.about_models(asked)
-    begin = weights.about_weights(asked)
+    begin = startweights.about_weights(asked)
     need = disk.estimate(asked, found.values)
     found.problems += [*begin.problems, *need.problem()]
     found.notes += [*begin.notes, need.words()]
