@@ -52,13 +52,16 @@ COUNTS = {"train": 42, "val": 70, "test": 35}
 # is how far floating-point figures may lie apart, relatively; single values that they decide may differ.
 TOLERANCE: dict[str, float | None] = {
     "synthesise": 0.02, "index": None, "check": None, "dedupe": None, "select": None, "submit": None,
-    "rank": 1e-6, "evaluate": 1e-6, "predict": 0.02, "tune": 0.01, "train": 0.01, "fuse": 0.02,
+    "rank": 1e-6, "evaluate": 1e-6, "predict": 0.02, "features": 0.02, "tune": 0.01, "train": 0.01,
+    "fuse": 0.02,
 }  # fmt: skip
 # By what a build is known, for each stage that is not equal everywhere
 BUILD = {
     "synthesise": ("python", "numpy", "pillow", "libjpeg_turbo"),
     **dict.fromkeys(("rank", "evaluate"), ("numpy", "processor")),
-    **dict.fromkeys(("fuse", "tune", "train", "predict"), ("torch", "numpy", "timm", "processor")),
+    **dict.fromkeys(
+        ("fuse", "tune", "train", "predict", "features"), ("torch", "numpy", "timm", "processor")
+    ),
 }
 
 
@@ -317,6 +320,7 @@ CASES = (
     Case("select", "threshold_samples", to_threshold, {"method": "threshold_samples", "agreement": "any"}),
     Case("predict", "toy", to_predict, PREDICT),
     Case("predict", "bf16", to_predict, {**PREDICT, "precision": "bf16", "splits": ["val"], "topk": {}}),
+    Case("features", "toy", to_predict, {"name": "toy", "model": "raw/toy-1", "precision": "fp32"}),
     Case("fuse", "three", to_fuse, FUSE),
     Case("evaluate", "three", to_evaluate, ROUNDS),
     Case("submit", "three", to_submit),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 
 from pydantic import ValidationError
@@ -36,6 +37,7 @@ def refuse(recipe: Parts) -> None:
         )
     if recipe.runtime.root is not None:
         raise ValueError("runtime.root: the folder of the images is `data.root`")
+    _features(recipe)
     _seeds(recipe)
     _splits(recipe)
     _weights(recipe)
@@ -51,6 +53,29 @@ def _mistakes(one: Round, earlier: Mapping[str, Round]) -> Iterator[tuple[str, s
     for field, name in named:
         if name not in earlier:
             yield field, f"names {name!r}, not an earlier round (there: {', '.join(earlier) or 'none'})"
+
+
+def _features(recipe: Parts) -> None:
+    """Raise where two are called alike, or where one is of a model that is none of the run."""
+    models = [
+        f"{one.name}/{model.name}-{seed}"
+        for one in recipe.rounds
+        for model in one.models
+        for seed in model.seeds
+    ]
+    names: set[str] = set()
+    for number, one in enumerate(recipe.features):
+        if one.name in names:
+            raise ValueError(f"features.{number}.name: two are called {one.name!r}")
+        names.add(one.name)
+        if one.model is not None and one.model not in models:
+            near = difflib.get_close_matches(one.model, models, 1, 0.0)
+            raise ValueError(
+                f"features.{number}.model: {one.model!r} is no model of the run (ROUND/MODEL-SEED, such as "
+                f"{near[0]})"
+            )
+        if one.backbone is not None and (why := lineup.unknown(one.backbone)):
+            raise ValueError(f"features.{number}.backbone: {why}")
 
 
 def _trainings(recipe: Parts, number: int, one: Round) -> None:

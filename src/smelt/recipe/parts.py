@@ -27,7 +27,7 @@ from smelt.settings import (
     merged,
     partial_of,
 )
-from smelt.stages.config import Runtime
+from smelt.stages.config import FeaturesSettings, Runtime
 
 if TYPE_CHECKING:
     PartialTrain = Settings
@@ -174,6 +174,12 @@ class Parts(Settings):
     )
     dedupe: DedupeSettings | None = Field(
         default=DedupeSettings(), description="What counts as a copy; null: do not look for copies."
+    )
+    features: tuple[FeaturesSettings, ...] = Field(
+        default=(),
+        max_length=100,
+        description="Whose features of all images are written, for scores and copies: of nets with weights "
+        "from elsewhere, before anything is trained, or of models of the run.",
     )
     train: Annotated[TrainSettings, ReadBy("train", "tune")] = Field(
         default=TrainSettings(),

@@ -4,6 +4,7 @@ A recipe only combines the components' own settings. `unfold` names the nodes, j
 what each key holds; nothing here computes anything.
 
     synthesise ─▶ index ─▶ check ─▶ dedupe
+                           check ─▶ features, of weights from elsewhere; of a model: behind its training
       round:  select ─▶ (tune) ─▶ train ×models ─▶ rank ─▶ the next round's select
               predict (val, test) ×models            predict (train) where a later round has it as teacher
     all results ─▶ fuse ─▶ what comes last (submit, …);   everything ─▶ evaluate
@@ -20,6 +21,7 @@ from smelt.errors import RecipeError
 from smelt.flowchart.graph import Graph, Node
 from smelt.mining.config import SelectSettings
 from smelt.random import derived
+from smelt.recipe.borrowed import borrowed
 from smelt.recipe.parts import Model, Round, Teacher
 from smelt.recipe.schema import Recipe
 from smelt.settings import Settings, not_in_key
@@ -52,6 +54,7 @@ class _Unfolding:
         # all that reads the splits: `dedupe` may have drawn them again
         self.catalogued = {"catalogue": ("index",)} | ({"dedupe": ("dedupe",)} if recipe.dedupe else {})
         self.made: list[str] = []  # ids of the nodes so far, in order
+        self.seen: list[str] = []  # features so far: what a round may be ranked by
         self.selected: dict[str, str] = {}  # round → id of the node whose selection it learns from
 
     def node(self, name: str, settings: Settings, inputs: Mapping[str, tuple[str, ...]], **rest: Any) -> Node:
@@ -117,9 +120,28 @@ class _Unfolding:
         yield self.node("index", data, self.data, external=external)
         check = recipe.check.resolved()
         yield self.node("check", check, {**self.data, "catalogue": ("index",)}, threads=workers)
+        yield from self.features(None)
         if recipe.dedupe:
             ports = {**self.data, "catalogue": ("index",), "check": ("check",)}
             yield self.node("dedupe", recipe.dedupe, ports, threads=workers)
+
+    def features(self, model: str | None) -> Iterator[Node]:
+        """Features under a model of the run, ROUND/MODEL-SEED; None: under weights from elsewhere."""
+        for number, one in enumerate(self.recipe.features):
+            if one.model != model:
+                continue
+            ports = {**self.data, "catalogue": ("index",), "check": ("check",)}
+            external, settings = {}, one
+            if one.weights is not None:
+                place, external["weights"] = borrowed(one.weights, f"features.{number}.weights")
+                settings = one.model_copy(update={"weights": place})
+            if one.model is not None:
+                ports["train"] = (f"train/{one.model}",)
+            self.seen.append(f"features/{one.name}")
+            yield self.node(
+                self.seen[-1], settings, ports, external=external, threads=max(1, one.threads),
+                devices=self.devices,
+            )  # fmt: skip
 
     def round(self, one: Round, before: Round | None) -> Iterator[Node]:
         yield from self.select(one, before)
@@ -129,7 +151,7 @@ class _Unfolding:
                 yield from self.model(one, model, seed, ports)
         trained = tuple(f"train/{name}" for name in _models(one))
         taught = (self.selected[one.name],) * len(trained)
-        ports = {**self.catalogued, "train": trained, "selection": taught}
+        ports = {**self.catalogued, "train": trained, "selection": taught, "features": tuple(self.seen)}
         checked = {"validation_labels": one.rank.validation_labels or self.recipe.data.validation_labels}
         yield self.node(f"rank/{one.name}", one.rank.model_copy(update=checked), ports)
 
@@ -187,6 +209,7 @@ class _Unfolding:
             inputs["start"] = (f"train/{one.start}/{model.name}-{seed}",)
         run = {"threads": max(1, settings.threads), "devices": self.devices * settings.world_size}
         yield self.node(f"train/{name}", settings, inputs, **run)
+        yield from self.features(name)
         yield from self.predict(
             name, one, {**run, "devices": self.devices}
         )  # one device, however many trained

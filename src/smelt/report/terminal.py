@@ -23,6 +23,7 @@ from smelt.report.findings import Fused, Ladder, Table
 FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "check": ("check.json", ()),
     "dedupe": ("dedupe.json", ()),
+    "features": ("features.json", ()),
     "train": ("train.json", ()),
     "rank": ("rank.json", ("score", "models", "rows", "unseen")),
     "select": ("selection.json", ("method", "noise", "rate", "counts", "num_classes")),

@@ -1,14 +1,15 @@
-"""Settings that no component owns: the `runtime` of every stage, and those of `tune` and `evaluate`."""
+"""Settings that no component owns: the `runtime` of every stage, those of `features`, `tune`, `evaluate`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from smelt.learning.config import TrainSettings
-from smelt.settings import InKey, Limit, NotInKey, Rule, Settings
+from smelt.data.config import Pixels
+from smelt.learning.config import CHANNELS_LAST, PRECISION, THREADS, Threads, TrainSettings
+from smelt.settings import Disagreement, InKey, Limit, NotInKey, Rule, Settings
 
 
 class Runtime(Settings):
@@ -67,6 +68,76 @@ class Runtime(Settings):
         numbers = self.device.partition(":")[2].split(",")
         if len(set(numbers)) < len(numbers):
             raise ValueError(f"device: {self.device} names a GPU twice")
+        return self
+
+
+class FeaturesSettings(Settings):
+    """Features of all images under one net: one with weights from elsewhere, or a model of the run."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}$",
+        description="What they are called in the flowchart (`features/NAME`) and in scores.",
+    )
+    weights: Annotated[str | None, NotInKey("the content of the weights counts, not where they lie")] = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="Whose weights the net has: a file (safetensors, .pth), a name of timm's, which may ask "
+        "a network for them, or WORK:round/model-seed, a model of another run. null: `model` says.",
+    )
+    backbone: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="The net that the weights are of, as in `train.backbone`; null: what the weights say.",
+    )
+    model: Annotated[str | None, NotInKey("its training is an input")] = Field(
+        default=None,
+        pattern=r"^[^/]+/[^/]+-[0-9]+$",
+        description="A model of this run, ROUND/MODEL-SEED, in place of `weights`. Its own round and later "
+        "ones can be ranked by it.",
+    )
+    size: Pixels | None = Field(
+        default=None,
+        description="Input size in pixels; null: what the weights were made for. It costs with its square: "
+        "for copies and odd ones out 128 is enough.",
+    )
+    crops: Literal[1, 5, 10] = Field(
+        default=1, description="Crops that are averaged, as in `predict.views`. They cost in proportion."
+    )
+    resize: float = Field(
+        default=1.0,
+        ge=1.0,
+        le=4.0,
+        description="Short side of the scaled image over `size`, before cropping. 1: all of the short side.",
+    )
+    flip: bool = Field(
+        default=False, description="Average with the mirror image, at twice the cost; not where sides matter."
+    )
+    batch_size: Annotated[int, Limit("no machine holds a larger batch")] = Field(
+        default=64, ge=1, le=1 << 20, description="Images at once. Lower it where memory runs out."
+    )
+    precision: Literal["fp32", "bf16"] = Field(default="bf16", description=PRECISION)
+    channels_last: bool = Field(default=True, description=CHANNELS_LAST)
+    threads: Threads = Field(default=1, description=THREADS)
+
+    @model_validator(mode="after")
+    def _one_net(self) -> FeaturesSettings:
+        if self.model is None and self.weights is None:
+            raise ValueError("weights: whose features? a file of weights, a name of timm's, or `model`")
+        for name in ("weights", "backbone"):
+            if self.model is not None and getattr(self, name) is not None:
+                raise Disagreement(
+                    {name: getattr(self, name), "model": self.model},
+                    "a model of the run has its own net and weights",
+                    f"leave {{{name}}} out, or {{model}}",
+                )
+        if self.flip and self.crops == 10:
+            raise Disagreement(
+                {"flip": True, "crops": 10},
+                "ten crops have their mirror images among them",
+                "-o {flip}=false, or -o {crops}=5",
+            )
         return self
 
 

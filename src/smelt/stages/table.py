@@ -102,6 +102,16 @@ ROWS = (
         {**DATA, **INDEXED, "check": Port("check")},
     ),
     Stage(
+        "features", 1, "stages.config.FeaturesSettings",
+        "Write what a net sees in every image, for scores, copies and neighbours.",
+        {
+            **DATA, **INDEXED,  # not how the splits were drawn: lines go by rows of the catalogue
+            "check": Port("check", optional=True),
+            "train": Port("train", optional=True),  # for a model of the run
+        },
+        device=True,
+    ),
+    Stage(
         "tune", 2, "stages.config.RangeTestSettings",
         "Seek the learning rate of a model by a range test.",
         {**DATA, **CATALOGUE, "selection": Port("select")},
@@ -126,6 +136,7 @@ ROWS = (
             **CATALOGUE,
             "train": Port("train", many=True),
             "selection": Port("select", many=True, optional=True),  # that each training was taught from
+            "features": Port("features", many=True, optional=True),
         },
     ),
     Stage(

@@ -59,11 +59,12 @@ class Found:
     """What a check found.
 
     gpus: how many torch sees, None where it was not asked. values: numbers in the state of a net, by the
-    place of its model. notes: what is no error.
+    place of its model. dims: numbers of a line of features, by their name. notes: what is no error.
     """
 
     gpus: int | None = None
     values: dict[tuple[int, int], int] = field(default_factory=dict)
+    dims: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -80,6 +80,7 @@ class Need:
             "teachers": "a smaller teacher.top_k",
             "weights and dynamics": "fewer models or seeds",
             "images": "a smaller synthesise.train_images",
+            "features": "fewer `features`",
         }
         most = max(self.parts, key=lambda part: part.kept + part.meanwhile).what
         hint = f"; {mends[most]}" if most in mends else ""
@@ -112,17 +113,23 @@ def counts(asked: Asked) -> Counts:
     )
 
 
-def estimate(asked: Asked, values: Mapping[tuple[int, int], int]) -> Need:
-    """What the nodes that are not done will write. values: numbers in the state of the nets, where known."""
+def estimate(
+    asked: Asked, values: Mapping[tuple[int, int], int], dims: Mapping[str, int] | None = None
+) -> Need:
+    """What the nodes that are not done will write. values: numbers in the state of the nets, where known;
+    dims: numbers of a line of features, by their names."""
     known = counts(asked)
     todo = {node.id for node in asked.todo}
-    parts = [part for part in _parts(asked, known, todo, values) if part.kept or part.meanwhile]
+    lines = [HALF * dim + 1 for name, dim in (dims or {}).items() if f"features/{name}" in todo]
+    parts = [*_parts(asked, known, todo, values), Part("features", known.rows * sum(lines))]
+    parts = [part for part in parts if part.kept or part.meanwhile]
     folder = next(
         path for path in (asked.work.folder, *asked.work.folder.absolute().parents) if path.exists()
     )
     begun = sum(_below(asked.work.attempt(node.stage, asked.graph.key(node))) for node in asked.todo)
     trained = any(name.startswith("train/") for name in todo)
-    complete = known.images is not None and (bool(values) or not trained)
+    seen = sum(name.startswith("features/") for name in todo)
+    complete = known.images is not None and (bool(values) or not trained) and len(lines) == seen
     return Need(tuple(parts), shutil.disk_usage(folder).free + begun, folder, complete)
 
 

@@ -7,7 +7,7 @@ remembered (tried.py), all else is looked at each time.
 
 from __future__ import annotations
 
-from smelt.verbs.checks import disk, startweights, trials
+from smelt.verbs.checks import disk, featurenets, startweights, trials
 from smelt.verbs.checks.asked import Asked, Found, refuse
 from smelt.verbs.checks.datacheck import about_data
 from smelt.verbs.checks.machine import about_machine
@@ -18,14 +18,16 @@ def check(asked: Asked) -> Found:
     refuse([*about_machine(asked), *about_data(asked)])  # what is known at once, before nets are built
     found = trials.about_models(asked)
     begin = startweights.about_weights(asked)
-    need = disk.estimate(asked, found.values)
-    found.problems += [*begin.problems, *need.problem()]
-    found.notes += [*begin.notes, need.words()]
+    lines = featurenets.about_features(asked)
+    found.dims = lines.dims
+    need = disk.estimate(asked, found.values, found.dims)
+    found.problems += [*begin.problems, *lines.problems, *need.problem()]
+    found.notes += [*begin.notes, *lines.notes, need.words()]
     refuse(found.problems)
     return found
 
 
 def after_index(asked: Asked, found: Found) -> None:
     """What could not be known before the catalogue was there; `found`: what `check` found before the run."""
-    need = disk.estimate(asked, found.values).problem()
+    need = disk.estimate(asked, found.values, found.dims).problem()
     refuse([*about_data(asked), *need], "nothing was trained")
