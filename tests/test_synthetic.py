@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import ValidationError
 
 from smelt.data.synthetic import shapes
+from smelt.data.synthetic.captions import HOSTILE, query_text
 from smelt.data.synthetic.config import GROUP_SIZE, SourceSettings, SyntheticSettings
 from smelt.data.synthetic.generate import generate, image_bytes, query_ranks
 from smelt.data.synthetic.looks import class_table
@@ -39,7 +40,6 @@ from smelt.data.synthetic.plan import (
     class_sizes,
     make_plan,
 )
-from smelt.data.synthetic.text import HOSTILE, query_text
 from smelt.errors import DataError
 from smelt.stages.config import Runtime
 from smelt.stages.context import run as run_stage

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from smelt.data.synthetic.captions import entry, query_text
 from smelt.data.synthetic.config import SyntheticSettings
 from smelt.data.synthetic.plan import (
     BROKEN,
@@ -32,7 +33,6 @@ from smelt.data.synthetic.plan import (
     make_plan,
 )
 from smelt.data.synthetic.scene import draw, jpeg
-from smelt.data.synthetic.text import entry, query_text
 from smelt.errors import DataError
 from smelt.files.atomic import write_plain
 
