@@ -3,6 +3,8 @@
     features.npy    (N, D) float16, mapped when read: the line of each catalogue row, all splits
     known.npy       (N,) bool; False: the image could not be read, its line is zeros
     features.json   name, rows, dim, clipped (values that float16 cannot hold), and what they were made from
+    text_CD.npy     of a net that reads words, too: (C, D) float32 of the classes' words, each of length 1;
+                    features.json then has its `scale` of cosines
 
 Written block by block, in place, so that a killed writer goes on with the next block; a block counts as
 written once its bytes are on the disk and its hash is noted. Sixteen million rows of 1,280 take 41 GB.
@@ -26,6 +28,7 @@ from smelt.files.atomic import append_line, read_json, write_json
 from smelt.files.opening import read_text
 
 VALUES, KNOWN, INFO = "features.npy", "known.npy", "features.json"
+WORDS = "text_CD.npy"
 LARGEST = 65504.0  # of float16
 BLOCK = 8192  # rows that are computed with at once, in float32
 
@@ -35,13 +38,15 @@ class Features:
     """Features of a catalogue's rows; `open` maps them.
 
     values_ND: (N, D) float16. known_N: (N,) bool, False where there are none. name: what they are called.
-    info: all that `features.json` says, `dim` and `rows` among it.
+    info: all that `features.json` says, `dim` and `rows` among it. text_CD: (C, D) float32 of the classes'
+    words, None where the net reads no words.
     """
 
     values_ND: NDArray[np.float16]
     known_N: NDArray[np.bool_]
     name: str
     info: Mapping[str, Any] = field(default_factory=dict)
+    text_CD: NDArray[np.float32] | None = None
 
     @classmethod
     def open(cls, folder: Path | str, num_rows: int | None = None) -> Features:
@@ -69,7 +74,12 @@ class Features:
                 f"{folder} has features of {shape[0]} rows, the catalogue has {num_rows}: "
                 "they are of different data sets"
             )
-        return cls(values, known, name, info)
+        text = map_array(folder / WORDS) if (folder / WORDS).is_file() else None
+        if text is not None and (text.ndim != 2 or text.shape[1] != shape[1] or "scale" not in info):
+            raise ArtifactError(
+                f"{folder / WORDS} holds {text.shape}, and the features have {shape[1]} numbers"
+            )
+        return cls(values, known, name, info, text)
 
     @property
     def num_rows(self) -> int:

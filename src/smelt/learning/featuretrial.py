@@ -16,13 +16,15 @@ from smelt.models.replies import reply
 
 def answer(nets: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For each net (source: an absolute path, a name of timm's, or null where it has still to be trained;
-    backbone; size, both may be null) `dim`, and `words` on what was loaded, or `error`."""
+    backbone, size and image_text may be null) `dim`, and `words` on what was loaded, or `error`."""
     return [_tried(net) for net in nets]
 
 
 def _tried(net: Mapping[str, Any]) -> dict[str, Any]:
     source, backbone, size = net["source"], net["backbone"], net["size"]
     try:
+        if net.get("image_text"):
+            return _with_words(source, net["image_text"])
         if source is not None and Path(source).is_absolute():
             return _loaded(Path(source), backbone, size)
         return _unloaded(source or backbone, source)
@@ -42,6 +44,18 @@ def _loaded(source: Path, backbone: str | None, size: int | None) -> dict[str, A
     found, inputs, words = extractor(source, backbone, image_size=size)
     dim = dim_of(found, size or inputs.size, Normaliser(torch.device("cpu"), False))
     return {"dim": dim, "words": words}
+
+
+def _with_words(source: str, architecture: str) -> dict[str, Any]:
+    import torch
+
+    from smelt.learning.featurebatches import dim_of
+    from smelt.learning.pixels import Normaliser
+    from smelt.models.image_text import load
+
+    both = load(architecture, Path(source) if Path(source).is_absolute() else source)
+    dim = dim_of(both.features, both.inputs.size, Normaliser(torch.device("cpu"), False))
+    return {"dim": dim, "words": both.said}
 
 
 def _unloaded(backbone: str, source: str | None) -> dict[str, Any]:

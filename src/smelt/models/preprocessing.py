@@ -14,6 +14,7 @@ from smelt.files.atomic import read_json
 # Mean and standard deviation of ImageNet's training images, the custom of most backbones
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+BESIDE = ("config.json", "preprocessor_config.json", "open_clip_config.json", "model.json")
 LARGEST = 1 << 20  # bytes of a JSON file beside weights
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers, in preprocessor_config.json
 
@@ -43,10 +44,11 @@ class Inputs:
 def said_beside(path: Path) -> dict[str, Any]:
     """What JSON files beside a file of weights say of its inputs: any of mean, std, size, interpolation.
 
-    `NAME.json`, `config.json` (timm's, on the hub and off it), `preprocessor_config.json`, `model.json`
-    (smelt's): the first that says something. What is no number or no size is passed over.
+    `NAME.json`, `config.json` (timm's, on the hub and off it), `preprocessor_config.json`,
+    `open_clip_config.json`, `model.json` (smelt's): the first that says something. What is no number or no
+    size is passed over.
     """
-    for name in (f"{path.stem}.json", "config.json", "preprocessor_config.json", "model.json"):
+    for name in (f"{path.stem}.json", *BESIDE):
         file = path.parent / name
         try:
             if not file.is_file() or file.stat().st_size > LARGEST:
@@ -63,8 +65,8 @@ def said(values: Any) -> dict[str, Any]:
     """What a configuration says of inputs, whoever wrote it."""
     if not isinstance(values, Mapping):
         return {}
-    inner = values.get("pretrained_cfg")
-    values = {**values, **inner} if isinstance(inner, Mapping) else values
+    for inner in (values.get("pretrained_cfg"), values.get("preprocess_cfg")):  # timm's, open_clip's
+        values = {**values, **inner} if isinstance(inner, Mapping) else values
     found: dict[str, Any] = {}
     for ours, names in (("mean", ("mean", "image_mean")), ("std", ("std", "image_std"))):
         three = next((_three(values[name]) for name in names if name in values), None)

@@ -91,6 +91,14 @@ class FeaturesSettings(Settings):
         max_length=200,
         description="The net that the weights are of, as in `train.backbone`; null: what the weights say.",
     )
+    image_text: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="The net reads images and words, by this architecture of open_clip (ViT-B-32, or "
+        "ViT-B-32-quickgelu for OpenAI's weights, …; the extra `smelt[clip]`), and `weights` is a file: what "
+        "it makes of the classes' words is kept, for a zero-shot score. null: a net of images.",
+    )
     model: Annotated[str | None, NotInKey("its training is an input")] = Field(
         default=None,
         pattern=r"^[^/]+/[^/]+-[0-9]+$",
@@ -131,6 +139,13 @@ class FeaturesSettings(Settings):
                     {name: getattr(self, name), "model": self.model},
                     "a model of the run has its own net and weights",
                     f"leave {{{name}}} out, or {{model}}",
+                )
+        for name in ("model", "backbone", "size"):
+            if self.image_text is not None and getattr(self, name) is not None:
+                raise Disagreement(
+                    {"image_text": self.image_text, name: getattr(self, name)},
+                    "a net of images and words has weights of its own, and a size that they were made for",
+                    f"leave {{{name}}} out, or {{image_text}}",
                 )
         if self.flip and self.crops == 10:
             raise Disagreement(

@@ -2,8 +2,9 @@
 
 Ports: data (optional), catalogue; check (optional: what it could not read is not tried again); train (the
 model of the run whose features are wanted, where `model` names one; else `weights` says whose). Writes
-`features.npy`, `known.npy`, `features.json` (see artifacts.featurestore) and, where images could not be read,
-`bad.csv`. Lines go by catalogue row, over all splits: how these are drawn does not matter.
+`features.npy`, `known.npy`, `features.json` (see artifacts.featurestore), where images could not be read
+`bad.csv`, and of a net of images and words `text_CD.npy`, what it makes of the classes' words. Lines go by
+catalogue row, over all splits: how these are drawn does not matter.
 
 Blocks of a fixed number of rows are written one after the other; a killed attempt goes on with the first
 that is not there, and the bytes are those of an undisturbed one.
@@ -20,11 +21,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from smelt.artifacts.catalogue import Catalogue
-from smelt.artifacts.featurestore import FeatureWriter
+from smelt.artifacts.featurestore import WORDS, FeatureWriter
 from smelt.data.config import ViewSettings
 from smelt.data.images.loader import Loader
 from smelt.errors import ArtifactError, BadImageError, DataError
-from smelt.files.arrays import map_array
+from smelt.files.arrays import map_array, save_array
 from smelt.files.atomic import write_csv
 from smelt.files.failpoints import reach
 from smelt.files.parquet import read_table
@@ -32,6 +33,8 @@ from smelt.learning import distributed, setup
 from smelt.learning.extraction import extractor
 from smelt.learning.featurebatches import dim_of, feature_batches
 from smelt.learning.pixels import Normaliser
+from smelt.models import image_text
+from smelt.models.image_text import ImageText
 from smelt.stages.config import FeaturesSettings
 from smelt.stages.context import Context
 
@@ -44,7 +47,7 @@ def run(context: Context[FeaturesSettings]) -> None:
     device = distributed.device_of(context.runtime.device, 0)
     setup.fix_numerics(settings.threads, True, device)
     catalogue = Catalogue.open(context.catalogue)
-    net, normalise, size, made_from = _net(context, device)
+    net, normalise, size, made_from, words = _net(context, device)
     net = net.to(device).to(memory_format=normalise.format)
     view = ViewSettings(size=size, crops=settings.crops, resize=settings.resize)
     context.scratch.mkdir(parents=True, exist_ok=True)
@@ -60,24 +63,33 @@ def run(context: Context[FeaturesSettings]) -> None:
         _list_bad(context.out, loader, reasons)
     finally:
         loader.close()
+    if words is not None:
+        made_from["scale"] = words.scale
+        save_array(context.out / WORDS, words.words(catalogue.classes).numpy())
     made_from |= {"view": view.name, "flip": settings.flip, "precision": settings.precision}
     writer.finish(settings.name, made_from)
 
 
 def _net(
     context: Context[FeaturesSettings], device: torch.device
-) -> tuple[nn.Module, Normaliser, int, dict[str, Any]]:
-    """The net that gives features, how its images are normalised, their size, and what it is, in JSON."""
+) -> tuple[nn.Module, Normaliser, int, dict[str, Any], ImageText | None]:
+    """The net that gives features, how its images are normalised, their size, what it is, in JSON, and the
+    whole of it where it reads words, too."""
     settings = context.settings
     train = context.maybe("train")
     source: Path | str | None = train or settings.weights
     assert source is not None, "the settings were checked"
     if isinstance(source, str) and Path(source).is_absolute():  # else a name of timm's
         source = Path(source)
-    net, inputs, words = extractor(source, settings.backbone, image_size=settings.size)
+    both = image_text.load(settings.image_text, source) if settings.image_text else None
+    net: nn.Module
+    if both:
+        net, inputs, words = both.features, both.inputs, both.said
+    else:
+        net, inputs, words = extractor(source, settings.backbone, image_size=settings.size)
     normalise = Normaliser(device, settings.channels_last, inputs.mean, inputs.std)
     about = {"net": words, "mean": list(inputs.mean), "std": list(inputs.std)}
-    return net, normalise, settings.size or inputs.size, about
+    return net, normalise, settings.size or inputs.size, about, both
 
 
 def _unreadable(check: Path | None, count: int) -> dict[int, str]:

@@ -41,7 +41,10 @@ def about_features(asked: Asked) -> Found:
 def _net(asked: Asked, one: FeaturesSettings) -> dict[str, Any]:
     """What the process is asked."""
     if one.weights is not None:
-        return {"source": borrowed(one.weights, "weights")[0], "backbone": one.backbone, "size": one.size}
+        source = borrowed(one.weights, "weights")[0]
+        return {
+            "source": source, "backbone": one.backbone, "size": one.size, "image_text": one.image_text,
+        }  # fmt: skip
     for round_, model, settings, _ in asked.trainings():
         if f"{round_.name}/{model.name}" == str(one.model).rpartition("-")[0]:
             return {"source": None, "backbone": settings.backbone, "size": one.size}
