@@ -3,8 +3,7 @@
 A recipe only combines the components' own settings. `unfold` names the nodes, joins their ports and decides
 what each key holds; nothing here computes anything.
 
-    synthesise ─▶ index ─▶ check ─▶ dedupe
-                           check ─▶ features, of weights from elsewhere; of a model: behind its training
+    synthesise ─▶ index ─▶ check ─▶ (features, under weights from elsewhere) ─▶ dedupe
       round:  select ─▶ (tune) ─▶ train ×models ─▶ rank ─▶ the next round's select
               predict (val, test) ×models            predict (train) where a later round has it as teacher
     all results ─▶ fuse ─▶ what comes last (submit, …);   everything ─▶ evaluate
@@ -122,7 +121,13 @@ class _Unfolding:
         yield self.node("check", check, {**self.data, "catalogue": ("index",)}, threads=workers)
         yield from self.features(None)
         if recipe.dedupe:
-            ports = {**self.data, "catalogue": ("index",), "check": ("check",)}
+            # the first ones: neighbours under one net are enough, for pixels decide
+            ports = {
+                **self.data,
+                "catalogue": ("index",),
+                "check": ("check",),
+                "features": tuple(self.seen[:1]),
+            }
             yield self.node("dedupe", recipe.dedupe, ports, threads=workers)
 
     def features(self, model: str | None) -> Iterator[Node]:

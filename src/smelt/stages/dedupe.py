@@ -5,6 +5,8 @@ duplicates.parquet  row, group, kind ("exact", "near": to its original), keep, c
                     one row for each image that has a copy
 leaks.csv           file, split, original, distance, kind: each training file that was compared with a file of
                     validation or test (split, original) and shows the same picture
+alike.csv           file, other, cosine: with `features` connected, the pairs most alike that are no copies by
+                    their pixels, for a person to look at
 catalogue/          where `index` held images out and groups of copies would be torn: its catalogue, with the
                     hold-out drawn again by groups; all that follows reads it instead
 dedupe.json         counts
@@ -17,6 +19,7 @@ have near hashes and pass a comparison of their pixels.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +30,12 @@ from numpy.typing import NDArray
 from smelt.artifacts.catalogue import SPLITS, Catalogue
 from smelt.artifacts.catalogue_parquet import write_parquet
 from smelt.artifacts.catalogue_writer import copy_with_splits
+from smelt.artifacts.featurestore import Features
 from smelt.data.copies.config import DedupeSettings
-from smelt.data.copies.confirm import WHOLE, Copies, CopyFinder, Hashes, Search
+from smelt.data.copies.confirm import WHOLE, Copies, CopyFinder, Hashes, Progress, Search
 from smelt.data.copies.groups import Verdict, decide, partners
 from smelt.data.copies.hashes import BLANK, mirrored
+from smelt.data.copies.lookalike import Alike, look_alikes
 from smelt.data.copies.thumbnails import Thumbnails
 from smelt.data.holdout import draw, origins
 from smelt.data.images.store import ImageStore
@@ -38,6 +43,8 @@ from smelt.errors import ArtifactError
 from smelt.files.atomic import read_json, write_csv, write_json
 from smelt.files.parquet import read_table, write_table
 from smelt.stages.context import Context
+
+LOOKS_ALIKE, MOST_ALIKE = 0.75, 1000  # cosine and number of pairs that are listed
 
 
 def run(context: Context[DedupeSettings]) -> None:
@@ -49,12 +56,13 @@ def run(context: Context[DedupeSettings]) -> None:
     store = ImageStore(catalogue, root)
     thumbnails = Thumbnails(store, context.scratch / "thumbnails", context.runtime.workers)
     settings = context.settings
-    search = Search(**settings.model_dump(exclude={"within_training", "against_held_out"}))
+    search = Search(**settings.model_dump(include={field.name for field in fields(Search)}))
 
     def progress(what: str, done: int, total: int) -> None:
         context.emit("progress", done=done, total=total, unit="images", text=what)
 
-    finder = CopyFinder(hashes, thumbnails, search, progress, area_N)
+    alike = _alike(context, hashes.ok_N, progress)
+    finder = CopyFinder(hashes, thumbnails, search, progress, area_N, alike.pairs_R2 if alike else None)
     how = _held_out(context.one("catalogue"))
     copies = finder.find(_not_trained(_given(catalogue, how)))
     splits_N = _splits(catalogue, copies, how)
@@ -64,7 +72,37 @@ def run(context: Context[DedupeSettings]) -> None:
     if moved:
         catalogue = _moved(context.one("catalogue") / "catalogue", context.out / "catalogue", splits_N)
     verdict = _decide(catalogue, copies, thumbnails.sizes(), area_N, settings)
-    _write(context.out, catalogue, hashes, copies, verdict, moved)
+    summary = _write(context.out, catalogue, hashes, copies, verdict, moved)
+    if alike:
+        listed = _list_alike(context.out / "alike.csv", catalogue, copies, alike)
+        summary |= {"found_by_features": finder.by_features, "look_alike": listed}
+    write_json(context.out / "dedupe.json", summary)
+
+
+def _alike(context: Context[DedupeSettings], ok_N: NDArray[np.bool_], progress: Progress) -> Alike | None:
+    """Readable images that a net sees alike; None without features."""
+    folder, settings = context.maybe("features"), context.settings
+    if folder is None:
+        return None
+    return look_alikes(
+        Features.open(folder, len(ok_N)), np.flatnonzero(ok_N), neighbours=settings.neighbours,
+        least=settings.neighbour_cosine, threads=max(context.runtime.workers, 1),
+        progress=lambda done, total: progress("neighbours", done, total),
+    )  # fmt: skip
+
+
+def _list_alike(path: Path, catalogue: Catalogue, copies: Copies, alike: Alike) -> int:
+    """Write the MOST_ALIKE pairs with the highest cosines, LOOKS_ALIKE at least, that are no copies of one
+    another, through any number of copies; how many."""
+    chains_N, pairs = copies.chains_N, alike.pairs_R2
+    kept = np.flatnonzero((alike.cosines_R >= LOOKS_ALIKE) & (chains_N[pairs[:, 0]] != chains_N[pairs[:, 1]]))
+    kept = kept[np.argsort(-alike.cosines_R[kept], kind="stable")][:MOST_ALIKE]
+    lines = (
+        (catalogue.path(int(row)), catalogue.path(int(other)), f"{cosine:.3f}")
+        for (row, other), cosine in zip(pairs[kept], alike.cosines_R[kept])
+    )
+    write_csv(path, [("file", "other", "cosine"), *lines])
+    return len(kept)
 
 
 def _held_out(index: Path) -> dict[str, Any] | None:
@@ -172,7 +210,8 @@ def _relation(
 
 def _write(
     out: Path, catalogue: Catalogue, hashes: Hashes, copies: Copies, verdict: Verdict, moved: int
-) -> None:
+) -> dict[str, Any]:
+    """Write the tables; what `dedupe.json` is to say."""
     rows, originals = verdict.rows, verdict.original
     exact, distance = _relation(hashes, copies, rows, originals)
     # an original is as exact as the nearest of its copies
@@ -191,7 +230,7 @@ def _write(
     summary = _summary(catalogue, copies, verdict, exact)
     summary["moved_by_group"] = moved
     summary["leaks"] = {split: splits.count(split) for split in ("val", "test")}
-    write_json(out / "dedupe.json", summary)
+    return summary
 
 
 def _leaks(catalogue: Catalogue, hashes: Hashes, copies: Copies, verdict: Verdict) -> list[list[Any]]:

@@ -97,11 +97,6 @@ ROWS = (
         {**DATA, **INDEXED},
     ),
     Stage(
-        "dedupe", 3, "data.copies.config.DedupeSettings",
-        "Find copies within training, and of validation and test images.",
-        {**DATA, **INDEXED, "check": Port("check")},
-    ),
-    Stage(
         "features", 1, "stages.config.FeaturesSettings",
         "Write what a net sees in every image, for scores, copies and neighbours.",
         {
@@ -110,6 +105,11 @@ ROWS = (
             "train": Port("train", optional=True),  # for a model of the run
         },
         device=True,
+    ),
+    Stage(
+        "dedupe", 3, "data.copies.config.DedupeSettings",
+        "Find copies within training, and of validation and test images.",
+        {**DATA, **INDEXED, "check": Port("check"), "features": Port("features", optional=True)},
     ),
     Stage(
         "tune", 2, "stages.config.RangeTestSettings",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from smelt.settings import Settings
+from smelt.settings import KeyIfInput, Settings
 
 
 class DedupeSettings(Settings):
@@ -45,6 +47,20 @@ class DedupeSettings(Settings):
     )
     overlap: float = Field(
         default=0.5, gt=0, le=1, description="Share of each picture that the other one of a pair must show."
+    )
+    neighbours: Annotated[int, KeyIfInput("features")] = Field(
+        default=4,
+        ge=0,
+        le=64,
+        description="Where the recipe has features under weights from elsewhere: the nearest images by these "
+        "that are compared too, which finds crops and turned pictures that no hash finds. 0: none.",
+    )
+    neighbour_cosine: Annotated[float, KeyIfInput("features")] = Field(
+        default=0.65,
+        ge=0.0,
+        le=1.0,
+        description="Cosine of their features (less the mean of all) from which neighbours are compared. It "
+        "makes nothing a copy: the pixels decide.",
     )
     within_training: bool = Field(
         default=True, description="Of training images that are copies of one another keep the best."

@@ -2,7 +2,8 @@
 
 1. Equal bytes or equal pixels: exact copies, sure.
 2. Of the others, equal perceptual hashes: the best picture leads, those that agree with it follow.
-3. Leaders whose hashes are near, mirrored or not, and leaders of which one is like a part of the other.
+3. Leaders whose hashes are near, mirrored or not, and leaders of which one is like a part of the other;
+   where features are known, pairs that a net sees alike, mirrored or not.
 4. What shares a partner: whether it also is a copy of the best one there, or of a held-out one.
 
 Nothing of 2 to 4 counts before `thumbnails` has compared the pixels; what was not compared is no copy.
@@ -84,12 +85,13 @@ Progress = Callable[[str, int, int], None]
 class CopyFinder:
     """Finds copies among the rows that are ok; `progress(what, done, total)` is told how far it is.
 
-    area_N: pixels of each image; the larger of two copies is the better one.
+    area_N: pixels of each image; the larger of two copies is the better one. alike_R2: pairs of `rows` that a
+    net sees alike, to be compared too.
     """
 
     def __init__(
         self, hashes: Hashes, thumbnails: Thumbnails, search: Search, progress: Progress,
-        area_N: NDArray[np.int64] | None = None,
+        area_N: NDArray[np.int64] | None = None, alike_R2: NDArray[np.int64] | None = None,
     ) -> None:  # fmt: skip
         count = len(hashes.ok_N)
         self.hashes, self.search = hashes, search
@@ -101,6 +103,8 @@ class CopyFinder:
         self.compare = _Comparison(thumbnails, search, progress, self.blank_N)
         self.known = Candidates(np.zeros((0, 2), np.int64), np.zeros(0, bool))
         self.refused_R2 = np.zeros((0, 2), np.int64)
+        self.alike_R2 = self.refused_R2 if alike_R2 is None else alike_R2
+        self.by_features = 0
 
     def find(self, held_out_N: NDArray[np.bool_]) -> Copies:
         """All copies; of two the held-out one is the better."""
@@ -111,7 +115,20 @@ class CopyFinder:
         blanks = self._blanks(rows[main == BLANK], rank_N)
         near = self.compare.confirmed(_candidates(leaders, self.hashes.perceptual_NV[leaders], self.search))
         self.known = _merged([same, blanks, near])
+        self.by_features = self._confirm_alike()
         return self.grouped(held_out_N)
+
+    def _confirm_alike(self) -> int:
+        """Compare pairs that a net sees alike, as they are and else mirrored; how many were confirmed."""
+        pairs = self.alike_R2[~self.blank_N[self.alike_R2].any(axis=1)]
+        asked = _without(Candidates(pairs, np.zeros(len(pairs), bool)), self.known.pairs_R2).pairs_R2
+        plain = self.compare.same_unmirrored(asked)
+        rest = asked[~plain]
+        mirrored = rest[self.compare.same(rest, np.ones(len(rest), bool))]
+        found = [Candidates(asked[plain], np.zeros(int(plain.sum()), bool)),
+                 Candidates(mirrored, np.ones(len(mirrored), bool))]  # fmt: skip
+        self.known = _merged([self.known, *found])
+        return int(plain.sum()) + len(mirrored)
 
     def grouped(self, held_out_N: NDArray[np.bool_]) -> Copies:
         """The copies known so far as groups, for another set of held-out rows."""
