@@ -348,3 +348,12 @@ def test_ties_prefer_averages_and_never_the_key_of_a_momentum_contrast() -> None
     assert match(found, own, []).pairs == {name: f"ema.{name}" for name in own}
     two = {f"{p}{n}": s for p in ("encoder_k.", "encoder_q.") for n, s in own.items()}
     assert match(two, own, []).pairs == {name: f"encoder_q.{name}" for name in own}
+
+
+def test_weights_of_a_larger_net_do_not_fit_the_smaller(tmp_path: Path) -> None:
+    """A resnet34 has all that a resnet18 has, and more in the same layers."""
+    path = put(tmp_path / "w.pth", timm.create_model("resnet34", num_classes=3).state_dict())
+    with pytest.raises(DataError, match=r"it has layer1.2.*which the net has not.* It fits resnet34"):
+        weights.load(timm.create_model("resnet18", num_classes=3), "resnet18", path)
+    beside = {**net().state_dict(), "projector.0.weight": torch.ones(2, 2)}
+    assert filled(put(tmp_path / "x.pth", beside))[1].unused == ("projector.0.weight",)

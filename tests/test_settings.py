@@ -143,7 +143,7 @@ def test_what_is_in_no_key_is_known() -> None:
         if isinstance(rule_of(cls, name), NotInKey)
     }
     assert {name for name in found if not name.startswith("tune.")} == {
-        "train.tune", "train.checkpoint_every_steps", "train.max_bad_fraction",
+        "train.tune", "train.checkpoint_every_steps", "train.max_bad_fraction", "train.weights",
         "features.weights", "features.model",
     }  # fmt: skip
     assert "tune.tune" not in found and {"tune.epochs", "tune.schedule", "tune.max_bad_fraction"} <= found

@@ -16,8 +16,9 @@ from learning_toy import hashes, job, make_data, make_selection, run_job
 from smelt.data.images.loader import Batch
 from smelt.data.images.sampler import ClassBalancedSampler
 from smelt.errors import TrainingError
-from smelt.learning.config import TrainSettings, TuneSettings
+from smelt.learning.config import TrainSettings
 from smelt.learning.pixels import Normaliser
+from smelt.learning.sections import TuneSettings
 from smelt.learning.tuning import choose, range_test, rate_at, smoothed
 
 

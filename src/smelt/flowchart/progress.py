@@ -68,6 +68,8 @@ class Progress:
         elif name in ("damaged", "warning", "stalled", "stopping"):
             self.done -= bool(event.get("undone"))
             self._say(f"{node + ': ' if node else ''}{event.get('text', name)}", always=name != "stopping")
+        elif name == "note":
+            self._say(f"{node}: {event.get('text', '')}")
         elif name == "progress":
             self._latest[node] = event
             self._tick()

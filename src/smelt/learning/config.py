@@ -1,4 +1,4 @@
-"""Settings of training, of the learning-rate test, of distillation and of prediction. Imports no torch."""
+"""Settings of training and of prediction. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from smelt.data.config import AugmentSettings, ViewSettings
+from smelt.learning.sections import MAX_RATE, DistillationSettings, TuneSettings
 from smelt.settings import (
     MAX_KEPT,
     Disagreement,
@@ -37,76 +38,7 @@ PRECISION = (
 CHANNELS_LAST = (
     "Keep images with their channels last in memory: faster for convolutions, no matter for others."
 )
-MAX_RATE = 1e3
 Epochs = Limit("no training goes over its images so often")
-
-
-class TuneSettings(Settings):
-    """The learning-rate range test: a rate that grows from step to step, and the loss that it gives."""
-
-    lowest: float = Field(
-        default=1e-4,
-        gt=0.0,
-        lt=MAX_RATE,
-        description="Learning rate of the first step of the range test. Lower it for fine-tuning.",
-    )
-    highest: float = Field(
-        default=10.0,
-        gt=0.0,
-        le=MAX_RATE,
-        description="Learning rate of the last step, if the test comes so far. Lower it for AdamW.",
-    )
-    steps: Annotated[int, Limit("the test looks for a rate, it does not train")] = Field(
-        default=200,
-        ge=10,
-        le=100_000,
-        description="Steps of the range test. More give a smoother curve, at the cost of so many batches.",
-    )
-    smoothing: float = Field(
-        default=0.9, ge=0.0, lt=1.0, description="Weight of the past in the smoothed loss; 0: not smoothed."
-    )
-    divergence: float = Field(
-        default=4.0,
-        gt=1.0,
-        le=1e6,
-        description="The test ends where the smoothed loss is so many times its least value.",
-    )
-    fraction: float = Field(
-        default=0.1,
-        gt=0.0,
-        le=1.0,
-        description="The rate chosen, as a share of the one where the smoothed loss is least.",
-    )
-
-    @model_validator(mode="after")
-    def _possible(self) -> TuneSettings:
-        if self.lowest >= self.highest:
-            raise Disagreement(
-                {"lowest": self.lowest, "highest": self.highest},
-                "the test goes from the lowest rate to the highest",
-                "a lower {lowest}, or a higher {highest}",
-            )
-        return self
-
-
-class DistillationSettings(Settings):
-    """loss = (1 - weight) · cross entropy + weight · temperature² · KL(teacher ‖ student), both softened
-    by `temperature` (Hinton et al. 2015, section 2)."""
-
-    weight: float = Field(
-        default=0.5,
-        ge=0.0,
-        le=1.0,
-        description="Share of the teacher in the loss; the rest is the label's. Raise it where labels are "
-        "noisy.",
-    )
-    temperature: float = Field(
-        default=2.0,
-        gt=0.0,
-        le=1000.0,
-        description="What the logits of teacher and student are divided by. Higher shows more of the classes "
-        "that the teacher thinks less likely.",
-    )
 
 
 class TrainSettings(Settings):
@@ -128,6 +60,35 @@ class TrainSettings(Settings):
         default=False,
         description="Start from weights that timm downloads, the one thing that smelt takes from a network. "
         "Turn it on for few images.",
+    )
+    weights: Annotated[str | None, NotInKey("their content is, by its hash")] = Field(
+        default=None,
+        min_length=1,
+        max_length=4000,
+        description="Weights to start from: a file (safetensors, or what torch.save wrote, of whatever "
+        "tool), WORK:round/name (a model of another run) or a name of timm's. Images are shown as they want "
+        "it. null: none but those of `pretrained`.",
+    )
+    head_epochs: Annotated[int, Epochs] = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="In the first so many epochs only the head learns, at the full rate; the schedule begins "
+        "after them. 1 to 5 for a new head on weights from elsewhere; all of `epochs`: nothing but a head.",
+    )
+    layer_decay: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1.0,
+        description="Each layer learns at so much of the rate of the one behind it. 0.65 to 0.9 for "
+        "fine-tuning; null: all at one rate.",
+    )
+    frozen_stages: Annotated[int, Limit("no net has more stages")] = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="The first so many stages stay as they are, with their statistics; the stem is the "
+        "first. For few images, and quicker.",
     )
     drop_rate: float = Field(
         default=0.0,
@@ -321,6 +282,23 @@ class TrainSettings(Settings):
                 {"warmup_epochs": self.warmup_epochs, "epochs": self.epochs},
                 "the warm-up has to be shorter than the training",
                 "-o {warmup_epochs}=0 is none, or more {epochs}",
+            )
+        if (
+            self.head_epochs > self.epochs
+            or self.epochs > self.head_epochs >= self.epochs - self.warmup_epochs
+        ):
+            counts = ("head_epochs", "warmup_epochs", "epochs")
+            raise Disagreement(
+                {name: getattr(self, name) for name in counts if getattr(self, name)},
+                "the head's epochs come first, then the warm-up, then some for all layers (or none, where "
+                "the head has all epochs)",
+                "a smaller {head_epochs}, or more {epochs}",
+            )
+        if self.weights is not None and self.pretrained:
+            raise Disagreement(
+                {"weights": self.weights, "pretrained": self.pretrained},
+                "a net starts from one of them",
+                "-o {weights}=null, or -o {pretrained}=false",
             )
         parts = self.world_size * self.accumulate_steps
         if self.batch_size < parts:

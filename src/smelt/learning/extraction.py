@@ -17,7 +17,8 @@ from smelt.files.atomic import read_json
 from smelt.learning.setup import saved_model
 from smelt.models.backbones import build
 from smelt.models.preprocessing import Inputs, said
-from smelt.models.weights import TRAINED, guessed, inputs_of, load
+from smelt.models.weightfile import MODEL
+from smelt.models.weights import guessed, inputs_of, load
 
 
 class Features(nn.Module):
@@ -53,7 +54,7 @@ def extractor(
     """
     if isinstance(source, Path) and source.is_dir():
         net: nn.Module = saved_model(source, weights)
-        info = read_json(source / TRAINED)
+        info = read_json(source / MODEL)
         inputs = Inputs().with_said({"size": info["image_size"], **said(info)})
         return Features(net).eval(), inputs, f"{info['name']}, trained here"
     backbone = backbone or (guessed(source) if isinstance(source, Path) else source)

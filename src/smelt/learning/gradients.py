@@ -17,6 +17,7 @@ from smelt.data.images.loader import Batch
 from smelt.learning.config import TrainSettings
 from smelt.learning.distillation import Teacher, distillation_loss
 from smelt.learning.distributed import Group
+from smelt.learning.finetuning import Learning
 from smelt.learning.pixels import Normaliser, autocast
 from smelt.learning.validation import places
 
@@ -47,10 +48,11 @@ class Gradients:
         teacher: Teacher | None,
         normalise: Normaliser,
         group: Group,
+        learning: Learning | None = None,
     ) -> None:
         self.model, self.settings, self.teacher = model, settings, teacher
         self.labels_N, self.weights_N, self.normalise, self.group = labels_N, weights_N, normalise, group
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.learning = learning or Learning(model, settings)
 
     def compute(self, batch: Batch, planned: int, parts: int, asked_to_stop: bool) -> tuple[Sums, Record]:
         """Forward and backward of this rank's batch in `parts`, of the loss summed over `planned` images.
@@ -58,7 +60,7 @@ class Gradients:
         Returns sums over all ranks, and what to tell the observers of this one. Where a rank ran out of
         memory the gradients are to be thrown away.
         """
-        self.model.train()
+        self.learning.train()
         sums = torch.zeros(5, dtype=torch.float64, device=self.normalise.device)
         records: list[Record] = []
         rows_B, images = batch.rows_B, batch.images
@@ -114,12 +116,13 @@ class Gradients:
         return rows_B, torch.zeros(0, 2, device=self.normalise.device), rows_B
 
     def summed(self) -> list[Tensor]:
-        """The gradients, summed over all ranks."""
+        """The gradients of what learns, summed over all ranks."""
+        parameters = self.learning.parameters()
         if self.group.world_size > 1:  # the same tensors on every rank, also where one had no images
-            for parameter in self.parameters:
+            for parameter in parameters:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         self.group.sum_all(gradients)
         return gradients
 

@@ -30,6 +30,7 @@ from smelt.files.failpoints import reach
 from smelt.learning.config import TrainSettings
 from smelt.learning.distillation import Teacher
 from smelt.learning.distributed import Group, Stop
+from smelt.learning.finetuning import Learning
 from smelt.learning.gradients import Gradients, Sums
 from smelt.learning.optimisation import (
     Average,
@@ -42,6 +43,7 @@ from smelt.learning.optimisation import (
 )
 from smelt.learning.pixels import Normaliser
 from smelt.learning.validation import accuracy
+from smelt.models.preprocessing import Inputs
 from smelt.random import step_seed
 
 EXCHANGE_STEPS = 64  # how many steps' visits a rank keeps before it tells the others
@@ -123,6 +125,7 @@ class Loop:
         stop: Stop | None = None,
         emit: Callable[..., None] = lambda event, **fields: None,
         log_every_seconds: float = 2.0,
+        inputs: Inputs = Inputs(),  # noqa: B008 (frozen)
     ) -> None:
         self.settings, self.data, self.device, self.group = settings, data, device, group
         self.model = model.to(device)
@@ -130,13 +133,14 @@ class Loop:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.learning_rate, self.checkpoints, self.observers = learning_rate, checkpoints, observers
         self.stop, self.emit = stop or Stop(), emit
+        self.learning = Learning(self.model, settings)
         self.optimiser = make_optimiser(self.model, settings)
         self.average = Average(self.model, settings.ema_decay) if settings.ema_decay else None
         self.progress = Progress(parts=settings.accumulate_steps)
-        self.normalise = Normaliser(device, settings.channels_last)
-        self.gradients = Gradients(
-            self.model, settings, data.labels_N, data.weights_N, teacher, self.normalise, group
-        )
+        self.inputs = inputs
+        self.normalise = Normaliser(device, settings.channels_last, inputs.mean, inputs.std)
+        self.gradients = Gradients(self.model, settings, data.labels_N, data.weights_N, teacher,
+                                   self.normalise, group, self.learning)  # fmt: skip
         self.num_images = len(data.sampler)
         self.steps_per_epoch = math.ceil(self.num_images / settings.batch_size)
         self.total_steps = settings.epochs * self.steps_per_epoch
@@ -161,6 +165,7 @@ class Loop:
         return self.data.sampler.batches(epoch, size, group.rank, group.world_size, even=True)
 
     def _epoch(self, epoch: int, start: int) -> None:
+        self.learning.begin(epoch)
         for observer in self.observers:
             observer.begin_epoch(epoch)
         batches = self._batches(epoch)
@@ -267,7 +272,7 @@ class Loop:
             _copy(self._buffers, self._buffers_before)
             return False
         if self.settings.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.gradients.parameters, self.settings.clip_norm, norm)
+            torch.nn.utils.clip_grads_with_norm_(self.learning.parameters(), self.settings.clip_norm, norm)
         set_learning_rate(self.optimiser, self._rate(self.progress.step))
         self.optimiser.step()
         self._average_buffers()
@@ -279,7 +284,7 @@ class Loop:
     @torch.no_grad()
     def _average_buffers(self) -> None:
         if self.group.world_size > 1:
-            floats = [buffer for buffer in self._buffers if buffer.is_floating_point()]
+            floats = [buffer for buffer in self.learning.buffers() if buffer.is_floating_point()]
             self.group.sum_all(floats)
             for buffer in floats:
                 buffer.div_(self.group.world_size)

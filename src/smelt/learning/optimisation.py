@@ -11,15 +11,25 @@ from torch import Tensor, nn
 
 from smelt.errors import ArtifactError
 from smelt.learning.config import TrainSettings
+from smelt.models.layers import rate_scales
 
 
 def make_optimiser(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """SGD or AdamW. Vectors (biases, scales of norms) get no weight decay (He et al. 2019, section 3.1)."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """SGD or AdamW of what learns. Vectors (biases, scales of norms) get no weight decay (He et al. 2019,
+    section 3.1). With `layer_decay` each layer has a rate of its own, `rate_scale` of the schedule's.
+    """
+    scales: dict[str, float] = {}
+    if settings.layer_decay is not None:
+        scales = rate_scales(model, settings.layer_decay)
+    trained = [(scales.get(name, 1.0), p) for name, p in model.named_parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for scale in sorted({scale for scale, _ in trained}, reverse=True):
+        own = [p for one, p in trained if one == scale]
+        matrices, vectors = [p for p in own if p.ndim > 1], [p for p in own if p.ndim <= 1]
+        groups += [
+            {"params": matrices, "weight_decay": settings.weight_decay, "rate_scale": scale},
+            {"params": vectors, "weight_decay": 0.0, "rate_scale": scale},
+        ]
     groups = [group for group in groups if group["params"]]
     if settings.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, fused=True)
@@ -29,7 +39,15 @@ def make_optimiser(model: nn.Module, settings: TrainSettings) -> torch.optim.Opt
 def learning_rate_at(
     step: int, total_steps: int, steps_per_epoch: int, peak: float, s: TrainSettings
 ) -> float:
-    """The rate of step 0..total_steps-1: linear warm-up to `peak`, then the schedule; cosine ends near 0."""
+    """The rate of step 0..total_steps-1: linear warm-up to `peak`, then the schedule; cosine ends near 0.
+
+    Epochs in which the head alone learns come before both, at `peak`, unless it learns alone to the end.
+    """
+    if s.head_epochs < s.epochs:
+        head_steps = s.head_epochs * steps_per_epoch
+        if step < head_steps:
+            return peak
+        step, total_steps = step - head_steps, total_steps - head_steps
     warmup_steps = round(s.warmup_epochs * steps_per_epoch)
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
@@ -42,9 +60,9 @@ def learning_rate_at(
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Use `rate` for all parameters."""
+    """Use `rate` for all parameters, or what of it is their layer's."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("rate_scale", 1.0)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:

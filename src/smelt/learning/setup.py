@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from smelt.learning.config import TrainSettings
 from smelt.learning.loop import TrainingData
 from smelt.learning.optimisation import load_weights
 from smelt.models.backbones import build, head_names
+from smelt.models.preprocessing import Inputs, said
+from smelt.models.weightfile import MODEL
+from smelt.models.weights import Loaded, inputs_of, load
 
 CACHE_MIB = 256  # decoded pixels kept in memory; small sets fit, large ones are read anew
 
@@ -103,8 +107,35 @@ def new_model(settings: TrainSettings, num_classes: int) -> nn.Module:
     )
 
 
-def model_json(settings: TrainSettings, num_classes: int, weights: str) -> dict[str, Any]:
-    """What `saved_model` needs to build the model again."""
+def begun_model(
+    settings: TrainSettings, num_classes: int, start: Path | None = None
+) -> tuple[nn.Module, Inputs, Loaded | None]:
+    """A model as its training begins, what it is to be shown, and what was loaded from elsewhere.
+
+    start: a train artefact to fine-tune from; it goes before `weights`. Images are shown as the weights want
+    it; those of a net without any as ImageNet's custom is. DataError for weights that do not fit.
+    """
+    model = new_model(settings, num_classes)
+    if start is not None:
+        return model, saved_inputs(start), None
+    if settings.weights is not None:
+        weights = Path(settings.weights) if os.path.isabs(settings.weights) else settings.weights
+        loaded = load(model, settings.backbone, weights)
+        return model, loaded.inputs, loaded
+    return model, inputs_of(settings.backbone) if settings.pretrained else Inputs(), None
+
+
+def saved_inputs(folder: Path) -> Inputs:
+    """How the model of a train artefact was shown its images."""
+    info = read_json(folder / MODEL)
+    return Inputs().with_said({"size": info.get("image_size", Inputs().size), **said(info)})
+
+
+def model_json(
+    settings: TrainSettings, num_classes: int, weights: str, inputs: Inputs | None = None
+) -> dict[str, Any]:
+    """What `saved_model` needs to build the model again, and how it is shown images."""
+    shown = (inputs or Inputs()).to_json()
     return {
         "backbone": settings.backbone,
         "name": f"{settings.backbone}-{settings.seed}",
@@ -112,6 +143,9 @@ def model_json(settings: TrainSettings, num_classes: int, weights: str) -> dict[
         "num_classes": num_classes,
         "small_stem": settings.small_stem,
         "weights": weights,
+        "mean": shown["mean"],
+        "std": shown["std"],
+        "interpolation": shown["interpolation"],
     }
 
 

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from smelt.data.images.loader import Batch
 from smelt.errors import TrainingError
-from smelt.learning.config import TrainSettings, TuneSettings
+from smelt.learning.config import TrainSettings
 from smelt.learning.gradients import norms_of_one
 from smelt.learning.optimisation import make_optimiser, set_learning_rate
 from smelt.learning.pixels import Normaliser, autocast
+from smelt.learning.sections import TuneSettings
 
 Curve = list[tuple[float, float]]  # (learning rate, loss of the step)
 

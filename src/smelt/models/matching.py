@@ -159,16 +159,32 @@ def _by_name(
         elif not name.endswith(COUNTED):
             (missing if there is None else differing).append(name)
     fitting = sum(name in pairs for name in trunk)
-    if missing or differing:
+    more = _more(names, pairs, trunk)
+    if missing or differing or more:
         said = [f"{fitting:,} of {len(trunk):,} tensors fit by name"]
         if missing:
             said.append(f"it lacks {_named(missing)}")
         if differing:
             name = differing[0]
             said.append(f"{name} is {list(found[names[name]])} there and {list(own[name])} here")
+        if more:
+            said.append(f"it has {_named(more)}, which the net has not")
         return Match(problem="; ".join(said), fitting=fitting, wanted=len(trunk))
     _heads(pairs, left, found, own, heads)
     return Match(pairs, left, how, "", fitting, len(trunk))
+
+
+def _more(names: Mapping[str, str], pairs: Mapping[str, str], trunk: list[str]) -> list[str]:
+    """What a larger net has in the parts that the smaller one has too: not what is beside the net."""
+    parts = {name.partition(".")[0] for name in trunk}
+    return [
+        name
+        for name in names
+        if name not in pairs
+        and name.rpartition(".")[2] in KINDS
+        and name.partition(".")[0] in parts
+        and not HEAD.search(name)
+    ]
 
 
 def _by_order(

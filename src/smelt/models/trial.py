@@ -36,6 +36,8 @@ class Net:
     train: tuple[int, ...] = ()
     shown: tuple[int, ...] = ()
     start: int | None = None
+    frozen_stages: int = 0
+    layers: bool = False  # whether its layers are to have rates of their own
 
 
 @dataclass
@@ -82,12 +84,16 @@ def judge(nets: Sequence[Net]) -> list[Verdict]:
 
 def _try(net: Net) -> tuple[Verdict, dict[str, tuple[int, ...]]]:
     from smelt.models.backbones import head_names, num_parameters, require_weights
+    from smelt.models.layers import first_stages, layers
 
     verdict = Verdict()
     try:
         if net.pretrained:
             require_weights(net.backbone)
         model = _built(net)
+        first_stages(model, net.frozen_stages)
+        if net.layers:
+            layers(model)
     except Exception as error:  # whatever a constructor finds wrong
         verdict.build = _words(error)
         return verdict, {}

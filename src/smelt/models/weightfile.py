@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smelt.errors import ArtifactError, DataError, printable, short
+from smelt.files.atomic import read_json
 from smelt.files.opening import open_file, read_head
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+MODEL = "model.json"  # in the folder of a train artefact
 MAX_HEADER = 100 << 20  # bytes of a safetensors header; what safetensors itself allows
 MAX_PICKLE = 256 << 20  # bytes of the pickle in torch's zip: names and shapes, no values
 DEPTH = 4  # of mappings within mappings
@@ -67,6 +69,12 @@ def kind_of(path: Path) -> str:
     if head.startswith(b"version https://git-lfs"):
         what = "it is a pointer of Git LFS: `git lfs pull` fetches the file itself"
     raise DataError(f"{path}: weights are safetensors or what torch.save wrote, and {what}")
+
+
+def weights_in(folder: Path) -> Path:
+    """The weights that a train artefact predicts with."""
+    averaged = read_json(folder / MODEL).get("weights") == "ema"
+    return folder / ("ema.safetensors" if averaged else "model.safetensors")
 
 
 def metadata(path: Path) -> dict[str, str]:

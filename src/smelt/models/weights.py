@@ -23,9 +23,8 @@ from smelt.files.atomic import read_json
 from smelt.models import backbones, pretrained
 from smelt.models.matching import COUNTED, Match, match
 from smelt.models.preprocessing import Inputs, said, said_beside
-from smelt.models.weightfile import Held, metadata, read
+from smelt.models.weightfile import MODEL, Held, metadata, read, weights_in
 
-TRAINED = "model.json"  # in the folder of a train artefact
 SHOWN = 3  # names in a message
 # timm's functions that bring others' names and shapes into its own, by the module of a net
 FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
@@ -174,8 +173,7 @@ def _opened(backbone: str, source: Path | str) -> tuple[list[Held], Inputs | Non
         return [Held(tensors, "")], inputs, f"timm's {source}"
     path = source
     if path.is_dir():
-        info = read_json(path / TRAINED)
-        path /= "ema.safetensors" if info.get("weights") == "ema" else "model.safetensors"
+        info, path = read_json(path / MODEL), weights_in(path)
         return read(path), Inputs().with_said({"size": info.get("image_size", 224), **said(info)}), str(path)
     told = said(metadata(path)) or said_beside(path)
     return read(path), inputs_of(backbone).with_said(told) if told else None, str(path)

@@ -1,18 +1,23 @@
 """Weights that a recipe takes from elsewhere: what the stage is to read, and what they count by in its key.
 
-A file counts by its bytes, a model of another run by its committed content, wherever they lie; a name of
-timm's by itself. Imports no torch: whether the weights fit a net is for `plan --check` to say.
+A file counts by its bytes and by what is said beside it of its inputs, a model of another run by its
+committed content, wherever they lie; a name of timm's by itself. Imports no torch: whether the weights fit a
+net is for `plan` to say.
 """
 
 from __future__ import annotations
 
+import json
+import os
+from functools import lru_cache
 from pathlib import Path
 
 from smelt.errors import ArtifactError, RecipeError, short
-from smelt.files.atomic import read_json, sha256_file
+from smelt.files.atomic import read_json, sha256_file, sha256_text
 from smelt.files.committed import MANIFEST, content_hash
 from smelt.flowchart.work import Work
 from smelt.models import lineup
+from smelt.models.preprocessing import said_beside
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar", ".pkl", ".npz", ".onnx")  # meant as files
 TRAINED = "model.json"  # in the folder of a train artefact
@@ -26,7 +31,7 @@ def borrowed(text: str, field: str) -> tuple[str, str]:
     path = Path(text).expanduser()
     try:
         if path.is_file():
-            return str(path.resolve()), sha256_file(path)
+            return os.path.abspath(path), _content(path)  # a link stays: JSON lies beside it, not its target
         if path.is_dir():
             return _artifact(path, field)
     except OSError as error:
@@ -44,6 +49,19 @@ def borrowed(text: str, field: str) -> tuple[str, str]:
         f"{field}: {short(text)} is no file, no model of another run (WORK:round/model-seed) and no name of "
         f"timm's: {why}"
     )
+
+
+def _content(path: Path) -> str:
+    """Hash of a file's bytes, and of the mean and the like that JSON beside it says, if any."""
+    status = path.stat()
+    digest, told = _sha256(str(path), status.st_size, status.st_mtime_ns), said_beside(path)
+    return sha256_text(json.dumps([digest, told], sort_keys=True)) if told else digest
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: str, size: int, changed: int) -> str:
+    """size, changed: so that a file that was written anew is read anew, and others once."""
+    return sha256_file(Path(path))
 
 
 def _of_run(folder: Path, model: str, field: str) -> tuple[str, str]:

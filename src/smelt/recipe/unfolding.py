@@ -11,18 +11,22 @@ what each key holds; nothing here computes anything.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from smelt.data.config import ViewSettings
-from smelt.errors import RecipeError
+from smelt.errors import DataError, RecipeError
 from smelt.flowchart.graph import Graph, Node
+from smelt.learning.config import TrainSettings
 from smelt.mining.config import SelectSettings
+from smelt.models.weightfile import kind_of
 from smelt.random import derived
 from smelt.recipe.borrowed import borrowed
 from smelt.recipe.parts import Model, Round, Teacher
 from smelt.recipe.schema import Recipe
+from smelt.recipe.yaml_lines import dotted
 from smelt.settings import Settings, not_in_key
 from smelt.stages.config import EvaluateSettings, RoundSettings
 from smelt.stages.table import STAGES, Stage, refuse_ports
@@ -198,13 +202,16 @@ class _Unfolding:
         """One model of a round: its rate, where that is tuned, its training and its predictions."""
         recipe = self.recipe
         name = f"{one.name}/{model.name}-{seed}"
-        settings = recipe.training(one, model, seed)
+        settings, external = self.begun(one, model, recipe.training(one, model, seed))
         inputs = dict(ports)
         if settings.learning_rate == "tune":
             # one test for all seeds of a model: its rate belongs to the model, not to the seed
             tune = f"tune/{one.name}/{model.name}"
             if seed == model.seeds[0]:
-                yield self.node(tune, settings, ports, threads=max(1, settings.threads), devices=self.devices)
+                yield self.node(
+                    tune, settings, ports, external=external,
+                    threads=max(1, settings.threads), devices=self.devices,
+                )  # fmt: skip
             inputs["tune"] = (tune,)
         if one.teacher:
             teachers = next(r for r in recipe.rounds if r.name == one.teacher.round)
@@ -213,11 +220,27 @@ class _Unfolding:
         if one.start:
             inputs["start"] = (f"train/{one.start}/{model.name}-{seed}",)
         run = {"threads": max(1, settings.threads), "devices": self.devices * settings.world_size}
-        yield self.node(f"train/{name}", settings, inputs, **run)
+        yield self.node(f"train/{name}", settings, inputs, external=external, **run)
         yield from self.features(name)
         yield from self.predict(
             name, one, {**run, "devices": self.devices}
         )  # one device, however many trained
+
+    def begun(
+        self, one: Round, model: Model, settings: TrainSettings
+    ) -> tuple[TrainSettings, dict[str, str]]:
+        """The settings with the weights to start from made absolute, and what of these is in the key."""
+        if one.start or settings.weights is None:  # what a round starts from goes before
+            return settings.model_copy(update={"weights": None}), {}
+        at = self.recipe.rounds.index(one)
+        field = dotted(self.recipe.given(at, one.models.index(model), "weights"))
+        place, content = borrowed(settings.weights, field)
+        if os.path.isfile(place):
+            try:
+                kind_of(Path(place))
+            except DataError as error:
+                raise RecipeError(f"{field}: {error}") from error
+        return settings.model_copy(update={"weights": place}), {"weights": content}
 
     def predict(self, name: str, one: Round, run: Mapping[str, int]) -> Iterator[Node]:
         """A model's predictions: what is judged and fused, and each lesson that a round takes."""

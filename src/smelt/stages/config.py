@@ -178,8 +178,9 @@ class RangeTestSettings(TrainSettings):
     RULES: ClassVar[Mapping[str, Rule]] = {
         "tune": InKey(),
         **dict.fromkeys(
-            ("epochs", "learning_rate", "schedule", "warmup_epochs", "step_at", "step_factor", "ema_decay",
-             "distillation", "record_epochs", "validate_every_epochs", "validation_view", "max_bad_steps"),
+            ("epochs", "head_epochs", "learning_rate", "schedule", "warmup_epochs", "step_at", "step_factor",
+             "ema_decay", "distillation", "record_epochs", "validate_every_epochs", "validation_view",
+             "max_bad_steps"),
             NotInKey("the range test has one rate a step, no epochs, no average and no validation"),
         ),
     }  # fmt: skip

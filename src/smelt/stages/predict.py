@@ -43,7 +43,8 @@ def run(context: Context[PredictSettings]) -> None:
     outputs = int(read_json(train / "model.json")["num_classes"])
     if outputs < len(catalogue.classes):
         raise ArtifactError(f"{train} has {outputs} classes, the catalogue {len(catalogue.classes)}")
-    normalise = Normaliser(device, settings.channels_last)
+    inputs = setup.saved_inputs(train)
+    normalise = Normaliser(device, settings.channels_last, inputs.mean, inputs.std)
     model = setup.saved_model(train, settings.weights).to(device).to(memory_format=normalise.format)
     loader = setup.make_loader(catalogue, context.root, workers=context.runtime.workers)
     plan = [

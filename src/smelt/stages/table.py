@@ -119,7 +119,7 @@ ROWS = (
         command=False,
     ),
     Stage(
-        "train", 2, "learning.config.TrainSettings",
+        "train", 3, "learning.config.TrainSettings",
         "Train every model of every round.",
         {
             **DATA, **CATALOGUE, "selection": Port("select"),

@@ -2,8 +2,8 @@
 
 Ports: data (optional), catalogue, selection, tune (for `learning_rate: tune`), teacher (results of the train
 split, any number), start (a train artefact to fine-tune from). Writes `model.safetensors`, `model.json`,
-`ema.safetensors` with `ema_decay`, `dynamics/`, `metrics.csv`, `train.json`. Checkpoints are in the scratch
-folder: a killed attempt goes on from the last.
+`ema.safetensors` with `ema_decay`, `weights.json` (what was loaded) with `weights`, `dynamics/`,
+`metrics.csv`, `train.json`. Checkpoints are in the scratch folder: a killed attempt goes on from the last.
 """
 
 from __future__ import annotations
@@ -88,8 +88,12 @@ def _prepared(
         catalogue, context.root, workers=context.runtime.workers, seed=settings.seed,
         max_bad=settings.max_bad_fraction,
     )  # fmt: skip
-    model = setup.new_model(settings, selection.num_classes)
     start = context.maybe("start")
+    model, inputs, loaded = setup.begun_model(settings, selection.num_classes, start)
+    if loaded is not None:
+        context.emit("note", text=f"weights: {loaded.words()}")
+        if group.first:
+            write_json(context.out / "weights.json", loaded.to_json())
     if start is not None and setup.start_from(model, start):
         context.emit("warning", text=f"fine-tuning with a new head: {start.name} has other classes")
     recorder = Recorder(catalogue.num_rows, device, stop_after_epoch=_last_recorded(settings))
@@ -108,6 +112,7 @@ def _prepared(
         stop=stop,
         emit=context.emit,
         log_every_seconds=context.runtime.log_every_seconds,
+        inputs=inputs,
     )
     return loop, recorder
 
@@ -150,7 +155,7 @@ def _write(context: Context[TrainSettings], settings: TrainSettings, loop: Loop,
     if loop.average is not None:
         write_tensors(context.out / "ema.safetensors", loop.average.state_dict())
     num_classes = loop.data.num_outputs
-    write_json(context.out / "model.json", setup.model_json(settings, num_classes, weights))
+    write_json(context.out / "model.json", setup.model_json(settings, num_classes, weights, loop.inputs))
     summary = {"classes": num_classes, "epochs": settings.epochs, "backbone": settings.backbone}
     Dynamics(recorder.arrays()).save(context.out / "dynamics", summary)
     measured = ([epoch.get(name) for name in COLUMNS] for epoch in loop.progress.metrics)

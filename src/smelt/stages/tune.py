@@ -16,6 +16,7 @@ from smelt.data.images.loader import Batch
 from smelt.files.atomic import write_json
 from smelt.learning import distributed, setup
 from smelt.learning.config import TrainSettings
+from smelt.learning.finetuning import Learning
 from smelt.learning.loop import TrainingData
 from smelt.learning.pixels import Normaliser
 from smelt.learning.tuning import choose, range_test, smoothed
@@ -35,10 +36,10 @@ def run(context: Context[RangeTestSettings]) -> None:
         max_bad=settings.max_bad_fraction,
     )  # fmt: skip
     data = setup.training_data(catalogue, selection, loader, settings)
-    model = setup.new_model(settings, selection.num_classes).to(device)
-    normalise = Normaliser(device, settings.channels_last)
-    model = model.to(memory_format=normalise.format)
-    model.train()
+    model, inputs, _ = setup.begun_model(settings, selection.num_classes)
+    normalise = Normaliser(device, settings.channels_last, inputs.mean, inputs.std)
+    model = model.to(device).to(memory_format=normalise.format)
+    Learning(model, settings).train()
     try:
         curve = range_test(model, _batches(data, settings, context), settings, device, normalise)
     finally:

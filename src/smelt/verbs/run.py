@@ -131,7 +131,7 @@ def plan(
     from smelt.flowchart import versions
     from smelt.flowchart.reasons import plan as explain
     from smelt.flowchart.work import Work
-    from smelt.verbs.checks import precheck
+    from smelt.verbs.checks import precheck, startweights
     from smelt.verbs.checks.asked import Asked, refuse
     from smelt.verbs.checks.machine import about_machine
 
@@ -141,8 +141,9 @@ def plan(
     if check:
         notes = precheck.check(asked).notes
     else:
-        refuse(about_machine(asked))
-        notes = []
+        fit = startweights.about_fit(asked)
+        refuse([*about_machine(asked), *fit.problems])
+        notes = fit.notes
     lines = explain(graph, Work(folder))
     met = versions.meetings(graph, Work(folder), [line.id for line in lines if line.state == "done"])
     cost = replaces(Work(folder), graph, lines)

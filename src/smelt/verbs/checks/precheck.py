@@ -17,12 +17,12 @@ def check(asked: Asked) -> Found:
     """Everything; RecipeError with all that cannot work. For runs and `plan --check`."""
     refuse([*about_machine(asked), *about_data(asked)])  # what is known at once, before nets are built
     found = trials.about_models(asked)
-    begin = startweights.about_weights(asked)
+    begin, fit = startweights.about_weights(asked), startweights.about_fit(asked)
     lines = featurenets.about_features(asked)
     found.dims = lines.dims
     need = disk.estimate(asked, found.values, found.dims)
-    found.problems += [*begin.problems, *lines.problems, *need.problem()]
-    found.notes += [*begin.notes, *lines.notes, need.words()]
+    found.problems += [*begin.problems, *fit.problems, *lines.problems, *need.problem()]
+    found.notes += [*begin.notes, *fit.notes, *lines.notes, need.words()]
     refuse(found.problems)
     return found
 

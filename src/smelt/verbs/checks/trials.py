@@ -105,6 +105,8 @@ def _trials(asked: Asked) -> Iterator[_Trial]:
             "batch": min(2, max(1, settings.batch_size // (settings.world_size * settings.accumulate_steps))),
             "train": sorted({size for mode, size in fields if mode == "train"}),
             "shown": sorted({size for mode, size in fields if mode == "shown"}),
+            **({"frozen_stages": settings.frozen_stages} if settings.frozen_stages else {}),
+            **({"layers": True} if settings.layer_decay is not None else {}),
         }
         yield _Trial(f"{one.name}/{model.name}", at, net, fields)
 
