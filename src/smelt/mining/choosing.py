@@ -14,7 +14,7 @@ from smelt.artifacts.selection import Selection
 from smelt.mining.config import DownWeightSettings, SelectSettings, selection_module
 from smelt.mining.draft import Draft, Floats, Known, follow
 from smelt.mining.evidence import Evidence, drop_evidence
-from smelt.mining.rankings import whole_numbers
+from smelt.mining.scales import whole_numbers
 from smelt.mining.selections.lowest_fraction import lowest
 
 DOWN_WEIGHTED = "down_weighted"

@@ -15,15 +15,21 @@ from smelt.settings import MAX_KEPT, Disagreement, KeyIf, Limit, Seed, Settings,
 
 SCORES = "smelt.mining.scores"
 # The order of the columns of a ranking; scores that come to them follow by name
-ORDER = ("aum", "log_margin", "probability", "accuracy", "forgetting", "variability")
+ORDER = (
+    "aum", "late_aum", "log_margin", "probability", "small_loss", "accuracy", "forgetting", "variability",
+    "centroid", "ridge", "knn", "density", "text",
+)  # fmt: skip
+FUSED = "fused"  # not a module: the mean of those that `fuse` names
 
 SELECTIONS = "smelt.mining.selections"
 
 if TYPE_CHECKING:
     Score = str
+    Part = str
     Method = str
 else:
-    Score = Literal[modules_of(SCORES, ORDER)]
+    Part = Literal[modules_of(SCORES, ORDER)]
+    Score = Literal[(FUSED, *modules_of(SCORES, ORDER))]
     Method = Literal[modules_of(SELECTIONS)]
 
 # By way of selecting: the ports of the stage `select` that it goes by, and the settings that it reads
@@ -47,12 +53,20 @@ def selection_module(method: str) -> ModuleType:
 
 
 class RankSettings(Settings):
-    """How dynamics become one cleanness per row."""
+    """How what is known of rows becomes one cleanness for each."""
 
     score: Score = Field(
-        default="aum",
-        description="What images are ranked by: aum, the margin of the label's logit over the highest other, "
-        "averaged over training (Pleiss et al. 2020), or another record of training.",
+        default=FUSED,
+        description="What images are ranked by: fused, the mean of the normal quantiles of the scores in "
+        "`fuse`; aum, the margin of the label's logit over the highest other, averaged over training (Pleiss "
+        "et al. 2020); or another record of training; centroid, ridge, knn or density of features; text.",
+    )
+    fuse: Annotated[tuple[Part, ...], KeyIf("score", FUSED)] = Field(
+        default=("late_aum", "centroid", "knn", "text"),
+        min_length=1,
+        max_length=100,
+        description="Scores that fused is the mean of, as far as there are: those of training where there is "
+        "one, those of features where a recipe has `features`, text where it tells classes apart.",
     )
     combine: Literal["standard", "rank", "mean"] = Field(
         default="standard",
@@ -61,7 +75,9 @@ class RankSettings(Settings):
     )
     per_class: bool = Field(
         default=False,
-        description="Bring to one scale within each class, so that hard classes lose no more than others.",
+        description="Bring scores of training to one scale within each class, so that hard classes lose no "
+        "more than others. It loses 1.5 to 6.7 points of precision where some classes are noisier than "
+        "others, which is usual.",
     )
     validation_labels: Literal["checked", "crawled"] | None = Field(
         default=None,

@@ -19,7 +19,8 @@ from smelt.artifacts.ranking import Ranking
 from smelt.artifacts.selection import Selection
 from smelt.mining.estimate import NOT_ENOUGH, Estimate, negative_share
 from smelt.mining.intervals import auroc_interval, wilson, z_of_many
-from smelt.mining.rankings import grouped_ranks, score_of
+from smelt.mining.rankings import score_of
+from smelt.mining.scales import grouped_ranks
 
 if TYPE_CHECKING:
     from smelt.artifacts.catalogue import Catalogue
@@ -39,19 +40,25 @@ def diagnose(
 ) -> dict[str, Any]:
     """Tables (lists of rows, each a dict by column) for people: `sources`, `classes`, `pairs`, `abstract`.
 
-    `models` are the dynamics that the ranking was made from, `noise` what mining.estimate.noise_rate says.
+    `models` are the dynamics that the ranking was made from (without any there are no tables), `noise` what
+    mining.estimate says.
     `negative` is the share of the rows with an AUM whose AUM is negative (`low`, `high`: its interval): what
     models would rather call something else, or have not learnt. It is no estimate of the noise;
     `estimated_noise` is, and None where nothing supports one (`noise` says why). Classes come with the
     surely largest share first.
     """
+    told = {
+        "estimated_noise": noise.rate if noise else None,
+        "noise": noise.figures() if noise else {},
+    }
+    if not models:
+        return told
     labels, classes = catalogue.labels_N[ranking.rows], catalogue.classes
     aum, sources = ranking.scores["aum"], catalogue.source_codes_N[ranking.rows]
     by_class = _by_group(aum, labels, "class", classes)
     standing_out, why = abstract_classes(models, ranking.rows, labels, len(classes))
     return {
-        "estimated_noise": noise.rate if noise else None,
-        "noise": noise.figures() if noise else {},
+        **told,
         "negative": _plain(negative_share(aum)),
         "sources": _by_group(aum, sources, "source", catalogue.sources),
         "classes": sorted(by_class, key=lambda row: -row["low"]),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smelt.mining.rankings import grouped_ranks
+from smelt.mining.scales import grouped_ranks
 
 Floats = NDArray[np.float64]
 Z = NormalDist().inv_cdf(0.975)

@@ -1,4 +1,4 @@
-"""From dynamics of one or several models to one cleanness for each row. Arrays in, arrays out.
+"""From dynamics, features and texts to one cleanness for each row. Arrays in, arrays out.
 
 Everything is indexed by catalogue row; nothing relies on the position of a row in another list.
 """
@@ -6,7 +6,10 @@ Everything is indexed by catalogue row; nothing relies on the position of a row 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,35 +17,151 @@ from numpy.typing import ArrayLike, NDArray
 from smelt.artifacts.dynamics import Dynamics
 from smelt.artifacts.ranking import Ranking
 from smelt.errors import DataError
-from smelt.mining.config import RankSettings, score_modules
+from smelt.mining.config import FUSED, RankSettings, score_modules
+from smelt.mining.labelled_features import Labelled
+from smelt.mining.neighbours import EXACT, available
+from smelt.mining.posterior import Posterior
+from smelt.mining.scales import grouped_ranks, mean_of, mean_quantiles, standardised, whole_numbers
+from smelt.mining.textscore import TextEvidence
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+FEATURES, TEXTS = "features", "texts"  # what a score may ask for in place of columns of dynamics
+BY_NEIGHBOURS = ("knn", "density")
 
-def score_of(dynamics: Dynamics, name: str) -> Floats:
-    """The score `name` of every row, (N,), higher is cleaner; NaN where a row was never seen.
 
-    Its module says by the names of what its function takes which columns it goes by. ArtifactError where the
-    dynamics lack one, ValueError for a score that there is not.
+def goes_by(name: str) -> tuple[str, ...]:
+    """What the function of a score takes: names of columns of dynamics, or `features`, or `texts`.
+
+    ValueError for a score that there is not.
     """
     modules = score_modules()
     if name not in modules:
         raise ValueError(f"there is no score {name!r}; there are {', '.join(modules)}")
-    function = modules[name].score
-    columns = {column: dynamics[column] for column in inspect.signature(function).parameters}
+    return tuple(inspect.signature(modules[name].score).parameters)
+
+
+def score_of(dynamics: Dynamics, name: str) -> Floats:
+    """The score `name` of every row by what training recorded, (N,), higher is cleaner; NaN where a row was
+    never seen.
+
+    Its module says by the names of what its function takes which columns it goes by. ArtifactError where the
+    dynamics lack one, ValueError for a score that there is not, or not by dynamics.
+    """
+    names = goes_by(name)
+    if FEATURES in names or TEXTS in names:
+        raise ValueError(f"the score {name} goes by {names[0]}, not by dynamics")
+    columns = {column: dynamics[column] for column in names}
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.asarray(function(**columns), np.float64)
+        found = np.asarray(score_modules()[name].score(**columns), np.float64)
     return np.where(np.asarray(dynamics["seen"]) > 0, found, np.nan)
 
 
-def scores_of(models: Sequence[Dynamics]) -> tuple[str, ...]:
-    """Names of the scores that all models have the columns of."""
-    return tuple(
-        name
-        for name, module in score_modules().items()
-        if all(set(inspect.signature(module.score).parameters) <= set(model.columns) for model in models)
-    )
+@dataclass(frozen=True)
+class Grounds:
+    """What rows (N,) with labels (N,) are ranked by: dynamics of models, features of backbones, texts.
+
+    spaces: name of a backbone → its features with the rows' labels, all of the same rows. texts: what the
+    texts of the rows say.
+    """
+
+    rows: Ints
+    labels: NDArray[np.int32]
+    models: Sequence[Dynamics] = ()
+    spaces: Mapping[str, Labelled] = field(default_factory=dict)
+    texts: TextEvidence | None = None
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """How likely each label is for each row, by the features; only where there are some."""
+        return Posterior(list(self.spaces.values()))
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the scores that there is all for."""
+        return tuple(name for name in score_modules() if self.has(name))
+
+    def has(self, name: str) -> bool:
+        """Whether there is what the score goes by."""
+        wanted = goes_by(name)
+        if FEATURES in wanted:
+            many = max((one.num_rows for one in self.spaces.values()), default=0)
+            return many > 1 and (name not in BY_NEIGHBOURS or available(many))
+        if TEXTS in wanted:
+            return self.texts is not None
+        return bool(self.models) and all(set(wanted) <= set(model.columns) for model in self.models)
+
+    def why_not(self, name: str) -> str:
+        """What a score lacks."""
+        wanted = goes_by(name)
+        if FEATURES in wanted:
+            if self.spaces and name in BY_NEIGHBOURS:
+                return f"more than {EXACT:,} rows: it takes faiss (smelt[faiss])"
+            return "features: -o 'features=[{weights: FILE}]' has them written"
+        if TEXTS in wanted:
+            return "texts: the data set has none"
+        return "training that recorded it"
+
+    def score(self, name: str) -> Floats:
+        """A score as it is shown, (N,): of dynamics the plain mean over the models."""
+        if FEATURES in goes_by(name):
+            return self._by_features(name)
+        if TEXTS in goes_by(name):
+            return np.asarray(score_modules()[name].score(self.texts), np.float64)
+        return mean_of([score_of(model, name)[self.rows] for model in self.models])
+
+    def _by_features(self, name: str) -> Floats:
+        """Of several backbones the mean of their normal quantiles, each counting as much as it does where all
+        are stacked to make the given labels likeliest."""
+        each = {key: np.asarray(score_modules()[name].score(one)) for key, one in self.spaces.items()}
+        if len(each) == 1:
+            return next(iter(each.values()))
+        return mean_quantiles(each, dict(zip(each, self.posterior.shares.tolist())))
+
+    def cleanness(self, settings: RankSettings, shown: Mapping[str, Floats]) -> Floats:
+        """What rows are ranked by, (N,); `shown`: the scores that are known already."""
+        if settings.score != FUSED:
+            return self._scaled(settings.score, settings, shown)
+        names = self.fused(settings)
+        if len(names) == 1:
+            return self._scaled(names[0], settings, shown)
+        if not names:
+            raise DataError(
+                f"nothing of what score: fused is the mean of ({', '.join(settings.fuse)}) is there: "
+                + "; ".join(f"{name} lacks {self.why_not(name)}" for name in settings.fuse)
+            )
+        parts = {name: self._scaled(name, settings, shown) for name in names}
+        return mean_quantiles(parts, dict.fromkeys(parts, 1.0))
+
+    def fused(self, settings: RankSettings) -> list[str]:
+        """Names of the scores that `fused` is the mean of."""
+        return [name for name in settings.fuse if self.has(name) and self._heard(name)]
+
+    def _heard(self, name: str) -> bool:
+        """Texts that do not tell the classes apart have no say."""
+        return TEXTS not in goes_by(name) or (self.texts is not None and self.texts.informative)
+
+    def _scaled(self, name: str, settings: RankSettings, shown: Mapping[str, Floats]) -> Floats:
+        """Of dynamics each model's scores are brought to one scale first."""
+        wanted = goes_by(name)
+        if FEATURES in wanted or TEXTS in wanted:
+            return shown[name] if name in shown else self.score(name)
+        each = [score_of(model, name)[self.rows] for model in self.models]
+        return mean_of([scaled(values, self.labels, settings) for values in each])
+
+    def ranking(self, settings: RankSettings) -> Ranking:
+        """Every score that there is, and the one that is gone by."""
+        if settings.score != FUSED and not self.has(settings.score):
+            if self.models and not {FEATURES, TEXTS} & set(goes_by(settings.score)):
+                score_of(self.models[0], settings.score)  # says which column it lacks
+            raise DataError(f"score: {settings.score} lacks {self.why_not(settings.score)}")
+        scores = {name: self.score(name) for name in self.names()}
+        cleanness = self.cleanness(settings, scores)
+        if np.isnan(cleanness).all():
+            raise DataError(
+                "none of the rows to rank has a score: the dynamics or features are of another data set"
+            )
+        return Ranking(rows=self.rows, scores=scores, cleanness=cleanness)
 
 
 def rank(
@@ -50,70 +169,52 @@ def rank(
     labels_N: ArrayLike,
     rows_N: ArrayLike | None = None,
     *,
-    score: str = "aum",
+    features: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    score: str = FUSED,
     combine: str = "standard",
     per_class: bool = False,
+    **settings: Any,
 ) -> Ranking:
-    """The ranking of rows, with labels (N,), by the dynamics of one model or several.
+    """The ranking of rows, with labels (N,), by the dynamics of one model or several, by features, or both.
 
-    rows_N: catalogue rows (N,), ascending; all rows unless given. score, combine, per_class: as the settings
-    of these names say (`RankSettings`). `scores` of the ranking holds each score's plain mean
-    over the models that saw the row; `cleanness` the chosen one, each model's first brought to one scale.
+    models: none, as an empty list, where features are given. rows_N: catalogue rows (N,), ascending; all rows
+    unless given. features: floats (rows of the catalogue, D), or several of them by name of their backbone.
+    score, combine, per_class and others: as the settings of these names say (`RankSettings`). `scores` of the
+    ranking holds each score's plain mean over the models that saw the row; `cleanness` the chosen one, each
+    model's first brought to one scale.
 
-    Raises ValueError or TypeError for arrays of other shapes or types, DataError if no model saw any of the
-    rows, ArtifactError if the dynamics are older than the score.
+    Raises ValueError or TypeError for arrays of other shapes or types, DataError if no row has a score,
+    ArtifactError if the dynamics are older than the score.
     """
     models = [models] if isinstance(models, Dynamics) else list(models)
-    rows, labels = _checked(models, labels_N, rows_N)
-    settings = RankSettings.model_validate({"score": score, "combine": combine, "per_class": per_class})
-    scores = {}
-    for name in dict.fromkeys((*scores_of(models), score)):
-        each = [score_of(model, name)[rows] for model in models]
-        scores[name] = mean_of(each)
-        if name == score:
-            cleanness = mean_of([scaled(values, labels, settings) for values in each])
-    if np.isnan(cleanness).all():
-        raise DataError("none of the rows to rank was seen in training: the dynamics are of another data set")
-    return Ranking(rows=rows, scores=scores, cleanness=cleanness)
+    given = features if isinstance(features, Mapping) else {} if features is None else {"features": features}
+    arrays = {name: np.asanyarray(one) for name, one in given.items()}
+    rows, labels = _checked(models, arrays, labels_N, rows_N)
+    chosen = RankSettings.model_validate(
+        {"score": score, "combine": combine, "per_class": per_class, **settings}
+    )
+    classes = int(labels.max(initial=-1)) + 1
+    spaces = {name: Labelled(one, labels, classes, places_N=rows) for name, one in arrays.items()}
+    return Grounds(rows, labels, models, spaces).ranking(chosen)
 
 
 def _checked(
-    models: Sequence[Dynamics], labels_N: ArrayLike, rows_N: ArrayLike | None
-) -> tuple[Ints, NDArray[np.int32]]:
-    """Rows and labels that the models can be asked about."""
-    if not models or not all(isinstance(model, Dynamics) for model in models):
-        raise TypeError("rank goes by Dynamics, one or more")
-    sizes = sorted({model.num_rows for model in models})
+    models: Sequence[Dynamics], features: Mapping[str, NDArray[Any]], labels_N: ArrayLike,
+    rows_N: ArrayLike | None,
+) -> tuple[Ints, NDArray[np.int32]]:  # fmt: skip
+    """Rows and labels that the models and features can be asked about."""
+    if not all(isinstance(model, Dynamics) for model in models) or not (models or features):
+        raise TypeError("rank goes by Dynamics, one or more, or by features")
+    sizes = sorted({model.num_rows for model in models} | {len(one) for one in features.values()})
     if len(sizes) > 1:
-        raise ValueError(f"the dynamics are of {' and '.join(map(str, sizes))} rows: of different data sets")
+        raise ValueError(f"what is given is of {' and '.join(map(str, sizes))} rows: of different data sets")
     labels = whole_numbers("labels", labels_N)
     rows = np.arange(sizes[0]) if rows_N is None else whole_numbers("rows", rows_N)
     if rows.shape != labels.shape:
         raise ValueError(f"labels {labels.shape} and rows {rows.shape} must be of one length")
     if len(rows) and (rows[0] < 0 or rows[-1] >= sizes[0] or not (np.diff(rows) > 0).all()):
-        raise ValueError(f"rows must ascend within 0..{sizes[0] - 1}, those of the dynamics")
+        raise ValueError(f"rows must ascend within 0..{sizes[0] - 1}, those of the catalogue")
     return rows.astype(np.int64), labels.astype(np.int32)
-
-
-def whole_numbers(name: str, values: ArrayLike) -> NDArray[np.integer]:
-    """`values` as an array (N,) of whole numbers; TypeError or ValueError, with `name`, if they are not."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(f"{name} must be whole numbers, not {array.dtype}")
-    if array.ndim != 1:
-        raise ValueError(f"{name} must have the shape (N,), not {array.shape}")
-    return array
-
-
-def mean_of(scores_MN: Sequence[Floats]) -> Floats:
-    """Mean over the models that have a score, (N,); NaN where none has."""
-    total, count = np.zeros(len(scores_MN[0])), np.zeros(len(scores_MN[0]))
-    for scores in scores_MN:
-        known = ~np.isnan(scores)
-        total[known] += scores[known]
-        count += known
-    with np.errstate(invalid="ignore"):
-        return total / count
 
 
 def scaled(scores_N: Floats, labels_N: ArrayLike, settings: RankSettings) -> Floats:
@@ -124,39 +225,3 @@ def scaled(scores_N: Floats, labels_N: ArrayLike, settings: RankSettings) -> Flo
     if settings.combine == "mean" and not settings.per_class:
         return scores_N
     return standardised(scores_N, groups)
-
-
-def standardised(scores_N: Floats, groups_N: NDArray[np.int32]) -> Floats:
-    """(score − mean)/deviation within each group; 0 where a group's scores are all equal. NaN stays NaN.
-
-    Scores are sums that were kept in float32: what they differ by below its resolution is no difference.
-    """
-    known = ~np.isnan(scores_N)
-    _, codes = np.unique(groups_N, return_inverse=True)
-    values = np.where(known, scores_N, 0)
-    counts = np.maximum(np.bincount(codes, weights=known), 1)
-    mean = np.bincount(codes, weights=values) / counts
-    centred = scores_N - mean[codes]
-    deviation = np.sqrt(np.bincount(codes, weights=np.where(known, centred, 0) ** 2) / counts)
-    size = np.sqrt(np.bincount(codes, weights=values**2) / counts)
-    equal = deviation <= size * np.finfo(np.float32).eps
-    return np.where(equal[codes] & known, 0.0, centred / np.where(equal, 1, deviation)[codes])
-
-
-def grouped_ranks(scores_N: Floats, groups_N: NDArray[np.int32]) -> Floats:
-    """Rank of each score within its group, from 0 (lowest) to 1, equal scores sharing their mean rank."""
-    ranks = np.full(len(scores_N), np.nan)
-    known = np.flatnonzero(~np.isnan(scores_N))
-    if not len(known):
-        return ranks
-    order = known[np.lexsort((scores_N[known], groups_N[known]))]
-    group, score, place = groups_N[order], scores_N[order], np.arange(len(order))
-    new_group = np.r_[True, group[1:] != group[:-1]]
-    new_value = new_group | np.r_[True, score[1:] != score[:-1]]
-    starts = np.flatnonzero(new_value)
-    ends = np.r_[starts[1:], len(order)] - 1
-    shared = ((starts + ends) / 2)[np.cumsum(new_value) - 1]
-    first = np.maximum.accumulate(np.where(new_group, place, 0))
-    sizes = np.diff(np.r_[np.flatnonzero(new_group), len(order)])[np.cumsum(new_group) - 1]
-    ranks[order] = np.where(sizes > 1, (shared - first) / np.maximum(sizes - 1, 1), 0.5)
-    return ranks

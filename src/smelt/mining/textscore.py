@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smelt.artifacts.catalogue import Catalogue
-from smelt.mining.rankings import whole_numbers
+from smelt.mining.scales import whole_numbers
 from smelt.mining.tokens import hashed
 from smelt.mining.wordcounts import Counts, count, left_out, odds, summed_by
 

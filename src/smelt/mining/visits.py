@@ -108,7 +108,7 @@ def declared(scores: Iterable[ModuleType] | None = None) -> dict[str, Column]:
     """The columns of these scores, by default of all that there are, by name."""
     found = {SEEN.name: SEEN, LAST.name: LAST}
     for module in score_modules().values() if scores is None else scores:
-        columns: tuple[Column, ...] = module.COLUMNS
+        columns: tuple[Column, ...] = getattr(module, "COLUMNS", ())  # none: it goes by features or texts
         for column in columns:
             if found.setdefault(column.name, column) != column:
                 raise ValueError(f"{module.__name__} declares {column.name} otherwise than another score")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smelt.mining.rankings import whole_numbers
+from smelt.mining.scales import whole_numbers
 
 BLOCK = 4096  # images at once: nothing N × C is held
 

@@ -161,6 +161,7 @@ class _Unfolding:
         trained = tuple(f"train/{name}" for name in _models(one))
         taught = (self.selected[one.name],) * len(trained)
         ports = {**self.catalogued, "train": trained, "selection": taught, "features": tuple(self.seen)}
+        ports["check"] = ("check",)
         checked = {"validation_labels": one.rank.validation_labels or self.recipe.data.validation_labels}
         yield self.node(f"rank/{one.name}", one.rank.model_copy(update=checked), ports)
 

@@ -1,33 +1,39 @@
-"""rank: dynamics of one or several models → one cleanness for each training row.
+"""rank: one cleanness for every training row, from dynamics, features and texts.
 
-Ports: catalogue; train (one or more, each with `dynamics/`, and `metrics.csv` to estimate the noise by);
-selection (optional, for each train the selection it was taught from, in the same order: rows taught under
-another label are not judged by that model). Writes `ranking.parquet`, `rank.json` and `diagnosis.json`
-(tables for people: see mining.diagnosis.diagnose).
+Ports: catalogue; train (any number of train artefacts, each with `dynamics/`); selection (optional, for each
+train the selection it was taught from, in the same order: rows taught under another label are not judged by
+that model); features (any number); check and dedupe (optional: what is known of files). Without train it goes
+by features and texts alone. Writes `ranking.parquet`, `rank.json`, `diagnosis.json` (tables for people) and,
+with features, `kinds.parquet` (what is wrong with each row, and how surely).
 """
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.dynamics import Dynamics
-from smelt.artifacts.ranking import write_ranking
+from smelt.artifacts.featurestore import Features
+from smelt.artifacts.ranking import Ranking, write_ranking
 from smelt.artifacts.results import find, open_dense, rows_hash
+from smelt.artifacts.row_kinds import COPY, UNREADABLE, RowKinds, write_kinds
 from smelt.artifacts.selection import read_selection
-from smelt.errors import ArtifactError
-from smelt.files.atomic import read_json, write_json
-from smelt.files.committed import MANIFEST
-from smelt.files.opening import open_text
+from smelt.errors import ArtifactError, RecipeError
+from smelt.files.atomic import write_json
 from smelt.metrics import hits_topk, per_class
 from smelt.mining.config import RankSettings
 from smelt.mining.diagnosis import diagnose
-from smelt.mining.estimate import CRAWLED, Curve, Estimate, class_average_over_mean, noise_rate
-from smelt.mining.rankings import rank
+from smelt.mining.estimate import NO_FEATURES, Estimate, errors_on, estimated
+from smelt.mining.filefacts import copies, unreadable
+from smelt.mining.labelled_features import Labelled
+from smelt.mining.noise_kinds import kinds
+from smelt.mining.rankings import Grounds
+from smelt.mining.textscore import TextEvidence, text_evidence, texts_of
+from smelt.mining.wrong_tables import wrong_tables
 from smelt.stages.context import Context
 
 
@@ -35,72 +41,120 @@ def run(context: Context[RankSettings]) -> None:
     """Write the ranking of the catalogue's training rows."""
     settings = context.settings
     catalogue = Catalogue.open(context.catalogue)
+    grounds = grounds_of(context, catalogue)
+    ranking = grounds.ranking(settings)
+    noise = noise_of(context, catalogue, grounds)
+    found = row_kinds(context, grounds, ranking, noise)
+    tables = diagnose(ranking, grounds.models, catalogue, noise)
+    if found is not None:
+        write_kinds(context.out, found)
+        tables |= wrong_tables(found, catalogue)
+    write_ranking(context.out, ranking, summary(settings, grounds, ranking))
+    write_json(context.out / "diagnosis.json", tables)
+
+
+def grounds_of(context: Context[RankSettings], catalogue: Catalogue) -> Grounds:
+    """All that rows can be ranked by; RecipeError where there is nothing."""
     rows = catalogue.rows("train")
     labels = catalogue.labels_N[rows]
-    models = [dynamics_of(path, catalogue) for path in context.inputs["train"]]
+    models = [dynamics_of(path, catalogue) for path in context.inputs.get("train", [])]
     relabelled = relabelled_rows(context, catalogue)
     models = [model.without(rows) for model, rows in zip(models, relabelled, strict=True)]
-    ranking = rank(
-        models, labels, rows, score=settings.score, combine=settings.combine, per_class=settings.per_class
-    )
-    noise = estimated_noise(context, catalogue, models, [len(rows) > 0 for rows in relabelled])
-    summary = {
-        "score": settings.score,
-        "models": len(models),
-        "unseen": int(np.isnan(ranking.cleanness).sum()),
-        "seen_mean": float(np.mean([model["seen"][rows].mean() for model in models])),
+    spaces = spaces_of(context, catalogue, rows)
+    texts = texts_of_rows(catalogue, rows, labels)
+    if not models and not spaces and texts is None:
+        raise RecipeError(
+            "rank goes by training (port train), by features or by texts, and there is none of them: "
+            "-o 'features=[{weights: FILE}]' has features written"
+        )
+    return Grounds(rows, labels, models, spaces, texts)
+
+
+def spaces_of(
+    context: Context[RankSettings], catalogue: Catalogue, rows: NDArray[np.int64]
+) -> dict[str, Labelled]:
+    """The features of these rows with their labels, by name; of rows that all of them know."""
+    opened = [Features.open(path, catalogue.num_rows) for path in context.inputs.get("features", [])]
+    if not opened:
+        return {}
+    known = np.logical_and.reduce([one.known_N[rows] for one in opened])
+    return {
+        one.name: Labelled(
+            one.values_ND, catalogue.labels_N[rows], len(catalogue.classes), known_N=known, places_N=rows,
+            threads=context.runtime.workers,
+        )
+        for one in opened
+    }  # fmt: skip
+
+
+def texts_of_rows(
+    catalogue: Catalogue, rows: NDArray[np.int64], labels: NDArray[np.int32]
+) -> TextEvidence | None:
+    """What the texts of the rows say; None where the data set has none."""
+    texts = texts_of(catalogue, rows)
+    if not texts or len(catalogue.classes) < 2:
+        return None
+    found = text_evidence(texts, labels, catalogue.classes)
+    return None if np.isnan(found.score_N).all() else found
+
+
+def noise_of(context: Context[RankSettings], catalogue: Catalogue, grounds: Grounds) -> Estimate:
+    """The share of wrong labels by the features, narrowed by validation where its labels were checked."""
+    if not grounds.spaces or (next(iter(grounds.spaces.values())).counts > 0).sum() < 2:
+        return Estimate(len(grounds.rows), why=NO_FEATURES)
+    others = list(spaces_of(context, catalogue, catalogue.rows("val")).values())
+    if context.settings.validation_labels == "crawled" or not others or not others[0].num_rows:
+        return estimated(grounds.posterior)
+    return estimated(grounds.posterior, *errors_on(grounds.posterior, others))
+
+
+def row_kinds(
+    context: Context[RankSettings], grounds: Grounds, ranking: Ranking, noise: Estimate
+) -> RowKinds | None:
+    """What is wrong with each row; None without features. Where no rate is claimed, the least that is
+    possible is taken."""
+    rate = noise.low if noise.rate is None else noise.rate
+    if rate is None:
+        return None
+    files = {
+        COPY: np.isin(ranking.rows, copies(context.maybe("dedupe"))),
+        UNREADABLE: np.isin(ranking.rows, unreadable(context.maybe("check"))),
     }
-    write_ranking(context.out, ranking, summary)
-    write_json(context.out / "diagnosis.json", diagnose(ranking, models, catalogue, noise))
+    return kinds(grounds.posterior, ranking, rate, files)
+
+
+def summary(settings: RankSettings, grounds: Grounds, ranking: Ranking) -> dict[str, Any]:
+    """What rank.json says of how the ranking came about."""
+    found: dict[str, Any] = {
+        "score": settings.score,
+        "models": len(grounds.models),
+        "unseen": int(np.isnan(ranking.cleanness).sum()),
+    }
+    if grounds.models:
+        found["seen_mean"] = float(np.mean([model["seen"][grounds.rows].mean() for model in grounds.models]))
+    if settings.score == "fused":
+        found["fused"] = grounds.fused(settings)
+    if grounds.spaces:
+        shares = grounds.posterior.shares.tolist()
+        found["features"] = {name: round(share, 6) for name, share in zip(grounds.spaces, shares)}
+    if grounds.texts is not None:
+        texts = grounds.texts
+        found["texts"] = {
+            "informative": texts.informative,
+            "accuracy": round(texts.accuracy, 6),
+            "chance": round(texts.chance, 6),
+        }
+    return found
 
 
 def relabelled_rows(context: Context[RankSettings], catalogue: Catalogue) -> list[NDArray[np.int64]]:
     """For each training the rows that it was taught under another label than the catalogue's."""
-    trained, taught = context.inputs["train"], context.inputs.get("selection", [])
+    trained, taught = context.inputs.get("train", []), context.inputs.get("selection", [])
     if not taught:
         return [np.empty(0, np.int64)] * len(trained)
     if len(taught) != len(trained):
         raise ArtifactError(f"rank: {len(trained)} trainings (train) but {len(taught)} selections")
     return [taught_otherwise(path, catalogue) for path in taught]
-
-
-def estimated_noise(
-    context: Context[RankSettings], catalogue: Catalogue, models: list[Dynamics], relabelled: list[bool]
-) -> Estimate:
-    """The share of wrong labels by the trainings that began afresh and were taught the catalogue's labels."""
-    settings = context.settings
-    rows = catalogue.rows("train")
-    seen = int(np.any([np.asarray(model["seen"][rows]) > 0 for model in models], axis=0).sum())
-    labels = catalogue.labels_N[catalogue.rows("val")]
-    validation = np.bincount(labels[labels >= 0], minlength=len(catalogue.classes))
-    if settings.validation_labels == "crawled" and validation.any():
-        return Estimate(seen, int(validation.sum()), len(models), why=CRAWLED)
-    curves = [
-        curve
-        for path, model, other in zip(context.inputs["train"], models, relabelled, strict=True)
-        if not other and (curve := curve_of(path, model, rows, catalogue.labels_N[rows], validation))
-    ]
-    return noise_rate(curves, seen, validation)
-
-
-def curve_of(
-    path: Path, model: Dynamics, rows: NDArray[np.int64], labels_N: NDArray[np.int32],
-    validation_C: NDArray[np.int64],
-) -> Curve | None:  # fmt: skip
-    """Accuracies by epoch of a train artefact, the visits' averaged over classes as validation is; None
-    without a record, and for a fine-tuned model, which knew its rows before."""
-    manifest = path / MANIFEST
-    if not (path / "metrics.csv").is_file():
-        return None
-    if manifest.is_file() and read_json(manifest).get("inputs", {}).get("start"):
-        return None
-    with open_text(path / "metrics.csv", newline="") as file:
-        lines = list(csv.DictReader(file))
-    train, val = (
-        np.array([float(line.get(name) or "nan") for line in lines]) for name in ("train_top1", "val_top1")
-    )
-    ratio = class_average_over_mean(model["seen"][rows], model["correct"][rows], labels_N, validation_C)
-    return Curve(train * ratio, val)
 
 
 def dynamics_of(path: Path, catalogue: Catalogue) -> Dynamics:

@@ -9,7 +9,6 @@ Writes `selection.parquet` and `selection.json`.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,10 @@ from smelt.artifacts.ranking import read_ranking
 from smelt.artifacts.selection import read_selection, write_selection
 from smelt.errors import ArtifactError
 from smelt.files.atomic import read_json
-from smelt.files.parquet import read_table
 from smelt.mining.choosing import choose
 from smelt.mining.config import SelectSettings
 from smelt.mining.draft import Known
-from smelt.mining.evidence import Evidence
+from smelt.mining.filefacts import evidence
 from smelt.mining.rankings import score_of
 from smelt.stages.context import Context
 from smelt.stages.rank import dynamics_of, taught_otherwise, validation_accuracy
@@ -41,7 +39,7 @@ def run(context: Context[SelectSettings]) -> None:
         len(catalogue.classes),
         context.settings,
         known(context, catalogue, rows),
-        evidence(context),
+        evidence(context.maybe("check"), context.maybe("dedupe"), context.settings.damaged == "drop"),
         [read_selection(path) for path in earlier],
     )
     write_selection(context.out, selection, summary)
@@ -65,25 +63,3 @@ def known(context: Context[SelectSettings], catalogue: Catalogue, rows: NDArray[
         warn=lambda text: context.emit("warning", text=text),
         **found,
     )
-
-
-def evidence(context: Context[SelectSettings]) -> Evidence:
-    """What check and dedupe found: bad files, damaged ones where it is asked for, copies."""
-    found: dict[str, Any] = {}
-    if path := context.maybe("check"):
-        bad = columns(path / "images.parquet", ["row", "reason"], [("ok", "==", False)])
-        found["bad"] = {word: bad["row"][bad["reason"] == word] for word in set(bad["reason"])}
-        if context.settings.damaged == "drop":
-            found["damaged"] = columns(path / "images.parquet", ["row"], [("damaged", "!=", "")])["row"]
-    if path := context.maybe("dedupe"):
-        names = ["row", "group", "keep", "cross_label", "leak"]
-        found["copies"] = columns(path / "duplicates.parquet", names)
-    return Evidence(**found)
-
-
-def columns(path: Path, names: list[str], filters: list[Any] | None = None) -> dict[str, Any]:
-    """These columns of a Parquet file as numpy arrays; ArtifactError if it has them not."""
-    table = read_table(path, columns=names, filters=filters)
-    if missing := [name for name in names if name not in table.column_names]:
-        raise ArtifactError(f"{path} lacks the column {missing[0]}")
-    return {name: table[name].to_numpy() for name in names}

@@ -130,11 +130,12 @@ ROWS = (
         device=True,
     ),
     Stage(
-        "rank", 2, "mining.config.RankSettings",
-        "Rank the training images by what training recorded of them.",
+        "rank", 3, "mining.config.RankSettings",
+        "Rank the training images by what training, features and texts say of them.",
         {
             **CATALOGUE,
-            "train": Port("train", many=True),
+            "check": Port("check", optional=True),
+            "train": Port("train", many=True, optional=True),
             "selection": Port("select", many=True, optional=True),  # that each training was taught from
             "features": Port("features", many=True, optional=True),
         },

@@ -1,0 +1,161 @@
+"""What is wrong with each row, and how surely: a kind with its probability. From features, without verdicts.
+
+- right: the label is right.
+- wrong_class: it shows another class of the data; `likely` says which.
+- outside: it shows none of the classes.
+- ambiguous: it lies between its class and another.
+- copy, unreadable: known from the files, whatever a model says.
+
+p_wrong is uncalibrated: a flip of labels at a rate ρ turns a label with the tempered leave-one-out
+probability g, in a class with the share u, into one that is wrong with probability min(1, ρ·u/g) (Bayes'
+rule). ρ is such that the mean is the estimated rate, and the probability is made a falling function of the
+score that rows are ranked by (isotonic regression, Barlow et al. 1972). On human labels it tells the order of
+size (docs/log.md); verdicts calibrate it (`calibration`).
+
+Whether a wrong row is outside goes by how near it is to the nearest centre of a class, against the rows that
+are surely right: of these the share α that is no nearer is uniform in 0..1, and so is that of rows of a wrong
+class. What lies alone has a small α; the probability is the local false discovery rate (Efron et al. 2001,
+"Empirical Bayes Analysis of a Microarray Experiment", section 3) with a decreasing density (Grenander 1956)
+over Storey's estimate of the uniform part (2002, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.artifacts.ranking import Ranking
+from smelt.artifacts.row_kinds import AMBIGUOUS, KINDS, OUTSIDE, RIGHT, WRONG_CLASS, RowKinds
+from smelt.mining.centres import centres
+from smelt.mining.posterior import Posterior
+from smelt.mining.quantiles import normal_quantiles
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+BINS = 2000  # of the ordered rows, for isotonic regression: finer ones change nothing
+UNIFORM_FROM = 0.5  # α from which on all density is taken for that of rows of a class
+SURELY_RIGHT = 0.5  # share of the rows, the cleanest, that nearness is compared with
+
+
+def kinds(
+    posterior: Posterior,
+    ranking: Ranking,
+    rate: float,
+    files: Mapping[int, Bools] | None = None,
+) -> RowKinds:
+    """The kinds of all rows that the posterior's features are of.
+
+    ranking: of those rows. rate: share of wrong labels that p_wrong has as
+    its mean. files: what is known of files, `COPY` and `UNREADABLE` → (N,).
+    """
+    data = posterior.data
+    size = len(data.labels)
+    given, other = np.full(size, np.nan), np.full(size, np.nan)
+    likely, instead = np.full(size, -1, np.int32), np.full(size, -1, np.int32)
+    for start, shown in zip(data.starts(), data.each(lambda at: _shown(posterior, at))):
+        at = data.usable[start : start + len(shown[0])]
+        given[at], other[at], likely[at], instead[at] = shown
+    p_wrong = np.full(size, np.nan)
+    p_wrong[data.usable] = chance_wrong(
+        given[data.usable], data.counts[data.classes] / data.num_rows, ranking.cleanness[data.usable], rate
+    )
+    p_outside = data.whole(chance_outside(centres(data).nearest(), p_wrong[data.usable]))
+    between = 2 * np.minimum(given, other)  # 1: all that is likely is divided between the two
+    chances = np.zeros((size, len(KINDS)))
+    chances[:, AMBIGUOUS] = between
+    chances[:, RIGHT] = (1 - p_wrong) * (1 - between)
+    chances[:, WRONG_CLASS] = p_wrong * (1 - p_outside) * (1 - between)
+    chances[:, OUTSIDE] = p_wrong * p_outside * (1 - between)
+    for code, mask in (files or {}).items():
+        chances[mask] = 0
+        chances[mask, code] = 1
+    known = ~np.isnan(chances).any(axis=1)
+    kind = np.where(known, np.nan_to_num(chances).argmax(axis=1), RIGHT).astype(np.int8)
+    likely = np.where(kind == WRONG_CLASS, instead, likely)
+    p_kind = np.where(known, chances[np.arange(size), kind], np.nan)
+    return RowKinds(ranking.rows, p_wrong, likely, kind, p_kind, p_outside)
+
+
+def _shown(posterior: Posterior, start: int) -> tuple[Floats, Floats, NDArray[np.int32], NDArray[np.int32]]:
+    """(probability of the label, of the likeliest other, likeliest class of all, likeliest other) of a
+    block."""
+    likely = posterior.of(start)
+    labels = posterior.data.classes[start : start + len(likely)]
+    at, best = np.arange(len(labels)), likely.argmax(axis=1).astype(np.int32)
+    own = likely[at, labels].copy()
+    likely[at, labels] = -1
+    return own, likely.max(axis=1), best, likely.argmax(axis=1).astype(np.int32)
+
+
+def chance_wrong(given_n: Floats, share_n: Floats, cleanness_n: Floats, rate: float) -> Floats:
+    """The probability that each label is wrong, (n,), with the mean `rate`, falling in the cleanness.
+
+    given_n: out-of-sample probability of the label; share_n: share of its class among all labels. Rows
+    without a score have the mean.
+    """
+    if not len(given_n):
+        return np.zeros(0)
+    low, high = 0.0, 1.0
+    odds = share_n / np.maximum(given_n, 1e-12)
+    while np.minimum(1, high * odds).mean() < rate and high < 1e9:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.minimum(1, middle * odds).mean() < rate else (low, middle)
+    return falling(np.minimum(1, high * odds), normal_quantiles(cleanness_n), rate)
+
+
+def falling(values_n: Floats, order_n: Floats, blank: float) -> Floats:
+    """The nearest function of `order_n` to the values that never rises; in bins of equal numbers of rows,
+    linear between their middles. `blank` where the order is NaN."""
+    known = np.flatnonzero(~np.isnan(order_n))
+    found = np.full(len(values_n), blank)
+    if not len(known):
+        return found
+    order = known[np.argsort(order_n[known], kind="stable")]
+    parts = np.array_split(order, min(BINS, len(order)))
+    means, sizes = [float(values_n[part].mean()) for part in parts], [len(part) for part in parts]
+    levels: list[list[float]] = []  # (mean, rows, bins) of pools of neighbours that would rise
+    for mean, size in zip(means, sizes):
+        levels.append([mean, size, 1])
+        while len(levels) > 1 and levels[-1][0] > levels[-2][0]:
+            (a, m, i), (b, n, j) = levels[-2:]
+            levels[-2:] = [[(a * m + b * n) / (m + n), m + n, i + j]]
+    smooth = np.repeat([level[0] for level in levels], [int(level[2]) for level in levels])
+    middles = np.array([order_n[part].mean() for part in parts])
+    found[known] = np.interp(order_n[known], middles, smooth)
+    return found
+
+
+def chance_outside(near_n: Floats, p_wrong_n: Floats) -> Floats:
+    """The probability that each row, if its label is wrong, shows none of the classes, (n,)."""
+    if not len(near_n):
+        return np.zeros(0)
+    right = np.sort(near_n[p_wrong_n <= np.quantile(p_wrong_n, SURELY_RIGHT)])
+    alpha = (np.searchsorted(right, near_n, side="right") + 0.5) / (len(right) + 1)
+    weight = np.clip(p_wrong_n, 0, 1)
+    total = weight.sum()
+    if total <= 0:
+        return np.zeros(len(near_n))
+    uniform = min(1.0, float(weight[alpha > UNIFORM_FROM].sum() / total / (1 - UNIFORM_FROM)))
+    density = decreasing(alpha, weight / total)
+    return np.clip(1 - uniform / np.maximum(density, 1e-12), 0, 1)
+
+
+def decreasing(alpha_n: Floats, weight_n: Floats) -> Floats:
+    """The density at each α in 0..1 that never rises: the slope of the least concave majorant of the weighted
+    distribution (Grenander 1956)."""
+    edges = np.linspace(0, 1, 101)
+    mass = np.histogram(alpha_n, edges, weights=weight_n)[0]
+    levels: list[list[float]] = []
+    for value in mass * (len(edges) - 1):
+        levels.append([float(value), 1])
+        while len(levels) > 1 and levels[-1][0] > levels[-2][0]:
+            (a, m), (b, n) = levels[-2:]
+            levels[-2:] = [[(a * m + b * n) / (m + n), m + n]]
+    steps = np.repeat([level[0] for level in levels], [int(level[1]) for level in levels])
+    place = np.clip((alpha_n * (len(edges) - 1)).astype(int), 0, len(steps) - 1)
+    return np.asarray(steps[place])
