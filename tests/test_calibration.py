@@ -239,7 +239,14 @@ def test_the_chosen_cuts_are_those_of_a_plain_search(expected: Expected) -> None
     ordered = expected.calibration.p_wrong_N[expected.calibration.order_N]
     assert expected.with_costs(1, 3) == (ordered > 0.25).sum()
     mask = np.arange(400) % 3 == 0
-    assert expected.of_rows(mask) == pytest.approx(expected.calibration.p_wrong_N[mask].mean())
+    some, p = expected.of_rows(mask), expected.calibration.p_wrong_N
+    assert some.precision == pytest.approx(p[mask].mean()) and some.recall == pytest.approx(
+        p[mask].sum() / p.sum()
+    )
+    assert some.precision_interval[0] < some.precision < some.precision_interval[1]
+    first = np.zeros(400, bool)
+    first[expected.calibration.order_N[:100]] = True
+    assert expected.of_rows(first).precision_interval == pytest.approx(expected.at(100).precision_interval)
 
 
 def test_intervals_of_cuts_hold_what_is_true() -> None:

@@ -14,7 +14,8 @@ from processes import manifests
 
 VERBS = (
     "demo", "run", "plan", "index", "check", "dedupe", "train", "rank", "select", "predict", "fuse",
-    "evaluate", "submit", "show", "report", "results", "verify", "clean", "recipes", "schema", "explain",
+    "evaluate", "submit", "show", "audit", "report", "results", "verify", "clean", "recipes", "schema",
+    "explain",
 )  # fmt: skip
 
 

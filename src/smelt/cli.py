@@ -17,7 +17,7 @@ import typer
 
 from smelt import __version__
 from smelt.errors import SmeltError, printable, short
-from smelt.verbs import explain, fuse_files, inspect, run, usage
+from smelt.verbs import audit, explain, fuse_files, inspect, run, usage
 
 # errors of a file system that are no bug of smelt's and that its user can see to
 OF_THE_MACHINE = (
@@ -37,6 +37,7 @@ app = typer.Typer(
 run.register(app)
 fuse_files.register(app)
 inspect.register(app)
+audit.register(app)
 explain.register(app)
 
 

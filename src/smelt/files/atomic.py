@@ -135,6 +135,15 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def keep_beside(path: Path) -> Path:
+    """Give a file a second name beside it, such as `NAME-before-1.csv`; that name. Raises OSError."""
+    number = 1
+    while os.path.lexists(kept := path.with_name(f"{path.stem}-before-{number}{path.suffix}")):
+        number += 1
+    link_or_copy(path, kept)
+    return kept
+
+
 def move(source: Path, target: Path) -> None:
     """Give a file or folder another name on the same disk; a file that has it is replaced. Raises OSError."""
     os.replace(source, target)

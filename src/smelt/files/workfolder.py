@@ -14,7 +14,8 @@ from typing import Any
 from smelt.errors import ArtifactError, short
 from smelt.files.atomic import read_json
 
-FOLDERS = ("artifacts", "attempts", "damaged", "logs")
+FOLDERS = ("artifacts", "attempts", "audit", "damaged", "logs")
+ON_DEMAND = ("audit", "damaged")  # folders that are made when something is put there
 MEMORY = "verified.txt"  # see `files.verified`
 FILES = (
     "flowchart.json", "finished.json", "recipe.yaml", "events.jsonl", "lock", MEMORY, "report.html",
@@ -31,7 +32,7 @@ def make(work: Path) -> None:
     """
     Path(os.path.realpath(work)).mkdir(MODE, parents=True, exist_ok=True)
     for name in FOLDERS:
-        if name != "damaged":
+        if name not in ON_DEMAND:
             (work / name).mkdir(exist_ok=True)
 
 

@@ -7,6 +7,7 @@
     WORK/lock                           held by the run (lock.py)
     WORK/artifacts/<stage>-<key>/       committed, never changed
     WORK/attempts/<stage>-<key>/        being written; kept over a kill, so that the stage goes on
+    WORK/audit/                         verdicts of people, and what follows from them (files/auditfolder.py)
     WORK/damaged/                       artefacts found damaged, and what is no longer true, moved away
     WORK/verified.txt                   which artefacts were found whole (files/verified.py)
     WORK/logs/<id>.log                  what the stage printed

@@ -115,7 +115,11 @@ def _checked(
     scores: Mapping[str, ArrayLike], places_n: ArrayLike, wrong_n: ArrayLike
 ) -> tuple[Ints, Floats, dict[str, Floats]]:
     places, wrong = np.asarray(places_n), np.asarray(wrong_n)
-    quantiles = {name: normal_quantiles(values) for name, values in scores.items()}
+    quantiles: dict[str, Floats] = {}
+    for name, values in scores.items():
+        found = normal_quantiles(values)
+        if not any(np.array_equal(found, other, equal_nan=True) for other in quantiles.values()):
+            quantiles[name] = found  # the same order under another name says nothing more
     if not quantiles or len({len(values) for values in quantiles.values()}) > 1:
         raise ValueError(f"scores must be one or more of one length: {[len(q) for q in quantiles.values()]}")
     size = len(next(iter(quantiles.values())))

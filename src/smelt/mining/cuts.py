@@ -51,7 +51,7 @@ class Cut:
 
 
 class Expected:
-    """What every cut of a calibration is expected to do: `at(k)` for one, the others choose k."""
+    """What every cut of a calibration is expected to do: `at(k)` for one, `of_rows`; the others choose k."""
 
     def __init__(self, calibration: Calibration) -> None:
         self.calibration = calibration
@@ -65,10 +65,14 @@ class Expected:
         if not 0 <= dropped <= self.rows:
             raise ValueError(f"{dropped} of {self.rows} rows cannot be left out")
         among = np.array([np.interp(dropped, self._edges, wrong) for wrong in self._wrong_BG])
-        total = self._wrong_BG[:, -1]
-        own = _figures(self.wrong_K[dropped], self.wrong_K[-1], dropped, self.rows)
-        precision, recall, left = (float(value) for value in own)
-        each = _figures(among, total, dropped, self.rows)
+        return self._cut(self.wrong_K[dropped], among, dropped)
+
+    def _cut(self, own: float, among_B: Floats, dropped: int) -> Cut:
+        """A cut with so many wrong ones in what is left out, by the calibration and by each resampled one."""
+        precision, recall, left = (
+            float(value) for value in _figures(own, self.wrong_K[-1], dropped, self.rows)
+        )
+        each = _figures(among_B, self._wrong_BG[:, -1], dropped, self.rows)
         ends = [(float(low), float(high)) for low, high in (np.quantile(values, ENDS) for values in each)]
         return Cut(dropped, self.rows, precision, recall, left, *ends)
 
@@ -97,10 +101,15 @@ class Expected:
         total = lost * (k - self.wrong_K) + kept * (self.wrong_K[-1] - self.wrong_K)
         return int(np.argmin(total))
 
-    def of_rows(self, dropped_N: ArrayLike) -> float:
-        """Expected share of wrong labels among any rows (mask (N,)); NaN where there are none."""
+    def of_rows(self, dropped_N: ArrayLike) -> Cut:
+        """What leaving out any rows (mask (N,)), of whatever order, is expected to do."""
         mask = np.asarray(dropped_N, bool)
-        return float(self.calibration.p_wrong_N[mask].mean()) if mask.any() else float("nan")
+        if mask.shape != (self.rows,):
+            raise ValueError(f"a mask of {mask.shape} for {self.rows} rows")
+        among = float(self.calibration.p_wrong_N[mask].sum())
+        marks = np.concatenate([[0.0], np.cumsum(mask[self.calibration.order_N])])[self._edges]
+        share_G = np.diff(marks) / np.maximum(np.diff(self._edges), 1)
+        return self._cut(among, np.diff(self._wrong_BG, axis=1) @ share_G, int(mask.sum()))
 
     def table(self, shares: Sequence[float]) -> list[Cut]:
         """Cuts that leave out such shares of the rows."""

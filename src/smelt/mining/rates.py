@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 
 FEWEST = 5  # wrong and right verdicts each, below which only the sample's own share is claimed
 NARROWEST = 4.0  # no interval is narrower than that of so many times the verdicts
+MOST = 1e12  # verdicts that no interval is narrower for
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,24 @@ class Share:
         return {name: round(float(getattr(self, name)), 6) for name in ("share", "low", "high")}
 
 
-def sampled_share(wrong_n: ArrayLike) -> Share:
-    """Share of wrong ones in a simple random sample (n,), Wilson's interval; 0 to 1 without a verdict."""
+def sampled_share(wrong_n: ArrayLike, rows: int | None = None) -> Share:
+    """Share of wrong ones in a simple random sample (n,), Wilson's interval; 0 to 1 without a verdict.
+
+    rows: how many there are to be drawn from, where that is known: a sample that is a good part of them is
+    worth more, and one of all of them is no sample.
+    """
     wrong = np.asarray(wrong_n, np.float64)
-    share = float(wrong.mean()) if len(wrong) else 0.0
-    low, high = wilson(share, len(wrong))
-    return Share(share, float(low) if len(wrong) else 0.0, float(high) if len(wrong) else 1.0)
+    if not len(wrong):
+        return Share(0.0, 0.0, 1.0)
+    share = float(wrong.mean())
+    low, high = wilson(share, _worth(len(wrong), rows))
+    return Share(share, float(low), float(high))
+
+
+def _worth(verdicts: int, rows: int | None) -> float:
+    """How many of infinitely many rows so many verdicts are worth."""
+    unseen = 1 - verdicts / rows if rows else 1.0
+    return verdicts / unseen if unseen > 0 else MOST
 
 
 def difference_share(mean_out: float, out_n: ArrayLike, wrong_n: ArrayLike, rows: int) -> Share | None:
@@ -60,5 +73,5 @@ def difference_share(mean_out: float, out_n: ArrayLike, wrong_n: ArrayLike, rows
     share = float(np.clip(mean_out + missed.mean(), 1 / (4 * rows), 1 - 1 / (4 * rows)))
     variance = float(missed.var(ddof=1)) / len(wrong) * max(1 - len(wrong) / rows, 0.0)
     worth = share * (1 - share) / variance if variance > 0 else np.inf
-    low, high = wilson(share, min(worth, NARROWEST * len(wrong), 1e12), Z)
+    low, high = wilson(share, min(worth, NARROWEST * len(wrong), MOST), Z)
     return Share(share, float(low), float(high))

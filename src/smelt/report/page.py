@@ -13,7 +13,8 @@ from markupsafe import Markup
 from smelt.files.atomic import write_bytes
 from smelt.files.committed import MANIFEST
 from smelt.flowchart.work import Work
-from smelt.report import sections_data, sections_fuse, sections_learn, sections_mine
+from smelt.report import sections_audit, sections_data, sections_fuse, sections_learn, sections_mine
+from smelt.report.blocks import Section
 from smelt.report.findings import Ladder
 from smelt.report.shown import lines, shown
 
@@ -28,17 +29,11 @@ def write(work: Path, path: Path) -> None:
 
 def render(work: Work) -> str:
     """The page as text. Sections for which nothing is done yet are left out."""
-    templates = resources.files("smelt.report") / "templates"
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_without_controls
-    )
-    environment.filters["brief"] = shown
-    template = environment.from_string((templates / "report.html").read_text(encoding="utf-8"))
-    style = Markup((templates / "report.css").read_text(encoding="utf-8"))
     measured = Ladder.of(work.one("evaluate").json("ladder.json"))
     sections = [
         sections_learn.ladder(measured),
         sections_fuse.fusion(work),
+        sections_audit.audit(work),
         *sections_mine.mining(work, measured),
         sections_learn.difficulty(work),
         sections_data.copies(work),
@@ -47,13 +42,27 @@ def render(work: Work) -> str:
         sections_data.flowchart(work),
         sections_data.recipe(work),
     ]
+    lead, facts = sections_learn.lead(work, measured), sections_data.facts(work, measured)
+    return assembled(name(work), lead, facts, sections, versions(work))
+
+
+def assembled(
+    title: str, lead: str, facts: Sequence[Mapping[str, str]], sections: Sequence[Section | None], footer: str
+) -> str:
+    """A page of sections as text: those that are None are left out, and whatever comes in is escaped."""
+    templates = resources.files("smelt.report") / "templates"
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_without_controls
+    )
+    environment.filters["brief"] = shown
+    template = environment.from_string((templates / "report.html").read_text(encoding="utf-8"))
     return template.render(
-        name=name(work),
-        lead=sections_learn.lead(work, measured),
-        facts=sections_data.facts(work, measured),
+        name=title,
+        lead=lead,
+        facts=facts,
         sections=[section for section in sections if section is not None],
-        style=style,
-        footer=versions(work),
+        style=Markup((templates / "report.css").read_text(encoding="utf-8")),
+        footer=footer,
     )
 
 

@@ -18,6 +18,7 @@ from smelt.files.atomic import read_json
 from smelt.files.committed import MANIFEST
 from smelt.files.workfolder import FLOWCHART
 from smelt.flowchart.work import Work, items_of
+from smelt.report.audits import audits
 from smelt.report.findings import Fused, Ladder, Table
 
 FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -67,6 +68,18 @@ def ladder(measured: Mapping[str, Any]) -> None:
         out.print(sentence, soft_wrap=True)
     table(out, found.dropped())
     table(out, found.scores())
+
+
+def audited(folder: Path, split: str = "") -> bool:
+    """Print what people's verdicts say of the labels, of all splits or of one; whether there is any."""
+    out = console()
+    found = [one for one in audits(Work(folder)) if split in ("", one.split)]
+    for one in found:
+        for sentence in one.sentences():
+            out.print(printable(sentence), soft_wrap=True)
+        table(out, one.cuts())
+        table(out, one.selections())
+    return bool(found)
 
 
 def fusion(record: Mapping[str, Any], explain: bool = False) -> None:

@@ -52,7 +52,7 @@ def show(
         str,
         typer.Argument(
             metavar="STAGE",
-            help="index, check, select, rank, train, …",
+            help="index, check, select, rank, train, …, or audit",
             autocompletion=completion.stages,
         ),
     ],
@@ -67,6 +67,10 @@ def show(
     if str(work) in STAGES and Path(stage).is_dir() and not work.exists():
         raise ArtifactError(f"the work folder comes first: smelt show {shlex.join([stage, str(work)])}")
     require_work("show", work)
+    if stage == "audit":
+        if not terminal.audited(work):
+            raise ArtifactError(f"no verdicts yet: smelt audit {shlex.quote(str(work))} asks for them")
+        return
     terminal.show(work, stage)
     _tell_under_way(work)
 
@@ -92,6 +96,7 @@ def results(work: WorkFolder, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(measured, sort_keys=True))
     else:
         terminal.ladder(measured)
+        terminal.audited(work)
     _tell_under_way(work)
 
 
