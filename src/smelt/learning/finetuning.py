@@ -22,6 +22,11 @@ class Learning:
         self._asleep: list[nn.Module] = []
         self._all_but(self._never)
 
+    @property
+    def first(self) -> set[str]:
+        """Names of what learns before the rest; none where all begin together."""
+        return head_names(self.model) if self._settings.head_epochs else set()
+
     def begin(self, epoch: int) -> None:
         """From here on what learns in that epoch (from 0) does; before, all but frozen stages."""
         head_alone = epoch < self._settings.head_epochs

@@ -134,7 +134,7 @@ class Loop:
         self.learning_rate, self.checkpoints, self.observers = learning_rate, checkpoints, observers
         self.stop, self.emit = stop or Stop(), emit
         self.learning = Learning(self.model, settings)
-        self.optimiser = make_optimiser(self.model, settings)
+        self.optimiser = make_optimiser(self.model, settings, self.learning.first)
         self.average = Average(self.model, settings.ema_decay) if settings.ema_decay else None
         self.progress = Progress(parts=settings.accumulate_steps)
         self.inputs = inputs

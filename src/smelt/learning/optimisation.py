@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -14,17 +14,24 @@ from smelt.learning.config import TrainSettings
 from smelt.models.layers import rate_scales
 
 
-def make_optimiser(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+def make_optimiser(
+    model: nn.Module, settings: TrainSettings, apart: Collection[str] = ()
+) -> torch.optim.Optimizer:
     """SGD or AdamW of what learns. Vectors (biases, scales of norms) get no weight decay (He et al. 2019,
     section 3.1). With `layer_decay` each layer has a rate of its own, `rate_scale` of the schedule's.
+
+    apart: names of parameters that begin to learn before the others. They have groups of their own: a fused
+    optimiser takes a group's momenta all from the past, or none.
     """
     scales: dict[str, float] = {}
     if settings.layer_decay is not None:
         scales = rate_scales(model, settings.layer_decay)
-    trained = [(scales.get(name, 1.0), p) for name, p in model.named_parameters() if p.requires_grad]
+    trained = [
+        ((scales.get(name, 1.0), name in apart), p) for name, p in model.named_parameters() if p.requires_grad
+    ]
     groups: list[dict[str, Any]] = []
-    for scale in sorted({scale for scale, _ in trained}, reverse=True):
-        own = [p for one, p in trained if one == scale]
+    for part in sorted({part for part, _ in trained}, reverse=True):
+        own, scale = [p for one, p in trained if one == part], part[0]
         matrices, vectors = [p for p in own if p.ndim > 1], [p for p in own if p.ndim <= 1]
         groups += [
             {"params": matrices, "weight_decay": settings.weight_decay, "rate_scale": scale},
