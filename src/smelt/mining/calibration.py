@@ -8,7 +8,7 @@ hide that. Rows without a score share one probability. Arrays in, arrays out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from smelt.mining.firth import fit, sigmoid
 from smelt.mining.quantiles import normal_quantiles
+from smelt.mining.scales import mean_of
 from smelt.random import keys, uniform
 
 Floats = NDArray[np.float64]
@@ -138,7 +139,7 @@ def _candidates(
     """name → (the score (N,), held-out probabilities of the verdicts (n,))."""
     one = dict(quantiles)
     if len(quantiles) > 1:
-        one[MEAN] = normal_quantiles(mean_known(list(quantiles.values())))
+        one[MEAN] = normal_quantiles(mean_of(list(quantiles.values())))
     found = {name: (score, _held_out(score[places], wrong, folds)) for name, score in one.items()}
     if len(quantiles) > 1:
         score, out = _weighed(quantiles, places, wrong, folds)
@@ -146,22 +147,12 @@ def _candidates(
     return found
 
 
-def mean_known(quantiles: Sequence[Floats]) -> Floats:
-    """Mean over the scores that a row has, (N,); NaN where it has none."""
-    total, count = np.zeros(len(quantiles[0])), np.zeros(len(quantiles[0]))
-    for values in quantiles:
-        known = ~np.isnan(values)
-        total[known] += values[known]
-        count += known
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
 def _weighed(
     quantiles: Mapping[str, Floats], places: Ints, wrong: Floats, folds: Ints
 ) -> tuple[Floats, Floats]:
     """All scores weighed by one regression: that score, and its held-out probabilities."""
     columns = list(quantiles.values())
-    mean_N = mean_known(columns)
+    mean_N = mean_of(columns)
 
     def rows(at: Ints | slice) -> Floats:  # a score that a row lacks: the mean of those that it has
         known = [np.where(np.isnan(values[at]), mean_N[at], values[at]) for values in columns]

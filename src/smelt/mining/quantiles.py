@@ -37,14 +37,17 @@ def inverse_normal(shares: ArrayLike) -> Floats:
 
     Wichura (1988), AS 241: 16 digits. −inf and inf at the ends, NaN beyond them and for NaN.
     """
-    p = np.asarray(shares, np.float64)
+    p = np.atleast_1d(np.asarray(shares, np.float64))
     q = p - 0.5
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r = np.sqrt(-np.log(np.minimum(p, 1 - p)))
-        tail = np.where(r <= 5, _ratio(_TAIL, r - 1.6), _ratio(_FAR, r - 5))
-        found = np.where(np.abs(q) <= 0.425, q * _ratio(_CENTRE, 0.180625 - q * q), np.sign(q) * tail)
-    found = np.where(p == 0, -np.inf, np.where(p == 1, np.inf, found))
-    return np.where((p >= 0) & (p <= 1), found, np.nan)
+    found = np.full(p.shape, np.nan)
+    centre = np.abs(q) <= 0.425
+    found[centre] = q[centre] * _ratio(_CENTRE, 0.180625 - q[centre] ** 2)
+    tails = ~centre & (p > 0) & (p < 1)
+    r = np.sqrt(-np.log(np.minimum(p[tails], 1 - p[tails])))
+    far = np.where(r <= 5, _ratio(_TAIL, r - 1.6), _ratio(_FAR, r - 5))
+    found[tails] = np.sign(q[tails]) * far
+    found[p == 0], found[p == 1] = -np.inf, np.inf
+    return found.reshape(np.shape(shares))
 
 
 def _ratio(parts: tuple[tuple[float, ...], tuple[float, ...]], x: Floats) -> Floats:
