@@ -152,7 +152,7 @@ def test_crawled_text_is_no_formula(text: str, tmp_path: Path) -> None:
 
 def catalogue(folder: Path, names: list[str], labels: list[int], classes: tuple[str, ...]) -> Catalogue:
     with CatalogueWriter(folder) as writer:
-        writer.classes = classes
+        writer.classes = list(classes)
         writer.add(
             Block("train", "web", Paths.of([name.encode() for name in names]), np.asarray(labels, np.int32))
         )
@@ -216,7 +216,7 @@ def test_what_nobody_said_is_a_bound() -> None:
     first, labels = np.array([0, 1, 0, 0]), np.array([0, 0, 0, 0])
     found = corrected(first, labels, [0, 1, 2, 3], [0, NOT_SAID, NOT_SAID, 0])
     assert found is not None and found.open == 1  # the other was taken for its wrong label: a miss anyway
-    assert (found.low.share, found.high.share) == (pytest.approx(0.5), pytest.approx(0.75))
+    assert found.low.share == pytest.approx(0.5) and found.high.share == pytest.approx(0.75)
     assert corrected(first, labels, [0], [NO_CLASS]) is None
 
 
@@ -484,6 +484,26 @@ def test_a_finished_run_is_audited_from_end_to_end(finished: Path, tmp_path: Pat
     assert 'id="audit"' in shown and "How many labels are wrong" in shown
     (work / "audit" / "audit.json").write_text("{}")
     assert smelt("audit", str(work)).returncode == 2
+
+
+def test_what_the_score_is_worth_is_told() -> None:
+    counts = {"right": 180, "wrong": 3, "outside": 0, "unsure": 0}
+    mined: dict[str, Any] = {
+        "orders": True,
+        "sure": 0.8,
+        "score": "aum",
+        "auroc": 0.7,
+        "auroc_interval": [0.4, 0.9],
+    }
+    record: dict[str, Any] = {"counts": counts, "mined": mined}
+    assert "too few to be sure" in Audit("train", record, set()).score()
+    mined["sure"] = 1.0
+    assert "only 3 are wrong" in Audit("train", record, set()).score()
+    counts["wrong"] = 30
+    assert Audit("train", record, set()).score().endswith("AUROC 0.70 (0.40–0.90).")
+    mined["orders"] = False
+    assert "the same probability" in Audit("train", record, set()).score()
+    assert Audit("train", {**record, "mined": None}, set()).score() == ""
 
 
 def test_another_run_since_is_told() -> None:

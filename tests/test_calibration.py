@@ -137,6 +137,11 @@ def test_a_score_that_says_nothing_or_the_opposite_orders_nothing() -> None:
     assert not found.orders
     rate = (wrong[order[:200]].sum() + 0.5) / 201
     assert found.p_wrong_N == pytest.approx(np.full(2000, rate))
+    assert found.sure < 0.05
+    assert calibrate({"s": score}, order[:200], wrong[order[:200]]).sure == 1
+    noise = np.random.default_rng(7).normal(size=(40, 2000))
+    unsure = [calibrate({"s": one}, order[:200], wrong[order[:200]]).sure for one in noise]
+    assert sum(share > 0.95 for share in unsure) <= 6  # of 40; two are to be expected
 
 
 def test_the_score_that_was_asked_for_stays_unless_another_is_surely_better() -> None:

@@ -57,6 +57,11 @@ class Calibration:
         """Whether lower scores are wrong more often in the verdicts."""
         return bool(self.line[1] < 0)
 
+    @property
+    def sure(self) -> float:
+        """Share of the resampled verdicts in which lower scores are wrong more often."""
+        return float((self.lines_B2[:, 1] < 0).mean())
+
     @cached_property
     def p_wrong_N(self) -> Floats:
         """The probability that the label of each row is wrong, (N,)."""

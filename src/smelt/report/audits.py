@@ -12,6 +12,8 @@ from smelt.report.findings import INTERVALS, UNKNOWN, Table, between, count, per
 from smelt.report.shown import NAME, shown
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
+SURE = 0.95  # share of resampled verdicts that must agree on the score
+FEW = 5  # verdicts of a kind, below which intervals of cuts hold the truth in some 75 % and not in 95 %
 TRADES = {"f1": "highest expected F1"}
 CUTS_NOTE = (
     "Precision: share of wrong labels among the least clean that are left out; recall: share of all "
@@ -86,7 +88,19 @@ class Audit:
                 "probability: more verdicts (--rows), or a better score."
             )
         area = between(found["auroc"], found["auroc_interval"], 1.0, 2)
-        return f"The score ({found['score']}) orders these verdicts with AUROC {area}."
+        text = f"The score ({found['score']}) orders these verdicts with AUROC {area}."
+        counts = self.record["counts"]
+        wrong = counts["wrong"] + counts["outside"]
+        if found["sure"] < SURE:
+            text += (
+                " These verdicts are too few to be sure that it finds wrong labels: cut by it when more "
+                "say so "
+                "(--rows)."
+            )
+        elif min(wrong, counts["right"]) < FEW:
+            rare = f"only {wrong} are wrong" if wrong < FEW else f"only {counts['right']} are right"
+            text += f" As {rare}, the intervals of the cuts are too narrow: more verdicts (--rows)."
+        return text
 
     def best(self) -> str:
         """The cut that the trade asks for; "" where there is none."""
