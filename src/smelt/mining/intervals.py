@@ -32,7 +32,7 @@ def wilson(share: ArrayLike, images: ArrayLike, z: float = Z) -> tuple[Any, Any]
     return np.clip(centre - half, 0, 1)[()], np.clip(centre + half, 0, 1)[()]
 
 
-def auroc_interval(cleanness_N: Floats, wrong_N: NDArray[np.bool_]) -> tuple[float, float]:
+def auroc_interval(cleanness_N: Floats, wrong_N: NDArray[np.bool_], z: float = Z) -> tuple[float, float]:
     """Interval of `diagnosis.auroc`: the variance of DeLong et al. (1988) by ranks (Sun and Xu 2014).
 
     It is turned into Wilson's interval of as many images as give that variance, so that it stays in 0..1 and
@@ -49,7 +49,7 @@ def auroc_interval(cleanness_N: Floats, wrong_N: NDArray[np.bool_]) -> tuple[flo
     area = float(below_right.mean())
     variance = _variance_of_mean(below_right) + _variance_of_mean(above_wrong)
     images = area * (1 - area) / variance if variance > 0 else float(min(right_count, wrong_count))
-    low, high = wilson(area, max(images, 1.0))
+    low, high = wilson(area, max(images, 1.0), z)
     return float(low), float(high)
 
 
