@@ -31,6 +31,7 @@ from smelt.mining.audited import Verdicts
 from smelt.mining.rightlabels import NO_CLASS, NOT_SAID, corrected
 from smelt.report import page
 from smelt.report.audits import Audit
+from smelt.report.shown import shown
 from smelt.verbs import auditing
 
 IDS = [verdicts.name_of(number) for number in (0x1234567890123456, 0x12E4567890123456, 3)]
@@ -269,6 +270,14 @@ def test_probabilities_are_kept_by_row(tmp_path: Path) -> None:
         LikelyWrong(rows[::-1], p)
 
 
+def test_a_class_is_known_by_what_the_sheet_shows_and_by_other_capitals(tmp_path: Path) -> None:
+    classes = ("Cat", "cat", "Dog", "7", "\u05d7\u05ea\u05d5\u05dc", "x" * 300)
+    known = auditing._class_numbers(catalogue(tmp_path / "c", ["a"], [0], classes))
+    assert (known["Cat"], known["cat"], known["dog"], known["7"], known["2"]) == (0, 1, 2, 3, 2)
+    assert "CAT" not in known and known[shown(classes[4])] == known[classes[4]] == 4
+    assert known[shown(classes[5])] == 5
+
+
 # The command, on a tiny run
 
 
@@ -383,9 +392,9 @@ def test_verdicts_out_of_order_and_unsure_ones_are_told(work: Path) -> None:
     path = work / "audit" / "verdicts-train.csv"
     lines = path.read_text("utf-8-sig").splitlines()
     path.write_text("\n".join([lines[0], *lines[5:]]), "utf-8-sig")  # its owner deleted the first four
-    shown = smelt("audit", str(work))
-    assert shown.returncode == 0 and "not the first of the random order" in shown.stdout
-    assert "unsure" in shown.stdout and "4 of 40" in shown.stdout
+    told = smelt("audit", str(work))
+    assert told.returncode == 0 and "not the first of the random order" in told.stdout
+    assert "unsure" in told.stdout and "4 of 40" in told.stdout
     assert len(lines_of(work)) == 40
 
 
@@ -402,8 +411,8 @@ def test_a_class_that_there_is_not_is_refused_by_line(cell: str, words: str, wor
     auditing.draw(Work(work), "train", 5, None)
     own = lines_of(work)[1]["label"]
     fill(work, answer=lambda found, row: ("wrong", own if cell == "OWN" else cell), most=2)
-    shown = smelt("audit", str(work))
-    assert shown.returncode == 2 and "line 3" in shown.stderr and words in shown.stderr
+    told = smelt("audit", str(work))
+    assert told.returncode == 2 and "line 3" in told.stderr and words in told.stderr
     assert not (work / "audit" / "audit.json").exists()
 
 
@@ -412,16 +421,16 @@ def test_verdicts_of_another_data_set_are_refused_and_strange_ones_kept(work: Pa
     auditing.draw(Work(work), "train", 10, None)
     path = work / "audit" / "verdicts-train.csv"
     path.write_text(f"id,verdict\n{IDS[0]},right\n{IDS[1]},wrong\n")
-    shown = smelt("audit", str(work))
-    assert shown.returncode == 2 and "another data set" in shown.stderr
+    told = smelt("audit", str(work))
+    assert told.returncode == 2 and "another data set" in told.stderr
     assert path.read_text().endswith(f"{IDS[1]},wrong\n"), "what a person wrote stays"
     path.unlink()
     auditing.draw(Work(work), "train", 10, None)
     fill(work)
     with path.open("a") as file:
         file.write(f"99;{IDS[0]};x;right;;;\n")
-    shown = smelt("audit", str(work))
-    assert shown.returncode == 0 and "1 verdicts are on images" in shown.stderr
+    told = smelt("audit", str(work))
+    assert told.returncode == 0 and "1 verdicts are on images" in told.stderr
     assert (
         IDS[0] in (work / "audit" / "verdicts-train-before-1.csv").read_text()
         and IDS[0] not in path.read_text()
@@ -429,22 +438,47 @@ def test_verdicts_of_another_data_set_are_refused_and_strange_ones_kept(work: Pa
 
 
 @pytest.mark.slow
+def test_a_stop_at_any_write_leaves_whole_files(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Work(work)
+    auditing.draw(place, "train", 20, None)
+    fill(work)
+    path = work / "audit" / "verdicts-train.csv"
+    kept = path.read_bytes()
+    stopped = 0
+    for name in ("fsync", "replace"):  # while a file is written, and before it takes its place
+
+        def stop(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(f"smelt.files.atomic.os.{name}", stop)
+            with pytest.raises(KeyboardInterrupt):
+                auditing.draw(place, "train", 50, None)
+            stopped += 1
+        assert path.read_bytes() == kept and not list(path.parent.glob(".*.tmp"))
+    assert stopped == 2
+    assert len(auditing.draw(place, "train", 50, None).judged) == 20 and len(lines_of(work)) == 50
+
+
+@pytest.mark.slow
 def test_a_run_without_its_images_can_be_audited(work: Path) -> None:
     for folder in (work / "artifacts").glob("synthesise-*"):
         for images in folder.glob("*_images_resized"):
             shutil.rmtree(images)
-    shown = smelt("audit", str(work), "--rows", "10")
-    assert shown.returncode == 0 and "10 of 10 images cannot be shown" in shown.stderr
+    told = smelt("audit", str(work), "--rows", "10")
+    assert told.returncode == 0 and "10 of 10 images cannot be shown" in told.stderr
 
 
 def test_what_is_no_work_folder_or_no_trade_is_refused(tmp_path: Path) -> None:
-    shown = smelt("audit", str(tmp_path))
-    assert shown.returncode == 2 and "not" in shown.stderr and not (tmp_path / "audit").exists()
+    told = smelt("audit", str(tmp_path))
+    assert told.returncode == 2 and "not" in told.stderr and not (tmp_path / "audit").exists()
     (tmp_path / "flowchart.json").write_text('{"nodes": [], "runtime": {}}')
-    shown = smelt("audit", str(tmp_path), "--trade", "cheapest")
-    assert shown.returncode == 2 and "precision=0.9" in shown.stderr
-    shown = smelt("audit", str(tmp_path))
-    assert shown.returncode == 2 and "not done yet" in shown.stderr
+    told = smelt("audit", "--rows", "200")
+    assert told.returncode == 2 and "takes the work folder of a run" in told.stderr
+    told = smelt("audit", str(tmp_path), "--trade", "cheapest")
+    assert told.returncode == 2 and "precision=0.9" in told.stderr
+    told = smelt("audit", str(tmp_path))
+    assert told.returncode == 2 and "not done yet" in told.stderr
 
 
 @pytest.mark.slow
@@ -480,8 +514,8 @@ def test_a_finished_run_is_audited_from_end_to_end(finished: Path, tmp_path: Pat
     assert set(both) == {"train", "test"}
     text = smelt("results", str(work)).stdout
     assert "Training:" in text and "under right labels" in text
-    shown = page.render(Work(work))
-    assert 'id="audit"' in shown and "How many labels are wrong" in shown
+    text = page.render(Work(work))
+    assert 'id="audit"' in text and "How many labels are wrong" in text
     (work / "audit" / "audit.json").write_text("{}")
     assert smelt("audit", str(work)).returncode == 2
 

@@ -168,6 +168,8 @@ def _opened(path: Path) -> tuple[Any, str]:
 
 
 def _bytes(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no file: move it away")
     size = path.stat().st_size if path.exists() else 0
     if size > LARGEST:
         raise DataError(f"{path} has {size:,} bytes: that is no file of verdicts")

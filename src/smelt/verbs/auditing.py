@@ -189,7 +189,8 @@ def judged(work: Work, sample: Sample) -> Verdicts:
     for number in numbers:
         one = sample.given[sample.asked[number].id]
         own = int(catalogue.labels_N[sample.rows[sample.places[number]]])
-        said = known.get(one.right_class.casefold(), NOT_SAID) if one.right_class else NOT_SAID
+        name = one.right_class
+        said = known.get(name, known.get(name.casefold(), NOT_SAID)) if name else NOT_SAID
         if one.right_class and said == NOT_SAID:
             strange.append(
                 f"line {one.line}, column right_class: there is no class {short(one.right_class, 60)!r}"
@@ -208,10 +209,17 @@ def judged(work: Work, sample: Sample) -> Verdicts:
 
 
 def _class_numbers(catalogue: Catalogue) -> dict[str, int]:
-    """Number of each class by its name, by its id, and by its number where no class is called so."""
+    """Number of each class by its name, as it is and as the sheet shows it, in other capitals where that is
+    one class only, by its id, and by its number where no class is called so."""
+    from smelt.report.shown import shown
+
     found = {str(number): number for number in range(len(catalogue.classes))}
-    for names in (catalogue.class_ids, catalogue.classes):
-        found |= {name.strip().casefold(): number for number, name in enumerate(names)}
+    for names in (catalogue.class_ids, [shown(name) for name in catalogue.classes], catalogue.classes):
+        folded: dict[str, set[int]] = {}
+        for number, name in enumerate(names):
+            folded.setdefault(name.strip().casefold(), set()).add(number)
+        found |= {name: numbers.pop() for name, numbers in folded.items() if len(numbers) == 1}
+        found |= {name.strip(): number for number, name in enumerate(names)}
     return found
 
 

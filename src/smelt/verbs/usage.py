@@ -20,7 +20,19 @@ from smelt.verbs import completion, meant
 
 # Of the click that typer brings along, or of the one that is installed
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-VALUED = ("-o", "--override", "--work", "--jobs", "--seed", "--recipe", "--out")  # options with a value
+VALUED = (
+    "-o",
+    "--override",
+    "--work",
+    "--jobs",
+    "--seed",
+    "--recipe",
+    "--out",
+    "--rows",
+    "--split",
+    "--trade",
+    "--round",
+)  # options with a value
 # Verbs of other programs
 OTHERS = {
     "help": "smelt --help lists the verbs, smelt VERB --help explains one",
