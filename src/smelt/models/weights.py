@@ -18,7 +18,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from smelt.errors import DataError, SmeltError, short
+from smelt.errors import DataError, SmeltError, printable, short
 from smelt.files.atomic import read_json
 from smelt.models import backbones, pretrained
 from smelt.models.matching import COUNTED, Match, match
@@ -82,7 +82,7 @@ class Loaded:
             parts.append(f"{name}{more} left as initialised ({why})")
         if self.unused:
             parts.append(f"{len(self.unused):,} of the file not used ({', '.join(self.unused[:SHOWN])}, …)")
-        return "; ".join(parts)
+        return printable("; ".join(parts))
 
 
 @dataclass

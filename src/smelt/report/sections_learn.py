@@ -61,7 +61,7 @@ def training(work: Work) -> Section | None:
     done = [item for item in work.of("train") if item.path]
     if not done:
         return None
-    blocks: list[Block] = []
+    blocks: list[Block] = [*_begun(done)]
     rounds = list(dict.fromkeys(item.name.split("/")[0] for item in done))
     groups = {item.name: rounds.index(item.name.split("/")[0]) for item in done}
     for column, title, share in (("val_top1", "validation top-1, %", True), ("train_loss", "loss", False)):
@@ -78,6 +78,18 @@ def training(work: Work) -> Section | None:
             chart(picture, f"Learning-rate test of {item.name}: {tuned['learning_rate']:.3g} chosen")
         )
     return section("training", "Training", blocks)
+
+
+def _begun(trained: list[Item]) -> list[Block]:
+    """What models started from, where that came from elsewhere: loaded, left and not used."""
+    rows = []
+    for item in trained:
+        if told := item.json("weights.json"):
+            left = "; ".join(f"{name}: {why}" for name, why in list(told["left"].items())[:2])
+            count = [f"{len(told[what]):,}" for what in ("loaded", "left", "unused")]
+            rows.append([shown(item.name, NAME), shown(told["how"]), *count, shown(left) if left else "–"])
+    header = ["model", "tensors found", "loaded", "left", "not used", "what was left, and why"]
+    return table(Table(header, rows, "Weights from elsewhere", words=(header[1], header[5]))) if rows else []
 
 
 def _curve(item: Item, column: str) -> list[tuple[float, float]]:

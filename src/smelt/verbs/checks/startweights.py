@@ -46,12 +46,12 @@ def about_fit(asked: Asked) -> Found:
     """A problem for each field whose weights do not fit its net; a note of what would be loaded."""
     places: dict[str, tuple[Steps, list[str]]] = {}
     nets: dict[str, tuple[dict[str, Any], str]] = {}
-    outputs = disk.counts(asked).classes or CLASSES
+    known = disk.counts(asked).classes
     for name, settings, at, external in _beginnings(asked):
         if not settings.weights:
             continue
         net = {
-            "backbone": settings.backbone, "outputs": outputs, "image_size": settings.image_size,
+            "backbone": settings.backbone, "outputs": known or CLASSES, "image_size": settings.image_size,
             "small_stem": settings.small_stem, "weights": settings.weights,
         }  # fmt: skip
         key = repr((net, asked.given(at, "weights")))
@@ -71,7 +71,8 @@ def about_fit(asked: Asked) -> Found:
         if answer["why"]:
             found.problems.append(f"{asked.said(steps)}: {called(names)}: {answer['why']}")
         elif answer["words"]:
-            found.notes.append(f"weights of {called(names)}: {answer['words']}")
+            words = answer["words"] if known else answer["words"].partition(";")[0]  # nothing of the head
+            found.notes.append(f"weights of {called(names)}: {words}")
     fitting = [_pair(*nets[key]) for key, answer in zip(new, answers, strict=True) if not answer["why"]]
     memory.keep([], fitting)
     return found
