@@ -70,6 +70,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(42)
     state = {f"module.{n}": v.clone() for n, v in build("resnet8", 7, image_size=16).state_dict().items()}
+    for value in state.values():  # so that no branch begins at zero
+        if value.is_floating_point():
+            value.add_(0.1 * torch.rand_like(value))
     torch.save({"state_dict": state, "epoch": 3}, folder / "some.pth")
     (folder / "config.json").write_text(json.dumps({"pretrained_cfg": INPUTS}))
     return folder / "some.pth"
@@ -569,3 +572,11 @@ def test_kills_change_nothing_where_all_layers_learn_alike(
         leftover.unlink()
     assert ended(folder) == 0
     assert hashes(folder / "out") == hashes(whole)
+
+
+@pytest.mark.parametrize("classes", [7, 4])
+def test_a_head_of_other_classes_begins_at_zero(classes: int, weights: Path) -> None:
+    model: Any = setup.begun_model(settings(weights=str(weights)), classes)[0]
+    same = torch.equal(model.fc.weight, given(weights)["fc.weight"]) if classes == 7 else False
+    assert same == (classes == 7) and bool(model.fc.weight.any()) == (classes == 7)
+    assert torch.equal(model.layer1[0].conv1.weight, given(weights)["layer1.0.conv1.weight"])

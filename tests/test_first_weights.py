@@ -129,7 +129,7 @@ def test_heads_of_other_tools(called: str, tmp_path: Path) -> None:
     assert torch.equal(found.layer3[0].conv1.weight, good.layer3[0].conv1.weight)  # type: ignore[union-attr,index]
     assert loaded.left == dict.fromkeys(("fc.weight", "fc.bias"), "4 classes there, 7 here")
     assert set(loaded.unused) == {f"{called}.weight", f"{called}.bias"}
-    assert "left as initialised (4 classes there, 7 here)" in loaded.words()
+    assert "new (4 classes there, 7 here)" in loaded.words()
     json.dumps(loaded.to_json())
 
 

@@ -21,7 +21,7 @@ from smelt.files.atomic import read_json
 from smelt.learning.config import TrainSettings
 from smelt.learning.loop import TrainingData
 from smelt.learning.optimisation import load_weights
-from smelt.models.backbones import build, head_names
+from smelt.models.backbones import build, clear_heads, head_names, require_weights
 from smelt.models.preprocessing import Inputs, said
 from smelt.models.weightfile import MODEL
 from smelt.models.weights import Loaded, inputs_of, load
@@ -113,7 +113,8 @@ def begun_model(
     """A model as its training begins, what it is to be shown, and what was loaded from elsewhere.
 
     start: a train artefact to fine-tune from; it goes before `weights`. Images are shown as the weights want
-    it; those of a net without any as ImageNet's custom is. DataError for weights that do not fit.
+    it; those of a net without any as ImageNet's custom is. A head of other classes begins at zero. DataError
+    for weights that do not fit.
     """
     model = new_model(settings, num_classes)
     if start is not None:
@@ -121,8 +122,14 @@ def begun_model(
     if settings.weights is not None:
         weights = Path(settings.weights) if os.path.isabs(settings.weights) else settings.weights
         loaded = load(model, settings.backbone, weights)
+        if head_names(model) & set(loaded.left):
+            clear_heads(model)
         return model, loaded.inputs, loaded
-    return model, inputs_of(settings.backbone) if settings.pretrained else Inputs(), None
+    if settings.pretrained:
+        if require_weights(settings.backbone).num_classes != num_classes:
+            clear_heads(model)
+        return model, inputs_of(settings.backbone), None
+    return model, Inputs(), None
 
 
 def saved_inputs(folder: Path) -> Inputs:

@@ -221,6 +221,15 @@ def head_names(model: nn.Module) -> set[str]:
     }
 
 
+@torch.no_grad()
+def clear_heads(model: nn.Module) -> None:
+    """Set the last layers to zero, as for fine-tuning (Kolesnikov et al. 2020, Big Transfer): a new head at
+    random, and some nets' are large, sends noise into layers that know something."""
+    for head in heads(model):
+        for value in head.parameters():
+            value.zero_()
+
+
 def stem_names(model: nn.Module) -> set[str]:
     """Names of the tensors of a first layer that was made for small images; none where it was not."""
     for name in ("conv1", "layer0.conv1"):

@@ -79,7 +79,7 @@ class Loaded:
         if self.left:
             name, why = next(iter(self.left.items()))
             more = f" and {len(self.left) - 1:,} more" if len(self.left) > 1 else ""
-            parts.append(f"{name}{more} left as initialised ({why})")
+            parts.append(f"{name}{more} new ({why})")
         if self.unused:
             parts.append(f"{len(self.unused):,} of the file not used ({', '.join(self.unused[:SHOWN])}, …)")
         return printable("; ".join(parts))
