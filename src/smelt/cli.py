@@ -17,7 +17,7 @@ import typer
 
 from smelt import __version__
 from smelt.errors import SmeltError, printable, short
-from smelt.verbs import audit, explain, fuse_files, inspect, run, usage
+from smelt.verbs import audit, explain, fuse_files, inspect, look, run, usage
 
 # errors of a file system that are no bug of smelt's and that its user can see to
 OF_THE_MACHINE = (
@@ -35,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 run.register(app)
+look.register(app)
 fuse_files.register(app)
 inspect.register(app)
 audit.register(app)

@@ -27,7 +27,7 @@ def refuse(recipe: Parts) -> None:
         if one.select:
             _selection(recipe, number, one, one.select, earlier)
         earlier[one.name] = one
-    if not any(one.fuse for one in recipe.rounds):
+    if recipe.rounds and not any(one.fuse for one in recipe.rounds):
         raise ValueError("rounds: no round has `fuse: true`, so there is nothing to fuse")
     if recipe.synthesise and recipe.data.root is not None:
         raise Disagreement(
@@ -70,10 +70,8 @@ def _features(recipe: Parts) -> None:
         names.add(one.name)
         if one.model is not None and one.model not in models:
             near = difflib.get_close_matches(one.model, models, 1, 0.0)
-            raise ValueError(
-                f"features.{number}.model: {one.model!r} is no model of the run (ROUND/MODEL-SEED, such as "
-                f"{near[0]})"
-            )
+            told = f"ROUND/MODEL-SEED, such as {near[0]}" if near else "there is none, for it has no rounds"
+            raise ValueError(f"features.{number}.model: {one.model!r} is no model of the run ({told})")
         if one.backbone is not None and (why := lineup.unknown(one.backbone)):
             raise ValueError(f"features.{number}.backbone: {why}")
 

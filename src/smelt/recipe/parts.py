@@ -187,9 +187,9 @@ class Parts(Settings):
     )
     rounds: Annotated[tuple[Round, ...], ReadBy("train", "rank", "select", "predict", "fuse", "evaluate")] = (
         Field(
-            min_length=1,
             max_length=100,
-            description="Passes of learning, each on what the one before shows of the data.",
+            description="Passes of learning, each on what the one before shows of the data. []: nothing is "
+            "trained, and images are ranked by their `features` alone.",
         )
     )
     predict: PredictSettings = Field(

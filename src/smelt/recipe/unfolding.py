@@ -6,6 +6,7 @@ what each key holds; nothing here computes anything.
     synthesise ─▶ index ─▶ check ─▶ (features, under weights from elsewhere) ─▶ dedupe
       round:  select ─▶ (tune) ─▶ train ×models ─▶ rank ─▶ the next round's select
               predict (val, test) ×models            predict (train) where a later round has it as teacher
+    without rounds:  features ─▶ rank/look
     all results ─▶ fuse ─▶ what comes last (submit, …);   everything ─▶ evaluate
 """
 
@@ -20,7 +21,7 @@ from smelt.data.config import ViewSettings
 from smelt.errors import DataError, RecipeError
 from smelt.flowchart.graph import Graph, Node
 from smelt.learning.config import TrainSettings
-from smelt.mining.config import SelectSettings
+from smelt.mining.config import RankSettings, SelectSettings
 from smelt.models.weightfile import kind_of
 from smelt.random import derived
 from smelt.recipe.borrowed import borrowed
@@ -82,6 +83,9 @@ class _Unfolding:
         """All nodes of the recipe, each after those that it reads."""
         recipe = self.recipe
         yield from self.catalogue()
+        if not recipe.rounds:
+            yield from self.untrained()
+            return
         before: Round | None = None
         for one in recipe.rounds:
             yield from self.round(one, before)
@@ -93,6 +97,13 @@ class _Unfolding:
             if (settings := getattr(recipe, row.name)) is not None:
                 yield self.node(row.name, settings, self.latest(row))
         yield self.evaluate()
+
+    def untrained(self) -> Iterator[Node]:
+        """The ranking of a recipe that trains nothing: by features, and by texts where there are some."""
+        if self.seen:
+            checked = RankSettings(validation_labels=self.recipe.data.validation_labels)
+            ports = {**self.catalogued, "check": ("check",), "features": tuple(self.seen)}
+            yield self.node("rank/look", checked, ports)
 
     def latest(self, row: Stage) -> dict[str, tuple[str, ...]]:
         """What a stage reads that comes last: on each port all that there is for it, or the latest of it."""

@@ -96,7 +96,9 @@ def _list_alike(path: Path, catalogue: Catalogue, copies: Copies, alike: Alike) 
     another, through any number of copies; how many."""
     chains_N, pairs = copies.chains_N, alike.pairs_R2
     kept = np.flatnonzero((alike.cosines_R >= LOOKS_ALIKE) & (chains_N[pairs[:, 0]] != chains_N[pairs[:, 1]]))
-    kept = kept[np.argsort(-alike.cosines_R[kept], kind="stable")][:MOST_ALIKE]
+    kept = kept[np.argsort(-alike.cosines_R[kept], kind="stable")]
+    between = np.sort(chains_N[pairs[kept]], axis=1)  # of two pictures with their copies one pair is enough
+    kept = kept[np.sort(np.unique(between, axis=0, return_index=True)[1])][:MOST_ALIKE]
     lines = (
         (catalogue.path(int(row)), catalogue.path(int(other)), f"{cosine:.3f}")
         for (row, other), cosine in zip(pairs[kept], alike.cosines_R[kept])

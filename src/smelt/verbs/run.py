@@ -83,10 +83,12 @@ def run(
 
     Example: smelt run webvision2020 -o data.root=/data/webvision --work work/webvision --jobs 8
     """
+    from smelt.flowchart.work import Work
     from smelt.report import page, terminal
 
     folder = run_until(None, recipe, override=override, work=work, jobs=jobs, quiet=quiet, replace=replace)
-    terminal.ladder(terminal.measured(folder))
+    if Work(folder).of("evaluate"):  # a recipe without rounds measures nothing
+        terminal.ladder(terminal.measured(folder))
     page.write(folder, folder / "report.html")
     typer.echo(f"report: {folder / 'report.html'}")
 
