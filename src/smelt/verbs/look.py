@@ -42,6 +42,25 @@ Weights = Annotated[
     typer.Option(metavar="FILE", help="A file of weights, a name of timm's, or WORK:round/model-seed."),
 ]
 
+Backbone = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The net that the weights are of, where they do not say."),
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", metavar="NAME", help="How the data is read (default: recognised)."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Folder of page and list (default: the work folder)."),
+]
+WorkOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--work", help="Work folder (default: work/look-NAME).", autocompletion=completion.work_folders
+    ),
+]
+
 
 class LookCommand(usage.WorkCommand):
     """A verb that takes the folder of a data set."""
@@ -61,23 +80,11 @@ def register(app: typer.Typer) -> None:
 def look(
     data: Data,
     weights: Weights = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The net that the weights are of, where they do not say."),
-    ] = None,
-    format_: Annotated[
-        str | None,
-        typer.Option("--format", metavar="NAME", help="How the data is read (default: recognised)."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Folder of page and list (default: the work folder)."),
-    ] = None,
+    backbone: Backbone = None,
+    format_: Format = None,
+    out: Out = None,
     override: run.Overrides = None,
-    work: Annotated[
-        Path | None,
-        typer.Option(help="Work folder (default: work/look-NAME).", autocompletion=completion.work_folders),
-    ] = None,
+    work: WorkOption = None,
     jobs: run.Jobs = None,
     quiet: run.Quiet = False,
     replace: run.Replace = False,
