@@ -134,10 +134,10 @@ def test_margins_alone_are_called_no_noise() -> None:
     found = diagnose(ranking(models), models, catalogue())
     assert found["estimated_noise"] is None and found["noise"] == {}
     assert found["abstract"] == [] and found["abstract_why"] == TOO_FEW
-    told = diagnose(ranking(models), models, catalogue(), Estimate(11, 60, 1, 0.25, 0.125, 0.375))
+    told = diagnose(ranking(models), models, catalogue(), Estimate(11, 60, 0.25, 0.125, 0.375))
     assert told["estimated_noise"] == 0.25
     assert (told["noise"]["low"], told["noise"]["high"], told["noise"]["images"]) == (0.125, 0.375, 11)
-    untold = diagnose(ranking(models), models, catalogue(), Estimate(11, 60, 1, None, 0.0, 0.9, NOT_ENOUGH))
+    untold = diagnose(ranking(models), models, catalogue(), Estimate(11, 60, None, 0.0, 0.9, why=NOT_ENOUGH))
     assert untold["estimated_noise"] is None and "rate" not in untold["noise"]
     assert untold["noise"]["words"].startswith(NOT_ENOUGH)
 

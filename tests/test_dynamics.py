@@ -239,8 +239,8 @@ def test_a_checkpoint_goes_on_to_the_same_bytes(seed: int, at: int) -> None:
 def test_sixteen_million_rows_fit() -> None:
     recorder = Recorder(10)
     held = sum(column.element_size() for column in recorder.columns.values())
-    assert held == sum(np.dtype(kind.dtype).itemsize for kind in declared().values()) <= 40
-    assert held * 16_076_665 <= 640 * 2**20
+    assert held == sum(np.dtype(kind.dtype).itemsize for kind in declared().values()) <= 44
+    assert held * 16_076_665 <= 675 * 2**20
 
 
 # Several ranks
@@ -356,3 +356,43 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, damage: str) -> None:
         path.write_bytes(b"")
     with pytest.raises(ArtifactError, match=r"margin_sum\.npy"):
         score_of(Dynamics.open(tmp_path), "aum")
+
+
+# Later visits weigh more
+
+
+def test_late_aum_is_the_mean_with_polynomial_weights() -> None:
+    generator = torch.Generator().manual_seed(4)
+    recorder, margins = Recorder(3), []
+    for _ in range(12):
+        logits = torch.randn(3, 4, generator=generator)
+        recorder.update(torch.arange(3), logits, torch.tensor([0, 1, 2]))
+        others = logits.clone()
+        others[torch.arange(3), torch.tensor([0, 1, 2])] = -torch.inf
+        margins.append((logits[torch.arange(3), torch.tensor([0, 1, 2])] - others.max(dim=1).values).numpy())
+    weights = np.array([j * (j + 1) * (j + 2) for j in range(1, 13)], float)
+    expected = (np.array(margins) * weights[:, None]).sum(axis=0) / weights.sum()
+    np.testing.assert_allclose(score_of(Dynamics(recorder.arrays()), "late_aum"), expected, rtol=1e-5)
+
+
+def test_visits_of_one_step_share_their_weight() -> None:
+    """Twice in a step is the weight of two visits, at the mean of what both showed."""
+    recorder = Recorder(1)
+    recorder.update(torch.tensor([0, 0]), torch.tensor([[1.0, 0.0], [3.0, 0.0]]), torch.tensor([0, 0]))
+    assert score_of(Dynamics(recorder.arrays()), "late_aum")[0] == pytest.approx(2.0)
+    recorder.update(torch.tensor([0]), torch.tensor([[5.0, 0.0]]), torch.tensor([0]))
+    weights = np.array([6.0, 24.0, 60.0])
+    expected = (weights[:2].sum() * 2.0 + weights[2] * 5.0) / weights.sum()
+    assert score_of(Dynamics(recorder.arrays()), "late_aum")[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_small_loss_is_minus_the_mean_cross_entropy() -> None:
+    recorder, generator = Recorder(5), torch.Generator().manual_seed(1)
+    total = torch.zeros(5)
+    for _ in range(4):
+        logits = 5 * torch.randn(5, 3, generator=generator)
+        labels = torch.arange(5) % 3
+        recorder.update(torch.arange(5), logits, labels)
+        total += torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    found = score_of(Dynamics(recorder.arrays()), "small_loss")
+    np.testing.assert_allclose(found, -total.numpy() / 4, rtol=1e-5, atol=1e-6)

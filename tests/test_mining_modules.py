@@ -108,7 +108,7 @@ def test_a_new_score_is_recorded_ranked_and_selected_by(ran: tuple[Path, str]) -
     entropy = dynamics["entropy_sum"][train] / dynamics["seen"][train]
     assert ((entropy > 0) & (entropy <= np.log(CLASSES) + 1e-6)).all()
     ranking, selection = read_ranking(work / "rank"), read_selection(work / "select")
-    assert list(ranking.scores)[-1] == "entropy" and len(ranking.scores) == 7
+    assert list(ranking.scores)[-1] == "entropy" and len(ranking.scores) == 9
     np.testing.assert_allclose(ranking.scores["entropy"], -entropy, rtol=1e-6)
     assert set(np.array(selection.words)[selection.reasons]) == {"", "low_entropy"}
     assert (~selection.kept).sum() == COUNTS["train"] // 4

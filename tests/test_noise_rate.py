@@ -1,199 +1,198 @@
-"""The estimate of the noise against known rates: learners that are weak, good, or learn by heart."""
+"""The estimate of the noise and the kinds of rows, against made-up data whose truth is known."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-import torch
+from numpy.typing import NDArray
+from sklearn.isotonic import IsotonicRegression
 
-from smelt.mining.estimate import (
-    NO_RECORD,
-    NO_VALIDATION,
-    NOT_ENOUGH,
-    WIDEST,
-    Curve,
-    Estimate,
-    class_average_over_mean,
-    effective_images,
-    negative_share,
-    noise_rate,
-)
-from smelt.mining.recorder import Recorder
-
-CLASSES = 20
-
-
-def learner(
-    seed: int, rate: float, *, final: float, epochs: int = 20, images: int = 1000, heart: float = 0.0,
-    augmented: float = 0.95, every: int = 1, start: float = 1 / CLASSES,
-) -> Curve:  # fmt: skip
-    """Accuracies by epoch of a made-up training on labels of which the share `rate` is wrong.
-
-    Accuracy on unseen images rises to `final`; a training picture is `augmented` times as often right; by the
-    end the share `heart` of all rows is known by heart. Wrong labels are else found by guessing. Validation
-    is a sample of `images`, training one of 4,000 visits an epoch.
-    """
-    generator = np.random.default_rng(seed)
-    steps = np.linspace(0, 1, epochs + 1)
-    true = start + (final - start) * (1 - np.exp(-4 * steps)) / (1 - np.exp(-4))
-    during = augmented * (true[:-1] + true[1:]) / 2
-    known = heart * steps[1:] ** 2
-    right = known + (1 - known) * during
-    wrong = known + (1 - known) * (1 - during) / (CLASSES - 1)
-    train = generator.binomial(4000, (1 - rate) * right + rate * wrong) / 4000
-    val = generator.binomial(images, true[1:]) / images
-    looked_at = (np.arange(1, epochs + 1) % every == 0) | (np.arange(1, epochs + 1) == epochs)
-    return Curve(train, np.where(looked_at, val, np.nan))
-
-
-def judged(curves: list[Curve], images: int = 1000) -> Estimate:
-    return noise_rate(curves, 4000, np.full(CLASSES, images // CLASSES))
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.05, 0.1, 0.2, 0.33, 0.5])
-@pytest.mark.parametrize(
-    "kind",
-    [
-        {"final": 0.85}, {"final": 0.85, "heart": 0.4}, {"final": 0.6, "epochs": 40, "heart": 0.9},
-        {"final": 0.5, "epochs": 10, "every": 2}, {"final": 0.3, "epochs": 6}, {"final": 0.12, "epochs": 4},
-        {"final": 0.7, "augmented": 0.9}, {"final": 0.7, "augmented": 1.0}, {"final": 0.5, "images": 200},
-    ],
-    ids=str,
+import smelt
+from smelt.artifacts.ranking import Ranking
+from smelt.artifacts.row_kinds import (
+    AMBIGUOUS,
+    COPY,
+    KINDS,
+    OUTSIDE,
+    RIGHT,
+    UNREADABLE,
+    WRONG_CLASS,
+    read_kinds,
+    write_kinds,
 )  # fmt: skip
-def test_the_interval_holds_the_truth_or_nothing_is_claimed(rate: float, kind: dict[str, float]) -> None:
-    held, runs = 0, 60
-    for seed in range(runs):
-        found = judged([learner(seed, rate, **kind)], int(kind.get("images", 1000)))  # type: ignore[arg-type]
-        if found.low is None or found.high is None:
-            assert found.rate is None and found.why
-            held += 1
-            continue
-        held += found.low <= rate <= found.high
-        assert (found.rate is None) == (found.high - found.low > WIDEST)
-        assert found.rate is None or found.low <= found.rate <= found.high
-    assert held >= 0.95 * runs
+from smelt.mining.estimate import TOO_WEAK, estimated, negative_share, noise_rate, unexplained
+from smelt.mining.labelled_features import Labelled
+from smelt.mining.noise_kinds import chance_outside, chance_wrong, decreasing, falling, kinds
+from smelt.mining.posterior import Posterior
+
+Floats = NDArray[np.float64]
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.3, 0.6])
-@pytest.mark.parametrize("models", [1, 2])
-def test_a_weak_learner_says_that_it_cannot_tell(rate: float, models: int) -> None:
-    for seed in range(30):
-        curves = [learner(seed + 100 * m, rate, final=0.09, epochs=3) for m in range(models)]
-        found = judged(curves)
-        assert found.rate is None and found.words.startswith(NOT_ENOUGH)
+def crawled(
+    rate: float, *, rows: int = 4000, classes: int = 8, dim: int = 24, apart: float = 6.0, seed: int = 0,
+    outside: float = 0.0,
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
+    """(features, labels as given, true labels, −1 outside) of Gaussian classes so far apart."""
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, classes, rows)
+    centres = generator.normal(size=(classes, dim))
+    centres *= apart / np.linalg.norm(centres, axis=1, keepdims=True)
+    features = centres[truth] + generator.normal(size=(rows, dim))
+    strange = generator.random(rows) < outside
+    features[strange] = 2.0 * generator.normal(size=(int(strange.sum()), dim))
+    flipped = ~strange & (generator.random(rows) < rate)
+    labels = np.where(flipped, (truth + generator.integers(1, classes, rows)) % classes, truth)
+    return features.astype(np.float32), labels, np.where(strange, -1, truth)
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.1, 0.35])
-def test_a_good_learner_tells_the_rate(rate: float) -> None:
-    for seed in range(20):
-        found = judged([learner(seed + m, rate, final=0.85, heart=0.3) for m in (0, 50)])
-        assert found.rate == pytest.approx(rate, abs=0.08) and not found.why
-        assert f"about {found.rate:.2f} of 4000 labels" in found.words and "estimated" in found.words
+@pytest.mark.parametrize("rate", [0.0, 0.02, 0.1, 0.3, 0.5])
+@pytest.mark.parametrize("apart", [4.0, 7.0])
+def test_the_rate_is_that_of_the_flips(rate: float, apart: float) -> None:
+    features, labels, truth = crawled(rate, apart=apart)
+    found = noise_rate(features, labels)
+    actual = float((labels != truth).mean())
+    assert found.rate is not None and found.low is not None and found.high is not None
+    assert found.low - 0.02 <= actual <= found.high + 0.02
+    assert found.rate == pytest.approx(actual, abs=0.05)
+    assert "uncalibrated" in found.words
 
 
-def test_learning_by_heart_widens_what_is_possible_downwards_only() -> None:
-    for seed in range(20):
-        found = judged([learner(seed, 0.4, final=0.6, epochs=40, heart=1.0)])
-        assert found.low is not None and found.high is not None
-        assert found.low <= 0.4 <= found.high
+def test_what_a_fit_would_call_otherwise_is_not_all_taken_for_noise() -> None:
+    """Classes that overlap: a fifth is called otherwise, and every label is right."""
+    features, labels, _ = crawled(0.0, apart=3.0)
+    found = noise_rate(features, labels)
+    assert found.disagree is not None and found.disagree > 0.1
+    assert found.rate is not None and found.rate < 0.6 * found.disagree
 
 
-def test_more_training_images_of_validation_narrow_the_interval() -> None:
-    widths = []
-    for images in (200, 1000, 20_000):
-        found = judged([learner(1, 0.2, final=0.8, images=images)], images)
-        assert found.low is not None and found.high is not None
-        widths.append(found.high - found.low)
-    assert widths[0] > widths[1] > widths[2]
+def test_checked_validation_narrows_the_interval() -> None:
+    features, labels, truth = crawled(0.1, apart=3.5)
+    wide = noise_rate(features[1000:], labels[1000:])
+    narrow = noise_rate(features[1000:], labels[1000:], validation=(features[:1000], truth[:1000]))
+    assert narrow.validation_images == 1000 and "1000 validation images" in narrow.words
+    assert narrow.low is not None and wide.low is not None and narrow.high is not None
+    assert wide.high is not None and narrow.rate is not None
+    assert wide.low <= narrow.low <= narrow.high <= wide.high
+    assert narrow.low - 0.03 <= 0.1 <= narrow.high + 0.03
 
 
-def test_without_validation_the_estimate_cannot_be_checked() -> None:
-    curve = learner(0, 0.3, final=0.8)
-    nothing = noise_rate([curve], 4000, np.zeros(CLASSES, np.int64))
-    assert nothing.rate is None and nothing.words == NO_VALIDATION
-    assert judged([]).words == NO_RECORD
-    once = Curve(curve.train_E, np.r_[np.full(19, np.nan), 0.8])
-    assert judged([once]).words == f"{NOT_ENOUGH}: validation was looked at once (`validate_every_epochs`)"
-    never = Curve(curve.train_E, np.full(20, np.nan))
-    assert judged([curve, never]).rate is None  # a training that says nothing is not passed over
+def test_nothing_is_claimed_where_features_tell_nothing() -> None:
+    generator = np.random.default_rng(0)
+    found = noise_rate(generator.normal(size=(2000, 10)), generator.integers(0, 8, 2000))
+    assert found.rate is None or (found.low is not None and found.low > 0.5)
+    few = noise_rate(generator.normal(size=(12, 10)), np.arange(12) % 4)
+    assert few.rate is None and few.why == TOO_WEAK and "anything from" in few.words
 
 
-def test_the_end_of_training_alone_does_not_decide() -> None:
-    """In the end every label is known by heart: who looks there alone sees no noise."""
-    curve = learner(3, 0.4, final=0.7, epochs=30, heart=1.0)
-    assert curve.train_E[-1] > curve.val_E[-1]
-    found = judged([curve])
-    assert found.high is not None and found.high > 0.3
+def test_the_public_estimate_refuses_what_it_cannot_judge() -> None:
+    with pytest.raises(ValueError, match="two classes"):
+        smelt.noise_rate(np.zeros((5, 2)), np.zeros(5, int))
+    with pytest.raises(ValueError, match="features of 3 numbers"):
+        smelt.noise_rate(np.eye(4), np.arange(4), validation=(np.zeros((2, 3)), np.array([0, 1])))
 
 
-# Averages over classes
+def test_negative_margins_are_counted_and_corrected() -> None:
+    assert negative_share(np.array([-1.0, 1.0, np.nan, 1.0, 1.0])) == 0.25
+    assert unexplained(np.array([1.0, 1.0, -1.0]), error=0.5) == 0.0
 
 
-@pytest.mark.parametrize("images", [[5, 5, 5], [100, 1, 30, 0], [7]])
-def test_effective_images_have_the_variance_of_a_class_average(images: list[int]) -> None:
-    there = [n for n in images if n]
-    # variance of the mean over classes of shares of n images, in units of p (1 − p)
-    variance = sum(1 / n for n in there) / len(there) ** 2
-    assert effective_images(np.array(images)) == pytest.approx(1 / variance)
+# Kinds
 
 
-def test_visits_are_averaged_as_validation_is() -> None:
-    labels = np.array([0] * 90 + [1] * 10 + [2] * 10 + [-1] * 5, np.int32)
-    seen = np.full(115, 2, np.int32)
-    correct = np.where(labels == 0, 2, np.where(labels == 1, 1, 0)).astype(np.int32)
-    plain = (180 + 10) / 220
-    everywhere = np.array([4, 4, 4])
-    assert class_average_over_mean(seen, correct, labels, everywhere) == pytest.approx(0.5 / plain)
-    without = np.array([4, 4, 0])  # validation has nothing of the third class
-    assert class_average_over_mean(seen, correct, labels, without) == pytest.approx(0.75 / plain)
-    assert class_average_over_mean(seen * 0, correct * 0, labels, everywhere) == 1.0
+def judged(rate: float, outside: float, **settings: Any) -> tuple[Any, Any, Any]:
+    """(kinds, labels, truth) of made-up data."""
+    features, labels, truth = crawled(rate, outside=outside, **settings)
+    data = Labelled(features, labels)
+    posterior = Posterior([data])
+    cleanness = smelt.rank([], labels, features=features).cleanness
+    ranking = Ranking(np.arange(len(labels)), {}, cleanness)
+    estimate = estimated(posterior)
+    assert estimate.rate is not None
+    return kinds(posterior, ranking, estimate.rate), labels, truth
 
 
-def test_a_margin_of_exactly_zero_is_not_negative() -> None:
-    recorder = Recorder(3)
-    recorder.update(
-        torch.arange(3), torch.tensor([[1.0, 1.0], [1.0, 2.0], [2.0, 1.0]]), torch.zeros(3).long()
-    )
-    sums = recorder.arrays()["margin_sum"].astype(np.float64)
-    assert sums.tolist() == [0.0, -1.0, 1.0]
-    assert negative_share(sums) == pytest.approx(1 / 3)
+def test_wrong_classes_are_named_and_strangers_told_apart() -> None:
+    found, labels, truth = judged(0.15, 0.1)
+    wrong, strange = (truth >= 0) & (truth != labels), truth == -1
+    taken = found.kind == WRONG_CLASS
+    assert (taken & wrong).sum() > 0.85 * taken.sum() and (taken & wrong).sum() > 0.7 * wrong.sum()
+    assert (found.likely[taken & wrong] == truth[taken & wrong]).mean() > 0.95
+    out = found.kind == OUTSIDE
+    assert (out & strange).sum() > 0.8 * out.sum() and out.sum() > 0.2 * strange.sum()
+    assert found.p_outside[strange & (found.p_wrong > 0.5)].mean() > 0.6
+    assert found.p_outside[wrong].mean() < 0.3
 
 
-# A real learner
+def test_probabilities_of_wrong_labels_are_near_their_frequencies() -> None:
+    found, labels, truth = judged(0.2, 0.0, apart=4.5)
+    wrong = truth != labels
+    assert wrong[found.p_wrong < 0.05].mean() < 0.08 and wrong[found.p_wrong > 0.9].mean() > 0.9
+    order = np.argsort(found.p_wrong)  # between, more often wrong the more probable it is
+    often = [wrong[part].mean() for part in np.array_split(order, 8)]
+    assert (np.diff(often) > -0.02).all() and often[-1] > 0.9
+    assert found.p_wrong.mean() == pytest.approx(wrong.mean(), abs=0.03)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("rate", [0.0, 0.35])
-@pytest.mark.parametrize(("epochs", "tells"), [(2, False), (12, True)])
-def test_a_network_tells_what_is_wrong_only_once_it_has_learnt(rate: float, epochs: int, tells: bool) -> None:
+def test_clean_data_are_called_right() -> None:
+    found, _, _ = judged(0.0, 0.0)
+    assert (found.kind == RIGHT).mean() > 0.99 and (found.kind == OUTSIDE).sum() == 0
+
+
+def test_an_image_between_two_classes_is_ambiguous() -> None:
     generator = np.random.default_rng(1)
-    torch.manual_seed(1)
-    centres = generator.normal(size=(10, 20)) * 0.8
+    labels = np.r_[np.zeros(300, int), np.ones(300, int), np.arange(20) % 2]
+    place = np.r_[-3 * np.ones(300), 3 * np.ones(300), np.zeros(20)]
+    features = np.stack([place, *generator.normal(size=(3, 620))], axis=1) + 0.3 * generator.normal(
+        size=(620, 4)
+    )
+    posterior = Posterior([Labelled(features, labels)])
+    ranking = Ranking(np.arange(620), {}, smelt.rank([], labels, features=features).cleanness)
+    found = kinds(posterior, ranking, 0.0)
+    assert (found.kind[600:] == AMBIGUOUS).mean() > 0.6 and (found.kind[:600] == AMBIGUOUS).mean() < 0.02
 
-    def sample(images: int) -> tuple[torch.Tensor, torch.Tensor]:
-        labels = generator.integers(0, 10, images)
-        noise = generator.normal(size=(images, 20))
-        return torch.from_numpy((centres[labels] + noise).astype(np.float32)), torch.from_numpy(labels)
 
-    (train, truth), (val, val_labels) = sample(3000), sample(1000)
-    wrong = torch.from_numpy(generator.random(3000) < rate)
-    labels = torch.where(wrong, (truth + torch.from_numpy(generator.integers(1, 10, 3000))) % 10, truth)
-    model = torch.nn.Sequential(torch.nn.Linear(20, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
-    optimiser = torch.optim.SGD(model.parameters(), 0.02 if tells else 1e-4, momentum=0.9)
-    right_E, val_E = [], []
-    for _ in range(epochs):
-        right = 0
-        for batch in torch.randperm(3000).split(50):
-            logits = model(train[batch])
-            optimiser.zero_grad()
-            torch.nn.functional.cross_entropy(logits, labels[batch]).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            right += int((logits.argmax(1) == labels[batch]).sum())
-        right_E.append(right / 3000)
-        val_E.append(float((model(val).argmax(1) == val_labels).float().mean()))
-    counts = np.bincount(val_labels.numpy(), minlength=10)
-    found = noise_rate([Curve(np.array(right_E), np.array(val_E))], 3000, counts)
-    assert (found.rate is not None) == tells
-    if tells:
-        assert found.low is not None and found.high is not None
-        assert found.low <= float(wrong.float().mean()) <= found.high
+def test_what_is_known_of_files_stands_whatever_a_model_says(tmp_path: Any) -> None:
+    features, labels, _ = crawled(0.1, rows=200, classes=3)
+    posterior = Posterior([Labelled(features, labels)])
+    ranking = Ranking(np.arange(200), {}, smelt.rank([], labels, features=features).cleanness)
+    copy, broken = np.arange(200) < 5, np.arange(200) == 7
+    found = kinds(posterior, ranking, 0.1, {COPY: copy, UNREADABLE: broken})
+    assert (found.kind[:5] == COPY).all() and found.kind[7] == UNREADABLE and found.p_kind[7] == 1
+    assert found.counts()["copy"] == 5 and sum(found.counts().values()) == 200
+    write_kinds(tmp_path, found)
+    again = read_kinds(tmp_path)
+    assert again is not None
+    for name, values in vars(found).items():
+        np.testing.assert_array_equal(getattr(again, name), values, err_msg=name)
+    assert found.to_arrow()["kind"].to_pylist()[7] == "unreadable" and len(KINDS) == 6
+    assert read_kinds(tmp_path / "elsewhere") is None
+
+
+def test_a_falling_function_is_that_of_isotonic_regression() -> None:
+    generator = np.random.default_rng(0)
+    order = generator.normal(size=500)
+    values = 1 / (1 + np.exp(3 * order)) + 0.2 * generator.normal(size=500)
+    expected = IsotonicRegression(increasing=False).fit(order, values).predict(order)
+    np.testing.assert_allclose(falling(values, order, 0.5), expected, atol=1e-9)
+    order[3] = np.nan
+    assert falling(values, order, 0.25)[3] == 0.25
+
+
+def test_the_mean_of_the_chances_is_the_rate() -> None:
+    generator = np.random.default_rng(0)
+    given = generator.random(1000)
+    for rate in (0.0, 0.1, 0.6):
+        found = chance_wrong(given, np.full(1000, 0.1), given, rate)
+        assert found.mean() == pytest.approx(rate, abs=0.01)
+        assert (np.diff(found[np.argsort(given)]) <= 1e-12).all()
+
+
+def test_a_decreasing_density_has_the_mass_of_its_parts() -> None:
+    alpha = np.random.default_rng(0).beta(0.5, 1, 5000)
+    found = decreasing(alpha, np.full(5000, 1 / 5000))
+    order = np.argsort(alpha)
+    assert (np.diff(found[order]) <= 0).all()
+    assert found[alpha < 0.05].mean() > 3 * found[alpha > 0.5].mean()
+    assert (chance_outside(np.ones(50), np.full(50, 0.1)) <= 0.05).all()

@@ -66,7 +66,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "select: cleanness of two dimensions": (lambda: smelt.select([0, 1], np.zeros((2, 2))), r"\(2, 2\)"),
     "select: another length": (lambda: smelt.select([0, 1, 1], np.zeros(2)), r"\(3,\).*\(2,\)"),
     "select: a fraction above 1": (lambda: smelt.select([0, 1], np.zeros(2), fraction=2), "fraction"),
-    "noise_rate: no counts": (lambda: smelt.noise_rate([], 10, np.zeros((2, 2), int)), r"\(2, 2\)"),
+    "noise_rate: labels of another length": (lambda: smelt.noise_rate(SCORES, np.zeros(3, int)), r"\(3,\)"),
     "fuse: images that do not agree": (lambda: smelt.fuse([SCORES, SCORES[:9]], np.zeros(30, int)), "9, 4"),
     "fuse: one dimension": (lambda: smelt.fuse([SCORES[0]], np.zeros(4, int)), r"\(4,\)"),
     "fuse: labels of another length": (lambda: smelt.fuse([SCORES], np.zeros(3, int)), "3"),

@@ -14,12 +14,14 @@ import torch
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.dynamics import Dynamics
+from smelt.artifacts.featurestore import FeatureWriter
 from smelt.artifacts.ranking import read_ranking
 from smelt.artifacts.results import describe, write_dense
+from smelt.artifacts.row_kinds import KINDS, read_kinds
 from smelt.artifacts.selection import Selection, read_selection
 from smelt.errors import ArtifactError, RecipeError, SmeltError
 from smelt.files.atomic import read_json, write_json
-from smelt.mining.estimate import CRAWLED, NO_RECORD, NOT_ENOUGH
+from smelt.mining.estimate import NO_FEATURES
 from smelt.mining.recorder import Recorder
 from smelt.stages.context import run as run_stage
 
@@ -68,6 +70,8 @@ def stage(
         if event == "warning" and warn is not None:
             warn.append(fields["text"])
 
+    if name == "rank" and "train" in ports:
+        settings = {"score": "aum", **settings}
     (work / out / "scratch").mkdir(parents=True)
     inputs = {"catalogue": [work / "index"], **{port: [work / p for p in ps] for port, ps in ports.items()}}
     run_stage(name, settings, inputs=inputs, out=work / out, scratch=work / out / "scratch", emit=emit)
@@ -223,9 +227,9 @@ def test_a_rate_that_is_not_supported_falls_back_and_says_so(work: Path) -> None
     assert (~selection.kept).sum() == 9
     summary = read_json(work / "s" / "selection.json")
     assert summary["supported"] is False and summary["rate"] == 0.3
-    assert summary["noise"].startswith(NOT_ENOUGH)
+    assert summary["noise"] == NO_FEATURES
     (warning,) = warnings
-    assert NOT_ENOUGH in warning and "flags 0.300 of the rows" in warning
+    assert NO_FEATURES in warning and "flags 0.300 of the rows" in warning
     assert read_json(work / "rank" / "diagnosis.json")["estimated_noise"] is None
 
 
@@ -245,17 +249,14 @@ def test_what_is_dropped_without_a_rate_is_possible(
 
 
 def test_a_rate_that_is_supported_is_dropped(many: Path) -> None:
-    """The margins alone would say 5 rows of 3,000; the record of training says two in five."""
+    """The margins alone would say 5 rows of 3,000; features say two in five."""
     low = dict.fromkeys(range(MANY + 4, MANY + 9), -2.0)
-    good = [(0.6 * a + 0.4 * (1 - a) / 2, a) for a in (0.85, 0.9, 0.92, 0.92)]
-    stage(
-        many,
-        "rank",
-        "rank",
-        {"train": [recorded(many, trained(many, "m", low, first=MANY, count=MANY), good)]},
-    )
+    made = trained(many, "m", low, first=MANY, count=MANY)
+    seen = featured(many, "features", wrong=0.4)
+    stage(many, "rank", "rank", {"train": [made], "features": [seen]}, validation_labels="crawled")
     noise = read_json(many / "rank" / "diagnosis.json")["noise"]
-    assert noise["low"] <= 0.4 <= noise["high"] and noise["rate"] == pytest.approx(0.4, abs=0.06)
+    assert noise["low"] <= 0.4 <= noise["high"] and noise["rate"] == pytest.approx(0.4, abs=0.04)
+    assert "uncalibrated" in noise["words"]
     warnings: list[str] = []
     selection = select(many, "s", {"ranking": ["rank"]}, method="noise_rate", warn=warnings)
     assert (~selection.kept).sum() == int(noise["rate"] * MANY + 1e-9) and not warnings
@@ -264,33 +265,48 @@ def test_a_rate_that_is_supported_is_dropped(many: Path) -> None:
     assert (~capped.kept).sum() == MANY // 10
 
 
-def test_the_estimate_goes_by_trainings_that_can_judge_it_alone(many: Path) -> None:
-    good = [(0.6 * a + 0.2 * (1 - a), a) for a in (0.85, 0.9, 0.92)]
-    made = trained(many, "m", {}, first=MANY, count=MANY)
-
-    def words(out: str, **settings: Any) -> str:
-        stage(many, "rank", out, {"train": [made]}, **settings)
-        return str(read_json(many / out / "diagnosis.json")["noise"]["words"])
-
-    assert words("a") == NO_RECORD  # nothing was recorded
-    recorded(many, made, good)
-    assert words("b").startswith("about")
-    assert words("c", validation_labels="checked") == words("d")
-    assert words("e", validation_labels="crawled") == CRAWLED
-    recorded(many, made, good, inputs={"start": ["key"]})
-    assert words("f") == NO_RECORD  # a fine-tuned model knew the rows before
-    recorded(many, made, good, inputs={"selection": ["key"]})
-    assert words("g").startswith("about")
-    recorded(many, made, [(visits, -1.0) for visits, _ in good])
-    assert "validation was looked at never" in words("h")
+def featured(work: Path, name: str, wrong: float) -> str:
+    """Features of the rows of `many`, whose training labels are wrong at that rate."""
+    catalogue = Catalogue.open(work / "index" / "catalogue")
+    generator = np.random.default_rng(3)
+    truth = catalogue.labels_N.copy()
+    train = catalogue.rows("train")
+    flipped = train[generator.random(len(train)) < wrong]
+    truth[flipped] = (truth[flipped] + generator.integers(1, 3, len(flipped))) % 3
+    values = 4 * np.eye(8)[truth] + generator.normal(size=(len(truth), 8))
+    (work / name / "scratch").mkdir(parents=True)
+    writer = FeatureWriter(work / name, work / name / "scratch", len(values), 8)
+    writer.write(values.astype(np.float32), np.ones(len(values), bool))
+    writer.finish("tiny", {})
+    return name
 
 
-def test_trainings_on_made_up_labels_estimate_nothing(many: Path) -> None:
-    part = select(many, "part", method="threshold_runs")
-    made = trained(many, "m", {}, classes=4, labels=part.labels, first=MANY, count=MANY)
-    recorded(many, made, [(0.6, 0.9)] * 3)
-    stage(many, "rank", "rank", {"train": [made], "selection": ["part"]})
-    assert read_json(many / "rank" / "diagnosis.json")["noise"]["words"] == NO_RECORD
+def test_validation_narrows_the_estimate_where_its_labels_were_checked(many: Path) -> None:
+    seen = featured(many, "features", wrong=0.2)
+
+    def noise(out: str, **settings: Any) -> dict[str, Any]:
+        stage(many, "rank", out, {"features": [seen]}, **settings)
+        found: dict[str, Any] = read_json(many / out / "diagnosis.json")["noise"]
+        return found
+
+    crawled, checked = noise("a", validation_labels="crawled"), noise("b", validation_labels="checked")
+    assert crawled["validation_images"] == 0 and checked["validation_images"] == MANY
+    assert crawled["low"] <= checked["low"] <= 0.22
+    assert 0.18 <= checked["high"] <= crawled["high"]
+
+
+def test_features_alone_rank_and_say_what_is_wrong(many: Path) -> None:
+    seen = featured(many, "features", wrong=0.2)
+    stage(many, "rank", "rank", {"features": [seen]})
+    ranking, found = read_ranking(many / "rank"), read_kinds(many / "rank")
+    assert set(ranking.scores) == {"centroid", "ridge", "knn", "density"}
+    assert found is not None and found.p_wrong.mean() == pytest.approx(0.2, abs=0.03)
+    catalogue = Catalogue.open(many / "index" / "catalogue")
+    wrong = KINDS[int(found.kind[np.argmin(ranking.cleanness)])]
+    assert wrong == "wrong_class"
+    taken = found.kind == KINDS.index("wrong_class")
+    assert (found.likely[taken] != catalogue.labels_N[ranking.rows][taken]).all()
+    assert 0.1 < taken.mean() < 0.3
 
 
 def test_the_validation_error_is_averaged_over_classes(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def test_a_module_asks_for_ports_of_its_row(row: Stage) -> None:
 @pytest.mark.parametrize(
     ("stage", "connected", "words"),
     [
-        ("rank", {"catalogue": ["index"]}, "rank: port 'train' needs artefacts of train, and nothing"),
-        ("rank", {"catalogue": ["index"], "train": []}, "port 'train' needs"),
+        ("fuse", {"catalogue": ["index"]}, "fuse: port 'predict' needs artefacts of predict, and nothing"),
+        ("fuse", {"catalogue": ["index"], "predict": []}, "port 'predict' needs"),
         ("submit", {"catalogue": ["index"], "fused": ["fuse"]}, "no port 'fused'; its ports: catalogue, "
          "dedupe, fuse"),
         ("submit", {"catalogue": ["index"], "fuse": ["rank"]}, "port 'fuse' takes what fuse made, not rank"),

@@ -13,7 +13,7 @@ score that rows are ranked by (isotonic regression, Barlow et al. 1972). On huma
 size (docs/log.md); verdicts calibrate it (`calibration`).
 
 Whether a wrong row is outside goes by how near it is to the nearest centre of a class, against the rows that
-are surely right: of these the share α that is no nearer is uniform in 0..1, and so is that of rows of a wrong
+are right: of these the share α that is no nearer is uniform in 0..1, and so is that of rows of a wrong
 class. What lies alone has a small α; the probability is the local false discovery rate (Efron et al. 2001,
 "Empirical Bayes Analysis of a Microarray Experiment", section 3) with a decreasing density (Grenander 1956)
 over Storey's estimate of the uniform part (2002, section 3).
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from smelt.artifacts.ranking import Ranking
 from smelt.artifacts.row_kinds import AMBIGUOUS, KINDS, OUTSIDE, RIGHT, WRONG_CLASS, RowKinds
 from smelt.mining.centres import centres
+from smelt.mining.firth import sigmoid
 from smelt.mining.posterior import Posterior
 from smelt.mining.quantiles import normal_quantiles
 
@@ -36,8 +37,8 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 BINS = 2000  # of the ordered rows, for isotonic regression: finer ones change nothing
+SHARPER = 1.5  # log-odds by a fused score over those by the posterior: 1.3 to 2 on human labels (docs/log.md)
 UNIFORM_FROM = 0.5  # α from which on all density is taken for that of rows of a class
-SURELY_RIGHT = 0.5  # share of the rows, the cleanest, that nearness is compared with
 
 
 def kinds(
@@ -105,7 +106,18 @@ def chance_wrong(given_n: Floats, share_n: Floats, cleanness_n: Floats, rate: fl
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if np.minimum(1, middle * odds).mean() < rate else (low, middle)
-    return falling(np.minimum(1, high * odds), normal_quantiles(cleanness_n), rate)
+    return sharpened(falling(np.minimum(1, high * odds), normal_quantiles(cleanness_n), rate), rate)
+
+
+def sharpened(chance_n: Floats, rate: float) -> Floats:
+    """Chances whose log-odds are `SHARPER` times as far apart, with the mean `rate`: a tempered posterior,
+    which they come from, is less sure of a row than the mean of several scores."""
+    odds = SHARPER * np.log(np.maximum(chance_n, 1e-12) / np.maximum(1 - chance_n, 1e-12))
+    low, high = -60.0, 60.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sigmoid(odds + middle).mean() < rate else (low, middle)
+    return sigmoid(odds + high)
 
 
 def falling(values_n: Floats, order_n: Floats, blank: float) -> Floats:
@@ -134,9 +146,11 @@ def chance_outside(near_n: Floats, p_wrong_n: Floats) -> Floats:
     """The probability that each row, if its label is wrong, shows none of the classes, (n,)."""
     if not len(near_n):
         return np.zeros(0)
-    right = np.sort(near_n[p_wrong_n <= np.quantile(p_wrong_n, SURELY_RIGHT)])
-    alpha = (np.searchsorted(right, near_n, side="right") + 0.5) / (len(right) + 1)
     weight = np.clip(p_wrong_n, 0, 1)
+    order = np.argsort(near_n, kind="stable")
+    right = np.cumsum(1 - weight[order])
+    below = np.searchsorted(near_n[order], near_n, side="right")
+    alpha = (right[below - 1] + 0.5) / (right[-1] + 1)
     total = weight.sum()
     if total <= 0:
         return np.zeros(len(near_n))
