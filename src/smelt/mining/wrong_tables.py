@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.artifacts.catalogue import Catalogue
+from smelt.artifacts.catalogue import OUT_OF_VOCABULARY, UNKNOWN_TRUTH, Catalogue
 from smelt.artifacts.row_kinds import KINDS, WRONG_CLASS, RowKinds
 
 PAIRS = 200  # pairs of classes listed
@@ -39,6 +39,34 @@ def wrong_tables(found: RowKinds, catalogue: Catalogue) -> dict[str, Any]:
             }
             for i in order
         ],
+    }
+
+
+def kinds_against_truth(found: RowKinds, catalogue: Catalogue) -> dict[str, Any]:
+    """How kinds go with the hidden truth, `{}` where there is none: `confusion` (truth → kind → rows), of
+    rows that are called wrong_class and are, the share whose likelier class is the true one (`named`), and
+    the share of wrong labels that p_wrong claims and that there is (`expected`, `wrong`)."""
+    column = catalogue.column("true_label")
+    if column is None:
+        return {}
+    truth, labels = np.asarray(column[found.rows]), catalogue.labels_N[found.rows]
+    known = (truth != UNKNOWN_TRUTH) & (labels >= 0)
+    real = {
+        "right": known & (truth == labels),
+        "wrong_class": known & (truth >= 0) & (truth != labels),
+        "outside": known & (truth == OUT_OF_VOCABULARY),
+    }
+    both = real["wrong_class"] & (found.kind == WRONG_CLASS)
+    judged = known & ~np.isnan(found.p_wrong)
+    return {
+        "confusion": {
+            name: {kind: int((mask & (found.kind == code)).sum()) for code, kind in enumerate(KINDS)}
+            for name, mask in real.items()
+        },
+        "named": round(float((found.likely[both] == truth[both]).mean()), 6) if both.any() else None,
+        "expected": _mean(found.p_wrong[judged]),
+        "wrong": round(float((truth != labels)[judged].mean()), 6) if judged.any() else None,
+        "images": int(judged.sum()),
     }
 
 

@@ -21,6 +21,7 @@ from smelt.artifacts import results
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.ranking import read_ranking
 from smelt.artifacts.results import open_dense
+from smelt.artifacts.row_kinds import read_kinds
 from smelt.artifacts.selection import read_selection
 from smelt.files.arrays import map_array
 from smelt.files.atomic import read_json, write_json
@@ -29,6 +30,7 @@ from smelt.fusion.scores.sources import Stored
 from smelt.metrics import class_averaged, hits_in_list, hits_topk
 from smelt.mining import diagnosis
 from smelt.mining.diagnosis import by_validation
+from smelt.mining.wrong_tables import kinds_against_truth
 from smelt.stages.config import EvaluateSettings, RoundSettings
 from smelt.stages.context import Context
 from smelt.stages.rank import validation_accuracy
@@ -249,6 +251,7 @@ def against_truth(
     if not found:
         return {}
     ranking = read_ranking(context.one(f"rank/{one.name}"))
+    kinds = read_kinds(context.one(f"rank/{one.name}"))
     rounds = context.settings.rounds
     first = next(r.name for r in rounds if context.one(f"select/{r.name}") == path)
     return {
@@ -258,4 +261,5 @@ def against_truth(
         else first,  # the earlier round whose selection this one keeps
         "scores": diagnosis.ranking_against_truth(ranking, catalogue),
         "intervals": diagnosis.intervals_against_truth(ranking, catalogue),
+        "kinds": kinds_against_truth(kinds, catalogue) if kinds else {},
     }

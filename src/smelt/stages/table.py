@@ -119,7 +119,7 @@ ROWS = (
         command=False,
     ),
     Stage(
-        "train", 3, "learning.config.TrainSettings",
+        "train", 4, "learning.config.TrainSettings",
         "Train every model of every round.",
         {
             **DATA, **CATALOGUE, "selection": Port("select"),
@@ -166,7 +166,7 @@ ROWS = (
         command=False,
     ),
     Stage(
-        "evaluate", 4, "stages.config.EvaluateSettings",
+        "evaluate", 5, "stages.config.EvaluateSettings",
         "Measure every step of the method.",
         {
             **CATALOGUE, "fuse": Port("fuse"),
