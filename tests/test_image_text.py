@@ -16,9 +16,10 @@ from learning_toy import make_data, run_stage
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.featurestore import Features
 from smelt.errors import DataError, RecipeError
+from smelt.files.parquet import read_table
 from smelt.learning import featuretrial
-from smelt.mining import zero_shot
-from smelt.mining.zero_shot import zero_shot_score
+from smelt.mining import image_words
+from smelt.mining.image_words import zero_shot_score
 from smelt.models import image_text
 from smelt.stages.config import FeaturesSettings
 
@@ -110,7 +111,7 @@ def test_names_of_classes() -> None:
 
 
 def test_the_score_is_the_margin_of_the_log_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zero_shot, "BLOCK", 7)
+    monkeypatch.setattr(image_words, "BLOCK", 7)
     rng = np.random.default_rng(0)
     features = rng.normal(size=(40, 9)).astype(np.float16)
     words = rng.normal(size=(5, 9)).astype(np.float32)
@@ -127,6 +128,14 @@ def test_the_score_is_the_margin_of_the_log_softmax(monkeypatch: pytest.MonkeyPa
         log_p = (13.0 * cosine).log_softmax(0)
         others = [float(log_p[k]) for k in range(5) if k != labels[row]]
         assert found[row] == pytest.approx(float(log_p[labels[row]]) - max(others), abs=1e-4)
+
+
+def test_lines_of_some_rows() -> None:
+    rng = np.random.default_rng(2)
+    features, words = rng.normal(size=(30, 6)), rng.normal(size=(4, 6))
+    places, labels = np.array([3, 9, 27]), np.array([0, 3, 1])
+    found = zero_shot_score(features, words, labels, places_N=places)
+    assert np.array_equal(found, zero_shot_score(features[places], words, labels))
 
 
 def test_images_at_their_words_are_clean_and_swapped_ones_are_not() -> None:
@@ -163,6 +172,11 @@ def test_the_stage_keeps_both_sides(tiny: Path, tmp_path: Path) -> None:
     labels = Catalogue.open(data / "catalogue").labels_N
     scores = zero_shot_score(found.values_ND, found.text_CD, labels, scale=found.info["scale"])
     assert np.array_equal(np.isfinite(scores), labels >= 0)
+    ports = {"catalogue": [data], "features": [tmp_path / "out"]}
+    ranked = run_stage(tmp_path / "rank", "rank", {"score": "zero_shot"}, ports)
+    table = read_table(ranked / "ranking.parquet")
+    assert np.allclose(table["cleanness"].to_numpy(), scores[table["row"].to_numpy()])
+    assert "centroid" in table.column_names
     assert featuretrial.answer(
         [{"source": str(tiny), "backbone": None, "size": None, "image_text": "tiny-for-tests"}]
     ) == [{"dim": 24, "words": both.said}]

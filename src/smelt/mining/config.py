@@ -17,7 +17,7 @@ SCORES = "smelt.mining.scores"
 # The order of the columns of a ranking; scores that come to them follow by name
 ORDER = (
     "aum", "late_aum", "log_margin", "probability", "small_loss", "accuracy", "forgetting", "variability",
-    "centroid", "ridge", "knn", "density", "text",
+    "centroid", "ridge", "knn", "density", "text", "zero_shot",
 )  # fmt: skip
 FUSED = "fused"  # not a module: the mean of those that `fuse` names
 
@@ -59,7 +59,8 @@ class RankSettings(Settings):
         default=FUSED,
         description="What images are ranked by: fused, the mean of the normal quantiles of the scores in "
         "`fuse`; aum, the margin of the label's logit over the highest other, averaged over training (Pleiss "
-        "et al. 2020); or another record of training; centroid, ridge, knn or density of features; text.",
+        "et al. 2020); or another record of training; centroid, ridge, knn or density of features; text; "
+        "zero_shot, of a net of images and words.",
     )
     fuse: Annotated[tuple[Part, ...], KeyIf("score", FUSED)] = Field(
         default=("late_aum", "centroid", "knn", "text"),

@@ -18,6 +18,7 @@ from smelt.artifacts.dynamics import Dynamics
 from smelt.artifacts.ranking import Ranking
 from smelt.errors import DataError
 from smelt.mining.config import FUSED, RankSettings, score_modules
+from smelt.mining.image_words import Worded
 from smelt.mining.labelled_features import Labelled
 from smelt.mining.neighbours import EXACT, available
 from smelt.mining.posterior import Posterior
@@ -27,12 +28,13 @@ from smelt.mining.textscore import TextEvidence
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FEATURES, TEXTS = "features", "texts"  # what a score may ask for in place of columns of dynamics
+# What a score may ask for in place of columns of dynamics
+FEATURES, TEXTS, WORDS = "features", "texts", "words"
 BY_NEIGHBOURS = ("knn", "density")
 
 
 def goes_by(name: str) -> tuple[str, ...]:
-    """What the function of a score takes: names of columns of dynamics, or `features`, or `texts`.
+    """What the function of a score takes: names of columns of dynamics, or `features`, `texts` or `words`.
 
     ValueError for a score that there is not.
     """
@@ -50,7 +52,7 @@ def score_of(dynamics: Dynamics, name: str) -> Floats:
     dynamics lack one, ValueError for a score that there is not, or not by dynamics.
     """
     names = goes_by(name)
-    if FEATURES in names or TEXTS in names:
+    if {FEATURES, TEXTS, WORDS} & set(names):
         raise ValueError(f"the score {name} goes by {names[0]}, not by dynamics")
     columns = {column: dynamics[column] for column in names}
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -63,7 +65,7 @@ class Grounds:
     """What rows (N,) with labels (N,) are ranked by: dynamics of models, features of backbones, texts.
 
     spaces: name of a backbone → its features with the rows' labels, all of the same rows. texts: what the
-    texts of the rows say.
+    texts of the rows say. words: features of nets that read the classes' words, too.
     """
 
     rows: Ints
@@ -71,6 +73,7 @@ class Grounds:
     models: Sequence[Dynamics] = ()
     spaces: Mapping[str, Labelled] = field(default_factory=dict)
     texts: TextEvidence | None = None
+    words: Sequence[Worded] = ()
 
     @cached_property
     def posterior(self) -> Posterior:
@@ -89,6 +92,8 @@ class Grounds:
             return many > 1 and (name not in BY_NEIGHBOURS or available(many))
         if TEXTS in wanted:
             return self.texts is not None
+        if WORDS in wanted:
+            return bool(self.words)
         return bool(self.models) and all(set(wanted) <= set(model.columns) for model in self.models)
 
     def why_not(self, name: str) -> str:
@@ -100,6 +105,8 @@ class Grounds:
             return "features: -o 'features=[{weights: FILE}]' has them written"
         if TEXTS in wanted:
             return "texts: the data set has none"
+        if WORDS in wanted:
+            return "features of a net of images and words (image_text)"
         return "training that recorded it"
 
     def score(self, name: str) -> Floats:
@@ -108,6 +115,8 @@ class Grounds:
             return self._by_features(name)
         if TEXTS in goes_by(name):
             return np.asarray(score_modules()[name].score(self.texts), np.float64)
+        if WORDS in goes_by(name):
+            return mean_of([score_modules()[name].score(one) for one in self.words])
         return mean_of([score_of(model, name)[self.rows] for model in self.models])
 
     def _by_features(self, name: str) -> Floats:
@@ -144,7 +153,7 @@ class Grounds:
     def _scaled(self, name: str, settings: RankSettings, shown: Mapping[str, Floats]) -> Floats:
         """Of dynamics each model's scores are brought to one scale first."""
         wanted = goes_by(name)
-        if FEATURES in wanted or TEXTS in wanted:
+        if {FEATURES, TEXTS, WORDS} & set(wanted):
             return shown[name] if name in shown else self.score(name)
         each = [score_of(model, name)[self.rows] for model in self.models]
         return mean_of([scaled(values, self.labels, settings) for values in each])
@@ -152,7 +161,7 @@ class Grounds:
     def ranking(self, settings: RankSettings) -> Ranking:
         """Every score that there is, and the one that is gone by."""
         if settings.score != FUSED and not self.has(settings.score):
-            if self.models and not {FEATURES, TEXTS} & set(goes_by(settings.score)):
+            if self.models and not {FEATURES, TEXTS, WORDS} & set(goes_by(settings.score)):
                 score_of(self.models[0], settings.score)  # says which column it lacks
             raise DataError(f"score: {settings.score} lacks {self.why_not(settings.score)}")
         scores = {name: self.score(name) for name in self.names()}

@@ -29,6 +29,7 @@ from smelt.mining.config import RankSettings
 from smelt.mining.diagnosis import diagnose
 from smelt.mining.estimate import NO_FEATURES, Estimate, errors_on, estimated
 from smelt.mining.filefacts import copies, unreadable
+from smelt.mining.image_words import Worded
 from smelt.mining.labelled_features import Labelled
 from smelt.mining.noise_kinds import kinds
 from smelt.mining.rankings import Grounds
@@ -67,7 +68,20 @@ def grounds_of(context: Context[RankSettings], catalogue: Catalogue) -> Grounds:
             "rank goes by training (port train), by features or by texts, and there is none of them: "
             "-o 'features=[{weights: FILE}]' has features written"
         )
-    return Grounds(rows, labels, models, spaces, texts)
+    return Grounds(rows, labels, models, spaces, texts, words_of(context, catalogue, rows))
+
+
+def words_of(context: Context[RankSettings], catalogue: Catalogue, rows: NDArray[np.int64]) -> list[Worded]:
+    """The features of nets that read the classes' words, too."""
+    opened = [Features.open(path, catalogue.num_rows) for path in context.inputs.get("features", [])]
+    return [
+        Worded(
+            one.values_ND, one.text_CD, catalogue.labels_N[rows], float(one.info["scale"]), one.known_N[rows],
+            rows,
+        )
+        for one in opened
+        if one.text_CD is not None and len(one.text_CD) > 1
+    ]  # fmt: skip
 
 
 def spaces_of(

@@ -7,12 +7,33 @@ little to go by.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smelt.mining.scales import whole_numbers
 
 BLOCK = 4096  # images at once: nothing N × C is held
+
+
+@dataclass(frozen=True)
+class Worded:
+    """What `zero_shot_score` takes, of the rows to be ranked."""
+
+    features_ND: NDArray[np.floating]
+    text_CD: NDArray[np.floating]
+    labels_N: NDArray[np.int32]
+    scale: float
+    known_N: NDArray[np.bool_]
+    places_N: NDArray[np.int64]
+
+    def score(self) -> NDArray[np.float64]:
+        """(N,)."""
+        return zero_shot_score(
+            self.features_ND, self.text_CD, self.labels_N, scale=self.scale, known_N=self.known_N,
+            places_N=self.places_N,
+        )  # fmt: skip
 
 
 def zero_shot_score(
@@ -22,6 +43,7 @@ def zero_shot_score(
     *,
     scale: float = 100.0,
     known_N: NDArray[np.bool_] | None = None,
+    places_N: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
     """log p(label) − the largest log p of another class, (N,), higher is cleaner.
 
@@ -30,7 +52,8 @@ def zero_shot_score(
     for arrays that do not fit, or a single class.
     """
     labels = whole_numbers("labels", labels_N)
-    if features_ND.ndim != 2 or len(features_ND) != len(labels):
+    places = np.arange(len(features_ND)) if places_N is None else places_N
+    if features_ND.ndim != 2 or len(places) != len(labels):
         raise ValueError(f"features {features_ND.shape} must be (N, D) of labels ({len(labels)},)")
     if text_CD.ndim != 2 or len(text_CD) < 2 or text_CD.shape[1] != features_ND.shape[1]:
         raise ValueError(f"the classes' words {text_CD.shape} must be (C ≥ 2, {features_ND.shape[1]})")
@@ -40,12 +63,13 @@ def zero_shot_score(
     score_N = np.full(len(labels), np.nan)
     for start in range(0, len(labels), BLOCK):
         block = slice(start, start + BLOCK)
-        lengths = np.linalg.norm(features_ND[block].astype(np.float32), axis=1)
+        values = features_ND[places[block]].astype(np.float32)
+        lengths = np.linalg.norm(values, axis=1)
         usable = (labels[block] >= 0) & (lengths > 0)
         if known_N is not None:
             usable &= known_N[block]
         rows = start + np.flatnonzero(usable)
-        cosine_BC = _of_length_1(features_ND[rows]) @ words_DC
+        cosine_BC = _of_length_1(values[usable]) @ words_DC
         place = np.arange(len(rows)), labels[rows]
         own_B = cosine_BC[place].astype(np.float64)
         cosine_BC[place] = -np.inf
