@@ -201,7 +201,6 @@ def then(*rounds: dict[str, Any]) -> dict[str, Any]:
          "rounds.0.select: method lowest_fraction goes by an earlier round"),
         ({"rounds": [{"name": "a", "models": MODEL, "select": {"down_weight": {}}}]},
          "rounds.0.select: down_weight goes by an earlier round"),
-        ({"rounds": []}, "at least 1 item"),
         ({"name": ".."}, "name: string should match"),
         ({"train": {"weight_decay": float("inf")}}, "weight_decay: takes a number from 0 to 10, not inf"),
         ({"train": {"epochs": True}}, "train.epochs: is not a matter of true or false"),

@@ -14,8 +14,10 @@ from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.featurestore import Features, FeatureWriter
 from smelt.data.copies import lookalike
 from smelt.data.copies.lookalike import look_alikes
-from smelt.files.atomic import read_json
+from smelt.files.atomic import read_json, write_csv, write_json
 from smelt.files.parquet import read_table
+from smelt.flowchart.work import Work
+from smelt.report import sections_data
 from smelt.stages.context import run
 
 
@@ -159,3 +161,20 @@ def test_features_propose_and_pixels_decide(tmp_path: Path) -> None:
     *pair, cosine = line.split(",")
     assert sorted(pair) == ["b/6.png", "b/7.png"] and 0.9 < float(cosine) <= 1
     assert not (tmp_path / "dedupe False" / "alike.csv").exists()
+
+
+def test_the_report_lists_what_looks_alike(tmp_path: Path) -> None:
+    """Crawled names as text, whatever they are."""
+    out = tmp_path / "artifacts" / "dedupe-1"
+    out.mkdir(parents=True)
+    write_csv(out / "alike.csv", [("file", "other", "cosine"), ("a/<b>.jpg", "b/2.jpg", "0.870")])
+    counts = {"groups": 0, "leaks": {"val": 0}, "found_by_features": 3, "look_alike": 1}
+    write_json(out / "dedupe.json", counts)
+    write_json(out / "manifest.json", {"files": {}})
+    node = {"id": "dedupe", "stage": "dedupe", "key": "1"}
+    write_json(tmp_path / "flowchart.json", {"nodes": [node], "runtime": {}})
+    section = sections_data.copies(Work(tmp_path))
+    assert section is not None
+    numbers, listed = section["blocks"]
+    assert ["pairs of copies that were found by features alone", "3"] in numbers["rows"]
+    assert listed["rows"] == [["a/<b>.jpg", "b/2.jpg", "0.870"]]

@@ -352,7 +352,7 @@ def test_conflicts_name_what_the_user_wrote(overrides: list[str], start: str) ->
         ("fuse.genetic.elite=20", "fuse.genetic.population is 20 (the default)"),
         ("rounds.2.teacher.top_k=1e8", "no data set has more classes"), ("predict.topk={val: 0}", "to 1"),
         ("train.learning_rate=1e9", "below 1,000"), ("train.threads=1e5", "no machine has more cores"),
-        ("predict.views=[]", "an empty list"), ("rounds=[]", "an empty list"), ("fuse.methods=[]", "empty"),
+        ("predict.views=[]", "an empty list"), ("fuse.methods=[]", "empty"),
         ("train.augment.sizes=[]", "an empty list"), ("predict.splits=[]", "an empty list"),
         ("train.step_at=[]", "an empty list"), ("seed=-1", "from 0 below 1,000,000, not -1"),
         ("runtime.device=cuda:99999999", "Where nets compute"), ("train.weight_decay=.inf", "0 to 10,"),
@@ -379,7 +379,7 @@ def test_sections_that_are_given_a_value(place: Path) -> None:
         "-o train.augment=5: train.augment: takes a section, not 5; -o train.augment.sizes=… sets one of its "
         "fields (sizes, scale, ratio, flip, pad_crop, randaugment)"
     )
-    assert "and 26 more: smelt explain train)" in mistake("folder", "train=null")
+    assert "and 30 more: smelt explain train)" in mistake("folder", "train=null")
     message = mistake("folder", "rounds=raw")
     assert (
         "takes a list of sections, not 'raw'; -o rounds.0.name=… sets a field of the first (name, ti"

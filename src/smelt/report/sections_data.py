@@ -116,6 +116,8 @@ def copies(work: Work) -> Section | None:
         "near_copies": "near copies",
         "cross_label_groups": "groups under more than one label",
         "dropped": "training images to drop",
+        "found_by_features": "pairs of copies that were found by features alone",
+        "look_alike": "pairs that look alike, and are no copies by their pixels",
         "moved_by_group": "images whose split was drawn again, with their copies",
     }
     rows = [[words, count(summary[name])] for name, words in names.items() if name in summary]
@@ -126,6 +128,11 @@ def copies(work: Work) -> Section | None:
         listed = [list(row.values()) for row in leaks[:LISTED]]
         title = "Training images that show a validation or test picture"
         blocks += table(Table(list(leaks[0]), listed, title, _rest(leaks, path), words=list(leaks[0])))
+    path = item.path / "alike.csv"
+    if alike := read_csv(path):
+        listed = [list(row.values()) for row in alike[:LISTED]]
+        title = "Much alike, and no copies by their pixels: see for yourself"
+        blocks += table(Table(list(alike[0]), listed, title, _rest(alike, path), words=("other",)))
     intro = (
         "Copies inflate what a class seems to have; a copy of a validation or test image in training "
         "inflates the accuracy; one picture under two labels is wrong under at least one of them."
