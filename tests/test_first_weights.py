@@ -388,3 +388,12 @@ def test_neighbours_of_photos_under_the_real_weights(shared_data: Path) -> None:
     closeness_NK, which_NK = near_NN.topk(5)
     votes_NC = torch.zeros(len(labels), 5).scatter_add_(1, classes_N[which_NK], closeness_NK)
     assert len(labels) == 600 and (votes_NC.argmax(1) == classes_N).float().mean() >= 0.85
+
+
+def test_a_net_that_is_named_beside_its_weights(tmp_path: Path) -> None:
+    """One that no shortlist has; a name that does not fit, or is none, is not believed."""
+    path = put(tmp_path / "w.pth", timm.create_model("resnet26d", num_classes=3).state_dict())
+    assert weights.guessed(path) == ""
+    for name, found in (("resnet26d", "resnet26d"), ("resnet18", ""), ("rm -rf", ""), (7, "")):
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": name}))
+        assert weights.guessed(path) == found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,17 +48,27 @@ def said_beside(path: Path) -> dict[str, Any]:
     `open_clip_config.json`, `model.json` (smelt's): the first that says something. What is no number or no
     size is passed over.
     """
+    return next((found for values in _beside(path) if (found := said(values))), {})
+
+
+def net_beside(path: Path) -> str:
+    """The net that JSON beside a file of weights names (timm's `architecture`, smelt's `backbone`), or ""."""
+    for values in _beside(path):
+        name = values.get("architecture", values.get("backbone")) if isinstance(values, Mapping) else None
+        if isinstance(name, str) and name:
+            return name
+    return ""
+
+
+def _beside(path: Path) -> Iterator[Any]:
+    """What the JSON files beside a file of weights hold, one for it alone first."""
     for name in (f"{path.stem}.json", *BESIDE):
         file = path.parent / name
         try:
-            if not file.is_file() or file.stat().st_size > LARGEST:
-                continue
-            found = said(read_json(file))
+            if file.is_file() and file.stat().st_size <= LARGEST:
+                yield read_json(file)
         except (OSError, SmeltError):
             continue
-        if found:
-            return found
-    return {}
 
 
 def said(values: Any) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from smelt.errors import DataError, SmeltError, printable, short
 from smelt.files.atomic import read_json
-from smelt.models import backbones, pretrained
+from smelt.models import backbones, lineup, pretrained
 from smelt.models.matching import COUNTED, Match, match
-from smelt.models.preprocessing import Inputs, said, said_beside
+from smelt.models.preprocessing import Inputs, net_beside, said, said_beside
 from smelt.models.weightfile import MODEL, Held, metadata, read, weights_in
 
 SHOWN = 3  # names in a message
@@ -138,8 +138,14 @@ def inputs_of(backbone: str) -> Inputs:
 
 
 def guessed(path: Path) -> str:
-    """The backbone of a shortlist of timm's that the weights in `path` fit; "" where none does."""
-    groups = read(path)
+    """The backbone that the weights in `path` fit: the one that JSON beside it names, else the first of a
+    shortlist of timm's; "" where none does."""
+    groups, name = read(path), net_beside(path)
+    if name and not lineup.unknown(name):
+        with torch.device("meta"):
+            net = backbones.build(name, 1, small_stem=False, image_size=inputs_of(name).size)
+        if not _best(groups, net).match.problem:
+            return name
     return next(_fitting(groups, ""), "")
 
 
