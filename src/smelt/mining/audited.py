@@ -75,11 +75,12 @@ def shares(verdicts: Verdicts, rows: int, calibration: Calibration | None) -> di
     }
 
 
-def scores_of(ranking: Ranking, rows_N: Ints) -> dict[str, Floats]:
-    """Scores of catalogue rows by name, the one that selections go by first; NaN where there is none."""
+def scores_of(ranking: Ranking, rows_N: Ints, score: str = "") -> dict[str, Floats]:
+    """Scores of catalogue rows by name, the one that selections go by first (of what `score` says); NaN where
+    there is none."""
     places = np.minimum(np.searchsorted(ranking.rows, rows_N), max(len(ranking.rows) - 1, 0))
     there = ranking.rows[places] == rows_N if len(ranking.rows) else np.zeros(len(rows_N), bool)
-    columns = {"cleanness": ranking.cleanness, **ranking.scores}
+    columns = {f"cleanness ({score})" if score else "cleanness": ranking.cleanness, **ranking.scores}
     found = {name: np.where(there, values[places], np.nan) for name, values in columns.items()}
     return {name: values for name, values in found.items() if not np.isnan(values).all()}
 

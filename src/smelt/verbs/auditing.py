@@ -315,7 +315,7 @@ def reckon(work: Work, sample: Sample, trade: str, round_: str) -> tuple[dict[st
 
         work.require_whole(item)
         assert item.path is not None
-        scores = audited.scores_of(read_ranking(item.path), sample.rows)
+        scores = audited.scores_of(read_ranking(item.path), sample.rows, str(item.settings.get("score", "")))
         calibration = audited.calibrated(scores, verdicts)
         record["ranking"] = {"id": item.id, "key": item.key}
     record |= audited.shares(verdicts, len(sample.rows), calibration)
