@@ -397,3 +397,18 @@ def test_a_net_that_is_named_beside_its_weights(tmp_path: Path) -> None:
     for name, found in (("resnet26d", "resnet26d"), ("resnet18", ""), ("rm -rf", ""), (7, "")):
         (tmp_path / "config.json").write_text(json.dumps({"architecture": name}))
         assert weights.guessed(path) == found
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_positions_of_another_size_are_interpolated_as_timm_does(prefix: str, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    made = timm.create_model("vit_tiny_patch16_224", num_classes=3, img_size=64)
+    path = put(tmp_path / "w.pth", under(dict(made.state_dict()), prefix))
+    ours = build("vit_tiny_patch16_224", 3, image_size=96)
+    loaded = weights.load(ours, "vit_tiny_patch16_224", path)
+    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=3, img_size=96)
+    timm.models.load_checkpoint(theirs, str(put(tmp_path / "plain.pth", made.state_dict())), strict=True,
+                                filter_fn=timm.models.vision_transformer.checkpoint_filter_fn)  # fmt: skip
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value), name
+    assert not loaded.left and not loaded.unused and "pos_embed" in loaded.loaded

@@ -217,7 +217,10 @@ def _ways(
         shapes_now = {name: tuple(value.shape) for name, value in renamed.items()}
         found = match(shapes_now, own, heads, stem)
         if not found.problem:
-            origin = {name: _origin(value, held.tensors) for name, value in renamed.items()}
+            origin = {
+                name: f"{prefix}{name}" if f"{prefix}{name}" in held.tensors else _origin(value, held.tensors)
+                for name, value in renamed.items()
+            }
             fits.append(_Fit(replace(found, how=f"{found.how} after timm's renaming"), renamed, held.where,
                              {name: there for name, there in origin.items() if there}))  # fmt: skip
             break
