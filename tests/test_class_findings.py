@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from smelt.mining.class_findings import class_findings
 from smelt.mining.whitened import DIMENSIONS, apart, from_all_others, sampled, split_in_two
+from smelt.report.sections_classes import whole_classes
 
 CLASSES, ROWS, DIM = 12, 200, 80
 
@@ -119,7 +120,7 @@ def test_words_say_what_the_parts_are() -> None:
 def test_telling_apart_is_out_of_sample() -> None:
     """By scikit-learn's area, with centroids of the other half, in plain loops."""
     features, labels = drawn(2, rows=41, apart=0.2)
-    sample = sampled(features, labels, labels >= 0, 1000)
+    sample = sampled(features, np.arange(len(labels)), labels, labels >= 0, 1000)
     assert sample.values.shape[1] == DIMENSIONS
     assert np.array_equal(np.sort(sample.rows), np.arange(len(labels)))
     assert np.array_equal(labels[sample.rows], sample.labels)
@@ -154,7 +155,7 @@ def test_telling_apart_is_out_of_sample() -> None:
 
 def test_within_classes_the_sample_is_white() -> None:
     features, labels = drawn(6, rows=2000)
-    sample = sampled(features, labels, labels != 5, 1000)
+    sample = sampled(features, np.arange(len(labels)), labels, labels != 5, 1000)
     assert set(np.bincount(sample.labels, minlength=CLASSES)) == {0, 1000}
     within = np.concatenate([sample.of(k) - sample.of(k).mean(axis=0) for k in range(CLASSES) if k != 5])
     assert np.allclose(within.T @ within / len(within), np.eye(DIMENSIONS), atol=0.25)
@@ -175,3 +176,22 @@ def test_a_valley_is_where_there_are_two_heaps() -> None:
     assert found.agreement > 0.9
     second = found.second_n == (apart_by[:, 7] > 0)
     assert max(second.mean(), 1 - second.mean()) > 0.97
+
+
+def test_the_page_shows_what_was_found_and_nothing_hostile() -> None:
+    features, labels = drawn(7, rows=800)
+    rows = np.flatnonzero(labels == 0)
+    labels[rows[: len(rows) // 2]] = CLASSES
+    labels[labels == 3] = 2
+    names = ["<b>zero\u202e", *NAMES[1:], "again"]
+    blocks = whole_classes(class_findings(features, labels, names))
+    tables = {block["title"][:10]: block for block in blocks if block["kind"] == "table"}
+    assert set(tables) == {"One thing ", "Two things"}
+    assert tables["One thing "]["rows"][0][:2] == ["<b>zero", "again"]  # the template escapes
+    assert tables["Two things"]["rows"][0][0] == "class 2"
+    assert blocks[-1]["text"].endswith("(class 3).")
+    assert whole_classes({}) == []
+    (only,) = whole_classes(class_findings(*drawn(0), NAMES))
+    assert only["text"].startswith("Whole classes: none")
+    features, labels = drawn(0, apart=0.0)
+    assert "nothing can be said" in whole_classes(class_findings(features, labels, NAMES))[0]["text"]

@@ -176,7 +176,7 @@ def test_the_stage_keeps_both_sides(tiny: Path, tmp_path: Path) -> None:
     ranked = run_stage(tmp_path / "rank", "rank", {"score": "zero_shot"}, ports)
     table = read_table(ranked / "ranking.parquet")
     assert np.allclose(table["cleanness"].to_numpy(), scores[table["row"].to_numpy()])
-    assert "centroid" in table.column_names
+    assert "score_centroid" in table.column_names
     assert featuretrial.answer(
         [{"source": str(tiny), "backbone": None, "size": None, "image_text": "tiny-for-tests"}]
     ) == [{"dim": 24, "words": both.said}]

@@ -47,6 +47,7 @@ def class_findings(
     *,
     known_N: Bools | None = None,
     texts: Mapping[str, Sequence[str]] | None = None,
+    places_N: Ints | None = None,
 ) -> dict[str, Any]:
     """Findings as JSON values: lists of `synonyms`, `two_meanings`, `mixed`, `abstract` and `too_small`,
     the `usual` figures that they are compared with, the number of `compared` pairs, and `why`, "" or why
@@ -56,8 +57,8 @@ def class_findings(
     known_N: False where there are none. texts: of the same rows, by field; words that tell the parts apart
     are shown. ValueError for lengths that do not agree.
     """
-    if features_ND.ndim != 2 or len(features_ND) != len(labels_N):
-        raise ValueError(f"features {features_ND.shape} must be (N, D) of labels {labels_N.shape}")
+    places_N = np.arange(len(features_ND)) if places_N is None else places_N
+    _check(features_ND, labels_N, places_N)
     usable_N = (labels_N >= 0) & (True if known_N is None else known_N)
     counts_C = np.bincount(labels_N[usable_N], minlength=len(classes))
     there = np.flatnonzero(counts_C >= LEAST)
@@ -67,16 +68,13 @@ def class_findings(
         why = f"fewer than 3 classes have {LEAST} images"
         return {**empty, "too_small": small, "usual": {}, "compared": 0, "why": why}
     usable_N &= (counts_C >= LEAST)[labels_N]
-    sample = sampled(features_ND, labels_N, usable_N, min(MOST, max(FEWEST, ROWS // len(there))))
+    sample = sampled(features_ND, places_N, labels_N, usable_N, min(MOST, max(FEWEST, ROWS // len(there))))
     means = np.stack([sample.of(int(k)).mean(axis=0) for k in there])
     pairs, z = _nearest(means, there), z_of_many(NEAREST * len(there))
     said, areas = _Words(texts, sample), {pair: apart(sample, *pair, z) for pair in pairs}
     nearest = {int(k): min(area[0] for pair, area in areas.items() if k in pair) for k in there}
     others = {int(k): from_all_others(sample, int(k), z) for k in there}
-    usual = {
-        "apart": float(np.median(list(nearest.values()))),
-        "from_others": float(np.median([area[0] for area in others.values()])),
-    }
+    usual = {"apart": _median(nearest), "from_others": _median({k: a[0] for k, a in others.items()})}
     if min(usual.values()) < WEAK:
         why = f"the features tell a typical class from its nearest at an AUROC of {usual['apart']:.2f} only"
         return {**empty, "too_small": small, "usual": usual, "compared": len(pairs), "why": why}
@@ -90,6 +88,15 @@ def class_findings(
         "abstract": [{"class": classes[k], "rows": int(counts_C[k]), **_area(others[k])} for k in vague],
         "too_small": small, "usual": usual, "compared": len(pairs), "why": "",
     }  # fmt: skip
+
+
+def _check(features_ND: NDArray[np.floating], labels_N: NDArray[np.int32], places_N: Ints) -> None:
+    if features_ND.ndim != 2 or len(places_N) != len(labels_N):
+        raise ValueError(f"features {features_ND.shape} must be (N, D) of labels {labels_N.shape}")
+
+
+def _median(figures: Mapping[int, float]) -> float:
+    return float(np.median(list(figures.values())))
 
 
 def _synonyms(

@@ -41,7 +41,11 @@ class Sample:
 
 
 def sampled(
-    features_ND: NDArray[np.floating], labels_N: NDArray[np.int32], usable_N: Bools, most: int
+    features_ND: NDArray[np.floating],
+    places_N: Ints,
+    labels_N: NDArray[np.int32],
+    usable_N: Bools,
+    most: int,
 ) -> Sample:
     """At most `most` rows of each class, evenly spaced, in DIMENSIONS whitened by the covariance within
     classes."""
@@ -57,7 +61,7 @@ def sampled(
     fold = np.concatenate([np.arange(len(one)) % 2 for one in picked]) if picked else rows
     if not len(rows):
         return Sample(rows, np.empty((0, 0)), labels, fold)
-    values = features_ND[rows].astype(np.float32)
+    values = features_ND[places_N[rows]].astype(np.float32)
     values -= values.mean(axis=0)
     _, directions = np.linalg.eigh(values.T @ values / len(values))
     values_nd = (values @ directions[:, ::-1][:, :DIMENSIONS]).astype(np.float64)

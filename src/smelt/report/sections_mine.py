@@ -20,6 +20,7 @@ from smelt.report.blocks import Block, Section, chart, gallery, paragraph, secti
 from smelt.report.counted import class_counts, main_sources
 from smelt.report.findings import UNKNOWN, Ladder, Table, between, count, percent
 from smelt.report.gallery import thumbnail
+from smelt.report.sections_classes import whole_classes
 from smelt.report.shown import BRIEF, NAME, crawled, shown
 
 BINS = 60
@@ -76,6 +77,7 @@ def _noise(work: Work, mined: Mined, measured: Ladder) -> Section | None:
     blocks += _diagnosis(diagnosis)
     judged = work.one("evaluate").json("evaluate.json").get("standing_out", {})
     blocks += _standing_out(diagnosis, judged.get(mined.item.name, []))
+    blocks += whole_classes(diagnosis.get("whole_classes", {}))
     intro = (
         "The margin of an image is the score of its label less the highest other score; AUM is its mean over "
         "training. A wrong label is pulled down by the images of its true class, so its margin stays low; so "

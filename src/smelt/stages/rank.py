@@ -25,6 +25,7 @@ from smelt.artifacts.selection import read_selection
 from smelt.errors import ArtifactError, RecipeError
 from smelt.files.atomic import write_json
 from smelt.metrics import hits_topk, per_class
+from smelt.mining.class_findings import class_findings
 from smelt.mining.config import RankSettings
 from smelt.mining.diagnosis import diagnose
 from smelt.mining.estimate import NO_FEATURES, Estimate, errors_on, estimated
@@ -50,6 +51,7 @@ def run(context: Context[RankSettings]) -> None:
     if found is not None:
         write_kinds(context.out, found)
         tables |= wrong_tables(found, catalogue)
+    tables |= findings_of(context, catalogue)
     write_ranking(context.out, ranking, summary(settings, grounds, ranking))
     write_json(context.out / "diagnosis.json", tables)
 
@@ -69,6 +71,19 @@ def grounds_of(context: Context[RankSettings], catalogue: Catalogue) -> Grounds:
             "-o 'features=[{weights: FILE}]' has features written"
         )
     return Grounds(rows, labels, models, spaces, texts, words_of(context, catalogue, rows))
+
+
+def findings_of(context: Context[RankSettings], catalogue: Catalogue) -> dict[str, Any]:
+    """`whole_classes`: what is wrong with whole classes, by the first features; {} without any."""
+    paths = context.inputs.get("features", [])
+    if not paths:
+        return {}
+    one, rows = Features.open(paths[0], catalogue.num_rows), catalogue.rows("train")
+    found = class_findings(
+        one.values_ND, catalogue.labels_N[rows], catalogue.classes, known_N=one.known_N[rows],
+        texts=texts_of(catalogue, rows), places_N=rows,
+    )  # fmt: skip
+    return {"whole_classes": {"features": one.name, **found}}
 
 
 def words_of(context: Context[RankSettings], catalogue: Catalogue, rows: NDArray[np.int64]) -> list[Worded]:
