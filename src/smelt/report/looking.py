@@ -76,7 +76,8 @@ class Looked:
         kinds = self.kinds
         p_wrong = np.nan_to_num(kinds.p_wrong)
         doubted = np.isin(kinds.kind, (WRONG_CLASS, OUTSIDE)) | (p_wrong >= DOUBT)
-        found = np.flatnonzero(doubted & ~np.isin(kinds.kind, (COPY, UNREADABLE)))
+        labelled = self.catalogue.labels_N[kinds.rows] >= 0
+        found = np.flatnonzero(doubted & labelled & ~np.isin(kinds.kind, (COPY, UNREADABLE)))
         clean = np.where(np.isnan(self.cleanness_N), np.inf, self.cleanness_N)
         return found[np.lexsort((kinds.rows[found], clean[found], -p_wrong[found]))]
 
