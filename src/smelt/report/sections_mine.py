@@ -20,6 +20,7 @@ from smelt.report.blocks import Block, Section, chart, gallery, paragraph, secti
 from smelt.report.counted import class_counts, main_sources
 from smelt.report.findings import UNKNOWN, Ladder, Table, between, count, percent
 from smelt.report.gallery import thumbnail
+from smelt.report.kindtables import KindTables, against_truth
 from smelt.report.sections_classes import whole_classes
 from smelt.report.shown import BRIEF, NAME, crawled, shown
 
@@ -74,6 +75,9 @@ def _noise(work: Work, mined: Mined, measured: Ladder) -> Section | None:
     if truth is not None:
         blocks += _against_truth(mined.catalogue, truth, mined.ranking)
     blocks += _reasons(work) + table(measured.dropped()) + table(measured.scores())
+    for one in KindTables(diagnosis).tables():
+        blocks += table(one)
+    blocks += table(against_truth(measured.measured.get("selections", ())))
     blocks += _diagnosis(diagnosis)
     judged = work.one("evaluate").json("evaluate.json").get("standing_out", {})
     blocks += _standing_out(diagnosis, judged.get(mined.item.name, []))
@@ -81,7 +85,8 @@ def _noise(work: Work, mined: Mined, measured: Ladder) -> Section | None:
     intro = (
         "The margin of an image is the score of its label less the highest other score; AUM is its mean over "
         "training. A wrong label is pulled down by the images of its true class, so its margin stays low; so "
-        "does that of an image that is hard, or that training was too short for."
+        "does that of an image that is hard, or that training was too short for. Scores by features compare "
+        "an image with the others as a net that was trained elsewhere sees them."
     )
     return section("noise", "What is wrong with the data", blocks, intro)
 

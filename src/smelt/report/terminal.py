@@ -20,6 +20,7 @@ from smelt.files.workfolder import FLOWCHART
 from smelt.flowchart.work import Work, items_of
 from smelt.report.audits import audits
 from smelt.report.findings import Fused, Ladder, Table
+from smelt.report.kindtables import KindTables, against_truth
 
 FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "check": ("check.json", ()),
@@ -68,6 +69,7 @@ def ladder(measured: Mapping[str, Any]) -> None:
         out.print(sentence, soft_wrap=True)
     table(out, found.dropped())
     table(out, found.scores())
+    table(out, against_truth(measured.get("selections", ())))
 
 
 def audited(folder: Path, split: str = "") -> bool:
@@ -139,8 +141,9 @@ def _one(folder: Path, stage: str, told: Collection[str]) -> None:
             if isinstance(value, (int, float, str)):
                 print(f"  {field}: {value:.4f}" if isinstance(value, float) else f"  {field}: {value}")
         if stage == "rank":
-            noise = read_json(folder / "diagnosis.json").get("noise", {})
-            print(f"  noise: {noise.get('words', 'not estimated')}")
+            diagnosis = read_json(folder / "diagnosis.json")
+            print(f"  noise: {diagnosis.get('noise', {}).get('words', 'not estimated')}")
+            table(console(), KindTables(diagnosis).kinds())
     else:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.name != MANIFEST:
