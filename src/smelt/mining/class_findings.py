@@ -26,9 +26,9 @@ from smelt.mining.tokens import words_of
 from smelt.mining.whitened import Bools, Ints, Sample, Split, apart, from_all_others, sampled, split_in_two
 
 ROWS = 500_000  # looked at in all
-MOST, FEWEST = 1000, 100  # of a class, where there are few classes and where there are many
+MOST, FEWEST = 1000, 200  # of a class, where there are few classes and where there are many
 LEAST = 20  # rows of a class that anything is said of
-HEAPS = 100  # rows that two heaps can be seen in
+HEAPS = 200  # rows that two heaps can be seen in
 NEAREST = 5  # classes that each is compared with
 WEAK = 0.7  # area under the curve, of a typical class and its nearest: below it features tell nothing
 NEAR_CHANCE = 0.35  # of the way from .5 to what is usual
@@ -81,6 +81,7 @@ def class_findings(
     vague, unsure = _vague(others, usual["from_others"])
     split, mixed = _heaps(sample, there, means, [k for k in there.tolist() if k not in vague], classes, said)
     small += [_small(classes[k], counts_C[k], "whether it is abstract") for k in unsure]
+    small += _undecided(areas, usual["apart"], classes, counts_C)
     small += [_small(classes[k], counts_C[k], "two meanings") for k in there.tolist() if counts_C[k] < HEAPS]
     return {
         "synonyms": _synonyms(areas, _bound(usual["apart"]), classes, said),
@@ -108,6 +109,18 @@ def _synonyms(
         {"classes": [classes[a], classes[b]], **_area(areas[a, b]), "words": said.apart(a, b)}
         for _, (a, b) in same
     ]
+
+
+def _undecided(
+    areas: Mapping[tuple[int, int], Area], usual: float, classes: Sequence[str], counts_C: Ints
+) -> list[dict[str, Any]]:
+    """Classes of pairs that may be synonyms or not, of each the smaller."""
+    bound, found = _bound(usual), []
+    for pair, area in areas.items():
+        if area[1] < bound <= area[2] and area[0] < (bound + usual) / 2:
+            less, other = sorted(pair, key=lambda k: (counts_C[k], k))
+            found.append(_small(classes[less], counts_C[less], f"whether it is the same as {classes[other]}"))
+    return found
 
 
 def _vague(others: Mapping[int, Area], usual: float) -> tuple[list[int], list[int]]:
@@ -226,4 +239,4 @@ def _valley(split: Split) -> dict[str, Any]:
 
 
 def _small(name: str, rows: int, what: str) -> dict[str, Any]:
-    return {"class": name, "rows": int(rows), "cannot_tell": what}
+    return {"class": str(name), "rows": int(rows), "cannot_tell": what}
