@@ -282,7 +282,7 @@ def _cleaned_list_is_right(folder: Path) -> None:
     assert lines[0] == "path,label,kept,reason"
     reasons = {line.partition(",")[0]: line.rpartition(",")[2] for line in lines[1:]}
     assert reasons.get("tabby cat/broken.jpg", "bad:").startswith("bad:")  # unless it was held out
-    assert {"low_aum", ""} <= set(reasons.values())
+    assert {"low_fused", ""} <= set(reasons.values())
 
 
 def _sections_are_right(report: Path) -> None:

@@ -14,11 +14,12 @@ from smelt.artifacts.selection import Selection
 from smelt.errors import DataError
 from smelt.mining.choosing import down_weight, select
 from smelt.mining.config import DownWeightSettings, SelectSettings
-from smelt.mining.draft import Draft, follow, spare
+from smelt.mining.draft import Draft, Known, follow, spare
 from smelt.mining.evidence import Evidence, cleanest_of_groups
+from smelt.mining.selections import threshold_samples
 from smelt.mining.selections.lowest_fraction import lowest
 from smelt.mining.selections.threshold_runs import threshold_rows
-from smelt.mining.selections.threshold_samples import below_threshold
+from smelt.mining.selections.threshold_samples import below_threshold, told_apart
 from smelt.mining.selections.worst_classes import lowest_classes
 
 Floats = NDArray[np.float64]
@@ -261,3 +262,18 @@ def test_selecting_from_plain_arrays() -> None:
 def test_what_cannot_be_selected_from_is_told(labels: Any, cleanness: Any, settings: Any, told: str) -> None:
     with pytest.raises((ValueError, TypeError), match=told):
         select(labels, cleanness, **settings)
+
+
+def test_threshold_samples_that_training_hardly_tells_apart_are_warned_of() -> None:
+    generator = np.random.default_rng(0)
+    sample = np.arange(300) < 60
+    weak, good = generator.normal(size=300), generator.normal(size=300) - 3.0 * sample
+    expected = (good[sample][:, None] < good[~sample][None]).mean()
+    assert told_apart(good, sample) == pytest.approx(expected)
+    assert told_apart(np.zeros(300), sample) == 0.5 and told_apart(good, np.zeros(300, bool)) == 1.0
+    for aum, count in ((weak, 1), (good, 0)):
+        warnings: list[str] = []
+        draft = Draft(np.arange(300), np.zeros(300, np.int32), 3)
+        known = Known(aum_RN=[aum], samples_RN=[sample], warn=warnings.append)
+        threshold_samples.select(draft, known, percentile=90.0, agreement="first")
+        assert sum("means little" in one for one in warnings) == count

@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.errors import DataError, RecipeError
+from smelt.mining.scales import grouped_ranks
 
 if TYPE_CHECKING:
     from smelt.mining.draft import Draft, Known
 
 Bools = NDArray[np.bool_]
+
+TOLD_APART = 0.75  # below it, samples under a made-up class are hardly told from the others
 
 NEEDS = ("train", "threshold")
 READS = ("percentile", "agreement")
@@ -50,6 +53,18 @@ def below_threshold(
     return voted[first, np.arange(voted.shape[1])], thresholds
 
 
+def told_apart(aum_N: NDArray[np.float64], sample_N: Bools) -> float:
+    """Probability that a threshold sample has a lower AUM than another row, equals counting half; 1 where
+    there are not both."""
+    known = ~np.isnan(aum_N)
+    samples, others = int((known & sample_N).sum()), int((known & ~sample_N).sum())
+    if not samples or not others:
+        return 1.0
+    ranks = grouped_ranks(aum_N[known], np.zeros(samples + others, np.int32)) * (samples + others - 1)
+    above = ranks[~sample_N[known]].sum() - others * (others - 1) / 2
+    return float(above / (samples * others))
+
+
 def select(draft: Draft, known: Known, *, percentile: float, agreement: str) -> dict[str, Any]:
     """Flag the rows that are left and no better than the threshold samples."""
     if not known.aum_RN or len(known.aum_RN) != len(known.samples_RN):
@@ -61,6 +76,12 @@ def select(draft: Draft, known: Known, *, percentile: float, agreement: str) -> 
     mean = np.nanmean(np.array(known.aum_RN), axis=0) if known.ranking is None else known.ranking.cleanness
     draft.flag(flagged & draft.kept, mean)
     counts = [int((sample & ~np.isnan(aum)).sum()) for sample, aum in zip(known.samples_RN, known.aum_RN)]
+    if (told := min(map(told_apart, known.aum_RN, known.samples_RN))) < TOLD_APART:
+        known.warn(
+            f"threshold_samples: of two images, one of them a threshold sample, training gave the sample the "
+            f"lower AUM in {told:.0%} of the cases (half is chance): too short, or all is learnt by heart, "
+            "so the threshold means little. More `epochs`, or `record_epochs` before the rate first drops"
+        )
     if min(counts) * (100 - percentile) < 100:  # fewer than one sample lies above the threshold
         known.warn(
             f"threshold_samples: {min(counts)} samples are too few for a percentile of {percentile:g}: the "
