@@ -215,3 +215,31 @@ def test_features_join_what_training_says(tmp_path: Any) -> None:
     assert ranking.cleanness[wrong].mean() < ranking.cleanness[~wrong].mean()
     with pytest.raises(Exception, match="aum lacks training"):
         rank([], labels, features=features, score="aum")
+
+
+def test_beyond_so_many_rows_an_index_finds_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    features, labels, wrong = made(rows=3000, dim=10)
+    exact = Labelled(features, labels)
+    near.neighbours(exact)
+    monkeypatch.setattr(near, "EXACT", 1000)
+    found = near.neighbours(Labelled(features, labels))
+    same = [
+        len(set(a.tolist()) & set(b.tolist()))
+        for a, b in zip(found.places_nK, exact.kept["neighbours"].places_nK)
+    ]
+    assert np.mean(same) > 0.9 * near.NEAREST
+    assert not (found.places_nK == np.arange(3000)[:, None]).any()
+    again = near.neighbours(Labelled(features, labels, threads=2))
+    np.testing.assert_array_equal(found.places_nK, again.places_nK)
+    score = knn.score(Labelled(features, labels))
+    assert score[wrong].mean() < score[~wrong].mean()
+
+
+def test_without_an_index_scores_by_neighbours_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels, _ = made()
+    monkeypatch.setattr(near, "EXACT", 10)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert set(rank([], labels, features=features).scores) == {"centroid", "ridge"}
+    with pytest.raises(ValueError, match="smelt\\[faiss\\]"):
+        near.neighbours(Labelled(features, labels))

@@ -103,7 +103,7 @@ class _Unfolding:
         if self.seen:
             checked = RankSettings(validation_labels=self.recipe.data.validation_labels)
             ports = {**self.catalogued, "check": ("check",), "features": tuple(self.seen)}
-            yield self.node("rank/look", checked, ports)
+            yield self.node("rank/look", checked, ports, threads=self.recipe.runtime.workers)
 
     def latest(self, row: Stage) -> dict[str, tuple[str, ...]]:
         """What a stage reads that comes last: on each port all that there is for it, or the latest of it."""
@@ -174,7 +174,12 @@ class _Unfolding:
         ports = {**self.catalogued, "train": trained, "selection": taught, "features": tuple(self.seen)}
         ports["check"] = ("check",)
         checked = {"validation_labels": one.rank.validation_labels or self.recipe.data.validation_labels}
-        yield self.node(f"rank/{one.name}", one.rank.model_copy(update=checked), ports)
+        yield self.node(
+            f"rank/{one.name}",
+            one.rank.model_copy(update=checked),
+            ports,
+            threads=self.recipe.runtime.workers,
+        )
 
     def select(self, one: Round, before: Round | None) -> Iterator[Node]:
         if one.select is None and before is not None:
