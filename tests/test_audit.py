@@ -96,7 +96,7 @@ def test_a_right_class_alone_says_that_the_label_is_wrong(tmp_path: Path) -> Non
         ("1.23457E+15,right,", ["line 2, column id"]),
         (f"{IDS[0]},outside,dog", ["line 2, column right_class: 'dog', but the verdict is outside"]),
         (f"{IDS[0]},right,\n{IDS[0]},wrong,", ["line 3", "another verdict in line 2"]),
-        (f"{IDS[0]},right,\n{'x' * 200_000},wrong,", ["no CSV"]),
+        (f"{IDS[0]},right,\n{'x' * 200_000},wrong,", ["v.csv"]),
     ],
 )
 def test_what_cannot_be_understood_is_refused_by_line_and_column(

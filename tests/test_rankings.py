@@ -22,7 +22,7 @@ from smelt.mining.rankings import goes_by, rank, score_of
 from smelt.mining.recorder import Recorder
 from smelt.mining.scales import grouped_ranks, mean_of, standardised
 
-BY_TRAINING = tuple(name for name in ORDER if not {"features", "texts"} & set(goes_by(name)))
+BY_TRAINING = tuple(name for name in ORDER if not {"features", "texts", "words"} & set(goes_by(name)))
 scores_and_groups = st.integers(1, 30).flatmap(
     lambda n: st.tuples(
         st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 3.0, np.nan]), min_size=n, max_size=n),
