@@ -72,7 +72,7 @@ def cifar(args: argparse.Namespace, seed: int, labels: str, images: int) -> dict
         "weights": str(args.weights),
         "backbone": "tf_efficientnet_lite0",
         "name": "lite0",
-        "size": 144,
+        "size": 112 if args.quick else 144,
         "threads": 2,
     }
     return {"name": "mining", "seed": seed, "data": data, "dedupe": None, "features": [net], "rounds": []}
