@@ -17,7 +17,7 @@ r)e, with α, the share of wrong labels that the fit gives itself, between 0 and
 
 Tried before: accuracies of training against validation by epoch (0.006 said where 0.091 were wrong), the
 share of negative AUMs, mixtures of two Gaussians, injected flips, expectation-maximisation over Gaussians of
-the classes, which drifts where features are no Gaussians (docs/log-mining.md).
+the classes, which drifts where features are no Gaussians (docs/log.md).
 """
 
 from __future__ import annotations

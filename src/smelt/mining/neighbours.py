@@ -64,6 +64,7 @@ def _exact(data: Labelled) -> Neighbours:
     cosines = np.empty((data.num_rows, count), np.float32)
 
     def search(start: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """(places, cosines) of the nearest of each row of a block, over all references."""
         queries = space[start : start + BLOCK]
         own = np.arange(start, start + len(queries))
         best_places = np.empty((len(queries), 0), np.int32)

@@ -21,7 +21,7 @@ over Storey's estimate of the uniform part (2002, section 3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,17 +129,22 @@ def falling(values_n: Floats, order_n: Floats, blank: float) -> Floats:
         return found
     order = known[np.argsort(order_n[known], kind="stable")]
     parts = np.array_split(order, min(BINS, len(order)))
-    means, sizes = [float(values_n[part].mean()) for part in parts], [len(part) for part in parts]
-    levels: list[list[float]] = []  # (mean, rows, bins) of pools of neighbours that would rise
-    for mean, size in zip(means, sizes):
-        levels.append([mean, size, 1])
-        while len(levels) > 1 and levels[-1][0] > levels[-2][0]:
-            (a, m, i), (b, n, j) = levels[-2:]
-            levels[-2:] = [[(a * m + b * n) / (m + n), m + n, i + j]]
-    smooth = np.repeat([level[0] for level in levels], [int(level[2]) for level in levels])
+    smooth = pooled([float(values_n[part].mean()) for part in parts], [len(part) for part in parts])
     middles = np.array([order_n[part].mean() for part in parts])
     found[known] = np.interp(order_n[known], middles, smooth)
     return found
+
+
+def pooled(means_K: Sequence[float], sizes_K: Sequence[int]) -> Floats:
+    """The nearest numbers (K,) to the means of so many rows that never rise: neighbours that would are pooled
+    (Ayer et al. 1955)."""
+    levels: list[tuple[float, int, int]] = []  # (mean, rows, places) of each pool
+    for mean, size in zip(means_K, sizes_K):
+        levels.append((mean, size, 1))
+        while len(levels) > 1 and levels[-1][0] > levels[-2][0]:
+            (a, m, i), (b, n, j) = levels[-2:]
+            levels[-2:] = [((a * m + b * n) / (m + n), m + n, i + j)]
+    return np.repeat([level[0] for level in levels], [level[2] for level in levels])
 
 
 def chance_outside(near_n: Floats, p_wrong_n: Floats) -> Floats:
@@ -164,12 +169,6 @@ def decreasing(alpha_n: Floats, weight_n: Floats) -> Floats:
     distribution (Grenander 1956)."""
     edges = np.linspace(0, 1, 101)
     mass = np.histogram(alpha_n, edges, weights=weight_n)[0]
-    levels: list[list[float]] = []
-    for value in mass * (len(edges) - 1):
-        levels.append([float(value), 1])
-        while len(levels) > 1 and levels[-1][0] > levels[-2][0]:
-            (a, m), (b, n) = levels[-2:]
-            levels[-2:] = [[(a * m + b * n) / (m + n), m + n]]
-    steps = np.repeat([level[0] for level in levels], [int(level[1]) for level in levels])
+    steps = pooled((mass * (len(edges) - 1)).tolist(), [1] * len(mass))
     place = np.clip((alpha_n * (len(edges) - 1)).astype(int), 0, len(steps) - 1)
     return np.asarray(steps[place])

@@ -164,6 +164,7 @@ class _Unfolding:
             )  # fmt: skip
 
     def round(self, one: Round, before: Round | None) -> Iterator[Node]:
+        """A round: what it learns from, its models, and how they rank the images."""
         yield from self.select(one, before)
         ports = {**self.data, **self.catalogued, "selection": (self.selected[one.name],)}
         for model in one.models:
