@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from smelt.artifacts.ranking import of_rows
+from smelt.artifacts.softlabels import SoftLabels, read_soft_labels, write_soft_labels
 from smelt.files.atomic import read_json, write_json
 from smelt.files.parquet import read_table, write_table
 
@@ -23,7 +24,7 @@ class Selection:
     rows: (N,) catalogue rows, ascending. labels: (N,) the label to learn, which may differ from the
     catalogue's. weights: (N,) factor of the loss. kept: (N,) learnt from or not. reasons: (N,) codes into
     `words` ("" for rows that are simply kept). num_classes: outputs of the models, C + 1 with threshold
-    samples. ValueError for other shapes.
+    samples. soft: what some rows are taught as instead of their label alone. ValueError for other shapes.
     """
 
     rows: NDArray[np.int64]
@@ -33,6 +34,7 @@ class Selection:
     reasons: NDArray[np.int32]
     words: tuple[str, ...]
     num_classes: int
+    soft: SoftLabels | None = None
 
     def __post_init__(self) -> None:
         of_rows({name: getattr(self, name) for name in ("rows", "labels", "weights", "kept", "reasons")})
@@ -52,8 +54,11 @@ class Selection:
 
 
 def write_selection(folder: Path, selection: Selection, summary: Mapping[str, Any] | None = None) -> None:
-    """Write `selection.parquet` and `selection.json` (num_classes, counts by reason, `summary`)."""
+    """Write `selection.parquet`, `selection.json` (num_classes, counts by reason, `summary`) and, with soft
+    labels, `soft_labels.parquet`."""
     write_table(folder / "selection.parquet", selection.to_arrow())
+    if selection.soft is not None:
+        write_soft_labels(folder, selection.soft)
     write_json(
         folder / "selection.json",
         {**(summary or {}), "num_classes": selection.num_classes, "counts": selection.counts()},
@@ -74,4 +79,5 @@ def read_selection(folder: Path) -> Selection:
         reasons=np.asarray(reason.indices, dtype=np.int32),
         words=tuple(reason.dictionary.to_pylist()),
         num_classes=int(read_json(folder / "selection.json")["num_classes"]),
+        soft=read_soft_labels(folder),
     )

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from smelt.artifacts.softlabels import SoftLabels
 from smelt.data.images.loader import Batch
 from smelt.learning.config import TrainSettings
 from smelt.learning.distillation import Teacher, distillation_loss
@@ -49,10 +50,11 @@ class Gradients:
         normalise: Normaliser,
         group: Group,
         learning: Learning | None = None,
+        soft: SoftLabels | None = None,
     ) -> None:
         self.model, self.settings, self.teacher = model, settings, teacher
         self.labels_N, self.weights_N, self.normalise, self.group = labels_N, weights_N, normalise, group
-        self.learning = learning or Learning(model, settings)
+        self.learning, self.soft = learning or Learning(model, settings), soft
 
     def compute(self, batch: Batch, planned: int, parts: int, asked_to_stop: bool) -> tuple[Sums, Record]:
         """Forward and backward of this rank's batch in `parts`, of the loss summed over `planned` images.
@@ -100,8 +102,9 @@ class Gradients:
         return record, torch.stack([loss.detach().double(), right.double(), valid.double()])
 
     def _loss(self, rows_B: Tensor, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+        targets = labels_B if self.soft is None else self._soft(rows_B, logits_BC)
         hard_B = F.cross_entropy(
-            logits_BC, labels_B, reduction="none", label_smoothing=self.settings.label_smoothing
+            logits_BC, targets, reduction="none", label_smoothing=self.settings.label_smoothing
         )
         if self.teacher is None:
             return hard_B
@@ -109,6 +112,13 @@ class Gradients:
         soft_BC = self.teacher.targets(rows_B.numpy(), logits_BC.shape[1]).to(self.normalise.device)
         soft_B = distillation_loss(logits_BC, soft_BC, distil.temperature)
         return (1.0 - distil.weight) * hard_B + distil.weight * soft_B
+
+    def _soft(self, rows_B: Tensor, logits_BC: Tensor) -> Tensor:
+        """(B, C) what the rows are taught as."""
+        assert self.soft is not None
+        rows = rows_B.numpy()
+        targets = self.soft.targets(rows, self.labels_N[rows], logits_BC.shape[1])
+        return torch.from_numpy(targets).to(self.normalise.device)
 
     def _empty_record(self) -> Record:
         """A rank without images still takes part: observers count steps alike on all ranks."""

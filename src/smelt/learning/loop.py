@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from smelt.artifacts.checkpoint import Checkpoints
+from smelt.artifacts.softlabels import SoftLabels
 from smelt.data.images.loader import Batch, Loader
 from smelt.data.images.sampler import Batches, ClassBalancedSampler
 from smelt.errors import PreemptedError, TrainingError
@@ -73,7 +74,7 @@ class TrainingData:
     """What is learnt from. labels_N, weights_N are by catalogue row; validation rows may be none.
 
     num_classes: real classes, by which validation is judged; num_outputs: of the model, one more where
-    threshold samples have a class of their own.
+    threshold samples have a class of their own. soft: what rows are taught as beside their label.
     """
 
     loader: Loader
@@ -84,6 +85,7 @@ class TrainingData:
     validation_labels: NDArray[np.int32]
     num_classes: int
     num_outputs: int
+    soft: SoftLabels | None = None
 
 
 @dataclass
@@ -140,7 +142,7 @@ class Loop:
         self.inputs = inputs
         self.normalise = Normaliser(device, settings.channels_last, inputs.mean, inputs.std)
         self.gradients = Gradients(self.model, settings, data.labels_N, data.weights_N, teacher,
-                                   self.normalise, group, self.learning)  # fmt: skip
+                                   self.normalise, group, self.learning, data.soft)  # fmt: skip
         self.num_images = len(data.sampler)
         self.steps_per_epoch = math.ceil(self.num_images / settings.batch_size)
         self.total_steps = settings.epochs * self.steps_per_epoch

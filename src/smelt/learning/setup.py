@@ -82,6 +82,7 @@ def training_data(
         validation_labels=catalogue.labels_N[validation],
         num_classes=len(catalogue.classes),
         num_outputs=selection.num_classes,
+        soft=selection.soft,
     )
 
 
