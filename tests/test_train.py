@@ -278,7 +278,8 @@ def test_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_no_threads_means_one_whatever_the_machine_has() -> None:
     """A number that the environment decides would be another result under the same key."""
-    from smelt.learning.config import PredictSettings, TrainSettings
+    from smelt.learning.config import TrainSettings
+    from smelt.learning.predict_settings import PredictSettings
     from smelt.learning.setup import fix_numerics
 
     assert TrainSettings(threads=0).threads == PredictSettings(threads=0).threads == 1

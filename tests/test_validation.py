@@ -17,8 +17,10 @@ from smelt.learning.config import TrainSettings
 from smelt.learning.distributed import Group
 from smelt.learning.gradients import Gradients
 from smelt.learning.heads import mixed
+from smelt.learning.losses import Lesson
 from smelt.learning.pixels import Normaliser
 from smelt.learning.prediction import score_blocks
+from smelt.learning.trainingdata import TrainingData
 from smelt.learning.validation import accuracy, places, view_logits
 from smelt.metrics import class_averaged, class_averaged_topk, hits_in_list, hits_topk, top_lists
 from smelt.models.backbones import build, heads
@@ -119,7 +121,9 @@ def test_training_counts_right_answers_by_the_same_order(logits: list[list[float
     given.logits.requires_grad_()
     labels = np.arange(3, dtype=np.int32)
     normalise = Normaliser(CPU, False)
-    gradients = Gradients(given, TrainSettings(precision="fp32"), labels, None, None, normalise, Group())
+    settings, none = TrainSettings(precision="fp32"), labels[:0]
+    data = TrainingData(None, None, labels, None, none.astype(np.int64), none, 3, 3)  # type: ignore[arg-type]
+    gradients = Gradients(given, settings, Lesson(settings, data, None, CPU), normalise, Group())
     batch = Batch(torch.arange(3), torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.ones(3).bool())
     sums, _ = gradients.compute(batch, 3, 1, False)
     assert sums.right == right == int(hits_topk(np.array(logits), labels, 1).sum())

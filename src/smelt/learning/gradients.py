@@ -7,18 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from smelt.artifacts.softlabels import SoftLabels
 from smelt.data.images.loader import Batch
 from smelt.learning.config import TrainSettings
-from smelt.learning.distillation import Teacher, distillation_loss
 from smelt.learning.distributed import Group
 from smelt.learning.finetuning import Learning
+from smelt.learning.losses import Lesson
 from smelt.learning.pixels import Normaliser, autocast
 from smelt.learning.validation import places
 
@@ -38,23 +34,20 @@ Record = tuple[Tensor, Tensor, Tensor]  # rows_B, logits_BC, labels_B
 
 
 class Gradients:
-    """Computes the gradients of a model. labels_N, weights_N are by catalogue row."""
+    """Computes the gradients of a model of what `lesson` teaches."""
 
     def __init__(
         self,
         model: nn.Module,
         settings: TrainSettings,
-        labels_N: NDArray[np.int32],
-        weights_N: NDArray[np.float32] | None,
-        teacher: Teacher | None,
+        lesson: Lesson,
         normalise: Normaliser,
         group: Group,
         learning: Learning | None = None,
-        soft: SoftLabels | None = None,
     ) -> None:
-        self.model, self.settings, self.teacher = model, settings, teacher
-        self.labels_N, self.weights_N, self.normalise, self.group = labels_N, weights_N, normalise, group
-        self.learning, self.soft = learning or Learning(model, settings), soft
+        self.model, self.settings, self.lesson = model, settings, lesson
+        self.normalise, self.group = normalise, group
+        self.learning = learning or Learning(model, settings)
 
     def compute(self, batch: Batch, planned: int, parts: int, asked_to_stop: bool) -> tuple[Sums, Record]:
         """Forward and backward of this rank's batch in `parts`, of the loss summed over `planned` images.
@@ -86,39 +79,17 @@ class Gradients:
 
     def _part(self, rows_B: Tensor, images: Tensor, planned: int) -> tuple[Record, Tensor]:
         """Forward and backward of one micro-batch; its record and (loss, right, valid) sums."""
-        rows = rows_B.numpy()
-        labels_B = torch.from_numpy(self.labels_N[rows]).long().to(self.normalise.device, non_blocking=True)
-        with autocast(self.normalise.device, self.settings.precision), norms_of_one(self.model, len(rows)):
+        labels_B = self.lesson.labels(rows_B)
+        with autocast(self.normalise.device, self.settings.precision), norms_of_one(self.model, len(rows_B)):
             logits_BC = self.model(self.normalise(images))
         logits_BC = logits_BC.float()
-        loss_B = self._loss(rows_B, logits_BC, labels_B)
-        if self.weights_N is not None:
-            loss_B = loss_B * torch.from_numpy(self.weights_N[rows]).to(self.normalise.device)
+        loss_B = self.lesson.loss(rows_B, logits_BC)
         loss = loss_B.sum()
         torch.autograd.backward(loss / planned)
         right = (places(logits_BC.detach(), labels_B) < 1).sum()  # an argmax may take any of equal logits
-        valid = torch.tensor(float(len(rows)), device=self.normalise.device)
+        valid = torch.tensor(float(len(rows_B)), device=self.normalise.device)
         record = (rows_B.to(self.normalise.device), logits_BC.detach(), labels_B)
         return record, torch.stack([loss.detach().double(), right.double(), valid.double()])
-
-    def _loss(self, rows_B: Tensor, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-        targets = labels_B if self.soft is None else self._soft(rows_B, logits_BC)
-        hard_B = F.cross_entropy(
-            logits_BC, targets, reduction="none", label_smoothing=self.settings.label_smoothing
-        )
-        if self.teacher is None:
-            return hard_B
-        distil = self.settings.distillation
-        soft_BC = self.teacher.targets(rows_B.numpy(), logits_BC.shape[1]).to(self.normalise.device)
-        soft_B = distillation_loss(logits_BC, soft_BC, distil.temperature)
-        return (1.0 - distil.weight) * hard_B + distil.weight * soft_B
-
-    def _soft(self, rows_B: Tensor, logits_BC: Tensor) -> Tensor:
-        """(B, C) what the rows are taught as."""
-        assert self.soft is not None
-        rows = rows_B.numpy()
-        targets = self.soft.targets(rows, self.labels_N[rows], logits_BC.shape[1])
-        return torch.from_numpy(targets).to(self.normalise.device)
 
     def _empty_record(self) -> Record:
         """A rank without images still takes part: observers count steps alike on all ranks."""

@@ -13,19 +13,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from smelt.artifacts.checkpoint import Checkpoints
-from smelt.artifacts.softlabels import SoftLabels
-from smelt.data.images.loader import Batch, Loader
-from smelt.data.images.sampler import Batches, ClassBalancedSampler
+from smelt.data.images.loader import Batch
+from smelt.data.images.sampler import Batches
 from smelt.errors import PreemptedError, TrainingError
 from smelt.files.failpoints import reach
 from smelt.learning.config import TrainSettings
@@ -33,80 +29,16 @@ from smelt.learning.distillation import Teacher
 from smelt.learning.distributed import Group, Stop
 from smelt.learning.finetuning import Learning
 from smelt.learning.gradients import Gradients, Sums
-from smelt.learning.optimisation import (
-    Average,
-    learning_rate_at,
-    load_optimiser,
-    load_weights,
-    make_optimiser,
-    optimiser_tensors,
-    set_learning_rate,
-)
+from smelt.learning.losses import Lesson
+from smelt.learning.optimisation import Average, learning_rate_at, make_optimiser, set_learning_rate
 from smelt.learning.pixels import Normaliser
+from smelt.learning.standing import Observer, Progress, Standing
+from smelt.learning.trainingdata import TrainingData
 from smelt.learning.validation import accuracy
 from smelt.models.preprocessing import Inputs
 from smelt.random import step_seed
 
 EXCHANGE_STEPS = 64  # how many steps' visits a rank keeps before it tells the others
-
-
-class Observer(Protocol):
-    """Who watches training forwards. `smelt.mining.recorder.Recorder` is one; the loop knows none."""
-
-    def begin_epoch(self, epoch: int) -> None: ...
-
-    def update(self, rows_B: Tensor, logits_BC: Tensor, labels_B: Tensor) -> None:
-        """Called once a step with the raw float32 logits of the step's own forward pass."""
-
-    def exchange(self) -> None:
-        """Called on all ranks every EXCHANGE_STEPS steps: the ranks tell one another what they saw."""
-
-    def reduce(self) -> None:
-        """Called on all ranks before a checkpoint: brings what is recorded to rank 0."""
-
-    def state_dict(self) -> dict[str, Tensor]: ...
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What is learnt from. labels_N, weights_N are by catalogue row; validation rows may be none.
-
-    num_classes: real classes, by which validation is judged; num_outputs: of the model, one more where
-    threshold samples have a class of their own. soft: what rows are taught as beside their label.
-    """
-
-    loader: Loader
-    sampler: ClassBalancedSampler
-    labels_N: NDArray[np.int32]
-    weights_N: NDArray[np.float32] | None
-    validation_rows: NDArray[np.int64]
-    validation_labels: NDArray[np.int32]
-    num_classes: int
-    num_outputs: int
-    soft: SoftLabels | None = None
-
-
-@dataclass
-class Progress:
-    """Where training is; all of it is in the checkpoint.
-
-    loss, right, seen: sums of the epoch so far. rate_factor: 0.5 after a roll-back. bad_in_a_row, skipped:
-    steps whose loss or gradient was not finite. masked: visits to images that cannot be read. parts:
-    micro-batches of a step.
-    """
-
-    step: int = 0
-    loss: float = 0.0
-    right: float = 0.0
-    seen: float = 0.0
-    rate_factor: float = 1.0
-    bad_in_a_row: int = 0
-    skipped: int = 0
-    masked: int = 0
-    parts: int = 1
-    metrics: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Loop:
@@ -141,8 +73,8 @@ class Loop:
         self.progress = Progress(parts=settings.accumulate_steps)
         self.inputs = inputs
         self.normalise = Normaliser(device, settings.channels_last, inputs.mean, inputs.std)
-        self.gradients = Gradients(self.model, settings, data.labels_N, data.weights_N, teacher,
-                                   self.normalise, group, self.learning, data.soft)  # fmt: skip
+        self.lesson = Lesson(settings, data, teacher, device)
+        self.gradients = Gradients(self.model, settings, self.lesson, self.normalise, group, self.learning)
         self.num_images = len(data.sampler)
         self.steps_per_epoch = math.ceil(self.num_images / settings.batch_size)
         self.total_steps = settings.epochs * self.steps_per_epoch
@@ -341,17 +273,14 @@ class Loop:
         if not self.progress.bad_in_a_row:
             self._save()
 
+    def _standing(self) -> Standing:
+        return Standing(self.model, self.optimiser, self.average, self.observers)
+
     def _save(self) -> None:
         for observer in self.observers:
             observer.reduce()
         if self.group.first:
-            tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-            tensors |= {f"optimiser/{n}": v for n, v in optimiser_tensors(self.optimiser, self.model).items()}
-            if self.average is not None:
-                tensors |= {f"average/{name}": value for name, value in self.average.state_dict().items()}
-            for i, observer in enumerate(self.observers):
-                tensors |= {f"observer{i}/{name}": value for name, value in observer.state_dict().items()}
-            self.checkpoints.save(self.progress.step, tensors, {"progress": asdict(self.progress)})
+            self.checkpoints.save(self.progress.step, *self._standing().saved(self.progress))
         self._saved = self.progress.step
         self.group.barrier()
 
@@ -365,13 +294,7 @@ class Loop:
         self.group.barrier()  # nor does it write, perhaps over this very one, before all have read
         if found is None:
             return False
-        load_weights(self.model, _below(found.tensors, "model/"), "the checkpoint")
-        load_optimiser(self.optimiser, self.model, _below(found.tensors, "optimiser/"))
-        if self.average is not None:
-            self.average.load_state_dict(_below(found.tensors, "average/"))
-        for i, observer in enumerate(self.observers):
-            observer.load_state_dict(_below(found.tensors, f"observer{i}/"))
-        self.progress = Progress(**found.state["progress"])
+        self.progress = self._standing().load(found)
         self._saved = self.progress.step
         _copy(self._buffers_before, self._buffers)
         self.emit("progress", done=self.progress.step, total=self.total_steps, unit="steps", text="resumed")
@@ -393,7 +316,3 @@ def _copy(to: list[Tensor], source: list[Tensor]) -> None:
     with torch.no_grad():
         for target, value in zip(to, source):
             target.copy_(value)
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -19,8 +19,8 @@ from smelt.data.images.store import ImageStore
 from smelt.errors import ArtifactError, DataError
 from smelt.files.atomic import read_json
 from smelt.learning.config import TrainSettings
-from smelt.learning.loop import TrainingData
 from smelt.learning.optimisation import load_weights
+from smelt.learning.trainingdata import TrainingData
 from smelt.models.backbones import build, clear_heads, head_names, require_weights
 from smelt.models.preprocessing import Inputs, said
 from smelt.models.weightfile import MODEL

@@ -13,7 +13,8 @@ from smelt.data.formats.config import DataSettings
 from smelt.data.images.config import CheckSettings
 from smelt.data.synthetic.config import SyntheticSettings
 from smelt.fusion.config import FuseSettings, SubmitSettings
-from smelt.learning.config import PredictSettings, TrainSettings
+from smelt.learning.config import TrainSettings
+from smelt.learning.predict_settings import PredictSettings
 from smelt.mining.config import RankSettings, SelectSettings
 from smelt.random import SEEDS, derived
 from smelt.recipe.yaml_lines import Steps

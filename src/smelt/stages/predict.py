@@ -25,8 +25,8 @@ from smelt.files.atomic import read_json, write_csv
 from smelt.files.committed import MANIFEST, seal, sealed
 from smelt.files.failpoints import reach
 from smelt.learning import distributed, setup
-from smelt.learning.config import PredictSettings
 from smelt.learning.pixels import Normaliser
+from smelt.learning.predict_settings import PredictSettings
 from smelt.learning.prediction import score_blocks, write_best
 from smelt.stages.context import Context
 

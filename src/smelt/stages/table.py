@@ -154,7 +154,7 @@ ROWS = (
         },
     ),
     Stage(
-        "predict", 3, "learning.config.PredictSettings",
+        "predict", 3, "learning.predict_settings.PredictSettings",
         "Write every model's scores under every view.",
         {**DATA, **CATALOGUE, "train": Port("train")},
         device=True,

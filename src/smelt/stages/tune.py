@@ -17,8 +17,8 @@ from smelt.files.atomic import write_json
 from smelt.learning import distributed, setup
 from smelt.learning.config import TrainSettings
 from smelt.learning.finetuning import Learning
-from smelt.learning.loop import TrainingData
 from smelt.learning.pixels import Normaliser
+from smelt.learning.trainingdata import TrainingData
 from smelt.learning.tuning import choose, range_test, smoothed
 from smelt.stages.config import RangeTestSettings
 from smelt.stages.context import Context
