@@ -245,6 +245,28 @@ def only(*ports: str) -> Callable[[Path], dict[str, list[Path]]]:
     return make
 
 
+def to_likely(folder: Path) -> dict[str, list[Path]]:
+    """A ranking with what features say of each row."""
+    from smelt.artifacts.ranking import read_ranking
+    from smelt.artifacts.row_kinds import RowKinds, write_kinds
+    from smelt.artifacts.softlabels import LIKELY, SoftLabels, write_soft_labels
+
+    ports = only("ranking")(folder)
+    rows, generator = read_ranking(folder / "ranking").rows, np.random.default_rng(11)
+    size, p_wrong = len(rows), generator.integers(0, 33, len(rows)) / 32
+    p_wrong[7] = np.nan
+    none, outside = np.zeros(size), generator.integers(0, 2, size) * 1.0
+    likely = generator.permuted(np.tile(np.arange(len(CLASSES), dtype=np.int32), (size, 1)), axis=1)[:, :3]
+    write_kinds(
+        folder / "ranking", RowKinds(rows, p_wrong, likely[:, 0], np.zeros(size, np.int8), none, outside)
+    )
+    shares = np.tile(np.array([[0.75, 0.125, 0.125]], np.float32), (size, 1))
+    write_soft_labels(folder / "ranking", SoftLabels(rows, likely, shares), LIKELY)
+    noise = {"noise": {"rate": 0.5, "validation_images": 400, "validation_errors": 4, "words": "half"}}
+    atomic.write_json(folder / "ranking" / "diagnosis.json", noise)
+    return ports
+
+
 def to_threshold(folder: Path) -> dict[str, list[Path]]:
     ports = to_select(folder)
     catalogue = {"catalogue": ports["catalogue"]}
@@ -314,6 +336,8 @@ CASES = (
     Case("select", "lowest_fraction", only("ranking", "selection"),
          {"method": "lowest_fraction", "minimum_per_class": 3}),
     Case("select", "noise_rate", only("ranking", "results", "selection"), {"method": "noise_rate"}),
+    Case("select", "likely_wrong", to_likely, {"method": "likely_wrong", "down_weight_from": 0.25}),
+    Case("select", "taught", to_likely, {"method": "likely_wrong", "teach": "soft", "new_label_right": 0.5}),
     Case("select", "worst_classes", only("results", "selection"),
          {"method": "worst_classes", "worst_classes": 2}),
     Case("select", "threshold_runs", only(), {"method": "threshold_runs", "part": 1}),

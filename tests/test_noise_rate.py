@@ -110,7 +110,7 @@ def judged(rate: float, outside: float, **settings: Any) -> tuple[Any, Any, Any]
     ranking = Ranking(np.arange(len(labels)), {}, cleanness)
     estimate = estimated(posterior)
     assert estimate.rate is not None
-    return kinds(posterior, ranking, estimate.rate), labels, truth
+    return kinds(posterior, ranking, estimate.rate)[0], labels, truth
 
 
 def test_wrong_classes_are_named_and_strangers_told_apart() -> None:
@@ -149,7 +149,7 @@ def test_an_image_between_two_classes_is_ambiguous() -> None:
     )
     posterior = Posterior([Labelled(features, labels)])
     ranking = Ranking(np.arange(620), {}, smelt.rank([], labels, features=features).cleanness)
-    found = kinds(posterior, ranking, 0.0)
+    found, _ = kinds(posterior, ranking, 0.0)
     assert (found.kind[600:] == AMBIGUOUS).mean() > 0.6 and (found.kind[:600] == AMBIGUOUS).mean() < 0.02
 
 
@@ -158,7 +158,7 @@ def test_what_is_known_of_files_stands_whatever_a_model_says(tmp_path: Any) -> N
     posterior = Posterior([Labelled(features, labels)])
     ranking = Ranking(np.arange(200), {}, smelt.rank([], labels, features=features).cleanness)
     copy, broken = np.arange(200) < 5, np.arange(200) == 7
-    found = kinds(posterior, ranking, 0.1, {COPY: copy, UNREADABLE: broken})
+    found, _ = kinds(posterior, ranking, 0.1, {COPY: copy, UNREADABLE: broken})
     assert (found.kind[:5] == COPY).all() and found.kind[7] == UNREADABLE and found.p_kind[7] == 1
     assert found.counts()["copy"] == 5 and sum(found.counts().values()) == 200
     write_kinds(tmp_path, found)

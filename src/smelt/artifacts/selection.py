@@ -16,6 +16,13 @@ from smelt.artifacts.softlabels import SoftLabels, read_soft_labels, write_soft_
 from smelt.files.atomic import read_json, write_json
 from smelt.files.parquet import read_table, write_table
 
+FLAGGED = ("likely_wrong", "outside")  # reasons of a score, beside `low_…`
+
+
+def for_its_score(word: str) -> bool:
+    """Whether a reason says what a score said of a row, and not a fact about it."""
+    return word.startswith("low_") or word in FLAGGED
+
 
 @dataclass(frozen=True)
 class Selection:

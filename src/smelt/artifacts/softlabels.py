@@ -1,4 +1,8 @@
-"""Soft labels: of some rows the few classes that each may be of, with their shares; `soft_labels.parquet`."""
+"""Soft labels: of some rows the few classes that each may be of, with their shares.
+
+`soft_labels.parquet` beside a selection: what rows are taught as. `likely_classes.parquet` beside a ranking:
+what the features say, each row by a fit to the others.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from smelt.errors import ArtifactError
 from smelt.files.parquet import read_table, write_table
 
 FILE = "soft_labels.parquet"
+LIKELY = "likely_classes.parquet"
 MOST = 5  # classes kept of each row: what lies behind is noise, and 16 M rows of 5 are half a gigabyte
 
 
@@ -63,24 +68,24 @@ class SoftLabels:
         return found
 
 
-def write_soft_labels(folder: Path, soft: SoftLabels) -> None:
-    """Write `soft_labels.parquet`: `row`, and `class_0`, `share_0`, … from the largest share down."""
+def write_soft_labels(folder: Path, soft: SoftLabels, name: str = FILE) -> None:
+    """Write the file of that name: `row`, and `class_0`, `share_0`, … from the largest share down."""
     columns: dict[str, NDArray[np.generic]] = {"row": soft.rows}
     for column in range(soft.classes_NK.shape[1]):
         columns[f"class_{column}"] = soft.classes_NK[:, column]
         columns[f"share_{column}"] = soft.shares_NK[:, column]
-    write_table(folder / FILE, pa.table(columns))
+    write_table(folder / name, pa.table(columns))
 
 
-def read_soft_labels(folder: Path) -> SoftLabels | None:
+def read_soft_labels(folder: Path, name: str = FILE) -> SoftLabels | None:
     """What `write_soft_labels` wrote into `folder`; None where there is none. ArtifactError if damaged."""
-    if not (folder / FILE).is_file():
+    if not (folder / name).is_file():
         return None
-    table = read_table(folder / FILE)
+    table = read_table(folder / name)
     width = sum(name.startswith("share_") for name in table.column_names)
     names = [f"{what}_{column}" for what in ("class", "share") for column in range(width)]
     if missing := {"row", *names} - set(table.column_names):
-        raise ArtifactError(f"{folder / FILE} lacks the column {sorted(missing)[0]}")
+        raise ArtifactError(f"{folder / name} lacks the column {sorted(missing)[0]}")
     rows = table["row"].to_numpy()
     if not width:
         return SoftLabels(rows, np.zeros((len(rows), 0), np.int32), np.zeros((len(rows), 0), np.float32))
@@ -89,5 +94,5 @@ def read_soft_labels(folder: Path) -> SoftLabels | None:
     ]
     shares = columns[1].astype(np.float32)
     if not bool(((shares >= 0) & (shares <= 1)).all()):
-        raise ArtifactError(f"{folder / FILE} is damaged: shares lie in 0..1")
+        raise ArtifactError(f"{folder / name} is damaged: shares lie in 0..1")
     return SoftLabels(rows, columns[0].astype(np.int32), shares)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smelt.artifacts.ranking import Ranking
-from smelt.artifacts.selection import Selection
+from smelt.artifacts.selection import Selection, for_its_score
 from smelt.artifacts.verdicts import OUTSIDE, RIGHT, UNSURE, WRONG
 from smelt.mining.calibration import Calibration, calibrate
 from smelt.mining.cuts import Cut, Expected
@@ -159,8 +159,8 @@ def _threshold(calibration: Calibration, dropped: int) -> float:
 def selected(
     selection: Selection, rows_N: Ints, verdicts: Verdicts, calibration: Calibration | None
 ) -> dict[str, Any]:
-    """What a selection left out for its score (reasons `low_…`), by the verdicts and as is to be expected."""
-    low = np.array([word.startswith("low_") for word in selection.words])[selection.reasons]
+    """What a selection left out for its score (`for_its_score`), by the verdicts and as is to be expected."""
+    low = np.array([for_its_score(word) for word in selection.words])[selection.reasons]
     dropped_N = np.isin(rows_N, selection.rows[low & ~selection.kept])
     mine = dropped_N[verdicts.places] & verdicts.sure
     found: dict[str, Any] = {

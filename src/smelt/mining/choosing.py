@@ -35,16 +35,17 @@ def choose(
     flags among the rows that are left. DataError if none is left then, RecipeError if something is not known
     that the method goes by.
     """
+    module, share = selection_module(settings.method), settings.minimum_share
     draft = Draft(
         rows_N, labels_N, num_classes, score=known.score,
         flagged_weight=settings.flagged_weight, minimum_per_class=settings.minimum_per_class,
+        minimum_share=getattr(module, "MINIMUM_SHARE", 0.0) if share is None else share,
     )  # fmt: skip
     draft.drop(draft.labels < 0, "unlabelled")
     cleanness = known.ranking.cleanness if known.ranking else np.full(len(rows_N), np.nan)
     drop_evidence(draft, evidence, settings, cleanness)
     for one in earlier:
         follow(draft, one, ~np.isnan(cleanness), settings.revive)
-    module = selection_module(settings.method)
     read = {name: getattr(settings, name) for name in module.READS}
     summary = module.select(draft, known, **read)
     if settings.down_weight:

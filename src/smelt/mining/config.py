@@ -101,6 +101,11 @@ class DownWeightSettings(Settings):
 class SelectSettings(Settings):
     """What a round learns from.
 
+    `likely_wrong` goes row by row by the probability that the label is wrong, p: a row beyond `above` is
+    dropped, taught softly or relabelled (`teach`); from `down_weight_from` to there it counts 1 − p. Without
+    features nothing tells p: it flags `fraction` then, as lowest_fraction does. Other depths of the cut are
+    other values of `above` (and of `fraction`, for data without features).
+
     Where training was not enough to tell, or validation cannot check it, `noise_rate` warns and flags
     `fraction`, or the share of negative AUMs that validation does not explain if that is less, within the
     interval of what is possible if there is one.
@@ -111,7 +116,8 @@ class SelectSettings(Settings):
         description="all; lowest_fraction: the least clean share is flagged; noise_rate: as large a share "
         "as is estimated to be wrong; threshold_runs: `part` 0 or 1 of the rows get an extra class (the "
         "two trainings before threshold_samples); threshold_samples: what scored below them is flagged; "
-        "worst_classes: only the classes of lowest validation accuracy are kept.",
+        "worst_classes: only the classes of lowest validation accuracy are kept; likely_wrong: row by "
+        "row, by how likely each label is wrong (by features, or by an audit).",
     )
     fraction: Annotated[float, _read("fraction")] = Field(
         0.2,
@@ -119,6 +125,36 @@ class SelectSettings(Settings):
         lt=1,
         description="Share of the rows that is flagged; the winners of WebVision 2020 dropped 0.2. Of "
         "noise_rate it is what to fall back on.",
+    )
+    above: Annotated[float, _read("above")] = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="likely_wrong: labels that are wrong with a larger probability are not learnt.",
+    )
+    down_weight_from: Annotated[float | None, _read("down_weight_from")] = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="likely_wrong: a label that is wrong with a probability p from this on, up to `above`, "
+        "has the weight 1 − p; null: none has.",
+    )
+    teach: Annotated[Literal["labels", "soft", "relabel"], _read("teach")] = Field(
+        default="labels",
+        description="likely_wrong: rows beyond `above` are dropped (labels); taught, as every row in doubt "
+        "is, a mixture of their label and of what the features say instead, by p (soft); or taught the "
+        "likeliest other class where that is sure enough (relabel). What shows none of the classes is "
+        "dropped. Another class is taught only where it is known to be right often enough, see "
+        "`new_label_right`.",
+    )
+    new_label_right: Annotated[float, _read("new_label_right")] = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="The least share of new labels that has to be right before any is taught: the lower end "
+        "of its interval, by the right classes of an audit, else by validation whose labels were checked. "
+        "Where neither tells, no new label is taught. relabel: a row's own new label has to be as likely, "
+        "too.",
     )
     within: Literal["all", "class"] = Field(
         default="all",
@@ -136,6 +172,13 @@ class SelectSettings(Settings):
         ge=0,
         le=100_000_000,
         description="Images that every class keeps, if it has them: the cleanest flagged rows come back.",
+    )
+    minimum_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of each class that is kept at least: the cleanest flagged rows come back. null: "
+        "0.2 for likely_wrong, 0 for others.",
     )
     maximum_rate: Annotated[float, _read("maximum_rate")] = Field(
         0.6, gt=0, lt=1, description="noise_rate never flags more than this share."

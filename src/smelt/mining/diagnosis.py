@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from smelt.artifacts.catalogue import UNKNOWN_TRUTH
 from smelt.artifacts.dynamics import Dynamics
 from smelt.artifacts.ranking import Ranking
-from smelt.artifacts.selection import Selection
+from smelt.artifacts.selection import Selection, for_its_score
 from smelt.mining.estimate import NOT_ENOUGH, Estimate, negative_share
 from smelt.mining.intervals import auroc_interval, wilson, z_of_many
 from smelt.mining.rankings import score_of
@@ -263,7 +263,7 @@ def _judged(ranking: Ranking, catalogue: Catalogue) -> Iterator[tuple[str, Float
 def selection_against_truth(selection: Selection, catalogue: Catalogue) -> dict[str, Any]:
     """How well a selection leaves out wrong labels; `{}` where the catalogue has no truth.
 
-    dropped: rows left out because they ranked low (reason `low_…`). precision: share of them that is wrong;
+    dropped: rows left out because they ranked low (`for_its_score`). precision: share of them that is wrong;
     recall: share of the wrong rows that is among them, rows left out for other reasons not counted.
     noise_left: share of wrong labels among what is kept. `…_interval`: of each. reasons, noise: by reason,
     and by kind of noise.
@@ -272,7 +272,7 @@ def selection_against_truth(selection: Selection, catalogue: Catalogue) -> dict[
     if truth is None:
         return {}
     known, wrong = truth
-    low = np.array([word.startswith("low_") for word in selection.words])[selection.reasons]
+    low = np.array([for_its_score(word) for word in selection.words])[selection.reasons]
     dropped = low & ~selection.kept & known
     judged = known & (selection.kept | low)
     return {

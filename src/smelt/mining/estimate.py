@@ -50,7 +50,8 @@ class Estimate:
     """Share of wrong labels among `images` rows, with an interval; None where there is nothing to say.
 
     why: empty, or why no rate is claimed; `low` and `high` may be known then. validation_images: whose labels
-    are right, that narrowed the interval. disagree: share of the rows that the fit would call something else.
+    are right, that narrowed the interval; validation_errors: how many of them the fit gets wrong. disagree:
+    share of the rows that the fit would call something else.
     """
 
     images: int
@@ -60,6 +61,7 @@ class Estimate:
     high: float | None = None
     disagree: float | None = None
     why: str = ""
+    validation_errors: int = 0
 
     def figures(self) -> dict[str, Any]:
         """All of it for JSON, with its line for people under `words`; what is not known is left out."""
@@ -69,6 +71,7 @@ class Estimate:
             **{name: round(float(value), 6) for name, value in known.items()},
             "images": self.images,
             "validation_images": self.validation_images,
+            "validation_errors": self.validation_errors,
             "calibrated": False,
             "why": self.why,
             "words": self.words,
@@ -137,7 +140,9 @@ def estimated(posterior: Posterior, errors: int = 0, validation_images: int = 0)
     high = float(wilson(disagree, data.num_rows)[1])
     if validation_images:
         low, high = _narrowed(disagree, errors, validation_images, low, high)
-    found = Estimate(data.num_rows, validation_images, low=low, high=high, disagree=disagree)
+    found = Estimate(
+        data.num_rows, validation_images, validation_errors=errors, low=low, high=high, disagree=disagree
+    )
     if high - low > WIDEST:
         return replace(found, why=TOO_WEAK)
     return replace(found, rate=float(np.clip(_confident_joint(posterior, own), low, high)))

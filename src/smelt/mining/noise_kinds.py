@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.ranking import Ranking
 from smelt.artifacts.row_kinds import AMBIGUOUS, KINDS, OUTSIDE, RIGHT, WRONG_CLASS, RowKinds
+from smelt.artifacts.softlabels import MOST, SoftLabels
 from smelt.mining.centres import centres
 from smelt.mining.firth import sigmoid
 from smelt.mining.posterior import Posterior
@@ -35,6 +36,8 @@ from smelt.mining.quantiles import normal_quantiles
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Shown = tuple[Floats, Floats, NDArray[np.int32], NDArray[np.int32]]
+Top = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 BINS = 2000  # of the ordered rows, for isotonic regression: finer ones change nothing
 SHARPER = 1.5  # log-odds by a fused score over those by the posterior: 1.3 to 2 on human labels (docs/log.md)
@@ -46,8 +49,9 @@ def kinds(
     ranking: Ranking,
     rate: float,
     files: Mapping[int, Bools] | None = None,
-) -> RowKinds:
-    """The kinds of all rows that the posterior's features are of.
+) -> tuple[RowKinds, SoftLabels]:
+    """(kinds of all rows that the posterior's features are of, the likeliest classes of those that have
+    some).
 
     ranking: of those rows. rate: share of wrong labels that p_wrong has as
     its mean. files: what is known of files, `COPY` and `UNREADABLE` → (N,).
@@ -56,9 +60,12 @@ def kinds(
     size = len(data.labels)
     given, other = np.full(size, np.nan), np.full(size, np.nan)
     likely, instead = np.full(size, -1, np.int32), np.full(size, -1, np.int32)
-    for start, shown in zip(data.starts(), data.each(lambda at: _shown(posterior, at))):
+    width = min(MOST, data.num_classes)
+    classes, shares = np.empty((data.num_rows, width), np.int32), np.empty((data.num_rows, width), np.float32)
+    for start, (shown, top) in zip(data.starts(), data.each(lambda at: _shown(posterior, at))):
         at = data.usable[start : start + len(shown[0])]
         given[at], other[at], likely[at], instead[at] = shown
+        classes[start : start + len(at)], shares[start : start + len(at)] = top
     p_wrong = np.full(size, np.nan)
     p_wrong[data.usable] = chance_wrong(
         given[data.usable], data.counts[data.classes] / data.num_rows, ranking.cleanness[data.usable], rate
@@ -77,18 +84,30 @@ def kinds(
     kind = np.where(known, np.nan_to_num(chances).argmax(axis=1), RIGHT).astype(np.int8)
     likely = np.where(kind == WRONG_CLASS, instead, likely)
     p_kind = np.where(known, chances[np.arange(size), kind], np.nan)
-    return RowKinds(ranking.rows, p_wrong, likely, kind, p_kind, p_outside)
+    found = RowKinds(ranking.rows, p_wrong, likely, kind, p_kind, p_outside)
+    return found, SoftLabels(ranking.rows[data.usable], classes, shares)
 
 
-def _shown(posterior: Posterior, start: int) -> tuple[Floats, Floats, NDArray[np.int32], NDArray[np.int32]]:
-    """(probability of the label, of the likeliest other, likeliest class of all, likeliest other) of a
-    block."""
+def _shown(posterior: Posterior, start: int) -> tuple[Shown, Top]:
+    """((probability of the label, of the likeliest other, likeliest class of all, likeliest other) of a
+    block, (likeliest classes, their probabilities))."""
     likely = posterior.of(start)
+    top = likeliest(likely, min(MOST, likely.shape[1]))
     labels = posterior.data.classes[start : start + len(likely)]
     at, best = np.arange(len(labels)), likely.argmax(axis=1).astype(np.int32)
     own = likely[at, labels].copy()
     likely[at, labels] = -1
-    return own, likely.max(axis=1), best, likely.argmax(axis=1).astype(np.int32)
+    return (own, likely.max(axis=1), best, likely.argmax(axis=1).astype(np.int32)), top
+
+
+def likeliest(likely_BC: Floats, count: int) -> Top:
+    """(classes (B, count) by falling probability, among equals the lower class first, probabilities)."""
+    left, lines = likely_BC.copy(), np.arange(len(likely_BC))
+    classes = np.empty((len(left), count), np.int32)
+    for column in range(count):  # a few passes are cheaper than a sort of thousands of classes
+        classes[:, column] = left.argmax(axis=1)
+        left[lines, classes[:, column]] = -1
+    return classes, np.take_along_axis(likely_BC, classes, axis=1).astype(np.float32)
 
 
 def chance_wrong(given_n: Floats, share_n: Floats, cleanness_n: Floats, rate: float) -> Floats:

@@ -4,7 +4,8 @@ Ports: catalogue; train (any number of train artefacts, each with `dynamics/`); 
 train the selection it was taught from, in the same order: rows taught under another label are not judged by
 that model); features (any number); check and dedupe (optional: what is known of files). Without train it goes
 by features and texts alone. Writes `ranking.parquet`, `rank.json`, `diagnosis.json` (tables for people) and,
-with features, `kinds.parquet` (what is wrong with each row, and how surely).
+with features, `kinds.parquet` (what is wrong with each row, and how surely) and `likely_classes.parquet` (the
+likeliest classes of each row by a fit to the others).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from smelt.artifacts.ranking import Ranking, write_ranking
 from smelt.artifacts.results import find, open_dense, rows_hash
 from smelt.artifacts.row_kinds import COPY, UNREADABLE, RowKinds, write_kinds
 from smelt.artifacts.selection import read_selection
+from smelt.artifacts.softlabels import LIKELY, SoftLabels, write_soft_labels
 from smelt.errors import ArtifactError, RecipeError
 from smelt.files.atomic import write_json
 from smelt.metrics import hits_topk, per_class
@@ -49,8 +51,9 @@ def run(context: Context[RankSettings]) -> None:
     found = row_kinds(context, grounds, ranking, noise)
     tables = diagnose(ranking, grounds.models, catalogue, noise)
     if found is not None:
-        write_kinds(context.out, found)
-        tables |= wrong_tables(found, catalogue)
+        write_kinds(context.out, found[0])
+        write_soft_labels(context.out, found[1], LIKELY)
+        tables |= wrong_tables(found[0], catalogue)
     tables |= findings_of(context, catalogue)
     write_ranking(context.out, ranking, summary(settings, grounds, ranking))
     write_json(context.out / "diagnosis.json", tables)
@@ -139,9 +142,9 @@ def noise_of(context: Context[RankSettings], catalogue: Catalogue, grounds: Grou
 
 def row_kinds(
     context: Context[RankSettings], grounds: Grounds, ranking: Ranking, noise: Estimate
-) -> RowKinds | None:
-    """What is wrong with each row; None without features. Where no rate is claimed, the least that is
-    possible is taken."""
+) -> tuple[RowKinds, SoftLabels] | None:
+    """What is wrong with each row, and which classes it is likely of; None without features. Where no rate
+    is claimed, the least that is possible is taken."""
     rate = noise.low if noise.rate is None else noise.rate
     if rate is None:
         return None

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.ranking import read_ranking
+from smelt.artifacts.row_kinds import read_kinds
 from smelt.artifacts.selection import read_selection, write_selection
+from smelt.artifacts.softlabels import LIKELY, read_soft_labels
 from smelt.errors import ArtifactError
 from smelt.files.atomic import read_json
 from smelt.mining.choosing import choose
@@ -56,6 +58,7 @@ def known(context: Context[SelectSettings], catalogue: Catalogue, rows: NDArray[
         found = {"ranking": ranking, "score": read_json(path / "rank.json")["score"]}
         if (path / "diagnosis.json").is_file():
             found["noise"] = read_json(path / "diagnosis.json").get("noise", {})
+        found |= {"kinds": read_kinds(path), "likely": read_soft_labels(path, LIKELY)}
     return Known(
         accuracy=lambda topk: validation_accuracy(context.inputs.get("results", []), catalogue, topk),
         aum_RN=[score_of(dynamics_of(path, catalogue), "aum")[rows] for path in trains],

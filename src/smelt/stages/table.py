@@ -130,7 +130,7 @@ ROWS = (
         device=True,
     ),
     Stage(
-        "rank", 4, "mining.config.RankSettings",
+        "rank", 5, "mining.config.RankSettings",
         "Rank the training images by what training, features and texts say of them.",
         {
             **CATALOGUE,
