@@ -123,9 +123,9 @@ def test_training_counts_right_answers_by_the_same_order(logits: list[list[float
     normalise = Normaliser(CPU, False)
     settings, none = TrainSettings(precision="fp32"), labels[:0]
     data = TrainingData(None, None, labels, None, none.astype(np.int64), none, 3, 3)  # type: ignore[arg-type]
-    gradients = Gradients(given, settings, Lesson(settings, data, None, CPU), normalise, Group())
+    gradients = Gradients(given, settings, Lesson(settings, data, None, CPU, Group()), normalise, Group())
     batch = Batch(torch.arange(3), torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.ones(3).bool())
-    sums, _ = gradients.compute(batch, 3, 1, False)
+    sums, _ = gradients.compute(batch, 3, 1, False, 0)
     assert sums.right == right == int(hits_topk(np.array(logits), labels, 1).sum())
 
 

@@ -36,6 +36,11 @@ def mixed(*numbers: int) -> int:
     return state
 
 
+def unit(number: int) -> float:
+    """The number in [0, 1) of a 64-bit number."""
+    return (number >> 11) * 2.0**-53
+
+
 def step_seed(seed: int, step: int, rank: int) -> int:
     """The seed, below 2**63, of what one rank draws in one step of training."""
     return _multiplied(seed * GOLDEN + step * STEP + rank + 1 & MASK) >> 1

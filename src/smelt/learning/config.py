@@ -7,7 +7,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from smelt.data.config import AugmentSettings, ViewSettings
-from smelt.learning.sections import MAX_RATE, DistillationSettings, TuneSettings
+from smelt.learning.sections import (
+    MAX_RATE,
+    DistillationSettings,
+    ElrSettings,
+    MixingSettings,
+    TuneSettings,
+)
 from smelt.settings import (
     Disagreement,
     KeyIf,
@@ -190,6 +196,28 @@ class TrainSettings(Settings):
         description="Share of the label that is spread over all classes. 0.1 for clean labels and long "
         "training.",
     )
+    loss: Literal["cross_entropy", "gce"] = Field(
+        default="cross_entropy",
+        description="What is minimised: the cross entropy, or the generalised one (gce; Zhang and Sabuncu "
+        "2018, eq. 6), which gives less to images that the net disagrees with. gce for noisy labels and few "
+        "classes: it learns slowly where there are many.",
+    )
+    gce_q: Annotated[float, KeyIf("loss", "gce")] = Field(
+        default=0.7,
+        gt=0.0,
+        le=1.0,
+        description="q of gce: near 0 it is the cross entropy, at 1 the mean absolute error. 0.7 in the "
+        "paper; only gce reads it.",
+    )
+    mixing: MixingSettings | None = Field(
+        default=None,
+        description="Mixes the images of a batch in pairs (mixup, CutMix); null: shown as they are. For long "
+        "training and noisy labels.",
+    )
+    elr: ElrSettings | None = Field(
+        default=None,
+        description="Early-learning regularisation, for noisy labels and training from scratch; null: none.",
+    )
     clip_norm: float | None = Field(
         default=None,
         gt=0.0,
@@ -298,6 +326,12 @@ class TrainSettings(Settings):
                 {"weights": self.weights, "pretrained": self.pretrained},
                 "a net starts from one of them",
                 "-o {weights}=null, or -o {pretrained}=false",
+            )
+        if self.elr is not None and self.mixing is not None and self.mixing.probability == 1.0:
+            raise Disagreement(
+                {"mixing.probability": 1.0, "elr.weight": self.elr.weight},
+                "targets of elr go by batches that are not mixed, and there would be none",
+                "-o {mixing.probability}=0.5, or -o {elr}=null",
             )
         parts = self.world_size * self.accumulate_steps
         if self.batch_size < parts:

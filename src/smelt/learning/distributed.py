@@ -58,6 +58,21 @@ class Group:
             for tensor, part in zip(tensors, parts):
                 tensor.copy_(part.view(tensor.shape))
 
+    def gathered(self, own: Tensor) -> list[Tensor]:
+        """The lines (L, …) of every rank, on every rank; each may have another number of them."""
+        if self.world_size == 1:
+            return [own]
+        length = torch.tensor([len(own)], device=own.device)
+        lengths = [torch.zeros_like(length) for _ in range(self.world_size)]
+        dist.all_gather(lengths, length)
+        sizes = [int(size) for size in lengths]
+        padded = own.new_zeros((max(sizes), *own.shape[1:]))
+        padded[: len(own)] = own
+        parts = [torch.empty_like(padded) for _ in sizes]
+        if max(sizes):
+            dist.all_gather(parts, padded)
+        return [part[:size] for part, size in zip(parts, sizes)]
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world_size > 1:

@@ -15,6 +15,7 @@ from smelt.learning.config import TrainSettings
 from smelt.learning.distributed import Group
 from smelt.learning.finetuning import Learning
 from smelt.learning.losses import Lesson
+from smelt.learning.mixing import Mix, Mixer
 from smelt.learning.pixels import Normaliser, autocast
 from smelt.learning.validation import places
 
@@ -48,12 +49,17 @@ class Gradients:
         self.model, self.settings, self.lesson = model, settings, lesson
         self.normalise, self.group = normalise, group
         self.learning = learning or Learning(model, settings)
+        mixing = settings.mixing
+        self.mixer = None if mixing is None else Mixer(mixing, settings.seed, group.rank)
 
-    def compute(self, batch: Batch, planned: int, parts: int, asked_to_stop: bool) -> tuple[Sums, Record]:
+    def compute(
+        self, batch: Batch, planned: int, parts: int, asked_to_stop: bool, step: int
+    ) -> tuple[Sums, Record]:
         """Forward and backward of this rank's batch in `parts`, of the loss summed over `planned` images.
 
-        Returns sums over all ranks, and what to tell the observers of this one. Where a rank ran out of
-        memory the gradients are to be thrown away.
+        Returns sums over all ranks, and what to tell the observers of this one: nothing of a batch that is
+        mixed, whose logits are of no single row. Where a rank ran out of memory the gradients are to be
+        thrown away.
         """
         self.learning.train()
         sums = torch.zeros(5, dtype=torch.float64, device=self.normalise.device)
@@ -61,12 +67,16 @@ class Gradients:
         rows_B, images = batch.rows_B, batch.images
         if not batch.valid_B.all():  # a bad image is no part of the batch, not even of its statistics
             rows_B, images = rows_B[batch.valid_B], images[batch.valid_B]
+        mix = None
+        if self.mixer is not None:
+            mix = self.mixer.draw(step, len(rows_B), images.shape[2], images.shape[3])
         parts = min(parts, max(len(rows_B) // 2, 1))  # one image by itself has no statistics
         bounds = [len(rows_B) * i // parts for i in range(parts + 1)]
         try:
             for first, last in itertools.pairwise(bounds):
                 if last > first:
-                    record, part = self._part(rows_B[first:last], images[first:last], planned)
+                    shown = _Shown(rows_B, images, first, last, mix)
+                    record, part = self._part(shown, planned)
                     records.append(record)
                     sums[:3] += part
         except torch.OutOfMemoryError:
@@ -74,21 +84,25 @@ class Gradients:
             sums.zero_()
             sums[3] = 1.0
         sums[4] = float(asked_to_stop)
-        record = _joined(records) if records else self._empty_record()
+        record = _joined(records) if records and mix is None else self._empty_record()
         return Sums(*self.group.sum(sums).tolist()), record
 
-    def _part(self, rows_B: Tensor, images: Tensor, planned: int) -> tuple[Record, Tensor]:
+    def _part(self, shown: _Shown, planned: int) -> tuple[Record, Tensor]:
         """Forward and backward of one micro-batch; its record and (loss, right, valid) sums."""
+        rows_B, partners_B, share = shown.rows_B, shown.partners_B, shown.share
         labels_B = self.lesson.labels(rows_B)
         with autocast(self.normalise.device, self.settings.precision), norms_of_one(self.model, len(rows_B)):
-            logits_BC = self.model(self.normalise(images))
+            logits_BC = self.model(shown.to(self.normalise))
         logits_BC = logits_BC.float()
-        loss_B = self.lesson.loss(rows_B, logits_BC)
-        loss = loss_B.sum()
+        loss = self.lesson.loss(rows_B, logits_BC, partners_B, share).sum()
         torch.autograd.backward(loss / planned)
-        right = (places(logits_BC.detach(), labels_B) < 1).sum()  # an argmax may take any of equal logits
+        seen_BC = logits_BC.detach()
+        right = (places(seen_BC, labels_B) < 1).sum()  # an argmax may take any of equal logits
+        if partners_B is not None:
+            theirs = (places(seen_BC, self.lesson.labels(partners_B)) < 1).sum()
+            right = share * right + (1.0 - share) * theirs
         valid = torch.tensor(float(len(rows_B)), device=self.normalise.device)
-        record = (rows_B.to(self.normalise.device), logits_BC.detach(), labels_B)
+        record = (rows_B.to(self.normalise.device), seen_BC, labels_B)
         return record, torch.stack([loss.detach().double(), right.double(), valid.double()])
 
     def _empty_record(self) -> Record:
@@ -106,6 +120,23 @@ class Gradients:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         self.group.sum_all(gradients)
         return gradients
+
+
+class _Shown:
+    """The images of one micro-batch, mixed or as they are: those from `first` to before `last` of a batch."""
+
+    def __init__(self, rows_B: Tensor, images: Tensor, first: int, last: int, mix: Mix | None) -> None:
+        self.rows_B, self._images = rows_B[first:last], images[first:last]
+        self.partners_B: Tensor | None = None
+        self.share, self._mix = 1.0, mix
+        if mix is not None:
+            at = mix.partners_B[first:last]
+            self.partners_B, self._partners, self.share = rows_B[at], images[at], mix.share
+
+    def to(self, normalise: Normaliser) -> Tensor:
+        """What the model is given."""
+        own = normalise(self._images)
+        return own if self._mix is None else self._mix.images(own, normalise(self._partners))
 
 
 @contextmanager

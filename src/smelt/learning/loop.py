@@ -65,7 +65,7 @@ class Loop:
         self.model = model.to(device)
         if settings.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
-        self.learning_rate, self.checkpoints, self.observers = learning_rate, checkpoints, observers
+        self.learning_rate, self.checkpoints = learning_rate, checkpoints
         self.stop, self.emit = stop or Stop(), emit
         self.learning = Learning(self.model, settings)
         self.optimiser = make_optimiser(self.model, settings, self.learning.first)
@@ -73,7 +73,8 @@ class Loop:
         self.progress = Progress(parts=settings.accumulate_steps)
         self.inputs = inputs
         self.normalise = Normaliser(device, settings.channels_last, inputs.mean, inputs.std)
-        self.lesson = Lesson(settings, data, teacher, device)
+        self.lesson = Lesson(settings, data, teacher, device, group)
+        self.observers = [*observers, *self.lesson.observers]
         self.gradients = Gradients(self.model, settings, self.lesson, self.normalise, group, self.learning)
         self.num_images = len(data.sampler)
         self.steps_per_epoch = math.ceil(self.num_images / settings.batch_size)
@@ -171,7 +172,9 @@ class Loop:
         while True:
             self.optimiser.zero_grad(set_to_none=True)
             torch.manual_seed(step_seed(self.settings.seed, progress.step, self.group.rank))
-            sums, record = self.gradients.compute(batch, planned, progress.parts, self.stop.asked)
+            sums, record = self.gradients.compute(
+                batch, planned, progress.parts, self.stop.asked, progress.step
+            )
             if not sums.out_of_memory:
                 break
             self._halve_parts(planned)

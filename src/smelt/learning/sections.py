@@ -1,4 +1,4 @@
-"""Sections of the settings of training: its range test, and its distillation. Imports no torch."""
+"""Sections of the settings of training: range test, distillation, mixing, ELR. Imports no torch."""
 
 from __future__ import annotations
 
@@ -76,4 +76,68 @@ class DistillationSettings(Settings):
         le=1000.0,
         description="What the logits of teacher and student are divided by. Higher shows more of the classes "
         "that the teacher thinks less likely.",
+    )
+
+
+class MixingSettings(Settings):
+    """Batches whose images are mixed in pairs, and taught as both: mixup (Zhang et al. 2018), CutMix (Yun et
+    al. 2019). A mixed image is of no single row: it counts neither for the margins that training records
+    nor for the targets of `elr`, which go by the batches that are left as they are."""
+
+    mixup: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=100.0,
+        description="α of mixup, which blends two images: shares are drawn from Beta(α, α). 0: no mixup. 0.2 "
+        "for large sets, 1 for small ones, 4 and above where labels are noisy.",
+    )
+    cutmix: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=100.0,
+        description="α of CutMix, which puts a box of one image into the other; 1 in the paper. 0: no "
+        "CutMix. Where mixup is on too, each step takes one of them, with equal chance.",
+    )
+    probability: float = Field(
+        default=0.5,
+        gt=0.0,
+        le=1.0,
+        description="Chance that a step's batch is mixed. Of the others margins are recorded: 1 records "
+        "none, and leaves a ranking to features and texts.",
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> MixingSettings:
+        if not (self.mixup or self.cutmix):
+            raise Disagreement(
+                {"mixup": self.mixup, "cutmix": self.cutmix},
+                "mixing is one of them, or both",
+                "{mixup} or {cutmix} above 0",
+            )
+        return self
+
+
+class ElrSettings(Settings):
+    """Early-learning regularisation (Liu et al. 2020, eq. 6): loss + weight · log(1 - ⟨t, p⟩), p being what
+    the net says of an image and t, of its row, the running mean of what it said before."""
+
+    weight: float = Field(
+        default=3.0,
+        gt=0.0,
+        le=1000.0,
+        description="λ, how strongly the net is held to what it said early. 3 for ten classes, 7 for a "
+        "hundred in the paper; more for more noise.",
+    )
+    beta: float = Field(
+        default=0.7,
+        ge=0.0,
+        lt=1.0,
+        description="β, how much of a row's target stays at each visit. 0.7 to 0.9 in the paper.",
+    )
+    top: Annotated[int, Limit("a row's target in full is what the memory does not hold")] = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="Classes that are kept of each row's target, four bytes each (six beyond 32,768 "
+        "classes), in memory and in every checkpoint. The number of classes or more: the paper's own.",
     )

@@ -183,4 +183,8 @@ class RangeTestSettings(TrainSettings):
              "max_bad_steps"),
             NotInKey("the range test has one rate a step, no epochs, no average and no validation"),
         ),
+        **dict.fromkeys(
+            ("loss", "gce_q", "mixing", "elr"),
+            NotInKey("the range test goes by the plain cross entropy of images as they are"),
+        ),
     }  # fmt: skip

@@ -96,6 +96,12 @@ def _prepared(
             write_json(context.out / "weights.json", loaded.to_json())
     if start is not None and setup.start_from(model, start):
         context.emit("warning", text=f"fine-tuning with a new head: {start.name} has other classes")
+    if settings.mixing is not None and settings.mixing.probability == 1.0:
+        context.emit(
+            "warning",
+            text="mixing.probability is 1: every batch is mixed, so no margins are recorded and no ranking "
+            "can go by this training",
+        )
     recorder = Recorder(catalogue.num_rows, device, stop_after_epoch=_last_recorded(settings))
     loop = Loop(
         model,
