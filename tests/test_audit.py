@@ -28,6 +28,7 @@ from smelt.files.atomic import write_json
 from smelt.flowchart.work import Work
 from smelt.mining import audited, drawn
 from smelt.mining.audited import Verdicts
+from smelt.mining.given_audit import class_numbers
 from smelt.mining.rightlabels import NO_CLASS, NOT_SAID, corrected
 from smelt.report import page
 from smelt.report.audits import Audit
@@ -272,7 +273,7 @@ def test_probabilities_are_kept_by_row(tmp_path: Path) -> None:
 
 def test_a_class_is_known_by_what_the_sheet_shows_and_by_other_capitals(tmp_path: Path) -> None:
     classes = ("Cat", "cat", "Dog", "7", "\u05d7\u05ea\u05d5\u05dc", "x" * 300)
-    known = auditing._class_numbers(catalogue(tmp_path / "c", ["a"], [0], classes))
+    known = class_numbers(catalogue(tmp_path / "c", ["a"], [0], classes), shown)
     assert (known["Cat"], known["cat"], known["dog"], known["7"], known["2"]) == (0, 1, 2, 3, 2)
     assert "CAT" not in known and known[shown(classes[4])] == known[classes[4]] == 4
     assert known[shown(classes[5])] == 5

@@ -44,13 +44,13 @@ def write_likely_wrong(folder: Path, found: LikelyWrong) -> None:
     write_table(folder / FILE, table.replace_schema_metadata({"catalogue": found.catalogue}))
 
 
-def read_likely_wrong(folder: Path) -> LikelyWrong:
+def read_likely_wrong(folder: Path, name: str = FILE) -> LikelyWrong:
     """What `write_likely_wrong` wrote into `folder`; ArtifactError where it is missing or damaged."""
-    table = read_table(folder / FILE)
+    table = read_table(folder / name)
     if not {"row", "p_wrong"} <= set(table.column_names):
-        raise ArtifactError(f"{folder / FILE} lacks the columns row and p_wrong")
+        raise ArtifactError(f"{folder / name} lacks the columns row and p_wrong")
     p_wrong = table["p_wrong"].to_numpy().astype(np.float32)
     if not bool(((p_wrong >= 0) & (p_wrong <= 1)).all()):
-        raise ArtifactError(f"{folder / FILE} is damaged: p_wrong is a probability, 0..1")
+        raise ArtifactError(f"{folder / name} is damaged: p_wrong is a probability, 0..1")
     key = (table.schema.metadata or {}).get(b"catalogue", b"").decode("utf-8", "replace")
     return LikelyWrong(table["row"].to_numpy().astype(np.int64), p_wrong, key)

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from smelt.settings import MAX_KEPT, Disagreement, KeyIf, Limit, Seed, Settings, constant, loaded, modules_of
+from smelt.settings import (
+    MAX_KEPT,
+    Disagreement,
+    KeyIf,
+    Limit,
+    NotInKey,
+    Seed,
+    Settings,
+    constant,
+    loaded,
+    modules_of,
+)
 
 SCORES = "smelt.mining.scores"
 # The order of the columns of a ranking; scores that come to them follow by name
@@ -155,6 +166,13 @@ class SelectSettings(Settings):
         "of its interval, by the right classes of an audit, else by validation whose labels were checked. "
         "Where neither tells, no new label is taught. relabel: a row's own new label has to be as likely, "
         "too.",
+    )
+    audit: Annotated[str | None, NotInKey("the content of the audit counts, not where it lies")] = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="likely_wrong: what people's verdicts say comes before what features say. What smelt "
+        "audit wrote: the folder WORK/audit, its verdicts-train.csv or its p_wrong.parquet; null: none.",
     )
     within: Literal["all", "class"] = Field(
         default="all",

@@ -1,4 +1,4 @@
-"""Weights that a recipe takes from elsewhere: what the stage is to read, and what they count by in its key.
+"""Weights and audits from elsewhere that a recipe takes: what the stage is to read, and what is in its key.
 
 A file counts by its bytes and by what is said beside it of its inputs, a model of another run by its
 committed content, wherever they lie; a name of timm's by itself. Imports no torch: whether the weights fit a
@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from smelt.errors import ArtifactError, RecipeError, short
+from smelt.files import auditfolder
 from smelt.files.atomic import read_json, sha256_file, sha256_text
 from smelt.files.committed import MANIFEST, content_hash
 from smelt.flowchart.work import Work
@@ -20,6 +21,7 @@ from smelt.models import lineup
 from smelt.models.preprocessing import said_beside
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar", ".pkl", ".npz", ".onnx")  # meant as files
+PROBABILITIES = "p_wrong.parquet"  # of an audit
 TRAINED = "model.json"  # in the folder of a train artefact
 
 
@@ -49,6 +51,27 @@ def borrowed(text: str, field: str) -> tuple[str, str]:
         f"{field}: {short(text)} is no file, no model of another run (WORK:round/model-seed) and no name of "
         f"timm's: {why}"
     )
+
+
+def audit_of(text: str, field: str) -> tuple[str, str]:
+    """(the file that is read, hash of its bytes) of a folder or file that smelt audit wrote; RecipeError
+    names `field` where there is none."""
+    path = Path(text).expanduser()
+    folders = [folder for folder in (path, path / auditfolder.FOLDER) if folder.is_dir()]
+    names = (auditfolder.verdicts(Path(), "train").name, PROBABILITIES)
+    files = [folder / name for folder in folders for name in names]
+    found = path if path.is_file() else next((file for file in files if file.is_file()), None)
+    if found is None:
+        what = f"has neither {' nor '.join(names)}" if folders else "is not there"
+        raise RecipeError(
+            f"{field}: {short(text)} {what} (seen from {Path.cwd()}): smelt audit WORK writes an audit into "
+            "WORK/audit"
+        )
+    try:
+        status = found.stat()
+        return os.path.abspath(found), _sha256(str(found), status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise RecipeError(f"{field}: {short(text)} cannot be read: {error.strerror}") from error
 
 
 def _content(path: Path) -> str:

@@ -24,7 +24,7 @@ from smelt.learning.config import TrainSettings
 from smelt.mining.config import RankSettings, SelectSettings
 from smelt.models.weightfile import kind_of
 from smelt.random import derived
-from smelt.recipe.borrowed import borrowed
+from smelt.recipe.borrowed import audit_of, borrowed
 from smelt.recipe.parts import Model, Round, Teacher
 from smelt.recipe.schema import Recipe
 from smelt.recipe.yaml_lines import dotted
@@ -190,7 +190,12 @@ class _Unfolding:
         ports: dict[str, tuple[str, ...]] = {"catalogue": ("index",), **self.checked}
         ports |= self.select_ports(settings, one, before)
         self.selected[one.name] = f"select/{one.name}"
-        yield self.node(self.selected[one.name], settings, ports)
+        external = {}
+        if settings.audit is not None:
+            field = f"rounds.{self.recipe.rounds.index(one)}.select.audit"
+            place, external["audit"] = audit_of(settings.audit, field)
+            settings = settings.model_copy(update={"audit": place})
+        yield self.node(self.selected[one.name], settings, ports, external=external)
 
     def select_ports(
         self, settings: SelectSettings, one: Round, before: Round | None

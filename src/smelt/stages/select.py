@@ -9,6 +9,7 @@ Writes `selection.parquet` and `selection.json`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from smelt.artifacts.selection import read_selection, write_selection
 from smelt.artifacts.softlabels import LIKELY, read_soft_labels
 from smelt.errors import ArtifactError
 from smelt.files.atomic import read_json
+from smelt.files.committed import MANIFEST
+from smelt.mining import given_audit
 from smelt.mining.choosing import choose
 from smelt.mining.config import SelectSettings
 from smelt.mining.draft import Known
@@ -59,6 +62,13 @@ def known(context: Context[SelectSettings], catalogue: Catalogue, rows: NDArray[
         if (path / "diagnosis.json").is_file():
             found["noise"] = read_json(path / "diagnosis.json").get("noise", {})
         found |= {"kinds": read_kinds(path), "likely": read_soft_labels(path, LIKELY)}
+    if context.settings.audit is not None and context.settings.method == "likely_wrong":
+        manifest = context.catalogue.parent / MANIFEST
+        key = str(read_json(manifest).get("key", "")) if manifest.is_file() else ""
+        audit = given_audit.read(
+            Path(context.settings.audit), catalogue, rows, found.get("ranking"), found.get("score", ""), key
+        )
+        found |= {"p_wrong": audit.p_wrong, "verdicts": audit.verdicts}
     return Known(
         accuracy=lambda topk: validation_accuracy(context.inputs.get("results", []), catalogue, topk),
         aum_RN=[score_of(dynamics_of(path, catalogue), "aum")[rows] for path in trains],

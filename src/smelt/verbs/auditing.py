@@ -181,10 +181,12 @@ def judged(work: Work, sample: Sample) -> Verdicts:
 
     from smelt.artifacts.verdicts import RIGHT, WRONG
     from smelt.mining.audited import Verdicts
+    from smelt.mining.given_audit import class_numbers
     from smelt.mining.rightlabels import NOT_SAID
+    from smelt.report.shown import shown
 
     catalogue, numbers = _catalogue(work), sample.judged
-    known = _class_numbers(catalogue)
+    known = class_numbers(catalogue, shown)
     words, right, strange = [], [], []
     for number in numbers:
         one = sample.given[sample.asked[number].id]
@@ -206,21 +208,6 @@ def judged(work: Work, sample: Sample) -> Verdicts:
         path = auditfolder.verdicts(work.folder, sample.split)
         raise DataError("\n  ".join([f"{path}:", *some(strange, len(strange))]))
     return Verdicts(sample.places[numbers], words, np.asarray(right, np.int64))
-
-
-def _class_numbers(catalogue: Catalogue) -> dict[str, int]:
-    """Number of each class by its name, as it is and as the sheet shows it, in other capitals where that is
-    one class only, by its id, and by its number where no class is called so."""
-    from smelt.report.shown import shown
-
-    found = {str(number): number for number in range(len(catalogue.classes))}
-    for names in (catalogue.class_ids, [shown(name) for name in catalogue.classes], catalogue.classes):
-        folded: dict[str, set[int]] = {}
-        for number, name in enumerate(names):
-            folded.setdefault(name.strip().casefold(), set()).add(number)
-        found |= {name: numbers.pop() for name, numbers in folded.items() if len(numbers) == 1}
-        found |= {name.strip(): number for number, name in enumerate(names)}
-    return found
 
 
 def taken_for(work: Work, sample: Sample) -> list[int]:

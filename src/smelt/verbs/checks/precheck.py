@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from smelt.verbs.checks import disk, featurenets, startweights, trials
 from smelt.verbs.checks.asked import Asked, Found, refuse
+from smelt.verbs.checks.auditcheck import about_audits
 from smelt.verbs.checks.datacheck import about_data
 from smelt.verbs.checks.machine import about_machine
 
 
 def check(asked: Asked) -> Found:
     """Everything; RecipeError with all that cannot work. For runs and `plan --check`."""
-    refuse([*about_machine(asked), *about_data(asked)])  # what is known at once, before nets are built
+    refuse(
+        [*about_machine(asked), *about_data(asked), *about_audits(asked)]
+    )  # what is known at once, before nets are built
     found = trials.about_models(asked)
     begin, fit = startweights.about_weights(asked), startweights.about_fit(asked)
     lines = featurenets.about_features(asked)
@@ -30,4 +33,4 @@ def check(asked: Asked) -> Found:
 def after_index(asked: Asked, found: Found) -> None:
     """What could not be known before the catalogue was there; `found`: what `check` found before the run."""
     need = disk.estimate(asked, found.values, found.dims).problem()
-    refuse([*about_data(asked), *need], "nothing was trained")
+    refuse([*about_data(asked), *about_audits(asked), *need], "nothing was trained")
