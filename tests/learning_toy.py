@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue_writer import Block, CatalogueWriter, Paths
 from smelt.artifacts.selection import Selection, write_selection
+from smelt.artifacts.softlabels import SoftLabels
 from smelt.files import atomic, committed
 from smelt.stages.context import run
 
@@ -72,6 +73,7 @@ def make_selection(
     weights: Mapping[int, float] | None = None,
     extra: int = 0,
     count: int = COUNTS["train"],
+    soft: SoftLabels | None = None,
 ) -> Path:
     """A select artefact: all training rows but `drop`, `weights` by row; the last `extra` in a class of
     their own."""
@@ -84,7 +86,7 @@ def make_selection(
         factors[row] = weight
     kept = ~np.isin(rows, drop)
     reasons = np.where(kept, 0, 1).astype(np.int32)
-    selection = Selection(rows, labels, factors, kept, reasons, ("", "dropped"), CLASSES + (extra > 0))
+    selection = Selection(rows, labels, factors, kept, reasons, ("", "dropped"), CLASSES + (extra > 0), soft)
     write_selection(folder, selection)
     return folder
 

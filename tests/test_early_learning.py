@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -51,6 +51,7 @@ def shown(
     ]
 
 
+@settings(deadline=None)
 @given(st.integers(2, 9), st.floats(0.0, 0.95), st.integers(0, 4), st.integers(0, 1000))
 def test_with_all_classes_it_is_the_papers_buffer(classes: int, beta: float, more: int, seed: int) -> None:
     """t ← β t + (1 − β) p for each row, as the full table does it; a row twice in a step: its last visit."""
@@ -66,6 +67,7 @@ def test_with_all_classes_it_is_the_papers_buffer(classes: int, beta: float, mor
     np.testing.assert_allclose(early.stored(torch.arange(10)), full, atol=1e-3)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(0, 1000))
 def test_the_best_classes_are_kept(top: int, seed: int) -> None:
     """Of each visit's target: those kept are no smaller than those left, and as they were, all others 0."""

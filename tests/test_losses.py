@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
@@ -39,6 +39,7 @@ def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.asarray(e / e.sum(), np.float64)
 
 
+@settings(deadline=None)
 @given(st.floats(0.05, 1.0), st.integers(2, 8), st.floats(0.0, 0.5), st.booleans(), st.integers(0, 1000))
 def test_generalised_cross_entropy_is_the_formula(
     q: float, classes: int, smoothing: float, soft: bool, seed: int

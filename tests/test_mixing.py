@@ -43,6 +43,7 @@ def test_shares_are_of_the_beta_distribution(alpha: float) -> None:
     assert stats.binomtest(len(small), len(drawn)).pvalue > 1e-3
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1 << 40), st.integers(0, 200))
 def test_partners_are_a_permutation(key: int, size: int) -> None:
     assert sorted(permutation(size, key).tolist()) == list(range(size))
@@ -54,6 +55,7 @@ def test_every_permutation_comes_as_often() -> None:
     assert len(counts) == 6 and stats.chisquare(counts).pvalue > 1e-3
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.floats(0, 1), st.floats(0, 1, exclude_max=True),
        st.floats(0, 1, exclude_max=True))  # fmt: skip
 def test_boxes_lie_in_the_image_and_have_their_area_but_for_the_border(
@@ -199,7 +201,7 @@ def test_off_it_is_the_training_that_it_was(data: Path, tmp_path: Path) -> None:
     assert watcher.rows == mixed_watcher.rows
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.floats(0.01, 100), st.integers(0, 1000))
 def test_settings_take_what_can_be_drawn(alpha: float, step: int) -> None:
     mixing = TrainSettings.model_validate({"mixing": {"cutmix": alpha, "probability": 1.0}}).mixing

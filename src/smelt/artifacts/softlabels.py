@@ -19,6 +19,7 @@ from smelt.files.parquet import read_table, write_table
 
 FILE = "soft_labels.parquet"
 LIKELY = "likely_classes.parquet"
+ROUNDING = 1e-3  # by how much the shares of a row may go beyond 1
 MOST = 5  # classes kept of each row: what lies behind is noise, and 16 M rows of 5 are half a gigabyte
 
 
@@ -86,13 +87,22 @@ def read_soft_labels(folder: Path, name: str = FILE) -> SoftLabels | None:
     names = [f"{what}_{column}" for what in ("class", "share") for column in range(width)]
     if missing := {"row", *names} - set(table.column_names):
         raise ArtifactError(f"{folder / name} lacks the column {sorted(missing)[0]}")
-    rows = table["row"].to_numpy()
-    if not width:
-        return SoftLabels(rows, np.zeros((len(rows), 0), np.int32), np.zeros((len(rows), 0), np.float32))
-    columns = [
-        np.stack([table[name].to_numpy() for name in part], axis=1) for part in (names[:width], names[width:])
-    ]
-    shares = columns[1].astype(np.float32)
-    if not bool(((shares >= 0) & (shares <= 1)).all()):
-        raise ArtifactError(f"{folder / name} is damaged: shares lie in 0..1")
-    return SoftLabels(rows, columns[0].astype(np.int32), shares)
+    kinds = {"row": np.int64, **{one: np.float32 if one.startswith("share") else np.int32 for one in names}}
+    columns = {one: table[one].to_numpy() for one in ("row", *names)}
+    for one, kind in kinds.items():
+        if columns[one].dtype != kind:  # one with gaps comes as floats
+            raise ArtifactError(f"{folder / name} is damaged: {one} is {columns[one].dtype}")
+    shape = (len(columns["row"]), width)
+    classes, shares = np.empty(shape, np.int32), np.empty(shape, np.float32)
+    for column in range(width):
+        classes[:, column], shares[:, column] = columns[f"class_{column}"], columns[f"share_{column}"]
+    in_range = (shares >= 0) & (shares <= 1) & (classes >= -1)
+    if not bool(in_range.all()) or bool((shares.sum(axis=1) > 1 + ROUNDING).any()):
+        raise ArtifactError(
+            f"{folder / name} is damaged: shares lie in 0..1, also those of a row together, and classes "
+            "count from 0"
+        )
+    try:
+        return SoftLabels(columns["row"], classes, shares)
+    except ValueError as error:
+        raise ArtifactError(f"{folder / name} is damaged: {error}") from error

@@ -63,6 +63,11 @@ def training_data(
             f"the selection keeps {int(wrong.sum())} labels not in 0..{selection.num_classes - 1}; "
             f"the first is row {row} ({catalogue.path(row)}), label {int(labels[wrong][0])}"
         )
+    if selection.soft is not None and bool((selection.soft.classes_NK >= selection.num_classes).any()):
+        raise DataError(
+            f"the selection teaches some rows softly as class {int(selection.soft.classes_NK.max())}, and "
+            f"its classes are 0..{selection.num_classes - 1}: select again"
+        )
     labels_N = np.full(catalogue.num_rows, -1, np.int32)
     labels_N[rows] = labels
     weights_N = None
