@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from learning_toy import COUNTS, hashes, job, make_data, make_selection, run_job
 from smelt.artifacts.dynamics import Dynamics
@@ -165,6 +167,49 @@ def test_torchrun_with_other_ranks_is_refused(
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(TrainingError, match="world_size is 2"):
         run_job(job(tmp_path, TWO, **inputs))
+
+
+def _gathering(rank: int, world: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    torch.set_num_threads(1)
+    for sizes in ((3, 0, 2), (0, 0, 0), (1, 1, 1), (0, 5, 0)):
+        made = [
+            torch.arange(size * 2, dtype=torch.float64).view(size, 2) + 10 * i for i, size in enumerate(sizes)
+        ]
+        found = Group(rank, world).gathered(made[rank])
+        assert len(found) == world and all(torch.equal(*pair) for pair in zip(found, made))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_lines_of_all_ranks_come_to_all(tmp_path: Path, world_size: int) -> None:
+    mp.spawn(_gathering, (world_size, str(tmp_path)), nprocs=world_size)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_options_against_noise_under_ranks(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, world_size: int
+) -> None:
+    """Every rank draws whether to mix alike, else rows would be recorded on some and not on others; a death
+    and another start give the same bytes; the loss is that of one rank, but for who is mixed with whom."""
+    many = {
+        **TWO, "world_size": world_size, "loss": "gce", "label_smoothing": 0.1, "elr": {"top": 2},
+        "mixing": {"mixup": 1.0, "cutmix": 1.0, "probability": 0.5}, "batch_size": 24,
+    }  # fmt: skip
+    whole = run_job(job(tmp_path / "whole", many, **inputs))
+    folder = job(tmp_path / "cut", many, **inputs)
+    monkeypatch.setenv(VARIABLE, "train:step:9")
+    with pytest.raises(TrainingError, match="ended by signal 9"):
+        run_job(folder)
+    monkeypatch.delenv(VARIABLE)
+    for leftover in folder.rglob(".*.tmp"):
+        leftover.unlink()
+    assert hashes(run_job(folder)) == hashes(whole)
+    alone = run_job(job(tmp_path / "alone", {**many, "world_size": 1}, **inputs))
+    one, several = Dynamics.open(alone / "dynamics"), Dynamics.open(whole / "dynamics")
+    assert (one["seen"] == several["seen"]).all() and 0 < one["seen"].sum() < 4 * (COUNTS["train"] - 1)
+    losses = [[row["train_loss"] for row in metrics(out)] for out in (alone, whole)]
+    assert losses[0] == pytest.approx(losses[1], abs=0.15)
 
 
 def test_a_group_of_one_needs_no_one() -> None:
