@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from learning_toy import CLASSES, make_data
+from learning_toy import CLASSES, job, make_data, make_selection, run_job, run_stage
+from smelt.artifacts.dynamics import Dynamics
+from smelt.errors import DataError
 from smelt.learning import setup
 from smelt.learning.config import TrainSettings
 from smelt.learning.mixing import Mix, Mixer, _numbers, beta, cut_box, permutation
@@ -199,6 +201,20 @@ def test_off_it_is_the_training_that_it_was(data: Path, tmp_path: Path) -> None:
     mixed.run()
     assert torch.equal(weights_of(plain.model), weights_of(mixed.model))
     assert watcher.rows == mixed_watcher.rows
+
+
+def test_a_training_that_mixes_every_batch_says_that_nothing_can_be_ranked_by_it(
+    data: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    trained = run_job(
+        job(tmp_path / "j", {"mixing": MIXUP}, catalogue=data, selection=make_selection(tmp_path / "s")),
+        emit=lambda event, **fields: told.append(str(fields.get("text")) if event == "warning" else ""),
+    )
+    assert any("no margins are recorded" in text for text in told)
+    assert not Dynamics.open(trained / "dynamics")["seen"].any()
+    with pytest.raises(DataError, match="mixes every batch"):
+        run_stage(tmp_path / "rank", "rank", {}, {"catalogue": [data], "train": [trained]})
 
 
 @settings(max_examples=20, deadline=None)

@@ -168,7 +168,8 @@ class Grounds:
         cleanness = self.cleanness(settings, scores)
         if np.isnan(cleanness).all():
             raise DataError(
-                "none of the rows to rank has a score: the dynamics or features are of another data set"
+                "none of the rows to rank has a score: the dynamics or features are of another data set, or "
+                "training recorded no margins (train.mixing.probability: 1 mixes every batch)"
             )
         return Ranking(rows=self.rows, scores=scores, cleanness=cleanness)
 
