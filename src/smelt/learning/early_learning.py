@@ -32,14 +32,15 @@ class EarlyTargets:
         top = min(settings.top, num_outputs)
         kind = torch.int16 if num_outputs <= 1 << 15 else torch.int32
         self.settings, self.num_outputs, self.group = settings, num_outputs, group
-        self.classes_NK = torch.zeros((num_rows, top), dtype=kind, device=device)
+        # the classes of a row are K different ones from the beginning, so `stored` may write them at once
+        self.classes_NK = torch.arange(top, dtype=kind, device=device).repeat(num_rows, 1)
         self.shares_NK = torch.zeros((num_rows, top), dtype=torch.float16, device=device)
 
     def stored(self, rows_B: Tensor) -> Tensor:
         """Targets (B, C) float32 of catalogue rows as they are."""
         rows_B = rows_B.to(self.shares_NK.device)
         found = torch.zeros(len(rows_B), self.num_outputs, device=rows_B.device)
-        return found.scatter_add_(1, self.classes_NK[rows_B].long(), self.shares_NK[rows_B].float())
+        return found.scatter_(1, self.classes_NK[rows_B].long(), self.shares_NK[rows_B].float())
 
     def moved(self, rows_B: Tensor, logits_BC: Tensor) -> Tensor:
         """Targets (B, C) with this visit in them; nothing is kept yet."""
@@ -94,7 +95,8 @@ def _interleaved(parts: list[Tensor]) -> Tensor:
 
 def _last_of_each(values_B: Tensor) -> Tensor:
     """Place of the last of each different value."""
-    different, group_B = torch.unique(values_B, return_inverse=True)
-    last = torch.zeros(len(different), dtype=torch.int64, device=values_B.device)
-    places_B = torch.arange(len(values_B), device=values_B.device)
-    return last.scatter_reduce_(0, group_B, places_B, "amax")
+    order_B = torch.argsort(values_B, stable=True)
+    sorted_B = values_B[order_B]
+    last_B = torch.ones(len(values_B), dtype=torch.bool, device=values_B.device)
+    last_B[:-1] = sorted_B[1:] != sorted_B[:-1]
+    return order_B[last_B]
