@@ -109,6 +109,17 @@ def test_what_is_drawn_goes_by_seed_step_and_rank_alone() -> None:
             assert mix.share == pytest.approx(1 - area / 1024)
 
 
+def test_what_is_drawn_stays_what_it_was() -> None:
+    """Recorded: a change of it changes every training that mixes."""
+    mixer = Mixer(MixingSettings(mixup=1.0, cutmix=1.0, probability=1.0), 5, 1)
+    drawn = [mixer.draw(step, 6, 32, 32) for step in (3, 4, 5)]
+    assert [mix and (mix.partners_B.tolist(), mix.box) for mix in drawn] == [
+        ([5, 2, 1, 4, 0, 3], (22, 32, 0, 5)), ([3, 5, 0, 2, 1, 4], (6, 8, 27, 29)),
+        ([2, 4, 0, 3, 1, 5], None),
+    ]  # fmt: skip
+    assert [mix and mix.share for mix in drawn] == pytest.approx([1 - 50 / 1024, 1 - 4 / 1024, 0.9716764669])
+
+
 @pytest.mark.parametrize("mixing", [MIXUP, CUTMIX, {"mixup": 1.0, "cutmix": 1.0, "probability": 0.5}])
 def test_against_a_naive_loop(data: Path, tmp_path: Path, mixing: dict[str, float]) -> None:
     """SGD on images mixed one by one, taught as the mixed one-hot targets, each row's share by its weight."""

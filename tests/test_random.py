@@ -34,6 +34,14 @@ def test_numbers_and_arrays_are_mixed_alike() -> None:
     assert random.mixed(1, 2) != random.mixed(2, 1)
 
 
+def test_a_unit_number_is_the_top_53_bits() -> None:
+    assert random.unit(0) == 0.0 and random.unit(1 << 63) == 0.5
+    assert 1 - 2**-52 < random.unit(random.MASK) < 1
+    keys = np.array([0, 5], np.uint64)
+    words = random.mixed_array(keys + np.uint64(random.GOLDEN)).tolist()
+    assert [random.unit(word) for word in words] == random.uniform(keys, np.uint64(1)).tolist()
+
+
 def test_the_finish_of_murmurhash3() -> None:
     """Known values of `fmix32`."""
     assert random.murmur(np.array([0, 1, 0xDEADBEEF], np.uint32), 0).tolist() == [0, 0x514E28B7, 0x0DE5C6A9]
