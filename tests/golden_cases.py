@@ -219,6 +219,23 @@ def to_rank(folder: Path) -> dict[str, list[Path]]:
     return {"catalogue": [index], "train": [trained(folder / f"train{i}", index, i) for i in range(2)]}
 
 
+def to_rank_by_features(folder: Path) -> dict[str, list[Path]]:
+    """A training and what a net sees: where an image lies says its class, but for every sixth."""
+    from smelt.artifacts.featurestore import FeatureWriter
+
+    ports = to_rank(folder)
+    (index,) = ports["catalogue"]
+    labels, generator = Catalogue.open(index / "catalogue").labels_N, np.random.default_rng(17)
+    lies = np.where(np.arange(len(labels)) % 6 == 0, (labels + 2) % len(CLASSES), labels)
+    values = np.eye(len(CLASSES))[lies] + 0.25 * generator.normal(size=(len(labels), len(CLASSES)))
+    for name in ("features", "scratch"):
+        (folder / name).mkdir()
+    writer = FeatureWriter(folder / "features", folder / "scratch", *values.shape)
+    writer.write(values.astype(np.float32), np.arange(len(labels)) != 5)
+    writer.finish("net", {})
+    return {"catalogue": [index], "train": ports["train"][:1], "features": [folder / "features"]}
+
+
 def to_select(folder: Path) -> dict[str, list[Path]]:
     """All ports that a method may read."""
     from smelt.artifacts.ranking import Ranking, write_ranking
@@ -331,6 +348,7 @@ CASES = (
     Case("tune", "toy", to_train, {**TRAIN, "learning_rate": "tune", "tune": {"steps": 12}}),
     Case("train", "toy", to_train, TRAIN),
     Case("rank", "standard", to_rank),
+    Case("rank", "features", to_rank_by_features, {"validation_labels": "checked"}),
     Case("rank", "per_class", to_rank, {"score": "forgetting", "combine": "rank", "per_class": True}),
     Case("select", "all", only()),
     Case("select", "lowest_fraction", only("ranking", "selection"),

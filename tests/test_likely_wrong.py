@@ -11,12 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import golden_cases
 import smelt
+from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.ranking import Ranking
 from smelt.artifacts.row_kinds import RowKinds
 from smelt.artifacts.selection import Selection, for_its_score, read_selection, write_selection
 from smelt.artifacts.softlabels import SoftLabels
 from smelt.errors import RecipeError
+from smelt.files.atomic import read_json
 from smelt.mining.audited import Verdicts
 from smelt.mining.choosing import choose
 from smelt.mining.config import SelectSettings
@@ -203,6 +206,29 @@ def test_rows_that_are_gone_are_not_taught(tmp_path: Path) -> None:
                       SelectSettings(method="likely_wrong", revive=True, above=0.95), of, Evidence(),
                       [late])  # fmt: skip
     assert late.kept.tolist() == [False, False, True] and again.kept.all(), "revived"
+
+
+# From features to what is taught, by the stages
+
+
+def test_features_say_what_is_wrong_and_what_is_taught_instead(tmp_path: Path) -> None:
+    ports = golden_cases.to_rank_by_features(tmp_path)
+    ranked = golden_cases.run("rank", {"validation_labels": "checked"}, ports, tmp_path / "rank")
+    catalogue = Catalogue.open(ports["catalogue"][0] / "catalogue")
+    rows = catalogue.rows("train")
+    soft = {"method": "likely_wrong", "teach": "soft", "new_label_right": 0.2, "minimum_share": 0}
+    inputs = {"catalogue": ports["catalogue"], "ranking": [ranked]}
+    found = read_selection(golden_cases.run("select", soft, inputs, tmp_path / "select"))
+    taught = np.array([found.words[code] == "taught_softly" for code in found.reasons])
+    assert taught.any() and found.soft is not None
+    wrong = rows % 6 == 0  # where an image lies is two classes further than its label there
+    assert wrong[taught].mean() > 0.7
+    targets = found.soft.targets(rows, found.labels, len(catalogue.classes))
+    shown = (catalogue.labels_N[rows] + 2) % len(catalogue.classes)
+    assert (targets[taught & wrong].argmax(axis=1) == shown[taught & wrong]).all()
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
+    summary = read_json(tmp_path / "select" / "selection.json")["new_labels"]
+    assert summary["by"] == "validation" and summary["images"] == golden_cases.COUNTS["val"]
 
 
 # What features say
