@@ -11,7 +11,9 @@ from smelt.learning.sections import (
     MAX_RATE,
     DistillationSettings,
     ElrSettings,
+    Epochs,
     MixingSettings,
+    SemiSettings,
     TuneSettings,
 )
 from smelt.settings import (
@@ -43,7 +45,6 @@ PRECISION = (
 CHANNELS_LAST = (
     "Keep images with their channels last in memory: faster for convolutions, no matter for others."
 )
-Epochs = Limit("no training goes over its images so often")
 
 
 class TrainSettings(Settings):
@@ -218,6 +219,11 @@ class TrainSettings(Settings):
         default=None,
         description="Early-learning regularisation, for noisy labels and training from scratch; null: none.",
     )
+    semi: SemiSettings | None = Field(
+        default=None,
+        description="Learns from the rows that the selection dropped as probably wrong, without their label, "
+        "with one net or two; null: they are left out. For training from scratch.",
+    )
     clip_norm: float | None = Field(
         default=None,
         gt=0.0,
@@ -347,6 +353,12 @@ class TrainSettings(Settings):
                 "Nesterov's form needs momentum above 0",
                 "-o {nesterov}=false, or {momentum} above 0",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _semi_possible(self) -> TrainSettings:
+        if self.semi is not None:
+            self.semi.go_with(dict(self))
         return self
 
     @property

@@ -75,7 +75,7 @@ class Gradients:
         try:
             for first, last in itertools.pairwise(bounds):
                 if last > first:
-                    shown = _Shown(rows_B, images, first, last, mix)
+                    shown = Shown(rows_B, images, first, last, mix)
                     record, part = self._part(shown, planned)
                     records.append(record)
                     sums[:3] += part
@@ -87,7 +87,7 @@ class Gradients:
         record = _joined(records) if records and mix is None else self._empty_record()
         return Sums(*self.group.sum(sums).tolist()), record
 
-    def _part(self, shown: _Shown, planned: int) -> tuple[Record, Tensor]:
+    def _part(self, shown: Shown, planned: int) -> tuple[Record, Tensor]:
         """Forward and backward of one micro-batch; its record and (loss, right, valid) sums."""
         rows_B, partners_B, share = shown.rows_B, shown.partners_B, shown.share
         labels_B = self.lesson.labels(rows_B)
@@ -122,16 +122,21 @@ class Gradients:
         return gradients
 
 
-class _Shown:
+class Shown:
     """The images of one micro-batch, mixed or as they are: those from `first` to before `last` of a batch."""
 
     def __init__(self, rows_B: Tensor, images: Tensor, first: int, last: int, mix: Mix | None) -> None:
         self.rows_B, self._images = rows_B[first:last], images[first:last]
+        self.first, self._last, self._whole = first, last, len(rows_B)
         self.partners_B: Tensor | None = None
         self.share, self._mix = 1.0, mix
         if mix is not None:
             at = mix.partners_B[first:last]
             self.partners_B, self._partners, self.share = rows_B[at], images[at], mix.share
+
+    def share_of(self, images: int) -> slice:
+        """Which of so many images beside the batch go with this part of it."""
+        return slice(images * self.first // self._whole, images * self._last // self._whole)
 
     def to(self, normalise: Normaliser) -> Tensor:
         """What the model is given."""

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from smelt.artifacts.checkpoint import Checkpoints
+from smelt.data.images.beside import Beside
 from smelt.data.images.loader import Batch
 from smelt.data.images.sampler import Batches
 from smelt.errors import PreemptedError, TrainingError
@@ -32,6 +33,7 @@ from smelt.learning.gradients import Gradients, Sums
 from smelt.learning.losses import Lesson
 from smelt.learning.optimisation import Average, learning_rate_at, make_optimiser, set_learning_rate
 from smelt.learning.pixels import Normaliser
+from smelt.learning.semi_step import Accompanied, SemiGradients
 from smelt.learning.standing import Observer, Progress, Standing
 from smelt.learning.trainingdata import TrainingData
 from smelt.learning.validation import accuracy
@@ -75,9 +77,9 @@ class Loop:
         self.normalise = Normaliser(device, settings.channels_last, inputs.mean, inputs.std)
         self.lesson = Lesson(settings, data, teacher, device, group)
         self.observers = [*observers, *self.lesson.observers]
-        self.gradients = Gradients(self.model, settings, self.lesson, self.normalise, group, self.learning)
         self.num_images = len(data.sampler)
         self.steps_per_epoch = math.ceil(self.num_images / settings.batch_size)
+        self.gradients = self._gradients()
         self.total_steps = settings.epochs * self.steps_per_epoch
         self._buffers = list(self.model.buffers())
         self._buffers_before = [buffer.clone() for buffer in self._buffers]
@@ -92,6 +94,17 @@ class Loop:
         while self.progress.step < self.total_steps:
             self._epoch(*divmod(self.progress.step, self.steps_per_epoch))
 
+    def _gradients(self) -> Gradients:
+        common = self.model, self.settings, self.lesson, self.normalise, self.group, self.learning
+        if self.settings.semi is None:
+            return Gradients(*common)
+        found = SemiGradients(*common, self.steps_per_epoch)
+        self.observers += found.observers
+        if self.data.unlabelled is None:
+            self.emit("warning", text="the selection dropped no row for its score: semi has no unlabelled "
+                                      "images to learn from")  # fmt: skip
+        return found
+
     # one epoch
 
     def _batches(self, epoch: int) -> Batches:
@@ -103,9 +116,8 @@ class Loop:
         self.learning.begin(epoch)
         for observer in self.observers:
             observer.begin_epoch(epoch)
-        batches = self._batches(epoch)
         asked: bool | None = False
-        for batch in self.data.loader.training(batches, self.settings.augment, epoch, start):
+        for batch in self._shown(epoch, start):
             last = (self.progress.step + 1) % self.steps_per_epoch == 0
             asked = self._step(batch)
             if asked is None:  # rolled back: the position has changed
@@ -116,6 +128,23 @@ class Loop:
                 self._leave_if(asked)
         self._end_epoch(epoch)
         self._leave_if(asked)
+
+    def _shown(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on, with unlabelled images beside them for `semi`."""
+        settings, loader, group = self.settings, self.data.loader, self.group
+        labelled = loader.training(self._batches(epoch), settings.augment, epoch, start)
+        semi, unlabelled = settings.semi, self.data.unlabelled
+        if semi is None or unlabelled is None or epoch < semi.warmup_epochs:
+            yield from labelled
+            return
+        size = max(round(semi.ratio * settings.batch_size), 1)
+        rows = Beside(unlabelled, epoch, self.steps_per_epoch, size, group.rank, group.world_size)
+        strongly = settings.augment.model_copy(update={"randaugment": semi.strong})
+        weak, strong = (
+            loader.training(rows, augment, epoch, start) for augment in (settings.augment, strongly)
+        )
+        for batch, *beside in zip(labelled, weak, strong, strict=True):
+            yield Accompanied(batch.rows_B, batch.images, batch.valid_B, *beside)
 
     def _leave_if(self, asked: bool | None) -> None:
         if asked:

@@ -1,14 +1,17 @@
-"""Sections of the settings of training: range test, distillation, mixing, ELR. Imports no torch."""
+"""Sections of the settings of training: range test, distillation, mixing, ELR, semi. Imports no torch."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from smelt.data.config import RandAugmentSettings
 from smelt.settings import Disagreement, Limit, Settings
 
 MAX_RATE = 1e3
+Epochs = Limit("no training goes over its images so often")
 
 
 class TuneSettings(Settings):
@@ -141,3 +144,110 @@ class ElrSettings(Settings):
         description="Classes that are kept of each row's target, four bytes each (six beyond 32,768 "
         "classes), in memory and in every checkpoint. The number of classes or more: the paper's own.",
     )
+
+
+class SemiSettings(Settings):
+    """Semi-supervised learning, of the class of DivideMix (Li et al. 2020) and ProMix (Wang et al. 2022).
+
+    Rows that the selection dropped as probably wrong are shown without their label, and what the nets say of
+    them, where they are sure, is learnt. Labels that the selection teaches softly are mixed with what nets
+    say, by how far they are trusted. A step costs two to three times that of labelled images alone, with two
+    networks twice as much again."""
+
+    networks: Literal[1, 2] = Field(
+        default=1,
+        description="Nets that learn side by side and guess together, at twice the time and disk; they are "
+        "one model, which says their mean.",
+    )
+    ratio: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=16.0,
+        description="Unlabelled images for each labelled one of a batch, 7 in FixMatch. Fewer where nothing "
+        "is gained.",
+    )
+    strong: RandAugmentSettings = Field(
+        default=RandAugmentSettings(),
+        description="How unlabelled images are changed, beyond `augment`, where they are learnt from.",
+    )
+    warmup_epochs: Annotated[int, Epochs] = Field(
+        default=0,
+        ge=0,
+        lt=100_000,
+        description="The first so many epochs learn from labelled images alone, less than `epochs`. A tenth "
+        "to a third of them from scratch.",
+    )
+    ramp_epochs: Annotated[int, Epochs] = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="Epochs behind them over which the weight of unlabelled images grows to its height.",
+    )
+    weight: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=1000.0,
+        description="Weight of the unlabelled images' loss. 1 for cross_entropy; 25 and more for squared.",
+    )
+    loss: Literal["cross_entropy", "squared"] = Field(
+        default="cross_entropy",
+        description="Loss of guesses: cross_entropy as FixMatch, or squared as MixMatch and DivideMix, which "
+        "forgives wrong ones.",
+    )
+    temperature: float = Field(
+        default=0.5,
+        gt=0.0,
+        le=10.0,
+        description="T that guesses and refined labels are sharpened by; 1 leaves them as they are.",
+    )
+    threshold: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        description="Least share of a guess that is learnt; above it each class has a threshold of its own "
+        "that follows what the nets say (FreeMatch). 0.95 is FixMatch's.",
+    )
+    threshold_momentum: float = Field(
+        default=0.99,
+        ge=0.0,
+        lt=1.0,
+        description="How much of the thresholds stays at each step; more for small batches.",
+    )
+    mixup: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=100.0,
+        description="α of the mixup of labelled and unlabelled images together, 4 in DivideMix; 0: none.",
+    )
+    spread: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=100.0,
+        description="Weight of the loss against giving all images to one class, 1 in DivideMix; for classes "
+        "of about equal size.",
+    )
+
+    def go_with(self, train: Mapping[str, Any]) -> None:
+        """Refuse other settings of training, by name, that it does not go with: it has a loss and a mixup of
+        its own, and two nets from the same weights would say the same."""
+        if self.warmup_epochs >= train["epochs"]:
+            raise Disagreement(
+                {"semi.warmup_epochs": self.warmup_epochs, "epochs": train["epochs"]},
+                "the warm-up of semi has to be shorter than the training",
+                "-o {semi.warmup_epochs}=0 is none, or more {epochs}",
+            )
+        plain: dict[str, Any] = {
+            "mixing": None, "elr": None, "loss": "cross_entropy", "label_smoothing": 0.0,
+        }  # fmt: skip
+        if self.networks > 1:
+            plain |= {"weights": None, "pretrained": False, "layer_decay": None, "frozen_stages": 0,
+                      "head_epochs": 0}  # fmt: skip
+        for name, value in plain.items():
+            if train[name] != value:
+                given = train[name] if isinstance(train[name], str | int | float) else "set"
+                word = {"None": "null", "False": "false"}.get(str(value), str(value))
+                raise Disagreement(
+                    {name: given, "semi.networks": self.networks},
+                    "semi has a loss and a mixup of its own, and two networks begin at random",
+                    f"-o {{{name}}}={word}, or -o {{semi}}=null",
+                )

@@ -12,7 +12,7 @@ from torch import nn
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.artifacts.checkpoint import read_tensors
-from smelt.artifacts.selection import Selection
+from smelt.artifacts.selection import Selection, for_its_score
 from smelt.data.images.loader import Loader
 from smelt.data.images.sampler import ClassBalancedSampler
 from smelt.data.images.store import ImageStore
@@ -22,10 +22,12 @@ from smelt.learning.config import TrainSettings
 from smelt.learning.optimisation import load_weights
 from smelt.learning.trainingdata import TrainingData
 from smelt.models.backbones import build, clear_heads, head_names, require_weights
+from smelt.models.pair import Pair
 from smelt.models.preprocessing import Inputs, said
 from smelt.models.weightfile import MODEL
 from smelt.models.weights import Loaded, inputs_of, load
 
+MOST_NETWORKS = 2  # of one model
 CACHE_MIB = 256  # decoded pixels kept in memory; small sets fit, large ones are read anew
 
 
@@ -88,7 +90,18 @@ def training_data(
         num_classes=len(catalogue.classes),
         num_outputs=selection.num_classes,
         soft=selection.soft,
+        unlabelled=None if settings.semi is None else _unlabelled(selection, settings.seed),
     )
+
+
+def _unlabelled(selection: Selection, seed: int) -> ClassBalancedSampler | None:
+    """The rows that were dropped as probably wrong: their images are of some class, and only their labels are
+    in doubt. None where there are none."""
+    codes = [code for code, word in enumerate(selection.words) if for_its_score(word) and word != "outside"]
+    rows = selection.rows[~selection.kept & np.isin(selection.reasons, codes)]
+    if not len(rows):
+        return None
+    return ClassBalancedSampler(rows, np.zeros(len(rows), np.int32), images_per_class=None, seed=seed)
 
 
 def make_loader(
@@ -100,8 +113,14 @@ def make_loader(
 
 
 def new_model(settings: TrainSettings, num_classes: int) -> nn.Module:
-    """A freshly initialised model; the same for the same seed."""
+    """A freshly initialised model; the same for the same seed. A Pair with two networks."""
     torch.manual_seed(settings.seed)
+    networks = 1 if settings.semi is None else settings.semi.networks
+    nets = [_new_net(settings, num_classes) for _ in range(networks)]
+    return nets[0] if networks == 1 else Pair(nets)
+
+
+def _new_net(settings: TrainSettings, num_classes: int) -> nn.Module:
     return build(
         settings.backbone,
         num_classes,
@@ -159,6 +178,7 @@ def model_json(
         "mean": shown["mean"],
         "std": shown["std"],
         "interpolation": shown["interpolation"],
+        **({"networks": settings.semi.networks} if settings.semi and settings.semi.networks > 1 else {}),
     }
 
 
@@ -166,12 +186,16 @@ def saved_model(folder: Path, weights: str = "default") -> nn.Module:
     """The model of a train artefact, with its "raw" or "ema" weights, or the ones it names ("default")."""
     info = read_json(folder / "model.json")
     try:
-        model = build(
-            info["backbone"],
-            info["num_classes"],
-            small_stem=info["small_stem"],
-            image_size=info["image_size"],
-        )
+        nets = [
+            build(
+                info["backbone"],
+                info["num_classes"],
+                small_stem=info["small_stem"],
+                image_size=info["image_size"],
+            )
+            for _ in range(min(int(info.get("networks", 1)), MOST_NETWORKS))
+        ]
+        model = nets[0] if len(nets) == 1 else Pair(nets)
         path = weights_file(folder, info["weights"] if weights == "default" else weights)
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{folder / 'model.json'} does not describe a model: {error!r}") from error

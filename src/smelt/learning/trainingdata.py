@@ -18,6 +18,7 @@ class TrainingData:
 
     num_classes: real classes, by which validation is judged; num_outputs: of the model, one more where
     threshold samples have a class of their own. soft: what rows are taught as beside their label.
+    unlabelled: sampler of the rows that are shown without one, for `semi`.
     """
 
     loader: Loader
@@ -29,3 +30,4 @@ class TrainingData:
     num_classes: int
     num_outputs: int
     soft: SoftLabels | None = None
+    unlabelled: ClassBalancedSampler | None = None

@@ -37,6 +37,7 @@ class Net:
     shown: tuple[int, ...] = ()
     start: int | None = None
     frozen_stages: int = 0
+    networks: int = 1  # of a pair that learns together
     layers: bool = False  # whether its layers are to have rates of their own
 
 
@@ -123,15 +124,20 @@ def _built(net: Net) -> Any:
 
 def _made(net: Net) -> Any:
     from smelt.models.backbones import build
+    from smelt.models.pair import Pair
 
-    return build(
-        net.backbone,
-        net.outputs,
-        small_stem=net.small_stem,
-        image_size=net.image_size,
-        drop_rate=net.drop_rate,
-        drop_path_rate=net.drop_path_rate,
-    )
+    nets = [
+        build(
+            net.backbone,
+            net.outputs,
+            small_stem=net.small_stem,
+            image_size=net.image_size,
+            drop_rate=net.drop_rate,
+            drop_path_rate=net.drop_path_rate,
+        )
+        for _ in range(net.networks)
+    ]
+    return nets[0] if len(nets) == 1 else Pair(nets)
 
 
 def _refused(model: Any, net: Net, mode: str, size: int) -> str:

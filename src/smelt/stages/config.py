@@ -184,7 +184,7 @@ class RangeTestSettings(TrainSettings):
             NotInKey("the range test has one rate a step, no epochs, no average and no validation"),
         ),
         **dict.fromkeys(
-            ("loss", "gce_q", "mixing", "elr"),
+            ("loss", "gce_q", "mixing", "elr", "semi"),
             NotInKey("the range test goes by the plain cross entropy of images as they are"),
         ),
     }  # fmt: skip

@@ -149,6 +149,8 @@ def _teacher(
     ]
     if not files:
         raise RecipeError("the teacher has no result of the train split: predict it with splits: [train]")
+    if settings.semi is not None:
+        raise RecipeError("semi guesses itself, and learns from no teacher: -o train.semi=null")
     teacher = Teacher(files, catalogue.classes, settings.distillation.temperature)
     teacher.covers(selection.rows[selection.kept])
     return teacher

@@ -177,13 +177,13 @@ def _starts(
             continue  # the flowchart says so
         was = _shape(asked.recipe.training(rounds[one.start], before, before.seeds[0]))
         now = _shape(settings)
-        differs = [name for name in now if was[name] != now[name]]
+        differs = [name for name in {**was, **now} if was.get(name, 1) != now.get(name, 1)]
         if differs:
-            called = {"image_size": "augment.sizes"}.get(differs[0], differs[0])
+            called = {"image_size": "augment.sizes", "networks": "semi.networks"}.get(differs[0], differs[0])
             yield (
                 f"{asked.said(('rounds', at[0], 'start'))}: the model {one.name}/{model.name} cannot go on "
-                f"from {one.start}/{model.name}, which is another net (train.{called}: {was[differs[0]]} "
-                f"there, {now[differs[0]]} here)",
+                f"from {one.start}/{model.name}, which is another net (train.{called}: "
+                f"{was.get(differs[0], 1)} there, {now.get(differs[0], 1)} here)",
                 was,
                 now,
             )
@@ -194,6 +194,7 @@ def _shape(settings: TrainSettings) -> dict[str, Any]:
     return {
         "backbone": settings.backbone, "outputs": CLASSES, "image_size": settings.image_size,
         "small_stem": settings.small_stem,
+        **({"networks": settings.semi.networks} if settings.semi and settings.semi.networks > 1 else {}),
     }  # fmt: skip
 
 
