@@ -53,12 +53,12 @@ COUNTS = {"train": 42, "val": 70, "test": 35}
 TOLERANCE: dict[str, float | None] = {
     "synthesise": 0.02, "index": None, "check": None, "dedupe": None, "select": None, "submit": None,
     "rank": 1e-6, "evaluate": 1e-6, "predict": 0.02, "features": 0.02, "tune": 0.01, "train": 0.01,
-    "fuse": 0.02,
+    "fuse": 0.02, "decide": 1e-6,
 }  # fmt: skip
 # By what a build is known, for each stage that is not equal everywhere
 BUILD = {
     "synthesise": ("python", "numpy", "pillow", "libjpeg_turbo"),
-    **dict.fromkeys(("rank", "evaluate"), ("numpy", "processor")),
+    **dict.fromkeys(("rank", "decide", "evaluate"), ("numpy", "processor")),
     **dict.fromkeys(
         ("fuse", "tune", "train", "predict", "features"), ("torch", "numpy", "timm", "processor")
     ),
@@ -322,6 +322,12 @@ def to_evaluate(folder: Path) -> dict[str, list[Path]]:
     return {"catalogue": [index], "fuse": [fused], **rounds, "select/r": [selected(folder / "select", index)]}
 
 
+def to_decide(folder: Path) -> dict[str, list[Path]]:
+    ports = to_fuse(folder)
+    *tried, before = ports.pop("predict")
+    return {**ports, "before": [before], "tried": tried}
+
+
 def to_submit(folder: Path) -> dict[str, list[Path]]:
     ports = to_fuse(folder)
     return {"catalogue": ports["catalogue"], "fuse": [run("fuse", FUSE, ports, folder / "fuse")]}
@@ -363,6 +369,7 @@ CASES = (
     Case("predict", "toy", to_predict, PREDICT),
     Case("predict", "bf16", to_predict, {**PREDICT, "precision": "bf16", "splits": ["val"], "topk": {}}),
     Case("features", "toy", to_predict, {"name": "toy", "model": "raw/toy-1", "precision": "fp32"}),
+    Case("decide", "crawled", to_decide, {"view": "32x1", "tries": ["a", "b"], "metric": "top1"}),
     Case("fuse", "three", to_fuse, FUSE),
     Case("evaluate", "three", to_evaluate, ROUNDS),
     Case("submit", "three", to_submit),

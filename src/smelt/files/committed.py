@@ -71,6 +71,13 @@ def commit(attempt: Path, target: Path, identity: Mapping[str, Any]) -> dict[str
     return manifest
 
 
+def copy_files(source: Path, target: Path) -> None:
+    """Copy the files of the artefact `source` into `target`; what a killed copy left is replaced."""
+    for name in files_below(source):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
+
+
 def seal(record: Path, root: Path, names: Iterable[str]) -> None:
     """Note in `record` what files below `root` hold: a finished part of a stage that may yet be killed."""
     record.parent.mkdir(parents=True, exist_ok=True)

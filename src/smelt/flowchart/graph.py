@@ -47,6 +47,11 @@ class Node:
         return without(self.settings, self.outside)
 
 
+def is_try(node_id: str) -> bool:
+    """Whether a node is of something that a round tried, `train/filtered@1/resnet14-0`, not of the round."""
+    return "@" in "".join(node_id.split("/")[1:2])
+
+
 class Graph:
     """Nodes by id, in topological order (of nodes that are free to go, the earlier given comes first).
 

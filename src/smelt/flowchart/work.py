@@ -33,7 +33,7 @@ from smelt.files.committed import MANIFEST
 from smelt.files.opening import read_text
 from smelt.files.verified import Verified
 from smelt.files.workfolder import FINISHED, FLOWCHART, catalogue_of, make, read_chart, refuse_strange
-from smelt.flowchart.graph import Graph, Node
+from smelt.flowchart.graph import Graph, Node, is_try
 from smelt.flowchart.keys import key_of
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ class Item:
     def round(self) -> str:
         """The round that it is of: `raw`; "" for what is of no round."""
         return "".join(self.id.split("/")[1:2])
+
+    @property
+    def tried(self) -> bool:
+        """Whether it is of something that a round tried, and not of the round."""
+        return is_try(self.id)
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON file of the artefact; empty where the node is not done or has no such file."""

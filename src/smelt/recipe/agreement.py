@@ -11,6 +11,7 @@ from smelt.mining.config import SelectSettings
 from smelt.models import lineup
 from smelt.random import SEEDS, derived
 from smelt.recipe.parts import Parts, Round
+from smelt.recipe.tries import tries
 from smelt.recipe.yaml_lines import dotted
 from smelt.settings import MAX_SEED, Disagreement, Settings
 
@@ -24,7 +25,9 @@ def refuse(recipe: Parts) -> None:
         for field, message in _mistakes(one, earlier):
             raise ValueError(f"rounds.{number}.{field}: {message}")
         _trainings(recipe, number, one)
-        if one.select:
+        if one.auto:
+            _decided(recipe, number, one)
+        elif one.select:
             _selection(recipe, number, one, one.select, earlier)
         earlier[one.name] = one
     if recipe.rounds and not any(one.fuse for one in recipe.rounds):
@@ -104,6 +107,38 @@ def _where_given(
     return cause.moved(
         lambda name: dotted(given[name]), lambda name: dotted((*prefix, *loc, *name.split(".")))
     )
+
+
+def _decided(recipe: Parts, number: int, one: Round) -> None:
+    """Raise where a round's step cannot be judged against the round before, or its tries cannot be made."""
+    if number == 0:
+        return  # nothing to judge it against: it learns from everything usable
+    before = recipe.rounds[number - 1]
+    known = {(model.name, seed) for model in before.models for seed in model.seeds}
+    for place, model in enumerate(one.models):
+        if missing := [seed for seed in model.seeds if (model.name, seed) not in known]:
+            raise ValueError(
+                f"rounds.{number}.models.{place}: with `select: {{method: auto}}` a step that does not climb "
+                f"hands on the models of the round before, and {before.name} has no {model.name} of seed "
+                f"{missing[0]}. Give both rounds the same models, or another select.method"
+            )
+    kept, metric = recipe.predict.topk.get("val"), recipe.fuse.metric
+    if kept is not None and kept < (1 if metric == "top1" else 5):
+        raise Disagreement(
+            {"predict.topk.val": kept, f"rounds.{number}.select.method": "auto"},
+            "a step is judged by whether the label is among the first five classes",
+            "5 or more, or -o {fuse.metric}=top1",
+        )
+    earlier = {other.name: other for other in recipe.rounds[:number]}
+    for place, (_, settings) in enumerate(tries(one, bool(recipe.features))):
+        if settings is None:
+            continue
+        if settings.method in ("auto", "threshold_runs", "threshold_samples"):
+            raise ValueError(
+                f"rounds.{number}.tries.{place}.method: {settings.method} cannot be tried; "
+                "give it a round of its own"
+            )
+        _selection(recipe, number, one, settings, earlier)
 
 
 def _selection(

@@ -28,12 +28,14 @@ from smelt.settings import (
     merged,
     partial_of,
 )
-from smelt.stages.config import FeaturesSettings, Runtime
+from smelt.stages.config import DecidingSettings, FeaturesSettings, Runtime
 
 if TYPE_CHECKING:
     PartialTrain = Settings
+    PartialSelect = Settings
 else:
     PartialTrain = partial_of(TrainSettings)
+    PartialSelect = partial_of(SelectSettings)
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}$"
 
 
@@ -104,6 +106,16 @@ class Round(Settings):
         description="What the round learns from; null: the selection of the round before, or everything "
         "usable.",
     )
+    tries: Annotated[tuple[PartialSelect, ...] | None, ReadBy("select", "train", "predict", "decide")] = (
+        Field(
+            default=None,
+            max_length=20,
+            description="What `select: {method: auto}` tries: settings of `select`, each laid over it; "
+            "each trains the round's first model once. null: three depths of the cut. []: nothing but what "
+            "else the round does, on the selection of the round before; null is the same where it has a "
+            "`teacher`, a `start` or other training.",
+        )
+    )
     ranking: Annotated[str | tuple[str, ...] | None, ReadBy("select")] = Field(
         default=None,
         description="The round that `select` goes by, null: the round before; for threshold samples the two "
@@ -136,7 +148,19 @@ class Round(Settings):
                 "`ranking` says what `select` goes by, and there is no `select`",
                 "leave {ranking} out, or give {select}",
             )
+        if self.tries is not None and not self.auto:
+            method = self.select.method if self.select else None
+            raise Disagreement(
+                {"tries": f"{len(self.tries)} of them", "select.method": method},
+                "`tries` says what a selection that is decided tries",
+                "leave {tries} out, or -o {select.method}=auto",
+            )
         return self
+
+    @property
+    def auto(self) -> bool:
+        """Whether validation decides if the round's step is taken."""
+        return self.select is not None and self.select.method == "auto"
 
     @property
     def rankings(self) -> tuple[str, ...]:
@@ -192,6 +216,9 @@ class Parts(Settings):
             description="Passes of learning, each on what the one before shows of the data. []: nothing is "
             "trained, and images are ranked by their `features` alone.",
         )
+    )
+    decide: DecidingSettings = Field(
+        default=DecidingSettings(), description="When a round's step is taken, where that is decided."
     )
     predict: PredictSettings = Field(
         default=PredictSettings(), description="Which scores every model writes: views, splits."

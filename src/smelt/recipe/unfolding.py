@@ -6,6 +6,7 @@ what each key holds; nothing here computes anything.
     synthesise ─▶ index ─▶ check ─▶ (features, under weights from elsewhere) ─▶ dedupe
       round:  select ─▶ (tune) ─▶ train ×models ─▶ rank ─▶ the next round's select
               predict (val, test) ×models            predict (train) where a later round has it as teacher
+      decided: (select ─▶ train ─▶ predict (val)) ×tries ─▶ decide ─▶ select, train, predict of the round
     without rounds:  features ─▶ rank/look
     all results ─▶ fuse ─▶ what comes last (submit, …);   everything ─▶ evaluate
 """
@@ -19,7 +20,7 @@ from typing import Any
 
 from smelt.data.config import ViewSettings
 from smelt.errors import DataError, RecipeError
-from smelt.flowchart.graph import Graph, Node
+from smelt.flowchart.graph import Graph, Node, is_try
 from smelt.learning.config import TrainSettings
 from smelt.mining.config import RankSettings, SelectSettings
 from smelt.models.weightfile import kind_of
@@ -27,9 +28,10 @@ from smelt.random import derived
 from smelt.recipe.borrowed import audit_of, borrowed
 from smelt.recipe.parts import Model, Round, Teacher
 from smelt.recipe.schema import Recipe
+from smelt.recipe.tries import tries
 from smelt.recipe.yaml_lines import dotted
 from smelt.settings import Settings, not_in_key
-from smelt.stages.config import EvaluateSettings, RoundSettings
+from smelt.stages.config import DecideSettings, EvaluateSettings, RoundSettings
 from smelt.stages.table import STAGES, Stage, refuse_ports
 
 
@@ -60,6 +62,8 @@ class _Unfolding:
         self.made: list[str] = []  # ids of the nodes so far, in order
         self.seen: list[str] = []  # features so far: what a round may be ranked by
         self.selected: dict[str, str] = {}  # round → id of the node whose selection it learns from
+        self.decided: dict[str, str] = {}  # round → id of the node that decides whether its step is taken
+        self.instead: dict[str, tuple[str, ...]] = {}  # node → those that may stand in for it
 
     def node(self, name: str, settings: Settings, inputs: Mapping[str, tuple[str, ...]], **rest: Any) -> Node:
         """A node of the graph: its stage is the first part of its name, unless `stage` says otherwise."""
@@ -108,7 +112,7 @@ class _Unfolding:
     def latest(self, row: Stage) -> dict[str, tuple[str, ...]]:
         """What a stage reads that comes last: on each port all that there is for it, or the latest of it."""
         found = {
-            name: tuple(i for i in self.made if i.partition("/")[0] == port.of)
+            name: tuple(i for i in self.made if i.partition("/")[0] == port.of and not is_try(i))
             for name, port in row.ports.items()
         }
         return {name: ids if row.ports[name].many else ids[-1:] for name, ids in found.items()}
@@ -165,7 +169,10 @@ class _Unfolding:
 
     def round(self, one: Round, before: Round | None) -> Iterator[Node]:
         """A round: what it learns from, its models, and how they rank the images."""
-        yield from self.select(one, before)
+        if one.auto and before is not None:
+            yield from self.tried(one, before)
+        else:
+            yield from self.select(one, before)
         ports = {**self.data, **self.catalogued, "selection": (self.selected[one.name],)}
         for model in one.models:
             for seed in model.seeds:
@@ -186,16 +193,70 @@ class _Unfolding:
         if one.select is None and before is not None:
             self.selected[one.name] = self.selected[before.name]
             return
-        settings = _shifted(one.select or SelectSettings(), self.recipe.seed)
+        settings = one.select or SelectSettings()
+        if one.auto:  # the first round: there is nothing that it could be judged against
+            settings = settings.model_copy(update={"method": "all"})
+        self.selected[one.name] = f"select/{one.name}"
+        yield self.selection(self.selected[one.name], settings, one, before)
+
+    def selection(self, name: str, settings: SelectSettings, one: Round, before: Round | None) -> Node:
+        """A node that selects, with all that its method reads."""
+        settings = _shifted(settings, self.recipe.seed)
         ports: dict[str, tuple[str, ...]] = {"catalogue": ("index",), **self.checked}
         ports |= self.select_ports(settings, one, before)
-        self.selected[one.name] = f"select/{one.name}"
         external = {}
         if settings.audit is not None:
             field = f"rounds.{self.recipe.rounds.index(one)}.select.audit"
             place, external["audit"] = audit_of(settings.audit, field)
             settings = settings.model_copy(update={"audit": place})
-        yield self.node(self.selected[one.name], settings, ports, external=external)
+        return self.node(name, settings, ports, external=external)
+
+    def tried(self, one: Round, before: Round) -> Iterator[Node]:
+        """What a round tries, each by a training of its first model; the decision; and the selection that the
+        round learns from by it."""
+        model, recipe = one.models[0], self.recipe
+        seed, kept = model.seeds[0], self.selected[before.name]
+        ports = {**self.data, **self.catalogued, "selection": (kept,)}
+        yield from self.tuned(one, model, ports)
+        view, chosen = recipe.predict.views[0], tries(one, bool(self.seen))
+        names, selections = [], []
+        for number, (_, settings) in enumerate(chosen, 1):
+            names.append(f"{one.name}@{number}/{model.name}-{seed}")
+            selections.append(kept if settings is None else f"select/{one.name}@{number}")
+            if settings is not None:
+                yield self.selection(selections[-1], settings, one, before)
+            yield self.training(names[-1], one, model, seed, ports | {"selection": (selections[-1],)})
+            judged = recipe.predict.model_copy(update={"views": (view,), "splits": ("val",)})
+            of = {**self.data, **self.catalogued, "train": (f"train/{names[-1]}",)}
+            yield self.node(f"predict/{names[-1]}", judged, of, **self.run(one, model))
+        self.decided[one.name] = f"decide/{one.name}"
+        settings_ = DecideSettings(
+            **recipe.decide.model_dump(), metric=recipe.fuse.metric, view=view.name,
+            tries=tuple(called for called, _ in chosen), validation_labels=recipe.data.validation_labels,
+        )  # fmt: skip
+        of = {"before": (f"predict/{before.name}/{model.name}-{seed}",), "features": tuple(self.seen)}
+        of["tried"] = tuple(f"predict/{name}" for name in names)
+        yield self.node(self.decided[one.name], settings_, {**self.catalogued, **of})
+        for each in one.models:
+            for at in each.seeds:
+                same = f"{before.name}/{each.name}-{at}"
+                tried = names if (each, at) == (model, seed) else []
+                self.instead[f"train/{one.name}/{each.name}-{at}"] = tuple(
+                    f"train/{n}" for n in (same, *tried)
+                )
+                self.instead[f"predict/{one.name}/{each.name}-{at}"] = (f"predict/{same}",)
+        self.selected[one.name] = kept
+        if any(settings is not None for _, settings in chosen):
+            self.selected[one.name] = f"select/{one.name}"
+            of = {"catalogue": ("index",), **self.checked, "selection": (kept,), "tried": tuple(selections)}
+            of["decision"] = (self.decided[one.name],)
+            yield self.node(self.selected[one.name], _shifted(one.select, recipe.seed), of)
+
+    def stands_in(self, one: Round, node: str) -> dict[str, tuple[str, ...]]:
+        """The ports by which a decision puts other artefacts in the place of a node's own work."""
+        if one.name not in self.decided:
+            return {}
+        return {"decision": (self.decided[one.name],), "instead": self.instead[node]}
 
     def select_ports(
         self, settings: SelectSettings, one: Round, before: Round | None
@@ -223,19 +284,34 @@ class _Unfolding:
         self, one: Round, model: Model, seed: int, ports: Mapping[str, tuple[str, ...]]
     ) -> Iterator[Node]:
         """One model of a round: its rate, where that is tuned, its training and its predictions."""
-        recipe = self.recipe
         name = f"{one.name}/{model.name}-{seed}"
+        yield from self.tuned(one, model, ports)
+        yield self.training(name, one, model, seed, {**ports, **self.stands_in(one, f"train/{name}")})
+        yield from self.features(name)
+        yield from self.predict(name, one, self.run(one, model))
+
+    def run(self, one: Round, model: Model) -> dict[str, int]:
+        """What predicting takes: one device, however many trained."""
+        threads = self.recipe.training(one, model, model.seeds[0]).threads
+        return {"threads": max(1, threads), "devices": self.devices}
+
+    def tuned(self, one: Round, model: Model, ports: Mapping[str, tuple[str, ...]]) -> Iterator[Node]:
+        """The test of a rate that is to be tuned: one for all seeds of a model, and for all that is tried."""
+        settings, external = self.begun(one, model, self.recipe.training(one, model, model.seeds[0]))
+        name = f"tune/{one.name}/{model.name}"
+        if settings.learning_rate == "tune" and name not in self.made:
+            threads = max(1, settings.threads)
+            yield self.node(name, settings, ports, external=external, threads=threads, devices=self.devices)
+
+    def training(
+        self, name: str, one: Round, model: Model, seed: int, ports: Mapping[str, tuple[str, ...]]
+    ) -> Node:
+        """One training."""
+        recipe = self.recipe
         settings, external = self.begun(one, model, recipe.training(one, model, seed))
         inputs = dict(ports)
         if settings.learning_rate == "tune":
-            # one test for all seeds of a model: its rate belongs to the model, not to the seed
-            tune = f"tune/{one.name}/{model.name}"
-            if seed == model.seeds[0]:
-                yield self.node(
-                    tune, settings, ports, external=external,
-                    threads=max(1, settings.threads), devices=self.devices,
-                )  # fmt: skip
-            inputs["tune"] = (tune,)
+            inputs["tune"] = (f"tune/{one.name}/{model.name}",)
         if one.teacher:
             teachers = next(r for r in recipe.rounds if r.name == one.teacher.round)
             which = self.lessons(one.teacher.round).index(self.lesson(one.teacher))
@@ -243,11 +319,7 @@ class _Unfolding:
         if one.start:
             inputs["start"] = (f"train/{one.start}/{model.name}-{seed}",)
         run = {"threads": max(1, settings.threads), "devices": self.devices * settings.world_size}
-        yield self.node(f"train/{name}", settings, inputs, external=external, **run)
-        yield from self.features(name)
-        yield from self.predict(
-            name, one, {**run, "devices": self.devices}
-        )  # one device, however many trained
+        return self.node(f"train/{name}", settings, inputs, external=external, **run)
 
     def begun(
         self, one: Round, model: Model, settings: TrainSettings
@@ -269,7 +341,8 @@ class _Unfolding:
         """A model's predictions: what is judged and fused, and each lesson that a round takes."""
         recipe = self.recipe
         ports = {**self.data, **self.catalogued, "train": (f"train/{name}",)}
-        yield self.node(f"predict/{name}", recipe.predict, ports, **run)
+        whole = {**ports, **self.stands_in(one, f"predict/{name}")}
+        yield self.node(f"predict/{name}", recipe.predict, whole, **run)
         for which, (view, top_k) in enumerate(self.lessons(one.name)):
             scores = recipe.predict.model_copy(
                 update={"views": (view,), "splits": ("train",), "topk": {"train": top_k}}
@@ -303,6 +376,7 @@ class _Unfolding:
             ports[f"predict/{one.name}"] = tuple(f"predict/{name}" for name in names)
             ports[f"rank/{one.name}"] = (f"rank/{one.name}",)
             ports[f"select/{one.name}"] = (self.selected[one.name],)
+            ports[f"decide/{one.name}"] = (self.decided[one.name],) if one.name in self.decided else ()
             rounds.append(RoundSettings(name=one.name, title=one.title, models=names, fused=one.fuse))
         settings = EvaluateSettings(view=self.recipe.predict.views[0].name, rounds=tuple(rounds))
         return self.node("evaluate", settings, ports)

@@ -54,17 +54,19 @@ class Table:
 @dataclass(frozen=True)
 class Step:
     """A step of the method. accuracy: split → {top1, top5}, empty where it is not known; spread: standard
-    deviation over the models, by split; gain: of top-1 over the step before, by split."""
+    deviation over the models, by split; gain: of top-1 over the step before, by split. taken: whether what
+    the step does is used: else it is the step before once more."""
 
     name: str
     chosen: bool
     accuracy: Mapping[str, Mapping[str, float]]
     spread: Mapping[str, float]
     gain: Mapping[str, float]
+    taken: bool = True
 
     def cells(self) -> list[str]:
         """The name, then top-1 (`63.72 ±1.20 (+7.41)`) and top-5 of each split."""
-        found = [self.name]
+        found = [self.name if self.taken else f"{self.name}: not used"]
         for split in SPLITS:
             text = percent(self.accuracy[split].get("top1"))
             text += f" ±{percent(self.spread[split])}" if split in self.spread else ""
@@ -95,9 +97,11 @@ class Ladder:
                     {split: one[split] for split in SPLITS},
                     {split: value for split, value in spread.items() if value is not None},
                     {split: value - before[split] for split, value in first.items() if split in before},
+                    bool(one.get("taken", True)),
                 )
             )
-            before |= first
+            if steps[-1].taken:  # what follows goes on from here
+                before |= first
         return cls(tuple(steps), measured)
 
     @property
@@ -171,10 +175,27 @@ class Ladder:
         title = "How well each score finds wrong labels"
         return Table(columns, rows, title, note, words=("score",)) if rows else None
 
+    def decided(self) -> Table | None:
+        """What rounds tried, what it gained on validation, and what became of it."""
+        rows = []
+        for one in self.measured.get("rungs", ()):
+            found = one.get("decision", {})
+            for number, tried in enumerate(found.get("tries", ()), 1):
+                gain = f"{points(tried['gain'])} ± {percent(tried['standard_error'])}"
+                used = "used" if number == found["chosen"] else "not used"
+                rows.append([found["round"], tried["name"], percent(tried["accuracy"]), gain, used])
+        title = "What was tried, judged on validation against the round before (± one standard error)"
+        note = "A step is taken only where it climbs by more than what chance would give."
+        columns = ["round", "tried", "val, %", "gain, points", ""]
+        return Table(columns, rows, title, note, words=("tried", "")) if rows else None
+
     def sentences(self) -> list[str]:
         """What is said beside the tables: the fusion, and how many labels look wrong."""
         found = [f"Fusion: {self.measured['fusion']}."] if "fusion" in self.measured else []
         noise = self.measured.get("noise", ())
+        for one in self.measured.get("rungs", ()):
+            if words := one.get("decision", {}).get("words"):
+                found.append(f"{one['name'].removeprefix('one model, ')}: {words}.")
         return found + [f"Wrong labels, {one['round']}: {one['words']}." for one in noise if one["words"]]
 
     def _selections(self) -> Sequence[Mapping[str, Any]]:

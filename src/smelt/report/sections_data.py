@@ -26,7 +26,7 @@ def facts(work: Work, measured: Ladder) -> list[dict[str, str]]:
     if catalogue:
         found.append(("training images", count(len(catalogue.rows("train")))))
         found.append(("classes", count(len(catalogue.classes))))
-    found.append(("models", count(len(work.of("train")))))
+    found.append(("models", count(sum(not item.tried for item in work.of("train")))))
     if split := measured.split:
         ends = (("at first", measured.steps[0]), ("in the end", measured.outcome))
         for when, step in ends:

@@ -42,7 +42,7 @@ def ladder(measured: Ladder) -> Section | None:
             note += " Lines: one standard deviation over the models of a round."
         title = f"Class-averaged top-1 on {SPLITS[split]}, % (the axis does not begin at 0)"
         blocks.append(chart(charts.bars(bars, best=best), title, note=note))
-    blocks += table(measured.table()) + table(measured.averages())
+    blocks += table(measured.table()) + table(measured.decided()) + table(measured.averages())
     intro = (
         "Validation images are used to choose; test images are used for nothing but this table. Accuracy is "
         "averaged within each class first, then over the classes."
@@ -58,7 +58,7 @@ def _bar(step: Step, split: str) -> tuple[str, float, tuple[float, float] | None
 
 def training(work: Work) -> Section | None:
     """Learning curves and rates of every model."""
-    done = [item for item in work.of("train") if item.path]
+    done = [item for item in work.of("train") if item.path and not item.tried]
     if not done:
         return None
     blocks: list[Block] = [*_begun(done)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,18 @@ def mining(work: Work, measured: Ladder) -> list[Section | None]:
         return []
     known = read_table(item.path / "ranking.parquet", ["row", "cleanness"])
     rows, cleanness = (known[name].to_numpy(zero_copy_only=False) for name in ("row", "cleanness"))
-    chosen = (one.path for one in work.of("select") if item.id in one.inputs.get("ranking", []))
-    path = next((path for path in chosen if path), None)
+    path = next((path for path in _selected_by(work, item) if path), None)
     ranking = Ranking(rows=rows, scores={}, cleanness=cleanness)
     mined = Mined(work.catalogue, item, ranking, read_selection(path) if path else None)
     return [_noise(work, mined, measured), _galleries(work, mined)]
+
+
+def _selected_by(work: Work, item: Item) -> Iterator[Path | None]:
+    """Selections that go by a ranking: of rounds, and where a round tried some, what it took."""
+    by = {one.id for one in work.of("select") if item.id in one.inputs.get("ranking", [])}
+    for one in work.of("select"):
+        if not one.tried and (one.id in by or by & set(one.inputs.get("tried", []))):
+            yield one.path
 
 
 def _noise(work: Work, mined: Mined, measured: Ladder) -> Section | None:
@@ -158,7 +166,7 @@ def _against_truth(catalogue: Catalogue, truth: NDArray[Any], ranking: Ranking) 
 def _reasons(work: Work) -> list[Block]:
     rows = []
     for item in work.of("select"):
-        if item.path:
+        if item.path and not item.tried:
             counts = item.json("selection.json")["counts"]
             kept = counts.pop("kept", 0)
             left_out = ", ".join(f"{reason} {count(n)}" for reason, n in sorted(counts.items()))

@@ -28,7 +28,8 @@ FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "features": ("features.json", ()),
     "train": ("train.json", ()),
     "rank": ("rank.json", ("score", "models", "rows", "unseen")),
-    "select": ("selection.json", ("method", "noise", "rate", "counts", "num_classes")),
+    "select": ("selection.json", ("method", "noise", "rate", "decided", "counts", "num_classes")),
+    "decide": ("decision.json", ("words", "labels", "images")),
 }  # stage → (file, fields to print; none: all that are plain numbers, words or counts)
 MOST_CLASSES = 20
 MOST_ALIKE = 12  # results of which it is told how alike they err
@@ -65,6 +66,7 @@ def ladder(measured: Mapping[str, Any]) -> None:
     """Print the ladder, what was dropped against the known truth, and what was chosen."""
     out, found = console(), Ladder.of(measured)
     table(out, found.table())
+    table(out, found.decided())
     for sentence in found.sentences():
         out.print(sentence, soft_wrap=True)
     table(out, found.dropped())

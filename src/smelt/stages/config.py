@@ -156,6 +156,34 @@ class FeaturesSettings(Settings):
         return self
 
 
+class DecidingSettings(Settings):
+    """When a step of the flowchart is taken: of rounds with `select: {method: auto}`."""
+
+    standard_errors: float = Field(
+        default=1.0,
+        ge=-1000.0,
+        le=1000.0,
+        description="A step is taken where what it gains on validation is more than so many of its standard "
+        "errors. Higher takes only what is surer; 0 whatever climbs; -1000 the best of what was tried, "
+        "whether it climbs or not.",
+    )
+
+
+class DecideSettings(DecidingSettings):
+    """What was tried, in the order of the port, and what it is judged by."""
+
+    metric: Literal["auto", "top1", "top5"] = Field(
+        default="auto", description="Class-averaged accuracy that is compared; from `fuse.metric`."
+    )
+    view: str = Field(description="Name of the view that models are compared under.")
+    tries: tuple[str, ...] = Field(min_length=1, description="What each try is called.")
+    validation_labels: Literal["checked", "crawled"] | None = Field(
+        default=None,
+        description="Whether labels of validation can be taken to be right; crawled ones count as far as "
+        "they probably are. null: crawled.",
+    )
+
+
 class RoundSettings(Settings):
     """What the ladder must know of a round."""
 

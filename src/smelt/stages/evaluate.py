@@ -1,7 +1,7 @@
 """Stage `evaluate`: the ladder of the method, measured, and the quality of mining where the truth is known.
 
 Ports: catalogue, fuse; for each round r of the settings train/r, predict/r (one artefact a model, in order),
-rank/r and select/r.
+rank/r, select/r and, where the round's step was judged, decide/r.
 Writes `ladder.json` (steps, rounds, selections and rankings against the truth) and `evaluate.json` (accuracy
 of every result and class, and what validation says of classes that mining found to stand out). This stage
 and the report alone look at test labels and truth.
@@ -48,7 +48,10 @@ def run(context: Context[EvaluateSettings]) -> None:
     mined = {one.name: against_truth(context, catalogue, one) for one in settings.rounds}
     ladder = {
         "rungs": [
-            *(step_of(one, singles[one.name], settings.view) for one in settings.rounds),
+            *(
+                step_of(one, singles[one.name], settings.view) | decision(context, one)
+                for one in settings.rounds
+            ),
             *fusion_steps(context, catalogue, fusion),
         ],
         "rounds": [averaged(context, catalogue, one) for one in settings.rounds],
@@ -124,6 +127,15 @@ def step_of(one: RoundSettings, rows: list[dict[str, Any]], view: str) -> dict[s
     return found
 
 
+def decision(context: Context[EvaluateSettings], one: RoundSettings) -> dict[str, Any]:
+    """Whether the round's step was taken, why, and what it tried; {} where nothing was to be decided."""
+    path = context.maybe(f"decide/{one.name}")
+    if path is None:
+        return {}
+    found = read_json(path / "decision.json")
+    return {"taken": found["chosen"] > 0, "decision": {**found, "round": one.name}}
+
+
 def averaged(context: Context[EvaluateSettings], catalogue: Catalogue, one: RoundSettings) -> dict[str, Any]:
     """The plain average of the probabilities of a round's models, each under the view of the single ones."""
     found: dict[str, Any] = {"round": one.name, "title": one.title or one.name, "models": len(one.models)}
@@ -174,6 +186,8 @@ def fusion_steps(
             "name": title,
             "method": name,
             "chosen": place == last,
+            # the plain average always is; of others what the guard chose
+            "taken": name in (fusion["plain"], chosen),
             "models": len(fusion["results"]),
             "spread": {},
             "val": held_out,

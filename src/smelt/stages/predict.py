@@ -1,6 +1,7 @@
 """predict: scores of a trained model for whole splits, each view a result of its own.
 
-Ports: data (optional), catalogue, train. Writes `<split>/<view>.npy`, or `<split>/<view>.topk.npz` for the
+Ports: data (optional), catalogue, train; decision and instead (optional: what stands in for this, see
+`stages.decided`). Writes `<split>/<view>.npy`, or `<split>/<view>.topk.npz` for the
 splits in `topk`, with their sidecars; `<split>/<view>.bad.csv` where images could not be read (their scores
 are zeros). A killed attempt goes on with the first view that is not there, or that holds something else than
 was written.
@@ -29,12 +30,15 @@ from smelt.learning.pixels import Normaliser
 from smelt.learning.predict_settings import PredictSettings
 from smelt.learning.prediction import score_blocks, write_best
 from smelt.stages.context import Context
+from smelt.stages.decided import hand_on
 
 SEALS = "views"  # in scratch: what finished views hold
 
 
 def run(context: Context[PredictSettings]) -> None:
     """Write every view of every split that has images."""
+    if hand_on(context):
+        return
     settings = context.settings
     device = distributed.device_of(context.runtime.device, 0)
     setup.fix_numerics(settings.threads, True, device)

@@ -3,7 +3,8 @@
 Ports: catalogue; check, dedupe, selection (an earlier round's) and ranking, each optional; for
 `threshold_samples` train and threshold (the two trainings and, in the same order, the selections of
 `threshold_runs` that they were taught from: what these left out stays out); results (predict artefacts) for
-`worst_classes`, and for `noise_rate` where there are any.
+`worst_classes`, and for `noise_rate` where there are any; for `auto` decision and tried (the selections that
+were tried): the one that was chosen is taken over, or that of the round before.
 Writes `selection.parquet` and `selection.json`.
 """
 
@@ -20,7 +21,7 @@ from smelt.artifacts.ranking import read_ranking
 from smelt.artifacts.row_kinds import read_kinds
 from smelt.artifacts.selection import read_selection, write_selection
 from smelt.artifacts.softlabels import LIKELY, read_soft_labels
-from smelt.errors import ArtifactError
+from smelt.errors import ArtifactError, RecipeError
 from smelt.files.atomic import read_json
 from smelt.files.committed import MANIFEST
 from smelt.mining import given_audit
@@ -30,11 +31,17 @@ from smelt.mining.draft import Known
 from smelt.mining.filefacts import evidence
 from smelt.mining.rankings import score_of
 from smelt.stages.context import Context
+from smelt.stages.decided import decision_of
 from smelt.stages.rank import dynamics_of, taught_otherwise, validation_accuracy
+
+OWN = ("num_classes", "counts")  # what writing a selection says of it anew
 
 
 def run(context: Context[SelectSettings]) -> None:
     """Write the selection over the catalogue's training rows."""
+    if context.settings.method == "auto":
+        adopt(context)
+        return
     catalogue = Catalogue.open(context.catalogue)
     rows = catalogue.rows("train")
     earlier = [*context.inputs.get("selection", []), *context.inputs.get("threshold", [])]
@@ -48,6 +55,16 @@ def run(context: Context[SelectSettings]) -> None:
         [read_selection(path) for path in earlier],
     )
     write_selection(context.out, selection, summary)
+
+
+def adopt(context: Context[SelectSettings]) -> None:
+    """Write the selection that was decided on."""
+    decision = decision_of(context)
+    if decision is None:
+        raise RecipeError("select: auto takes what trainings decide, and no decision is connected")
+    source = [context.one("selection"), *context.inputs["tried"]][decision["chosen"]]
+    kept = {name: value for name, value in read_json(source / "selection.json").items() if name not in OWN}
+    write_selection(context.out, read_selection(source), {**kept, "decided": decision["words"]})
 
 
 def known(context: Context[SelectSettings], catalogue: Catalogue, rows: NDArray[np.int64]) -> Known:

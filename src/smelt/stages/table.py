@@ -77,6 +77,8 @@ DATA = {"data": Port("synthesise", optional=True)}  # without it the images lie 
 INDEXED = {"catalogue": Port("index")}
 # All that reads the splits: `dedupe` may have drawn them again (see `Context.catalogue`)
 CATALOGUE = {**INDEXED, "dedupe": Port("dedupe", optional=True)}
+# Of a round that tries something: where that is not used, the round before stands in its place (`instead`)
+DECIDED = {"decision": Port("decide", optional=True)}
 
 ROWS = (
     Stage(
@@ -126,6 +128,7 @@ ROWS = (
             "tune": Port("tune", optional=True),  # for `learning_rate: tune`
             "teacher": Port("predict", many=True, optional=True),  # results of the train split
             "start": Port("train", optional=True),  # to fine-tune from
+            **DECIDED, "instead": Port("train", many=True, optional=True),
         },
         device=True,
     ),
@@ -151,13 +154,28 @@ ROWS = (
             "train": Port("train", many=True, optional=True),  # with threshold samples …
             "threshold": Port("select", many=True, optional=True),  # … and what these were taught from
             "results": Port("predict", many=True, optional=True),  # what models get wrong on validation
+            **DECIDED, "tried": Port("select", many=True, optional=True),  # what a round tried
         },
     ),
     Stage(
         "predict", 3, "learning.predict_settings.PredictSettings",
         "Write every model's scores under every view.",
-        {**DATA, **CATALOGUE, "train": Port("train")},
+        {
+            **DATA, **CATALOGUE, "train": Port("train"),
+            **DECIDED, "instead": Port("predict", many=True, optional=True),
+        },
         device=True,
+    ),
+    Stage(
+        "decide", 1, "stages.config.DecideSettings",
+        "Judge on validation what a round tried, against the round before.",
+        {
+            **CATALOGUE,
+            "before": Port("predict"),  # of the round before
+            "tried": Port("predict", many=True),  # the same model, after each thing that was tried
+            "features": Port("features", many=True, optional=True),  # which labels of validation are right
+        },
+        command=False,
     ),
     Stage(
         "fuse", 5, "fusion.config.FuseSettings",
@@ -174,6 +192,7 @@ ROWS = (
             "predict": Port("predict", many=True, each_round=True),
             "rank": Port("rank", each_round=True),
             "select": Port("select", each_round=True),
+            "decide": Port("decide", each_round=True, optional=True),
         },
     ),
     Stage(

@@ -1,7 +1,8 @@
 """train: one model, learnt from a selection, and what training showed of each image.
 
 Ports: data (optional), catalogue, selection, tune (for `learning_rate: tune`), teacher (results of the train
-split, any number), start (a train artefact to fine-tune from). Writes `model.safetensors`, `model.json`,
+split, any number), start (a train artefact to fine-tune from), decision and instead (what stands in for this
+training, see `stages.decided`). Writes `model.safetensors`, `model.json`,
 `ema.safetensors` with `ema_decay`, `weights.json` (what was loaded) with `weights`, `dynamics/`,
 `metrics.csv`, `train.json`. Checkpoints are in the scratch folder: a killed attempt goes on from the last.
 """
@@ -27,6 +28,7 @@ from smelt.learning.loop import Loop
 from smelt.mining.recorder import Recorder
 from smelt.models.backbones import num_parameters
 from smelt.stages.context import Context
+from smelt.stages.decided import hand_on, standing_in
 
 COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "train_top1",
            "val_top1", "val_top5", "val_top1_ema", "val_top5_ema")  # fmt: skip
@@ -38,6 +40,10 @@ def run(context: Context[TrainSettings]) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     settings = context.settings
     group = distributed.from_torchrun()
+    if standing_in(context) is not None:
+        if group is None or group.first:
+            hand_on(context)
+        return
     if group is not None and group.world_size != settings.world_size:
         raise TrainingError(
             f"torchrun started {group.world_size} ranks, but world_size is {settings.world_size}: "

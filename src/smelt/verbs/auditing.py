@@ -264,7 +264,7 @@ def _best_single(work: Work, catalogue: Catalogue, split: str) -> tuple[NDArray[
     rows = catalogue.rows(split)
     labels, wanted = catalogue.labels_N[rows], results.rows_hash(rows)
     best: tuple[float, NDArray[Any], str] | None = None
-    for item in work.of("predict"):
+    for item in (one for one in work.of("predict") if not one.tried):
         for path in results.find(item.path, split) if item.path else ():
             if path.suffix != ".npy":
                 continue

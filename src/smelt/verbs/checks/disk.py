@@ -13,6 +13,7 @@ from pathlib import Path
 
 from smelt.errors import ArtifactError
 from smelt.files.atomic import read_json
+from smelt.flowchart.graph import is_try
 from smelt.learning.config import TrainSettings
 from smelt.verbs.checks.asked import Asked
 
@@ -161,7 +162,10 @@ def _parts(
 def _models(asked: Asked, known: Counts, todo: set[str], values: Mapping[tuple[int, int], int]) -> Part:
     kept = meanwhile = 0
     for one, model, settings, at in asked.trainings():
-        left = sum(f"train/{one.name}/{model.name}-{seed}" in todo for seed in model.seeds)
+        own = {f"{model.name}-{seed}" for seed in model.seeds}
+        # those of the round, and of what it tries (`train/filtered@1/resnet14-0`)
+        parts = (name.split("/") for name in todo if name.startswith("train/"))
+        left = sum(tail in own and round_.partition("@")[0] == one.name for _, round_, tail in parts)
         if left:
             weights = FLOAT * values.get(at, 0) * (2 if settings.ema_decay else 1)
             kept += left * (weights + DYNAMICS * known.rows + SIDECAR)
@@ -177,11 +181,13 @@ def _copies(settings: TrainSettings) -> int:
 
 def _results(asked: Asked, known: Counts, todo: set[str]) -> Part:
     predict, images, count = asked.recipe.predict, known.images or {}, known.classes or 0
-    nodes = sum(name.startswith("predict/") for name in todo)
+    nodes = sum(name.startswith("predict/") for name in todo if not is_try(name))
+    tries = sum(name.startswith("predict/") for name in todo if is_try(name))  # validation, in one view
     per_view = sum(
         images.get(split, 0) * _scores(predict.topk.get(split), count) + SIDECAR for split in predict.splits
     )
-    return Part("results", nodes * len(predict.views) * per_view)
+    judged = images.get("val", 0) * _scores(None, count) + SIDECAR
+    return Part("results", nodes * len(predict.views) * per_view + tries * judged)
 
 
 def _teachers(asked: Asked, known: Counts, todo: set[str]) -> Part:
