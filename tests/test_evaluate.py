@@ -87,7 +87,7 @@ def test_single_models_averages_and_fusions_of_a_run(finished: Path) -> None:
             assert row[split]["top1"] == pytest.approx(naive(scores.tolist(), labels, 1))
             assert row[split]["top5"] == pytest.approx(naive(scores.tolist(), labels, 5))
         for rung, averaged, name in zip(
-            ladder["rungs"], ladder["rounds"], ("raw", "aum", "distilled"), strict=False
+            ladder["rungs"], ladder["rounds"], ("raw", "filtered", "distilled"), strict=False
         ):
             own = [model for model in first if model.startswith(f"{name}/")]
             values = [first[model][split]["top1"] for model in own]

@@ -26,7 +26,7 @@ from smelt.settings import Settings, _counts
 from smelt.stages.table import STAGES
 
 # Read by stages though in no key: how often to save, when to give up, and a path whose content is in it
-HARMLESS = {"checkpoint_every_steps", "max_bad_fraction", "weights"}
+HARMLESS = {"checkpoint_every_steps", "max_bad_fraction", "weights", "audit"}
 BY_ID = {case.id: case for case in CASES}
 
 

@@ -184,7 +184,7 @@ ROWS = (
         command=False,
     ),
     Stage(
-        "evaluate", 5, "stages.config.EvaluateSettings",
+        "evaluate", 6, "stages.config.EvaluateSettings",
         "Measure every step of the method.",
         {
             **CATALOGUE, "fuse": Port("fuse"),
