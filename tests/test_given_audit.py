@@ -143,6 +143,21 @@ def test_the_stage_goes_by_an_audit(tmp_path: Path) -> None:
     assert (dropped == WRONG).mean() > 0.9
 
 
+def test_verdicts_that_tell_nothing_are_said_to(tmp_path: Path) -> None:
+    of, said = catalogue(tmp_path), []
+    path = audit(tmp_path, of)
+    for name in ("ranking", "out"):
+        (tmp_path / name).mkdir()
+    write_ranking(tmp_path / "ranking", ranking(of, telling=False), {"score": "knn"})
+    run(
+        "select", {"method": "likely_wrong", "audit": str(path), "fraction": 0.1},
+        inputs={"catalogue": [tmp_path], "ranking": [tmp_path / "ranking"]}, out=tmp_path / "out",
+        scratch=tmp_path / "out", emit=lambda event, **fields: said.append((event, fields["text"])),
+    )  # fmt: skip
+    assert said[0][0] == "warning" and "do not tell which labels are wrong" in said[0][1]
+    assert read_selection(tmp_path / "out").kept.sum() == SIZE * 0.9
+
+
 def test_the_stage_refuses_probabilities_of_another_catalogue(tmp_path: Path) -> None:
     of = catalogue(tmp_path)
     write_json(tmp_path / MANIFEST, {"key": "mine"})

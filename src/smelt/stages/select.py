@@ -86,6 +86,12 @@ def known(context: Context[SelectSettings], catalogue: Catalogue, rows: NDArray[
             Path(context.settings.audit), catalogue, rows, found.get("ranking"), found.get("score", ""), key
         )
         found |= {"p_wrong": audit.p_wrong, "verdicts": audit.verdicts}
+        if audit.p_wrong is None:
+            context.emit(
+                "warning",
+                text=f"the verdicts of {context.settings.audit} do not tell which labels are wrong: there is "
+                "no ranking, or its low scores are wrong no oftener. Features decide, as without an audit",
+            )
     return Known(
         accuracy=lambda topk: validation_accuracy(context.inputs.get("results", []), catalogue, topk),
         aum_RN=[score_of(dynamics_of(path, catalogue), "aum")[rows] for path in trains],

@@ -133,25 +133,31 @@ def _teach(
     nobody = np.zeros(len(flagged), bool)
     if known.likely is None:
         return nobody, {"taught": 0, "words": "no features say what else a row is: no new label is taught"}
-    others = others_of(draft.rows, draft.labels, known.likely)
-    wanted = flagged & ~outside & others.known
+    doubtful = np.flatnonzero(draft.kept & (flagged | (np.nan_to_num(p_wrong) >= DOUBT)))
+    others = others_of(draft.rows[doubtful], draft.labels[doubtful], known.likely)
+    new = np.full(len(flagged), -1, np.int32)  # the likeliest other class, where it is known
+    new[doubtful[others.known]] = others.classes[others.known, 0]
+    wanted = flagged & ~outside & (new >= 0)
     if teach == "relabel":
-        wanted &= np.nan_to_num(p_wrong) * others.shares[:, 0] >= least
-    said = new_labels_right(known, wanted, p_wrong, others.classes[:, 0])
+        sure = np.zeros(len(flagged))
+        sure[doubtful] = p_wrong[doubtful] * others.shares[:, 0]
+        wanted &= sure >= least
+    said = new_labels_right(known, wanted, p_wrong, new)
     said["least"] = least
     if said["low"] is None or said["low"] < least:
         said["taught"] = 0
         said["words"] += ": no new label is taught"
         return nobody, said
     if teach == "relabel":
-        draft.relabel(wanted, others.classes[:, 0], RELABELLED)
+        draft.relabel(wanted, new, RELABELLED)
     else:
-        doubt = draft.kept & others.known & (np.nan_to_num(p_wrong) >= DOUBT) & ~(flagged & ~wanted)
-        doubt &= draft.reasons == 0
-        shares = (p_wrong[doubt, None] * others.shares[doubt]).astype(np.float32)
-        draft.soft = SoftLabels(draft.rows[doubt], others.classes[doubt], shares)
+        taught = others.known & ~(flagged & ~wanted)[doubtful] & (draft.reasons[doubtful] == 0)
+        taught &= p_wrong[doubtful] >= DOUBT
+        rows, chances_ = doubtful[taught], p_wrong[doubtful[taught], None]
+        shares = (chances_ * others.shares[taught]).astype(np.float32)
+        draft.soft = SoftLabels(draft.rows[rows], others.classes[taught], shares)
         draft.weigh(wanted, 1.0, SOFT)
-        wanted = wanted | doubt
+        wanted[rows] = True
     return wanted, said | {"taught": int(wanted.sum())}
 
 
