@@ -374,7 +374,7 @@ def gains(ladders: list[list[Mapping[str, Any]]]) -> dict[str, Any]:
     """`taken`: by rung what it gained over the rung taken before it, in each ladder where it was taken;
     `refused`: names of others with their reasons; `least`: the lowest mean gain, points.
 
-    A rung of fusion that was not chosen is no step; nor is one that says `taken: false`.
+    A rung that says `taken: false` is no step, and the next is compared with the one before it.
     """
     taken: dict[str, list[float]] = {}
     refused: list[str] = []
@@ -383,8 +383,9 @@ def gains(ladders: list[list[Mapping[str, Any]]]) -> dict[str, Any]:
         for rung in rungs:
             scores = rung.get("test") or rung["val"]
             if rung.get("taken") is False:
-                refused.append(f"{rung['name']}: {rung.get('why', 'refused')}")
-            elif rung.get("chosen") is not False:
+                why = rung.get("decision", {}).get("words") or "better on validation is another"
+                refused.append(f"{rung['name']}: {why}")
+            else:
                 if before is not None:
                     taken.setdefault(rung["name"].partition(":")[0], []).append(scores["top1"] - before)
                 before = scores["top1"]
