@@ -1,7 +1,7 @@
 """Learning from noisy labels: raw training, cleanlab's filter, a bare cut and what smelt does.
 
-    python benchmarks/learning.py [--data FOLDER] [--weights FILE] [--cache FOLDER] [--quick] [--steps]
-        [--json]
+    python benchmarks/learning.py [--data FOLDER] [--weights FILE] [--cache FOLDER] [--quick] [--semi]
+        [--steps] [--json]
 
 CIFAR-10N (labels that people gave; `worst` has 40 % wrong, `aggre` 9 %), two seeds; test accuracy under the
 clean labels, averaged over classes, same images and steps for all:
@@ -58,6 +58,7 @@ Bools = NDArray[np.bool_]
 
 RATE, BATCH, EPOCHS = 0.001, 128, 10
 STUDENT_EPOCHS = 20
+SEMI = {"warmup_epochs": STUDENT_EPOCHS // 3, "ramp_epochs": STUDENT_EPOCHS // 3}
 VERDICTS = 200
 RECIPES = ("cifar10n_cpu", "demo")
 SEEDS = (0, 1)
@@ -290,6 +291,7 @@ def student(args: argparse.Namespace, table: Table) -> None:
         {"name": "raw", "models": models},
         *({"name": name, "ranking": "raw", "select": select, "models": models}
           for name, select in selections(folder, work).items()),
+        *(semi_rounds(models) if args.semi else ()),
     ]  # fmt: skip
     trained = mining.run_recipe(folder, recipe, "predict")
     catalogue = smelt.Catalogue.open(trained.find("index") / "catalogue")
@@ -300,7 +302,7 @@ def student(args: argparse.Namespace, table: Table) -> None:
 
 
 def selections(folder: Path, work: smelt.Work) -> dict[str, dict[str, Any]]:
-    """What each round after the raw one learns from. (A semi-supervised round has its place here.)"""
+    """What each round after the raw one learns from."""
     flagged = {"audit": str(folder / "cleanlab" / FILE), "minimum_share": 0, "above": 0.5}
     return {
         "cleanlab": {"method": "likely_wrong", **flagged, "down_weight_from": None},
@@ -312,6 +314,15 @@ def selections(folder: Path, work: smelt.Work) -> dict[str, dict[str, Any]]:
             "audit": str(simulated(folder, work)),
         },
     }
+
+
+def semi_rounds(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that are probably wrong dropped, and the same selection with them as unlabelled images; both see
+    the same number of labelled ones."""
+    select = {"method": "likely_wrong", "above": 0.5, "down_weight_from": None}
+    common = {"ranking": "raw", "select": select}
+    taught = [{**one, "train": {"semi": SEMI}} for one in models]
+    return [{"name": "drop", **common, "models": models}, {"name": "semi", **common, "models": taught}]
 
 
 def simulated(folder: Path, work: smelt.Work) -> Path:
@@ -406,6 +417,8 @@ def main() -> None:
     if args.scratch:
         figures["student_gain_worst"] = table.gain("student worst", "ours")
         figures["student_soft_gain_worst"] = table.gain("student worst", "soft")
+    if args.scratch and args.semi:
+        figures["semi_gain_worst"] = table.gain("student worst", "semi", "drop")
     for name, found in climbed.items():
         print(f"{name}: {len(found['refused'])} steps refused", *found["refused"], sep="\n  ")
         if found["least"] is not None:
@@ -425,6 +438,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="of EfficientNet-Lite0; default: the dev package's")
     parser.add_argument("--cache", type=Path, default=root / "build" / "mining", help="what is slow, kept")
     parser.add_argument("--quick", action="store_true", help="2,500 images, one seed, no student")
+    parser.add_argument("--semi", action="store_true", help="dropped rows unlabelled, too: some ten minutes")
     parser.add_argument("--steps", action="store_true", help="run the recipes, too: minutes for each seed")
     parser.add_argument("--json", action="store_true", help="one line of JSON, last")
     args = parser.parse_args()
