@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,7 @@ import torch.multiprocessing as mp
 
 from learning_toy import COUNTS, hashes, job, make_data, make_selection, run_job
 from smelt.artifacts.dynamics import Dynamics
+from smelt.artifacts.selection import read_selection, write_selection
 from smelt.errors import PreemptedError, TrainingError
 from smelt.files.failpoints import VARIABLE
 from smelt.learning.distributed import Group
@@ -210,6 +212,29 @@ def test_options_against_noise_under_ranks(
     assert (one["seen"] == several["seen"]).all() and 0 < one["seen"].sum() < 4 * (COUNTS["train"] - 1)
     losses = [[row["train_loss"] for row in metrics(out)] for out in (alone, whole)]
     assert losses[0] == pytest.approx(losses[1], abs=0.15)
+
+
+def test_semi_under_ranks(tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pair with unlabelled images: a death and another start give the same bytes; the loss is near that of
+    one rank, whose norms see the whole batch."""
+    dropped = make_selection(tmp_path / "selection", drop=tuple(range(0, COUNTS["train"], 3)))
+    write_selection(dropped, dataclasses.replace(read_selection(dropped), words=("", "low_aum")))
+    inputs = {**inputs, "selection": dropped}
+    many = {**TWO, "semi": {"networks": 2, "warmup_epochs": 1, "threshold": 0.3, "spread": 0.5}}
+    whole = run_job(job(tmp_path / "whole", many, **inputs))
+    folder = job(tmp_path / "cut", many, **inputs)
+    monkeypatch.setenv(VARIABLE, "train:step:5")
+    with pytest.raises(TrainingError, match="ended by signal 9"):
+        run_job(folder)
+    monkeypatch.delenv(VARIABLE)
+    for leftover in folder.rglob(".*.tmp"):
+        leftover.unlink()
+    assert hashes(run_job(folder)) == hashes(whole)
+    alone = run_job(job(tmp_path / "alone", {**many, "world_size": 1}, **inputs))
+    one, several = Dynamics.open(alone / "dynamics"), Dynamics.open(whole / "dynamics")
+    assert (one["seen"] == several["seen"]).all() and one["seen"].sum() > 0
+    losses = [[row["train_loss"] for row in metrics(out)] for out in (alone, whole)]
+    assert losses[0] == pytest.approx(losses[1], abs=0.3)
 
 
 def test_a_group_of_one_needs_no_one() -> None:
