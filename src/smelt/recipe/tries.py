@@ -21,7 +21,6 @@ BY_TRAINING: tuple[Mapping[str, Any], ...] = (
     {"method": "lowest_fraction", "fraction": 0.35},
 )
 DEFAULT = "likely_wrong"  # of tries that name no method
-AS_IT_IS = "on the same images"
 
 
 def tries(one: Round, features: bool) -> list[tuple[str, SelectSettings | None]]:
@@ -35,12 +34,20 @@ def tries(one: Round, features: bool) -> list[tuple[str, SelectSettings | None]]
     else:
         given = tuple(changes(part) for part in one.tries)
     if not given:
-        return [(AS_IT_IS, None)]
+        return [(as_it_is(one), None)]
     base = one.select.model_dump(mode="json")
     return [
         (called(values), SelectSettings.model_validate(merged(base, {"method": DEFAULT}, values)))
         for values in given
     ]
+
+
+def as_it_is(one: Round) -> str:
+    """What a round does on the images of the round before: `distilled from filtered, on the same images`."""
+    words = [f"distilled from {one.teacher.round}"] if one.teacher else []
+    words += [f"going on from {one.start}"] if one.start else []
+    words += [", ".join(f"{name} {value}" for name, value in changes(one.train).items())]
+    return ", ".join(word for word in (*words, "on the same images") if word)
 
 
 def called(values: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from smelt.artifacts.catalogue import Catalogue
 from smelt.files.opening import open_text
+from smelt.flowchart.work import Item, Work
 from smelt.report.shown import NAME, shown
 
 MOST_SOURCES = 8  # that tables and charts tell apart; there may be as many as sites were crawled
@@ -49,3 +50,10 @@ def class_counts(catalogue: Catalogue, split: str) -> NDArray[np.int64]:
     """Images of each class in a split, (C,)."""
     labels = catalogue.labels_N[catalogue.rows(split)]
     return np.bincount(labels[labels >= 0], minlength=len(catalogue.classes))
+
+
+def trainings(work: Work) -> list[Item]:
+    """The trainings of the rounds: none of what was only tried, none of a step that is not used, whose models
+    are those of the round before."""
+    handed_on = {one.round for one in work.of("decide") if one.json("decision.json").get("chosen") == 0}
+    return [item for item in work.of("train") if not item.tried and item.round not in handed_on]

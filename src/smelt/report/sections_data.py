@@ -11,7 +11,7 @@ from smelt.flowchart import journal
 from smelt.flowchart.work import Work
 from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, paragraph, preformatted, section, table
-from smelt.report.counted import class_counts, main_sources, read_csv
+from smelt.report.counted import class_counts, main_sources, read_csv, trainings
 from smelt.report.drawing import flow
 from smelt.report.findings import SPLITS, Ladder, Table, count, percent
 
@@ -26,7 +26,7 @@ def facts(work: Work, measured: Ladder) -> list[dict[str, str]]:
     if catalogue:
         found.append(("training images", count(len(catalogue.rows("train")))))
         found.append(("classes", count(len(catalogue.classes))))
-    found.append(("models", count(sum(not item.tried for item in work.of("train")))))
+    found.append(("models", count(len(trainings(work)))))
     if split := measured.split:
         ends = (("at first", measured.steps[0]), ("in the end", measured.outcome))
         for when, step in ends:

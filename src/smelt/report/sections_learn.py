@@ -5,7 +5,7 @@ from __future__ import annotations
 from smelt.flowchart.work import Item, Work
 from smelt.report import charts
 from smelt.report.blocks import Block, Section, chart, section, table
-from smelt.report.counted import class_counts, number, read_csv
+from smelt.report.counted import class_counts, number, read_csv, trainings
 from smelt.report.findings import SPLITS, Ladder, Step, Table, percent
 from smelt.report.shown import NAME, shown
 
@@ -34,7 +34,7 @@ def ladder(measured: Ladder) -> Section | None:
         return None
     blocks: list[Block] = []
     if split := measured.split:
-        shown = [step for step in measured.steps if "top1" in step.accuracy[split]]
+        shown = [step for step in measured.steps if step.taken and "top1" in step.accuracy[split]]
         bars = [_bar(step, split) for step in shown]
         best = next((i for i, step in enumerate(shown) if step.chosen), None)
         note = "In the second colour: what was chosen, on validation images." if best is not None else ""
@@ -58,7 +58,7 @@ def _bar(step: Step, split: str) -> tuple[str, float, tuple[float, float] | None
 
 def training(work: Work) -> Section | None:
     """Learning curves and rates of every model."""
-    done = [item for item in work.of("train") if item.path and not item.tried]
+    done = [item for item in trainings(work) if item.path]
     if not done:
         return None
     blocks: list[Block] = [*_begun(done)]
