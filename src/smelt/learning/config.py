@@ -217,7 +217,8 @@ class TrainSettings(Settings):
     )
     elr: ElrSettings | None = Field(
         default=None,
-        description="Early-learning regularisation, for noisy labels and training from scratch; null: none.",
+        description="Early-learning regularisation, for noisy labels that would be learnt by heart: long "
+        "training, or a head on weights from elsewhere. In short training from scratch it harms. null: none.",
     )
     semi: SemiSettings | None = Field(
         default=None,
