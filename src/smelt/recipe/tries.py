@@ -9,8 +9,8 @@ from smelt.mining.config import SelectSettings
 from smelt.recipe.parts import Round
 from smelt.settings import changes, merged
 
-# By features p_wrong is known of each row and says how deep; without, the share does. The second try drops only
-# what is surely wrong and weighs the rest: it falls least where images are few or classes many (docs/log.md)
+# By features p_wrong is known of each row and says how deep; without, the share does. The second try drops
+# only what is surely wrong and weighs the rest: it falls least where images are few or classes many
 BY_FEATURES: tuple[Mapping[str, Any], ...] = (
     {"method": "likely_wrong", "above": 0.5},
     {"method": "likely_wrong", "above": 0.9, "down_weight_from": 0.0},
