@@ -90,11 +90,10 @@ def training_data(
         num_classes=len(catalogue.classes),
         num_outputs=selection.num_classes,
         soft=selection.soft,
-        unlabelled=None if settings.semi is None else _unlabelled(selection, settings.seed),
     )
 
 
-def _unlabelled(selection: Selection, seed: int) -> ClassBalancedSampler | None:
+def unlabelled(selection: Selection, seed: int) -> ClassBalancedSampler | None:
     """The rows that were dropped as probably wrong: their images are of some class, and only their labels are
     in doubt. None where there are none."""
     codes = [code for code, word in enumerate(selection.words) if for_its_score(word) and word != "outside"]
@@ -112,10 +111,9 @@ def make_loader(
     return Loader(store, workers=workers, seed=seed, cache_mib=CACHE_MIB, max_bad=max_bad)
 
 
-def new_model(settings: TrainSettings, num_classes: int) -> nn.Module:
-    """A freshly initialised model; the same for the same seed. A Pair with two networks."""
+def new_model(settings: TrainSettings, num_classes: int, networks: int = 1) -> nn.Module:
+    """A freshly initialised model; the same for the same seed. A Pair of two `networks`."""
     torch.manual_seed(settings.seed)
-    networks = 1 if settings.semi is None else settings.semi.networks
     nets = [_new_net(settings, num_classes) for _ in range(networks)]
     return nets[0] if networks == 1 else Pair(nets)
 
@@ -133,7 +131,7 @@ def _new_net(settings: TrainSettings, num_classes: int) -> nn.Module:
 
 
 def begun_model(
-    settings: TrainSettings, num_classes: int, start: Path | None = None
+    settings: TrainSettings, num_classes: int, start: Path | None = None, networks: int = 1
 ) -> tuple[nn.Module, Inputs, Loaded | None]:
     """A model as its training begins, what it is to be shown, and what was loaded from elsewhere.
 
@@ -141,7 +139,7 @@ def begun_model(
     it; those of a net without any as ImageNet's custom is. A head of other classes begins at zero. DataError
     for weights that do not fit.
     """
-    model = new_model(settings, num_classes)
+    model = new_model(settings, num_classes, networks)
     if start is not None:
         return model, saved_inputs(start), None
     if settings.weights is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from smelt.artifacts.catalogue import Catalogue
@@ -95,7 +96,8 @@ def _prepared(
         max_bad=settings.max_bad_fraction,
     )  # fmt: skip
     start = context.maybe("start")
-    model, inputs, loaded = setup.begun_model(settings, selection.num_classes, start)
+    networks = 1 if settings.semi is None else settings.semi.networks
+    model, inputs, loaded = setup.begun_model(settings, selection.num_classes, start, networks)
     if loaded is not None:
         context.emit("note", text=f"weights: {loaded.words()}")
         if group.first:
@@ -109,10 +111,13 @@ def _prepared(
             "can go by this training",
         )
     recorder = Recorder(catalogue.num_rows, device, stop_after_epoch=_last_recorded(settings))
+    data = setup.training_data(catalogue, selection, loader, settings)
+    if settings.semi is not None:
+        data = replace(data, unlabelled=setup.unlabelled(selection, settings.seed))
     loop = Loop(
         model,
         settings,
-        setup.training_data(catalogue, selection, loader, settings),
+        data,
         learning_rate=learning_rate(context, settings),
         device=device,
         group=group,

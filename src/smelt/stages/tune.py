@@ -36,7 +36,7 @@ def run(context: Context[RangeTestSettings]) -> None:
         max_bad=settings.max_bad_fraction,
     )  # fmt: skip
     data = setup.training_data(catalogue, selection, loader, settings)
-    model, inputs, _ = setup.begun_model(settings.model_copy(update={"semi": None}), selection.num_classes)
+    model, inputs, _ = setup.begun_model(settings, selection.num_classes)
     normalise = Normaliser(device, settings.channels_last, inputs.mean, inputs.std)
     model = model.to(device).to(memory_format=normalise.format)
     Learning(model, settings).train()
