@@ -105,6 +105,8 @@ def run(folder: Path, described: Mapping[str, Any], seconds: float) -> bool:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
             code = process.wait(LEAVING)
+            if code == -signal.SIGTERM:  # before it could listen: nothing was begun
+                code = PreemptedError.exit_code
     if code not in (0, PreemptedError.exit_code):
         raise SystemExit(f"{' '.join(command)}\n{(folder / 'said.txt').read_text()[-4000:]}")
     return code == 0

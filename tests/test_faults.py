@@ -134,14 +134,19 @@ def test_an_edited_recipe_in_the_same_folder_shares_what_it_can(finished: Path, 
     work = tmp_path / "w"
     shutil.copytree(finished, work)
     before = manifests(work)
-    edit = "rounds.1.select.fraction=0.3"
+    edit = "rounds.1.tries=[{method: lowest_fraction, fraction: 0.3}]"
     refused = smelt("run", "demo", "--work", str(work), "--quiet", *overrides(edit))
     assert refused.returncode == 2 and "--replace" in refused.stderr and manifests(work) == before
     done = smelt("run", "demo", "--work", str(work), "--quiet", "--replace", *overrides(edit))
     assert done.returncode == 0, done.stderr[-2000:]
     stages = sorted(name.partition("-")[0] for name in set(manifests(work)) - set(before))
     assert stages == sorted(
-        ["select"] + ["train"] * 4 + ["predict"] * 6 + ["rank"] * 2 + ["fuse", "submit", "evaluate"]
+        ["select"] * 2
+        + ["train"] * 6
+        + ["predict"] * 8
+        + ["decide"] * 2
+        + ["rank"] * 2
+        + ["fuse", "submit", "evaluate"]
     )
     assert {name: manifests(work)[name] for name in before} == before
     plan = smelt("plan", "demo", "--json", "--work", str(work), *overrides())

@@ -144,7 +144,7 @@ def test_what_is_in_no_key_is_known() -> None:
     }
     assert {name for name in found if not name.startswith("tune.")} == {
         "train.tune", "train.checkpoint_every_steps", "train.max_bad_fraction", "train.weights",
-        "features.weights", "features.model",
+        "features.weights", "features.model", "select.audit",
     }  # fmt: skip
     assert "tune.tune" not in found and {"tune.epochs", "tune.schedule", "tune.max_bad_fraction"} <= found
     assert all(isinstance(rule_of(Runtime, name), NotInKey) for name in Runtime.model_fields)

@@ -139,7 +139,7 @@ def test_verbs_that_would_replace_a_finished_run_ask(finished_demo: Path, verb: 
     words = [verb] if verb == "demo" else [verb, "demo"]
     done = smelt(*words, "--work", str(finished_demo), "-o", "train.epochs=9")
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "holds a finished run of another recipe, of which 21 artefacts" in done.stderr
+    assert "holds a finished run of another recipe, of which 34 artefacts" in done.stderr
     if verb != "index":  # which would run nothing, and yet forget the rest
         assert "epochs 10 → 9" in done.stderr and "s of work" in done.stderr
     assert "--replace" in done.stderr and "--work" in done.stderr
@@ -149,7 +149,7 @@ def test_verbs_that_would_replace_a_finished_run_ask(finished_demo: Path, verb: 
 def test_plan_tells_what_would_be_replaced(finished_demo: Path) -> None:
     place = str(finished_demo)
     told = json.loads(smelt("plan", "demo", "--json", "--work", place, "-o", "train.epochs=9").stdout)
-    assert "21 artefacts" in told["replaces"] and "21 of 26 stages would run, about 63 s" in told["replaces"]
+    assert "34 artefacts" in told["replaces"] and "34 of 39 stages would run, about 102 s" in told["replaces"]
     assert json.loads(smelt("plan", "demo", "--json", "--work", place).stdout)["replaces"] == ""
     assert "--replace" in smelt("plan", "demo", "--work", place, "-o", "fuse.folds=4").stdout
 
@@ -190,7 +190,7 @@ def test_a_flowchart_that_keeps_all_of_the_finished_one_does_not_ask(tmp_path: P
 def test_show_reads_and_computes_nothing(finished_demo: Path) -> None:
     before = snapshot(finished_demo)
     shown = smelt("show", str(finished_demo), "predict")
-    assert shown.returncode == 0 and shown.stdout.count("predict-") == 8 and "ladder.json" in shown.stdout
+    assert shown.returncode == 0 and shown.stdout.count("predict-") == 12 and "ladder.json" in shown.stdout
     assert not shown.stderr
     for words, message in (
         (["show", str(finished_demo), "tune"], "has no stage 'tune' (there: synthesise, index"),
