@@ -188,6 +188,33 @@ def test_lines_of_all_ranks_come_to_all(tmp_path: Path, world_size: int) -> None
     mp.spawn(_gathering, (world_size, str(tmp_path)), nprocs=world_size)  # type: ignore[no-untyped-call]
 
 
+def alike_after_a_death(
+    tmp_path: Path,
+    many: dict[str, Any],
+    inputs: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    apart: float,
+) -> int:
+    """A training whose rank dies at `where` and is started again gives the bytes of one that was let be; one
+    rank sees the same rows, and its losses are no further `apart`. How many visits were recorded."""
+    whole = run_job(job(tmp_path / "whole", many, **inputs))
+    folder = job(tmp_path / "cut", many, **inputs)
+    monkeypatch.setenv(VARIABLE, where)
+    with pytest.raises(TrainingError, match="ended by signal 9"):
+        run_job(folder)
+    monkeypatch.delenv(VARIABLE)
+    for leftover in folder.rglob(".*.tmp"):
+        leftover.unlink()
+    assert hashes(run_job(folder)) == hashes(whole)
+    alone = run_job(job(tmp_path / "alone", {**many, "world_size": 1}, **inputs))
+    one, several = Dynamics.open(alone / "dynamics"), Dynamics.open(whole / "dynamics")
+    assert (one["seen"] == several["seen"]).all()
+    losses = [[row["train_loss"] for row in metrics(out)] for out in (alone, whole)]
+    assert losses[0] == pytest.approx(losses[1], abs=apart)
+    return int(one["seen"].sum())
+
+
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_options_against_noise_under_ranks(
     tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, world_size: int
@@ -198,20 +225,8 @@ def test_options_against_noise_under_ranks(
         **TWO, "world_size": world_size, "loss": "gce", "label_smoothing": 0.1, "elr": {"top": 2},
         "mixing": {"mixup": 1.0, "cutmix": 1.0, "probability": 0.5}, "batch_size": 24,
     }  # fmt: skip
-    whole = run_job(job(tmp_path / "whole", many, **inputs))
-    folder = job(tmp_path / "cut", many, **inputs)
-    monkeypatch.setenv(VARIABLE, "train:step:9")
-    with pytest.raises(TrainingError, match="ended by signal 9"):
-        run_job(folder)
-    monkeypatch.delenv(VARIABLE)
-    for leftover in folder.rglob(".*.tmp"):
-        leftover.unlink()
-    assert hashes(run_job(folder)) == hashes(whole)
-    alone = run_job(job(tmp_path / "alone", {**many, "world_size": 1}, **inputs))
-    one, several = Dynamics.open(alone / "dynamics"), Dynamics.open(whole / "dynamics")
-    assert (one["seen"] == several["seen"]).all() and 0 < one["seen"].sum() < 4 * (COUNTS["train"] - 1)
-    losses = [[row["train_loss"] for row in metrics(out)] for out in (alone, whole)]
-    assert losses[0] == pytest.approx(losses[1], abs=0.15)
+    seen = alike_after_a_death(tmp_path, many, inputs, monkeypatch, "train:step:9", 0.15)
+    assert 0 < seen < 4 * (COUNTS["train"] - 1)
 
 
 def test_semi_under_ranks(tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,20 +236,7 @@ def test_semi_under_ranks(tmp_path: Path, inputs: dict[str, Path], monkeypatch: 
     write_selection(dropped, dataclasses.replace(read_selection(dropped), words=("", "low_aum")))
     inputs = {**inputs, "selection": dropped}
     many = {**TWO, "semi": {"networks": 2, "warmup_epochs": 1, "threshold": 0.3, "spread": 0.5}}
-    whole = run_job(job(tmp_path / "whole", many, **inputs))
-    folder = job(tmp_path / "cut", many, **inputs)
-    monkeypatch.setenv(VARIABLE, "train:step:5")
-    with pytest.raises(TrainingError, match="ended by signal 9"):
-        run_job(folder)
-    monkeypatch.delenv(VARIABLE)
-    for leftover in folder.rglob(".*.tmp"):
-        leftover.unlink()
-    assert hashes(run_job(folder)) == hashes(whole)
-    alone = run_job(job(tmp_path / "alone", {**many, "world_size": 1}, **inputs))
-    one, several = Dynamics.open(alone / "dynamics"), Dynamics.open(whole / "dynamics")
-    assert (one["seen"] == several["seen"]).all() and one["seen"].sum() > 0
-    losses = [[row["train_loss"] for row in metrics(out)] for out in (alone, whole)]
-    assert losses[0] == pytest.approx(losses[1], abs=0.3)
+    assert alike_after_a_death(tmp_path, many, inputs, monkeypatch, "train:step:5", 0.3) > 0
 
 
 def test_a_group_of_one_needs_no_one() -> None:

@@ -169,8 +169,9 @@ def test_copies_that_dedupe_found_are_kept_together(tmp_path: Path, index: Path,
 def test_refused(tmp_path: Path, index: Path, models: list[Path]) -> None:
     other = shutil.copytree(models[0], tmp_path / "other")
     shutil.copy(models[1] / "val" / "a.npy", other / "val" / "a.npy")
-    with pytest.raises(ResultError, match=r"both called m0/a"):
-        run(index, [models[0], other], tmp_path / "twice")
+    for second in (models[0], other):
+        with pytest.raises(ResultError, match=r"both called m0/a"):
+            run(index, [models[0], second], tmp_path / f"twice-{second.name}")
     # what a step that is not taken hands on is one result
     again = shutil.copytree(models[0], tmp_path / "again")
     once = read_json(run(index, [models[0], models[1], again], tmp_path / "handed") / "fusion.json")

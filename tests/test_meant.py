@@ -379,7 +379,7 @@ def test_sections_that_are_given_a_value(place: Path) -> None:
         "-o train.augment=5: train.augment: takes a section, not 5; -o train.augment.sizes=… sets one of its "
         "fields (sizes, scale, ratio, flip, pad_crop, randaugment)"
     )
-    assert re.search(r"and \d\d more: smelt explain train\)", mistake("folder", "train=null"))
+    assert "and 35 more: smelt explain train)" in mistake("folder", "train=null")
     message = mistake("folder", "rounds=raw")
     assert (
         "takes a list of sections, not 'raw'; -o rounds.0.name=… sets a field of the first (name, ti"

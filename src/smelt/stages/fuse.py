@@ -108,7 +108,8 @@ def collect(folders: list[Path], split: str, catalogue: Catalogue) -> Found:
     for path in (path for folder in folders for path in results.find(folder, split)):
         info = results.read_info(path)
         name = f"{info.model}/{info.view}"
-        if name in found and digest(path) == digest(found[name].path):
+        twice = name in found and path != found[name].path
+        if twice and digest(path) == digest(found[name].path):
             continue  # a step that was not taken hands on the results of the round before: they count once
         if name in found:
             raise ResultError(f"{path} and {found[name].path} are both called {name}")
